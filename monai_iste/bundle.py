@@ -1,0 +1,159 @@
+"""What the bundle's configurations ask of Python: where they are, whether they are sound, where a run stopped."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import os
+import re
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigWorkflow
+from monai.bundle.properties import InferProperties, TrainProperties
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, ID_SEP_KEY
+from monai.utils import BundlePropertyConfig
+
+from monai_iste.errors import CheckpointError, ConfigError, OutputError, show_errors_as_sentences
+
+__all__ = ["announce", "begin", "bundle_root", "open_output", "resume_point"]
+
+# Top-level keys that MONAI or a command reads, so that no other part of a configuration needs to refer to them.
+_ENTRY_POINTS = {"imports", "initialize", "run", "finalize", "training", "evaluating", "_meta_"}
+_ENTRY_POINTS |= {
+    str(item[BundlePropertyConfig.ID]).split(ID_SEP_KEY)[0]
+    for properties in (TrainProperties, InferProperties)
+    for item in properties.values()
+}
+_ENTRY_POINTS |= {key for settings in DEFAULT_EXP_MGMT_SETTINGS.values() for key in settings["configs"]}
+
+# Settings that may change between the parts of one run.
+_FREE_TO_CHANGE = {"max_epochs", "num_workers", "resume", "output_dir", "device", "bundle_root"}
+
+
+def running_workflow() -> ConfigWorkflow | None:
+    """The MONAI workflow whose configuration is being evaluated, found on the call stack.
+
+    MONAI gives a configuration no other way to know its own file or its own keys.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        candidate = frame.f_locals.get("self")
+        if isinstance(candidate, ConfigWorkflow):
+            return candidate
+        frame = frame.f_back
+    return None
+
+
+def bundle_root() -> str:
+    """The folder of the bundle whose configuration is being evaluated, wherever the command was typed.
+
+    It is the parent of the configuration's ``configs`` folder; the current folder when no workflow is running.
+    """
+    workflow = running_workflow()
+    folder = Path.cwd() if workflow is None else Path(workflow.config_root_path).absolute()
+    return str(folder.parent if folder.name == "configs" else folder)
+
+
+def begin() -> None:
+    """First step of every workflow: errors as sentences when MONAI's command runs, and a check of the keys.
+
+    Raises:
+        ConfigError: a top-level key that nothing reads, most likely a misspelt override.
+    """
+    if getattr(sys.modules["__main__"].__spec__, "name", "") == "monai.bundle.__main__":
+        show_errors_as_sentences()
+    workflow = running_workflow()
+    if workflow is not None:
+        _check_keys(workflow.parser.get())
+
+
+def _check_keys(config: dict[str, Any]) -> None:
+    known = _ENTRY_POINTS | set(re.findall(r"[@%](\w+)", json.dumps(config, default=str)))
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise ConfigError(
+                "configuration keys that are in use",
+                repr(key),
+                f"Did you mean {near[0]!r}?" if near else "Check its spelling in the bundle's docs/README.md.",
+            )
+
+
+def announce(preset: str, device: torch.device, steps: int, batch_size: int) -> None:
+    """One line: what is about to be trained, on what, for how long, and where the paper's own recipe is."""
+    print(
+        f"Training {preset} on {device} for {steps} steps of {batch_size} crops. The paper's full recipe (SwinIR "
+        "encoder, 48x48, 1000 epochs) is the overlay configs/paper.json, see the bundle's docs/README.md.",
+        flush=True,
+    )
+
+
+def open_output(folder: str) -> str:
+    """Create the output folder and make sure that it can be written to.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        probe = os.path.join(folder, ".writable")
+        with open(probe, "w"):
+            pass
+        os.remove(probe)
+    except OSError as error:
+        raise OutputError(
+            "an output folder that can be written to", f"{folder} ({error.strerror})", "Name another --output_dir."
+        ) from error
+    return folder
+
+
+def resume_point(output_dir: str, max_epochs: int, resume: bool = True) -> str | None:
+    """The checkpoint from which an interrupted run in ``output_dir`` goes on, or None to start anew.
+
+    A run goes on when its last checkpoint lies before ``max_epochs``: it was interrupted, or more epochs are asked for.
+    A finished run, or ``resume=False``, starts anew and removes the old checkpoints. The configuration is kept beside
+    the checkpoints as ``config.json``; a checkpoint of another job is refused.
+
+    Raises:
+        CheckpointError: the folder holds an unfinished run with other settings.
+        OutputError: the folder cannot be written to.
+    """
+    folder = Path(open_output(output_dir))
+    workflow = running_workflow()
+    config = {} if workflow is None else _plain(workflow.parser.get())
+    checkpoints = sorted(folder.glob("checkpoint_epoch=*.pt"), key=_epoch)
+    whole = [path for path in checkpoints if zipfile.is_zipfile(path)]  # a file cut off by a crash is no zip archive
+    point = whole[-1] if whole and resume and _epoch(whole[-1]) < max_epochs else None
+    if point is None:
+        for path in checkpoints:
+            path.unlink()
+    elif changed := _changed_settings(folder / "config.json", config):
+        raise CheckpointError(
+            f"the settings of the unfinished run in {os.path.relpath(folder)}",
+            f"another {', '.join(changed)}",
+            "Repeat its settings to go on, add --resume False to start anew, or choose another --output_dir.",
+        )
+    (folder / "config.json").write_text(json.dumps(config, indent=1, default=str) + "\n")
+    return None if point is None else str(point)
+
+
+def _epoch(path: Path) -> int:
+    return int(path.stem.rpartition("=")[2])
+
+
+def _plain(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as written to disk: without the metadata."""
+    return json.loads(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str))
+
+
+def _changed_settings(saved: Path, config: dict[str, Any]) -> list[str]:
+    if not saved.is_file():
+        return []
+    before = json.loads(saved.read_text())
+    keys = (set(before) | set(config)) - _FREE_TO_CHANGE
+    return sorted(key for key in keys if before.get(key) != config.get(key))

@@ -1,0 +1,209 @@
+"""Pixel-centre coordinates, cells, nearest sampling and the four-corner ensemble: their one home.
+
+Conventions, used everywhere:
+
+* axis order (y, x); an image of ``n`` pixels along an axis spans [-1, 1], pixel ``i`` is centred at
+  ``(2 * i + 1) / n - 1`` (``align_corners=False``);
+* the *position* of a coordinate in an image is counted in that image's pixels, 0 at the centre of the first;
+* an *offset* from a low-resolution pixel and the *cell* (the size of one output pixel) are counted in **half
+  low-resolution pixels**: an offset of +-1 is the pixel's border, the cell at scale ``m`` is ``2 / m``. Neither
+  depends on how large the image is. This is the unit of the public LIIF and LTE checkpoints.
+
+Coordinates are computed in float64 and handed on as float32; they are never rounded to half precision.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from monai_iste.errors import ScaleError, ShapeError
+
+__all__ = [
+    "Samples",
+    "bicubic_at",
+    "cell_size",
+    "ensemble",
+    "four_corners",
+    "gather",
+    "key_lattice",
+    "nearest_pixel",
+    "output_size",
+    "pixel_centres",
+]
+
+# A coordinate that falls on the border of two pixels (x1.5, x2.5, ...) must go the same way whatever the rounding of
+# its float32 value: positions within this many pixels of a border count as beyond it.
+_TIE = 1e-4
+
+LATTICE_PERIOD = 8
+
+
+class Samples(NamedTuple):
+    """Low-resolution pixels that answer a set of queries.
+
+    Shape:
+        index: (B, Q, n), row-major into the h * w pixels, clamped to the image; offset: (B, Q, n, 2), not clamped;
+        weight: (B, Q, n, 1), summing to 1 over n.
+    Units: offsets in half low-resolution pixels.
+    """
+
+    index: Tensor
+    offset: Tensor
+    weight: Tensor
+
+
+def output_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """The size (H, W) of an image of ``size`` (h, w) magnified by ``scale``: ``round(h * scale)``, at least 1.
+
+    Raises:
+        ScaleError: the scale is not a finite number above 0.
+
+    Example:
+        >>> output_size((300, 260), 3.7)
+        (1110, 962)
+    """
+    if not (isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0):
+        raise ScaleError("a finite scale above 0", repr(scale), "Give a magnification such as 2 or 3.7.")
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def pixel_centres(size: tuple[int, int], device: torch.device | str | None = None) -> Tensor:
+    """Coordinates of all pixel centres of an image, row by row.
+
+    Shape:
+        returns (H * W, 2), order (y, x), float32 in (-1, 1).
+
+    Example:
+        >>> pixel_centres((1, 2)).tolist()
+        [[0.0, -0.5], [0.0, 0.5]]
+    """
+    y, x = ((2 * torch.arange(n, dtype=torch.float64, device=device) + 1) / n - 1 for n in size)
+    return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).reshape(-1, 2).float()
+
+
+def cell_size(lr_size: tuple[int, int], hr_size: tuple[int, int], device: torch.device | str | None = None) -> Tensor:
+    """Size of one output pixel in half low-resolution pixels: ``2 / m`` per axis, with m the effective scale H / h.
+
+    Shape:
+        returns (2,), order (y, x), float32.
+
+    Example:
+        >>> cell_size((48, 48), (96, 192)).tolist()
+        [1.0, 0.5]
+    """
+    return torch.tensor([2 * n / m for n, m in zip(lr_size, hr_size, strict=True)], dtype=torch.float32, device=device)
+
+
+def position(coord: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where a coordinate lies in an image of ``size``, in its pixels; float64, (y, x) last."""
+    extent = torch.tensor(size, dtype=torch.float64, device=coord.device)
+    return ((coord.double() + 1) * extent - 1) / 2
+
+
+def nearest_pixel(coord: Tensor, size: tuple[int, int]) -> Samples:
+    """The one low-resolution pixel nearest to each coordinate, ``floor(position + 1/2)``, with weight 1.
+
+    Shape:
+        coord: (B, Q, 2); returns :class:`Samples` with n = 1.
+    """
+    pos = position(coord, size)
+    pixel = torch.floor(pos + 0.5 + _TIE)
+    return _samples(pos, pixel.unsqueeze(2), torch.ones_like(pos[..., None, :1]), size)
+
+
+def four_corners(coord: Tensor, size: tuple[int, int]) -> Samples:
+    """The four low-resolution pixels around each coordinate, weighted by the diagonally opposite areas.
+
+    With ``i0 = floor(position)`` and ``f = position - i0`` per axis, corner (0, 0) weighs ``(1 - fy) * (1 - fx)``.
+    Eq. (6) prints the corner's own area S_t; the opposite one is meant, as in LIIF, or the nearest pixel would count
+    least.
+
+    Shape:
+        coord: (B, Q, 2); returns :class:`Samples` with n = 4, corners in order (0,0), (0,1), (1,0), (1,1).
+    """
+    pos = position(coord, size)
+    base = torch.floor(pos + _TIE)
+    step = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=pos.dtype, device=pos.device)
+    frac = (pos - base).clamp(0, 1).unsqueeze(2)
+    weight = torch.where(step.bool(), frac, 1 - frac).prod(-1, keepdim=True)
+    return _samples(pos, base.unsqueeze(2) + step, weight, size)
+
+
+def _samples(pos: Tensor, pixel: Tensor, weight: Tensor, size: tuple[int, int]) -> Samples:
+    offset = 2 * (pos.unsqueeze(2) - pixel)
+    h, w = size
+    row, col = pixel[..., 0].long().clamp(0, h - 1), pixel[..., 1].long().clamp(0, w - 1)
+    return Samples(row * w + col, offset.float(), weight.float())
+
+
+def gather(feature_map: Tensor, index: Tensor) -> Tensor:
+    """Feature vectors of the pixels ``index``.
+
+    Shape:
+        feature_map: (B, C, h, w); index: (B, Q, n); returns (B, Q, n, C).
+    """
+    b, c, h, w = feature_map.shape
+    rows = feature_map.permute(0, 2, 3, 1).reshape(b * h * w, c)
+    first = torch.arange(b, device=index.device).mul(h * w).view(b, 1, 1)
+    return F.embedding(index + first, rows)
+
+
+def ensemble(values: Tensor, samples: Samples) -> Tensor:
+    """The weighted sum over the answering pixels.
+
+    Shape:
+        values: (B, Q, n, C); returns (B, Q, C).
+    """
+    return (values * samples.weight.to(values.dtype)).sum(2)
+
+
+def key_lattice(size: tuple[int, int], device: torch.device | str | None = None) -> Tensor:
+    """One sub-pixel offset for every low-resolution pixel: where the canonical texture keys are taken.
+
+    The offsets follow the R2 low-discrepancy sequence over blocks of 8 x 8 pixels (the encoder's window), so that any
+    crop whose origin is a multiple of 8 sees the same lattice. The paper is silent on what the keys are at inference.
+
+    Shape:
+        returns (h * w, 2), order (y, x).
+    Units: half low-resolution pixels, in (-1, 1).
+    """
+    h, w = size
+    row = torch.arange(h, device=device).remainder(LATTICE_PERIOD).view(h, 1)
+    col = torch.arange(w, device=device).remainder(LATTICE_PERIOD).view(1, w)
+    step = (row * LATTICE_PERIOD + col).double().reshape(-1, 1) + 1
+    plastic = 1.32471795724474602596  # the real root of x^3 = x + 1, which spreads points evenly in the plane
+    rates = torch.tensor([1 / plastic, 1 / plastic**2], dtype=torch.float64, device=device)
+    return (2 * torch.frac(0.5 + step * rates) - 1).float()
+
+
+def bicubic_at(image: Tensor, coord: Tensor) -> Tensor:
+    """Bicubic interpolation of an image at continuous coordinates, borders replicated (PyTorch's kernel, a = -0.75).
+
+    Shape:
+        image: (B, C, h, w); coord: (B, Q, 2), order (y, x); returns (B, Q, C).
+    """
+    grid = coord.to(image.dtype).flip(-1).unsqueeze(1)
+    values = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return values.squeeze(2).transpose(1, 2)
+
+
+def check_queries(image: Tensor, coord: Tensor, cell: Tensor) -> None:
+    """Refuse images, coordinates and cells whose shapes do not belong together.
+
+    Raises:
+        ShapeError: names the tensor, the expected and the received shape.
+    """
+    if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
+        raise ShapeError("an image of shape (B, 3, h, w)", str(tuple(image.shape)), "Add the batch axis, keep RGB.")
+    b = image.shape[0]
+    if coord.ndim != 3 or coord.shape[0] != b or coord.shape[2] != 2:
+        raise ShapeError(f"coord of shape ({b}, Q, 2), order (y, x)", str(tuple(coord.shape)), "See pixel_centres().")
+    if cell.shape not in ((b, 2), (*coord.shape[:2], 2)):
+        raise ShapeError(
+            f"cell of shape ({b}, 2) or ({b}, {coord.shape[1]}, 2)", str(tuple(cell.shape)), "See cell_size()."
+        )

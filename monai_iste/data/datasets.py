@@ -1,0 +1,138 @@
+"""Lists of images for training and evaluation: MONAI data lists, one dictionary per image."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from monai_iste.data.io import IMAGE_SUFFIXES, image_size
+from monai_iste.data.sample import sample_datalists
+from monai_iste.errors import ConfigError, DataError, ScaleError
+
+__all__ = ["evaluation_datalist", "image_datalist", "split_datalist", "training_datalists"]
+
+
+def image_datalist(folder: str | os.PathLike[str]) -> list[dict]:
+    """The images of a folder and its subfolders, sorted by relative path; hidden files are left out.
+
+    Returns:
+        per image ``{"image": path, "name": relative path without suffix}``, with forward slashes in the name.
+    Raises:
+        DataError: the folder is missing, is a file, or holds no image.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("b.png", "a.TIF", "notes.txt"):
+        ...     (folder / name).touch()
+        >>> [item["name"] for item in image_datalist(folder)]
+        ['a', 'b']
+    """
+    root = Path(folder)
+    if not root.exists():
+        raise DataError("a folder of images", f"{root}, which does not exist", "Check the path.")
+    if not root.is_dir():
+        raise DataError("a folder of images", f"the file {root}", "Name the folder that holds it.")
+    names = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    images = [
+        {"image": str(root / name), "name": name[: -len(suffix)]}
+        for name in sorted(names)
+        if not any(part.startswith(".") for part in name.split("/")) and (suffix := _suffix(name))
+    ]
+    if not images:
+        raise DataError(
+            f"images ({', '.join(IMAGE_SUFFIXES)}) in {root}", "none", "Name a folder that holds some, or convert them."
+        )
+    return images
+
+
+def _suffix(name: str) -> str:
+    return next((suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), "")
+
+
+def split_datalist(datalist: Sequence[dict], val_fraction: float = 0.1, seed: int = 0) -> tuple[list[dict], list[dict]]:
+    """Split a data list into training and validation images, the same way on every machine.
+
+    The split goes by file: it hashes each name with the seed, so where the folder lies does not matter. Tiles of one
+    patient may land on both sides; where that matters, make ``train/`` and ``val/`` folders instead.
+
+    Args:
+        val_fraction: share of the images for validation, in (0, 1); either side keeps at least one.
+    Raises:
+        DataError: fewer than two images. ConfigError: the share is not in (0, 1).
+
+    Example:
+        >>> train, val = split_datalist([{"name": name} for name in "abcdefghij"], val_fraction=0.2)
+        >>> len(train), len(val)
+        (8, 2)
+    """
+    if not 0 < val_fraction < 1:
+        raise ConfigError("val_fraction between 0 and 1", repr(val_fraction), "Give a share such as 0.1.")
+    if len(datalist) < 2:
+        raise DataError(
+            "at least two images to split into training and validation",
+            f"{len(datalist)} ({', '.join(item['name'] for item in datalist)})",
+            "Add images, or cut the image in two.",
+        )
+    count = min(max(1, round(val_fraction * len(datalist))), len(datalist) - 1)
+
+    def rank(index: int) -> str:
+        return hashlib.sha256(f"{seed}:{datalist[index]['name']}".encode()).hexdigest()
+
+    chosen = set(sorted(range(len(datalist)), key=rank)[:count])
+    train = [item for i, item in enumerate(datalist) if i not in chosen]
+    return train, [datalist[i] for i in sorted(chosen)]
+
+
+def training_datalists(dataset_dir: str | os.PathLike[str] | None, min_size: int) -> tuple[list[dict], list[dict]]:
+    """Training and validation images: a folder's ``train/`` and ``val/``, or its images split by file.
+
+    Args:
+        dataset_dir: folder of images; None or empty for the offline sample (:func:`sample_datalists`).
+        min_size: pixels that the shorter side of every image must have: low-resolution size times largest scale.
+    Raises:
+        DataError: no usable folder, an unreadable file, or an image that is too small; the first such file is named.
+
+    Example:
+        >>> train, val = training_datalists(None, min_size=192)
+        >>> train[0]["name"]
+        'immunohistochemistry-train'
+    """
+    if not dataset_dir:
+        train, val = sample_datalists()
+    elif all((Path(dataset_dir) / part).is_dir() for part in ("train", "val")):
+        train, val = (image_datalist(Path(dataset_dir) / part) for part in ("train", "val"))
+    else:
+        train, val = split_datalist(image_datalist(dataset_dir))
+    for item in (*train, *val):
+        image = item["image"]
+        height, width = image.shape[1:] if isinstance(image, np.ndarray) else image_size(image)
+        if min(height, width) < min_size:
+            raise DataError(
+                f"images of at least {min_size} x {min_size} pixels",
+                f"{item['name'] if isinstance(image, np.ndarray) else image} of {width} x {height}",
+                "Use larger images, or lower --max_scale or --lr_size.",
+            )
+    return train, val
+
+
+def evaluation_datalist(datalist: Iterable[dict], scales: Iterable[float]) -> list[dict]:
+    """Every image at every scale, images outermost: copies of the entries with a float ``"scale"`` added.
+
+    Raises:
+        ScaleError: a scale is not a finite number of at least 1.
+
+    Example:
+        >>> [(item["name"], item["scale"]) for item in evaluation_datalist([{"name": "a"}], (2, 3.7))]
+        [('a', 2.0), ('a', 3.7)]
+    """
+    values = [float(scale) for scale in scales]
+    for scale in values:
+        if not (math.isfinite(scale) and scale >= 1):
+            raise ScaleError("finite scales of at least 1", repr(scale), "Give magnifications such as 2 or 3.7.")
+    return [{**item, "scale": scale} for item in datalist for scale in values]

@@ -1,0 +1,112 @@
+"""One family of errors: every message says what was expected, what came, and what to do.
+
+Library code raises these; a command shows only the sentence and exits with the class's ``exit_code``
+(:func:`show_errors_as_sentences`).
+"""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "ISTEError",
+    "OutputError",
+    "ScaleError",
+    "ShapeError",
+    "TrainingError",
+    "show_errors_as_sentences",
+]
+
+
+class ISTEError(Exception):
+    """Base of the family.
+
+    Args:
+        expected: what the code needs, as a phrase ("an image of at least 48x48 pixels").
+            Alone, it is the whole message (an error that crossed a process boundary is rebuilt that way).
+        received: what came instead.
+        remedy: what the user can do, as a sentence.
+
+    Example:
+        >>> str(DataError("a folder of images", "the file a.png", "Name its folder."))
+        'Expected a folder of images, got the file a.png. Name its folder.'
+    """
+
+    exit_code = 1
+
+    def __init__(self, expected: str, received: str | None = None, remedy: str = "") -> None:
+        super().__init__(expected if received is None else f"Expected {expected}, got {received}. {remedy}".strip())
+
+
+class ConfigError(ISTEError, ValueError):
+    """A setting, preset or configuration key that does not exist or cannot work (exit code 2)."""
+
+    exit_code = 2
+
+
+class DataError(ISTEError, ValueError):
+    """A file or folder that cannot be used as input (exit code 3)."""
+
+    exit_code = 3
+
+
+class OutputError(ISTEError, OSError):
+    """A place that cannot be written to (exit code 4)."""
+
+    exit_code = 4
+
+
+class CheckpointError(ISTEError, ValueError):
+    """Weights that do not fit the network (exit code 5)."""
+
+    exit_code = 5
+
+
+class TrainingError(ISTEError, RuntimeError):
+    """Training that cannot go on, such as a loss that is no longer finite (exit code 6)."""
+
+    exit_code = 6
+
+
+class ShapeError(ISTEError, ValueError):
+    """A tensor or image of the wrong shape or type (exit code 7)."""
+
+    exit_code = 7
+
+
+class ScaleError(ISTEError, ValueError):
+    """A magnification that is not a usable number (exit code 8)."""
+
+    exit_code = 8
+
+
+def find_error(error: BaseException | None) -> ISTEError | None:
+    """The first error of this family along a chain of causes (MONAI wraps what a configuration raises)."""
+    while error is not None:
+        if isinstance(error, ISTEError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def show_errors_as_sentences() -> None:
+    """From here on, an uncaught error of this family ends the program with one sentence and its exit code.
+
+    For commands only: it replaces ``sys.excepthook``. Any other error keeps its traceback, because it is a defect.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        known = find_error(error)
+        if known is None:
+            sys.__excepthook__(kind, error, trace)
+            return
+        # An error raised in a data-loading process arrives with that process's traceback as its text.
+        sentence = str(known).strip().splitlines()[-1].removeprefix(f"{type(known).__module__}.{type(known).__name__}: ")
+        print(f"\nerror: {sentence}", file=sys.stderr, flush=True)
+        raise SystemExit(known.exit_code)
+
+    sys.excepthook = hook

@@ -1,0 +1,246 @@
+"""Ignite handlers of the training bundle: progress, safety, resuming, and the report at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+from monai.engines.utils import IterationEvents
+from monai.handlers import CheckpointLoader, CheckpointSaver
+from monai.inferers import Inferer, SimpleInferer
+from torch import nn
+from tqdm import tqdm
+
+from monai_iste.engines import format_table, mean_rows
+from monai_iste.errors import CheckpointError, TrainingError
+from monai_iste.metrics import Protocol
+from monai_iste.visualise import comparison
+
+__all__ = ["Checkpoints", "ClipGradients", "ProgressBar", "StopOnNonFiniteLoss", "TrainingReport"]
+
+
+class ProgressBar:
+    """One bar for the whole training: steps, time left, loss, and PSNR after each validation.
+
+    Args:
+        evaluator: the validation engine whose ``psnr`` is shown.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+        self._bar: tqdm[Any] | None = None
+        self._shown: dict[str, str] = {}
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
+        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE | Events.INTERRUPT, self._close)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._validated)
+
+    def _open(self, engine: Engine) -> None:
+        total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
+        self._bar = tqdm(total=total, initial=engine.state.iteration, unit="step", desc="training", mininterval=1.0)
+
+    def _step(self, engine: Engine) -> None:
+        if self._bar is not None:
+            self._shown["loss"] = f"{_loss(engine):.4f}"
+            self._bar.set_postfix(self._shown, refresh=False)
+            self._bar.update()
+
+    def _validated(self, evaluator: Engine) -> None:
+        psnr, bicubic = (evaluator.state.metrics[key] for key in ("psnr", "bicubic_psnr"))
+        self._shown["psnr"] = f"{psnr:.2f} ({psnr - bicubic:+.2f} over bicubic)"
+
+    def _close(self, engine: Engine) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class ClipGradients:
+    """Clip the gradient's norm before every optimiser step ("paper silent"; it lets small networks learn faster).
+
+    Args:
+        network: whose gradients are clipped.
+        max_norm: the largest norm that passes unchanged.
+    """
+
+    def __init__(self, network: nn.Module, max_norm: float = 1.0) -> None:
+        self.network, self.max_norm = network, max_norm
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._clip)
+
+    def _clip(self) -> None:
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.max_norm)
+
+
+class StopOnNonFiniteLoss:
+    """End the training before a loss that is NaN or infinite reaches the weights.
+
+    Raises:
+        TrainingError: names the step; checkpoints written before it are untouched.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._check)
+
+    def _check(self, engine: Engine) -> None:
+        if not math.isfinite(_loss(engine)):
+            raise TrainingError(
+                "a finite loss",
+                f"{_loss(engine)} at step {engine.state.iteration}",
+                "The last good checkpoint is kept: lower --learning_rate and type the command again to go on from it.",
+            )
+
+
+class Checkpoints:
+    """The whole state of a training after every epoch, the last two kept, and the way back from one of them.
+
+    MONAI's CheckpointSaver and CheckpointLoader, with one sentence instead of a page when a checkpoint does not fit.
+
+    Args:
+        save_dir: folder of the files ``checkpoint_epoch=N.pt``.
+        state: what is saved beside the trainer itself, objects with ``state_dict`` and ``load_state_dict``.
+        resume_from: the checkpoint to go on from, or None; see :func:`monai_iste.bundle.resume_point`.
+    Raises:
+        CheckpointError: the file is damaged or belongs to another network.
+    """
+
+    def __init__(self, save_dir: str, state: dict[str, Any], resume_from: str | None = None) -> None:
+        self.save_dir, self.state, self.resume_from = save_dir, state, resume_from
+
+    def attach(self, engine: Engine) -> None:
+        state = {**self.state, "trainer": engine}
+        if self.resume_from is not None:
+            device = engine.state.device  # type: ignore[attr-defined]
+            loader = CheckpointLoader(self.resume_from, state, map_location=device)  # type: ignore[arg-type]
+            engine.add_event_handler(Events.STARTED, self._resume, loader)
+        CheckpointSaver(self.save_dir, state, save_interval=1, n_saved=2).attach(engine)
+
+    def _resume(self, engine: Engine, loader: CheckpointLoader) -> None:
+        path = os.path.relpath(loader.load_path)
+        try:
+            loader(engine)
+        except Exception as error:
+            raise CheckpointError(
+                "a checkpoint of the network that is being trained",
+                f"{path} ({str(error).strip().splitlines()[0]})",
+                "Add --resume False to start anew, or choose another --output_dir.",
+            ) from error
+        tqdm.write(f"Resumed {path} after step {engine.state.iteration}.")
+
+
+class TrainingReport:
+    """What a training leaves behind: ``model.pt``, ``metrics.json``, the same as a printed table, ``comparison.png``.
+
+    The network is scored before its first step (``iste_step0``) and after its last (``iste``), on the same images
+    under the same protocol, with bicubic beside it. ``model.pt`` holds the last weights, not the best of the
+    validations, so that the table is no selection on the images it reports; the weights with the highest mean PSNR
+    of all validations are ``model_best.pt``. The scores of step 0 and the best so far travel in the checkpoint, so
+    that a resumed run reports the same.
+
+    Args:
+        network: the network without wrappers, for saving.
+        evaluator: the evaluation engine, with a :class:`~monai_iste.engines.ResultTable` among its handlers.
+        output_dir: where the files go.
+        protocol: what the evaluator's pre- and postprocessing come from.
+        inferer: how the pictures are made; the evaluator's.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        evaluator: Evaluator,
+        output_dir: str,
+        protocol: Protocol,
+        inferer: Inferer | None = None,
+    ) -> None:
+        self.network = network
+        self.evaluator = evaluator
+        self.output_dir = Path(output_dir)
+        self.protocol = protocol
+        self.inferer = inferer or SimpleInferer()
+        self.step0: list[dict[str, Any]] = []
+        self.best = -math.inf
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._before)
+        engine.add_event_handler(Events.COMPLETED, self._after)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._keep_best)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step0": self.step0, "best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step0, self.best = state["step0"], state["best"]
+
+    def _keep_best(self, evaluator: Engine) -> None:
+        psnr = float(evaluator.state.metrics["psnr"])
+        if psnr > self.best:
+            self.best = psnr
+            if self.evaluator.state.rank == 0:
+                self._save_weights("model_best.pt")
+
+    def _save_weights(self, name: str) -> None:
+        _save(self.output_dir / name, lambda path: torch.save(self.network.state_dict(), path))
+
+    def _before(self, engine: Engine) -> None:
+        if not self.step0:
+            self.step0 = [
+                {**row, "method": f"{row['method']}_step0"} for row in self._score() if row["method"] != "bicubic"
+            ]
+
+    def _after(self, engine: Engine) -> None:
+        images = self._score()
+        bicubic = [row for row in images if row["method"] == "bicubic"]
+        trained = [row for row in images if row["method"] != "bicubic"]
+        images = bicubic + self.step0 + trained
+        if self.evaluator.state.rank > 0:
+            return
+        rows = mean_rows(images)
+        self._save_weights("model.pt")
+        report = {"protocol": self.protocol.name, "rows": rows, "images": images}
+        _save(self.output_dir / "metrics.json", lambda path: path.write_text(json.dumps(report, indent=1) + "\n"))
+        picture = comparison(self._pictures())
+        _save(self.output_dir / "comparison.png", lambda path: picture.save(path, format="PNG"))
+        tqdm.write(f"\n{format_table(rows, self.protocol.name)}\n")
+        tqdm.write(f"Wrote model.pt, metrics.json and comparison.png to {os.path.relpath(self.output_dir)}")
+
+    def _score(self) -> list[dict[str, Any]]:
+        self.evaluator.run()
+        return list(self.evaluator.state.images)
+
+    @torch.no_grad()
+    def _pictures(self) -> list[dict[str, Any]]:
+        """The first evaluated image at each of its scales, as it is scored."""
+        self.network.eval()
+        device = self.evaluator.state.device
+        shown: dict[float, dict[str, Any]] = {}
+        for batch in self.evaluator.data_loader:
+            scale = float(batch["scale"][0])
+            if scale in shown:
+                break
+            pred = self.inferer(batch["image"].to(device), self.network, scale=scale)[0].cpu()
+            item = {"image": batch["image"][0], "label": batch["label"][0], "pred": pred, "scale": scale}
+            shown[scale] = {**item, **dict(self.protocol.postprocessing()(item))}
+        return list(shown.values())
+
+
+def _loss(engine: Engine) -> float:
+    """The loss of the current step, before or after MONAI has split the batch into items."""
+    output = engine.state.output
+    return float((output[0] if isinstance(output, list) else output)["loss"])  # type: ignore[index,call-overload]
+
+
+def _save(path: Path, write: Any) -> None:
+    """Write under a temporary name, then rename: a file is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    write(temporary)
+    os.replace(temporary, path)

@@ -1,0 +1,24 @@
+"""ISTE and its parts as MONAI networks: one file per box of the paper's Figure 2, :class:`ISTE` wires them."""
+
+from monai_iste.networks.baselines import Bicubic
+from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
+from monai_iste.networks.iste import ISTE
+from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
+from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor
+from monai_iste.networks.presets import PRESETS, create_iste
+from monai_iste.networks.self_texture_fusion import SelfTextureFusion
+from monai_iste.networks.texture_learner import TextureLearner
+
+__all__ = [
+    "ISTE",
+    "PRESETS",
+    "Bicubic",
+    "EDSREncoder",
+    "LocalFeatureInteractor",
+    "LocalPixelDecoder",
+    "LocalTextureDecoder",
+    "SelfTextureFusion",
+    "SwinIREncoder",
+    "TextureLearner",
+    "create_iste",
+]

@@ -1,0 +1,6 @@
+"""Encoders: image -> feature map of the same size (F_LR of the paper's Figure 2). Padding is done inside."""
+
+from monai_iste.networks.encoders.edsr import EDSREncoder
+from monai_iste.networks.encoders.swinir import SwinIREncoder
+
+__all__ = ["EDSREncoder", "SwinIREncoder"]

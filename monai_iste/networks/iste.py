@@ -1,0 +1,193 @@
+"""ISTE: the paper's Figure 2 as code. Wiring only; every box has its own file beside this one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from monai_iste.coordinates import (
+    bicubic_at,
+    cell_size,
+    check_queries,
+    four_corners,
+    nearest_pixel,
+    output_size,
+    pixel_centres,
+)
+from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.networks.encoders import SwinIREncoder
+from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
+from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor, QueryProjection
+from monai_iste.networks.self_texture_fusion import SelfTextureFusion
+from monai_iste.networks.texture_learner import ConvTexture, TextureLearner
+
+__all__ = ["ISTE", "Encoding"]
+
+_QUERIES_AT_ONCE = 8192  # without gradients, queries are decoded in strips of this many: memory stays flat
+
+_TEXTURE_CORNERS = {"nearest": nearest_pixel, "four": four_corners}
+_TRAINING_KEYS = ("queries", "lattice")
+_INFERENCE_KEYS = ("lattice", "all")
+
+
+class Encoding(NamedTuple):
+    """What one image is reduced to before it is queried; passed along, never kept on the network.
+
+    Shape:
+        image: (B, 3, h, w) in [-1, 1]; waves: (B, 3 T, h, w); features: (B, D, h, w), the decoder's view of F_STF.
+    """
+
+    image: Tensor
+    waves: Tensor
+    features: Tensor
+
+
+class ISTE(nn.Module):
+    """Implicit Self-Texture Enhancement: one network, any magnification.
+
+    Implements Sec. III, Eq. (1)-(8) of Duan et al., arXiv:2401.15613: a shared encoder, a pixel branch (LFI, LPD) and a
+    texture branch (TL, LTD), enhanced twice: stage 1 fuses retrieved texture into the features (STF), stage 2 adds the
+    two branches' colours.
+
+    Differs from the paper: see each module. Where the text is silent: ``training_keys``, ``inference_keys`` and
+    ``texture_corners`` below. ``bicubic_residual`` is not in the paper and is off by default.
+
+    Args:
+        encoder: image -> feature map, with an attribute ``out_channels``. Default: SwinIR at the paper's size.
+        texture_channels: width T of texture, keys and queries.
+        hidden_channels: width of the decoders' hidden layers.
+        hidden_layers: number of the decoders' hidden layers.
+        heads: attention heads of the LFI.
+        texture_corners: ``"nearest"``: one texture per query, as printed; ``"four"``: one per corner, colours blended
+            by area, as in the authors' code (no jump at the border of two pixels, up to four times the cost).
+        training_keys: the textures that STF retrieves from during training: ``"queries"``, those of the sampled points
+            (the paper), or ``"lattice"``.
+        inference_keys: the same at inference: ``"lattice"``, one texture per low-resolution pixel at a fixed sub-pixel
+            offset, or ``"all"``, every point of the output grid (the paper's words; the cost grows with m^2). Neither
+            depends on which coordinates one call asks for.
+        bicubic_residual: add the bicubic interpolation of the image, so that the network learns the difference.
+        scale: magnification of a whole image when the call names none.
+        use_lfi, use_tl, use_stf, use_ltd: switch a module off for the paper's ablation (Table II).
+    Shape:
+        image: (B, 3, h, w); coord: (B, Q, 2), order (y, x); cell: (B, 2) or (B, Q, 2);
+        returns (B, Q, 3) with coordinates, (B, 3, round(h * scale), round(w * scale)) without.
+    Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centres); cell in half
+        low-resolution pixels (2 / scale).
+    Raises:
+        ShapeError: a tensor's shape does not fit; ScaleError: the scale is not a positive number;
+        ConfigError: an argument names an unknown variant.
+
+    Example:
+        >>> from monai_iste.networks import EDSREncoder
+        >>> net = ISTE(EDSREncoder(8, 1), texture_channels=8, hidden_channels=8).eval()
+        >>> net(torch.rand(1, 3, 5, 7), scale=3.7).shape
+        torch.Size([1, 3, 18, 26])
+        >>> net(torch.rand(1, 3, 5, 7), coord=torch.zeros(1, 2, 2), cell=torch.ones(1, 2)).shape
+        torch.Size([1, 2, 3])
+    """
+
+    def __init__(
+        self,
+        encoder: Optional[nn.Module] = None,
+        texture_channels: int = 256,
+        hidden_channels: int = 256,
+        hidden_layers: int = 3,
+        heads: int = 1,
+        texture_corners: str = "nearest",
+        training_keys: str = "queries",
+        inference_keys: str = "lattice",
+        bicubic_residual: bool = False,
+        scale: float = 2.0,
+        use_lfi: bool = True,
+        use_tl: bool = True,
+        use_stf: bool = True,
+        use_ltd: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_choice("texture_corners", texture_corners, tuple(_TEXTURE_CORNERS))
+        _check_choice("training_keys", training_keys, _TRAINING_KEYS)
+        _check_choice("inference_keys", inference_keys, _INFERENCE_KEYS)
+        self.texture_samples = _TEXTURE_CORNERS[texture_corners]
+        self.training_keys = training_keys
+        self.inference_keys = inference_keys
+        self.bicubic_residual = bicubic_residual
+        self.scale = scale
+
+        self.encoder = SwinIREncoder() if encoder is None else encoder
+        c, t = int(self.encoder.out_channels), texture_channels
+        self.local_feature_interactor = LocalFeatureInteractor(c, t, heads) if use_lfi else QueryProjection(c, t)
+        self.texture_learner = TextureLearner(c, t) if use_tl else ConvTexture(c, t)
+        self.self_texture_fusion = SelfTextureFusion(t) if use_stf else None
+        self.local_pixel_decoder = LocalPixelDecoder(t, hidden_channels, hidden_layers)
+        self.local_texture_decoder = LocalTextureDecoder(t, hidden_channels, hidden_layers) if use_ltd else None
+
+    def forward(
+        self,
+        image: Tensor,
+        coord: Optional[Tensor] = None,
+        cell: Optional[Tensor] = None,
+        scale: Optional[float] = None,
+    ) -> Tensor:
+        if coord is None:
+            return self.upsample(image, self.scale if scale is None else scale)
+        if cell is None:
+            if scale is None:
+                raise ShapeError("cell or scale beside coord", "neither", "Pass cell=2/scale, see cell_size().")
+            cell = coord.new_full((image.shape[0], 2), 2 / scale)
+        check_queries(image, coord, cell)
+        return self.decode(self.encode(image, coord, cell), coord, cell)
+
+    def encode(self, image: Tensor, coord: Tensor, cell: Tensor) -> Encoding:
+        """The part that is done once per image, up to stage 1."""
+        image = (image - 0.5) / 0.5
+        feat = self.encoder(image)  # F_LR
+        query = self.local_feature_interactor(feat)  # F_LFIC
+        waves = self.texture_learner.waves(feat)  # A and f of Eq. (3)
+        if self.self_texture_fusion is not None:  # stage 1, feature domain: F_STF
+            query = self.self_texture_fusion(query, self.keys(waves, coord, cell))
+        return Encoding(image, waves, self.local_pixel_decoder.features(query))
+
+    def decode(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
+        """The colours at the queried coordinates, (B, Q, 3)."""
+        size = (encoding.image.shape[2], encoding.image.shape[3])
+        rgb = self.local_pixel_decoder(encoding.features, four_corners(coord, size), cell)  # I_LPD
+        if self.local_texture_decoder is not None:  # stage 2, spatial domain: + I_LTD
+            samples = self.texture_samples(coord, size)
+            rgb = rgb + self.local_texture_decoder(self.texture_learner(encoding.waves, samples, cell), samples)
+        if self.bicubic_residual:
+            rgb = rgb + bicubic_at(encoding.image, coord)
+        return rgb * 0.5 + 0.5
+
+    def keys(self, waves: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """The textures that stage 1 retrieves from, (B, K, T): see ``training_keys`` and ``inference_keys``."""
+        size = (waves.shape[2], waves.shape[3])
+        kind = self.training_keys if self.training else self.inference_keys
+        if kind == "queries":
+            return self.texture_learner(waves, nearest_pixel(coord, size), cell).squeeze(2)
+        cell = cell if cell.ndim == 2 else cell.mean(1)  # the queries of one image share its scale
+        if kind == "lattice":
+            return self.texture_learner.keys(waves, cell)
+        if not torch.equal(cell, cell[:1].expand_as(cell)):
+            raise ShapeError("one scale for the whole batch with keys 'all'", str(cell.tolist()), "Split the batch.")
+        grid = pixel_centres((round(2 * size[0] / float(cell[0, 0])), round(2 * size[1] / float(cell[0, 1]))), coord.device)
+        samples = nearest_pixel(grid.expand(cell.shape[0], -1, -1), size)
+        return self.texture_learner(waves, samples, cell).squeeze(2)
+
+    def upsample(self, image: Tensor, scale: float) -> Tensor:
+        """The whole image, magnified: one network pass, retrieval over the whole map."""
+        size = (image.shape[2], image.shape[3]) if image.ndim == 4 else (1, 1)
+        height, width = output_size(size, scale)
+        coord = pixel_centres((height, width), image.device).expand(image.shape[0], -1, -1)
+        cell = cell_size(size, (height, width), image.device).expand(image.shape[0], -1)
+        check_queries(image, coord, cell)
+        encoding = self.encode(image, coord, cell)
+        strip = coord.shape[1] if torch.is_grad_enabled() else _QUERIES_AT_ONCE
+        rgb = torch.cat([self.decode(encoding, part, cell) for part in coord.split(strip, dim=1)], dim=1)
+        return rgb.mT.reshape(image.shape[0], 3, height, width)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} to be one of {', '.join(choices)}", repr(value), "Choose one of these.")

@@ -1,0 +1,87 @@
+"""Local Pixel Decoder (LPD) and Local Texture Decoder (LTD): from features to colours.
+
+Implements Sec. III-E, Eq. (6)-(7) of Duan et al., arXiv:2401.15613.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from monai_iste.coordinates import Samples, ensemble, gather
+
+__all__ = ["LocalPixelDecoder", "LocalTextureDecoder", "NoTexture"]
+
+
+def _layers(in_channels: int, hidden_channels: int, hidden_layers: int) -> nn.Sequential:
+    """``hidden_layers`` linear layers with ReLU, then the colour."""
+    widths = [in_channels] + [hidden_channels] * hidden_layers
+    hidden = [m for i, o in zip(widths, widths[1:], strict=False) for m in (nn.Linear(i, o), nn.ReLU(inplace=True))]
+    return nn.Sequential(*hidden, nn.Linear(widths[-1], 3))
+
+
+class LocalPixelDecoder(nn.Module):
+    """``I_LPD = sum over four corners t of S_t * MLP([F_STF at t, offset from t, cell])``.
+
+    The first linear layer is split: its feature part is applied once per low-resolution pixel (:meth:`features`), its
+    coordinate part once per corner. That is the same sum in another order, at a fraction of the work.
+
+    Differs from the paper: S_t is the diagonally opposite area, see :func:`monai_iste.coordinates.four_corners`.
+
+    Args:
+        in_channels: width C of the fused features.
+        hidden_channels: width D of the hidden layers.
+        hidden_layers: their number; three, from the authors' code ("paper silent").
+    Shape:
+        features: (B, D, h, w), from :meth:`features`; samples: four corners of Q queries;
+        cell: (B, 2) or (B, Q, 2); returns (B, Q, 3)
+    Units: offsets and cells in half low-resolution pixels; colours in [-1, 1], not clamped.
+    """
+
+    def __init__(self, in_channels: int = 256, hidden_channels: int = 256, hidden_layers: int = 3) -> None:
+        super().__init__()
+        self.feature_part = nn.Conv2d(in_channels, hidden_channels, 1)
+        self.coordinate_part = nn.Linear(4, hidden_channels, bias=False)
+        self.mlp = nn.Sequential(
+            nn.ReLU(inplace=True), *_layers(hidden_channels, hidden_channels, hidden_layers - 1)
+        )
+
+    def features(self, fused: Tensor) -> Tensor:
+        """The first layer's share that depends on the pixel alone: (B, C, h, w) -> (B, D, h, w)."""
+        return self.feature_part(fused).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, features: Tensor, samples: Samples, cell: Tensor) -> Tensor:
+        cell = cell.unsqueeze(1) if cell.ndim == 2 else cell
+        where = torch.cat([samples.offset, cell.unsqueeze(2).expand_as(samples.offset)], dim=-1)
+        hidden = gather(features, samples.index) + self.coordinate_part(where)
+        return ensemble(self.mlp(hidden), samples)
+
+
+class LocalTextureDecoder(nn.Module):
+    """``I_LTD = sum over t of S_t * MLP(F_TL at t)``: the texture's own colours.
+
+    Differs from the paper: none with the nearest pixel's texture (n = 1, weight 1), as printed; with four corners
+    (n = 4) it is the reading of the authors' code.
+
+    Args:
+        in_channels: number of texture channels T.
+        hidden_channels: width of the hidden layers.
+        hidden_layers: their number; three, from the authors' code ("paper silent").
+    Shape:
+        texture: (B, Q, n, T); returns (B, Q, 3)
+    Units: colours in [-1, 1], not clamped.
+    """
+
+    def __init__(self, in_channels: int = 256, hidden_channels: int = 256, hidden_layers: int = 3) -> None:
+        super().__init__()
+        self.mlp = _layers(in_channels, hidden_channels, hidden_layers)
+
+    def forward(self, texture: Tensor, samples: Samples) -> Tensor:
+        return ensemble(self.mlp(texture), samples)
+
+
+class NoTexture(nn.Module):
+    """The ablation "w/o LTD": nothing is added in the spatial domain."""
+
+    def forward(self, texture: Tensor, samples: Samples) -> Tensor:
+        return texture.new_zeros(*texture.shape[:2], 3)

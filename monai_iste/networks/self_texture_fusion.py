@@ -1,0 +1,87 @@
+"""Self-Texture Fusion (STF): every feature retrieves the most similar texture of the image and takes it up.
+
+Implements Sec. III-D, Eq. (4)-(5) of Duan et al., arXiv:2401.15613: stage 1, the enhancement in the feature domain.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from monai_iste.coordinates import gather
+from monai_iste.errors import ShapeError
+
+__all__ = ["NoFusion", "SelfTextureFusion", "most_similar"]
+
+_KEYS_AT_ONCE = 2048  # bounds the similarity matrix to N x 2048 and keeps a chunk of keys in cache
+
+
+@torch.no_grad()
+def most_similar(query: Tensor, keys: Tensor) -> Tensor:
+    """Index of the key with the highest cosine similarity to each query, the lowest index on ties (Eq. 4).
+
+    The keys are normalised once and streamed; the query's own norm cannot change the order and is left out. Always
+    float32: the argmax must not depend on the precision around it.
+
+    Shape:
+        query: (B, N, C); keys: (B, K, C); returns (B, N), int64
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        query, keys = query.float(), F.normalize(keys.float(), dim=-1)
+        best = torch.full(query.shape[:2], -torch.inf, device=query.device)
+        index = torch.zeros(query.shape[:2], dtype=torch.long, device=query.device)
+        for start in range(0, keys.shape[1], _KEYS_AT_ONCE):
+            similarity, candidate = (query @ keys[:, start : start + _KEYS_AT_ONCE].mT).max(-1)
+            better = similarity > best
+            best = torch.where(better, similarity, best)
+            index = torch.where(better, candidate + start, index)
+    return index
+
+
+class SelfTextureFusion(nn.Module):
+    """``fused = query + MLP(concat(query, A)) * S``: hard retrieval A, soft confidence S.
+
+    A is the key most similar to the query, S their cosine similarity; gradients reach query and keys through both.
+    One query per low-resolution pixel and one key set per image, so the result is a low-resolution map and no matrix
+    of output pixels by output pixels is ever formed.
+
+    Differs from the paper: queries are low-resolution pixels instead of output pixels, which gives the same values
+    wherever the query feature is the same (the nearest pixel's). The MLP's depth is "paper silent": one hidden layer.
+
+    Args:
+        query_channels: width of queries and of the result.
+        texture_channels: width of the keys; must equal ``query_channels`` for the cosine.
+    Shape:
+        query: (B, C, h, w); keys: (B, K, C); returns (B, C, h, w)
+    Raises:
+        ShapeError: queries and keys differ in width or batch.
+
+    Example:
+        >>> SelfTextureFusion(16)(torch.zeros(1, 16, 5, 7), torch.zeros(1, 12, 16)).shape
+        torch.Size([1, 16, 5, 7])
+    """
+
+    def __init__(self, query_channels: int = 256) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(2 * query_channels, query_channels), nn.ReLU(), nn.Linear(query_channels, query_channels)
+        )
+
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        b, c, h, w = query.shape
+        if keys.ndim != 3 or keys.shape[0] != b or keys.shape[2] != c:
+            raise ShapeError(f"keys of shape ({b}, K, {c})", str(tuple(keys.shape)), "Queries and keys share a width.")
+        rows = query.permute(0, 2, 3, 1).reshape(b, h * w, c)
+        index = most_similar(rows, keys)
+        retrieved = gather(keys.mT.unsqueeze(2), index.unsqueeze(2)).squeeze(2)  # A
+        confidence = F.cosine_similarity(rows, retrieved, dim=-1).unsqueeze(-1)  # S
+        fused = rows + self.mlp(torch.cat([rows, retrieved], dim=-1)) * confidence
+        return fused.view(b, h, w, c).permute(0, 3, 1, 2)
+
+
+class NoFusion(nn.Module):
+    """The ablation "w/o STF": the query as it is."""
+
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        return query

@@ -1,0 +1,90 @@
+"""Texture Learner (TL): periodic texture features at continuous coordinates.
+
+Implements Sec. III-C, Eq. (3) of Duan et al., arXiv:2401.15613.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from monai_iste.coordinates import Samples, gather, key_lattice
+
+__all__ = ["ConvTexture", "TextureLearner"]
+
+
+class TextureLearner(nn.Module):
+    """``texture = A * sin(f_y * dy + f_x * dx + phase)``, with ``phase = 2 pi sigmoid(Linear(cell))``.
+
+    Amplitude A and frequencies f come from one 3x3 convolution of the feature map (:meth:`waves`, once per image);
+    dy, dx is the offset of the query from the low-resolution pixel that answers.
+
+    Differs from the paper: none. The factor 2 pi is the authors' code; the text prints only the sigmoid.
+
+    Args:
+        in_channels: width of the encoder's feature map.
+        texture_channels: number T of waves.
+    Shape:
+        waves: (B, 3 T, h, w); samples: n pixels for each of Q queries; cell: (B, 2) or (B, Q, 2);
+        returns (B, Q, n, T)
+    Units: offsets and cells in half low-resolution pixels; frequencies in radians per half pixel.
+
+    Example:
+        >>> from monai_iste.coordinates import nearest_pixel
+        >>> learner = TextureLearner(8, 16)
+        >>> waves = learner.waves(torch.zeros(1, 8, 5, 7))
+        >>> learner(waves, nearest_pixel(torch.zeros(1, 3, 2), (5, 7)), torch.ones(1, 2)).shape
+        torch.Size([1, 3, 1, 16])
+    """
+
+    def __init__(self, in_channels: int = 64, texture_channels: int = 256) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 3 * texture_channels, 3, padding=1, padding_mode="replicate")
+        self.phase = nn.Linear(2, texture_channels)
+
+    def waves(self, feat: Tensor) -> Tensor:
+        """Amplitude, frequency along y and along x of every low-resolution pixel, stacked: (B, 3 T, h, w)."""
+        return self.conv(feat).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, waves: Tensor, samples: Samples, cell: Tensor) -> Tensor:
+        return self._wave(gather(waves, samples.index), samples.offset, self._phase(cell).unsqueeze(2))
+
+    def keys(self, waves: Tensor, cell: Tensor) -> Tensor:
+        """Texture at the canonical key lattice, one key per low-resolution pixel.
+
+        Shape:
+            waves: (B, 3 T, h, w); cell: (B, 2); returns (B, h * w, T)
+        """
+        own = waves.permute(0, 2, 3, 1).flatten(1, 2)
+        return self._wave(own, key_lattice((waves.shape[2], waves.shape[3]), waves.device), self._phase(cell))
+
+    def _phase(self, cell: Tensor) -> Tensor:
+        """(B, 1 or Q, T)"""
+        cell = cell.unsqueeze(1) if cell.ndim == 2 else cell
+        return 2 * math.pi * torch.sigmoid(self.phase(cell))
+
+    def _wave(self, waves: Tensor, offset: Tensor, phase: Tensor) -> Tensor:
+        amplitude, freq_y, freq_x = waves.chunk(3, dim=-1)
+        return amplitude * torch.sin(freq_y * offset[..., :1] + freq_x * offset[..., 1:] + phase)
+
+
+class ConvTexture(nn.Module):
+    """The ablation "w/o TL": a convolution in its place, the same texture everywhere within a low-resolution pixel.
+
+    Same methods and shapes as :class:`TextureLearner`, with T channels where it has 3 T.
+    """
+
+    def __init__(self, in_channels: int = 64, texture_channels: int = 256) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, texture_channels, 3, padding=1, padding_mode="replicate")
+
+    def waves(self, feat: Tensor) -> Tensor:
+        return self.conv(feat).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, waves: Tensor, samples: Samples, cell: Tensor) -> Tensor:
+        return gather(waves, samples.index)
+
+    def keys(self, waves: Tensor, cell: Tensor) -> Tensor:
+        return waves.permute(0, 2, 3, 1).flatten(1, 2)

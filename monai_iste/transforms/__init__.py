@@ -1,0 +1,60 @@
+"""MONAI transforms from a slide image to what ISTE trains on, as array and dictionary versions.
+
+The training chain is ``LoadRGBd``, ``RandArbitraryScaleCropd``, MONAI's ``RandFlipd`` (both axes) and ``RandRotate90d``
+(``max_k=1``; with the flips it reaches all eight flips and transposes), ``BlurDegradationd``,
+``RandSampleCoordinatesd``, then MONAI's ``ScaleIntensityRanged``. For evaluation ``ArbitraryScaleCropd`` takes the place of the
+random ones. Images stay uint8 until ``ScaleIntensityRanged``.
+"""
+
+from monai_iste.transforms.coordinates import (
+    RandSampleCoordinates,
+    RandSampleCoordinatesD,
+    RandSampleCoordinatesd,
+    RandSampleCoordinatesDict,
+)
+from monai_iste.transforms.crop import (
+    ArbitraryScaleCrop,
+    ArbitraryScaleCropD,
+    ArbitraryScaleCropd,
+    ArbitraryScaleCropDict,
+    RandArbitraryScaleCrop,
+    RandArbitraryScaleCropD,
+    RandArbitraryScaleCropd,
+    RandArbitraryScaleCropDict,
+    tissue_fraction,
+)
+from monai_iste.transforms.degradation import (
+    DEGRADATIONS,
+    BlurDegradation,
+    BlurDegradationD,
+    BlurDegradationd,
+    BlurDegradationDict,
+    degrade,
+)
+from monai_iste.transforms.loading import LoadRGB, LoadRGBD, LoadRGBd, LoadRGBDict
+
+__all__ = [
+    "DEGRADATIONS",
+    "ArbitraryScaleCrop",
+    "ArbitraryScaleCropD",
+    "ArbitraryScaleCropDict",
+    "ArbitraryScaleCropd",
+    "BlurDegradation",
+    "BlurDegradationD",
+    "BlurDegradationDict",
+    "BlurDegradationd",
+    "LoadRGB",
+    "LoadRGBD",
+    "LoadRGBDict",
+    "LoadRGBd",
+    "RandArbitraryScaleCrop",
+    "RandArbitraryScaleCropD",
+    "RandArbitraryScaleCropDict",
+    "RandArbitraryScaleCropd",
+    "RandSampleCoordinates",
+    "RandSampleCoordinatesD",
+    "RandSampleCoordinatesDict",
+    "RandSampleCoordinatesd",
+    "degrade",
+    "tissue_fraction",
+]

@@ -1,0 +1,264 @@
+"""Crops whose size belongs to a scale: random ones for training, exact ones for evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Randomizable, RandomizableTransform, Transform
+from monai.utils import TransformBackends
+from torch import Tensor
+
+from monai_iste.coordinates import output_size
+from monai_iste.errors import ConfigError, ScaleError, ShapeError
+from monai_iste.transforms.loading import check_rgb
+
+__all__ = [
+    "ArbitraryScaleCrop",
+    "ArbitraryScaleCropD",
+    "ArbitraryScaleCropDict",
+    "ArbitraryScaleCropd",
+    "RandArbitraryScaleCrop",
+    "RandArbitraryScaleCropD",
+    "RandArbitraryScaleCropDict",
+    "RandArbitraryScaleCropd",
+    "tissue_fraction",
+]
+
+# Glass is bright and colourless. Scanners show it at 230 to 250 of 255, its channels within 10 of each other; the
+# palest stroma is as bright in red but loses green to eosin. 210 and 20 leave room for dim or tinted lamps.
+GLASS_LEVEL = 210
+GLASS_SPREAD = 20
+
+# At most this many pixels per axis are looked at: 1024 samples tell a share to within 0.02.
+_GRID = 32
+
+
+def tissue_fraction(image: np.ndarray | Tensor) -> float:
+    """The share of an image that is not bare glass, judged on at most 32 x 32 of its pixels.
+
+    A pixel is glass when its darkest channel is at least :data:`GLASS_LEVEL` and its channels lie within
+    :data:`GLASS_SPREAD` of each other. Paper silent; without it, a good part of the crops would teach nothing.
+
+    Shape:
+        image: (3, H, W)
+    Units: uint8, 0 to 255; returns a share in [0, 1].
+    Raises:
+        ShapeError: the image is not uint8 of (3, H, W).
+
+    Example:
+        >>> half = np.full((3, 8, 8), 240, np.uint8)
+        >>> half[1, :, :4] = 150
+        >>> tissue_fraction(half)
+        0.5
+    """
+    check_rgb(image)
+    rows, columns = (math.ceil(n / _GRID) for n in image.shape[1:])
+    sample = np.asarray(image[:, ::rows, ::columns])
+    darkest, brightest = sample.min(0), sample.max(0)
+    return 1 - float(((darkest >= GLASS_LEVEL) & (brightest - darkest <= GLASS_SPREAD)).mean())
+
+
+class RandArbitraryScaleCrop(RandomizableTransform):
+    """A random square of ``round(lr_size * m)`` pixels with m ~ U(scale_range): the training crop at scale m.
+
+    Implements the sampling of Sec. IV of Duan et al., arXiv:2401.15613 (48m x 48m crops, m ~ U(1, 4)).
+    Differs from the paper: a crop that is mostly glass is drawn again elsewhere, at the same m so that m stays uniform;
+    after ``max_tries`` the crop with most tissue is taken. An image too small for the largest scale narrows the range
+    of m from above. Paper silent on both.
+
+    Args:
+        lr_size: side of the low-resolution crop the square will be reduced to.
+        scale_range: smallest and largest m.
+        min_tissue: share of the crop that must be tissue (:func:`tissue_fraction`).
+        max_tries: draws before the best crop is taken as it is.
+    Shape:
+        (3, H, W) -> (3, n, n), a view; the effective scale is n / lr_size.
+    Units: uint8, 0 to 255.
+    Raises:
+        ShapeError: the image is smaller than the crop at the smallest scale, or is not uint8 of (3, H, W).
+        ConfigError: a setting out of range.
+
+    Example:
+        >>> crop = RandArbitraryScaleCrop(lr_size=8, scale_range=(2, 2)).set_random_state(0)
+        >>> crop(np.zeros((3, 40, 30), np.uint8)).shape
+        (3, 16, 16)
+    """
+
+    backend = [TransformBackends.NUMPY, TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        lr_size: int = 48,
+        scale_range: tuple[float, float] = (1.0, 4.0),
+        min_tissue: float = 0.2,
+        max_tries: int = 10,
+    ) -> None:
+        super().__init__()
+        low, high = scale_range
+        if not (1 <= low <= high < math.inf):
+            raise ConfigError("scale_range (low, high) with 1 <= low <= high", repr(scale_range), "Try (1, 4).")
+        if lr_size < 1 or max_tries < 1 or not 0 <= min_tissue <= 1:
+            raise ConfigError(
+                "lr_size and max_tries of at least 1, min_tissue in [0, 1]",
+                f"{lr_size}, {max_tries}, {min_tissue}",
+                "Try 48, 10, 0.2.",
+            )
+        self.lr_size = lr_size
+        self.scale_range = (low, high)
+        self.min_tissue = min_tissue
+        self.max_tries = max_tries
+        self.window = (slice(0), slice(0))
+
+    def randomize(self, data: np.ndarray | Tensor) -> None:
+        """Draw the rows and columns of the next crop, :attr:`window`, on the image ``data``."""
+        check_rgb(data)
+        height, width = data.shape[1:]
+        low, high = self.scale_range
+        smallest = round(self.lr_size * low)
+        if min(height, width) < smallest:
+            raise ShapeError(
+                f"an image of at least {smallest} x {smallest} pixels (lr_size x smallest scale)",
+                f"{width} x {height}",
+                "Use larger images, or lower lr_size.",
+            )
+        scale = self.R.uniform(low, max(low, min(high, min(height, width) / self.lr_size)))
+        side = round(self.lr_size * scale)
+        most = -1.0
+        for _ in range(self.max_tries):
+            top, left = self.R.randint(height - side + 1), self.R.randint(width - side + 1)
+            window = (slice(top, top + side), slice(left, left + side))
+            tissue = tissue_fraction(data[:, *window])
+            if tissue > most:
+                self.window, most = window, tissue
+            if tissue >= self.min_tissue:
+                return
+
+    def __call__(self, image: np.ndarray | Tensor, randomize: bool = True) -> np.ndarray | Tensor:
+        if randomize:
+            self.randomize(image)
+        return image[:, *self.window]
+
+
+class RandArbitraryScaleCropd(Randomizable, MapTransform):
+    """Dictionary version of :class:`RandArbitraryScaleCrop`; also stores the effective scale as ``data["scale"]``, a float.
+
+    The crop is drawn on the first key present and taken from all of them, so an image and its mask stay aligned.
+
+    Args:
+        keys: images of one size.
+        lr_size, scale_range, min_tissue, max_tries: see :class:`RandArbitraryScaleCrop`.
+        allow_missing_keys: whether absent keys are passed over.
+
+    Example:
+        >>> crop = RandArbitraryScaleCropd("image", lr_size=8, scale_range=(2.3, 2.3)).set_random_state(0)
+        >>> crop({"image": np.zeros((3, 40, 30), np.uint8)})["scale"]
+        2.25
+    """
+
+    backend = RandArbitraryScaleCrop.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        lr_size: int = 48,
+        scale_range: tuple[float, float] = (1.0, 4.0),
+        min_tissue: float = 0.2,
+        max_tries: int = 10,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.cropper = RandArbitraryScaleCrop(lr_size, scale_range, min_tissue, max_tries)
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandArbitraryScaleCropd:
+        super().set_random_state(seed, state)
+        self.cropper.set_random_state(seed, state)
+        return self
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        randomize = True
+        for key in self.key_iterator(d):
+            d[key] = self.cropper(d[key], randomize)
+            randomize = False
+            d["scale"] = d[key].shape[-1] / self.cropper.lr_size
+        return d
+
+
+class ArbitraryScaleCrop(Transform):
+    """The part of an image that a low-resolution image of whole pixels covers at a given scale.
+
+    First the centre of at most ``max_size`` pixels a side, then from its top left corner the largest size H x W with
+    H = round(h * scale), W = round(w * scale) for whole h and w: what a network that magnifies h x w returns.
+
+    Args:
+        max_size: largest side that is kept; None keeps the whole image.
+    Shape:
+        (3, H, W) -> (3, round(h * scale), round(w * scale)), a view.
+    Units: uint8, 0 to 255.
+    Raises:
+        ScaleError: the scale is not a finite number of at least 1.
+        ShapeError: the image is smaller than one low-resolution pixel, or is not uint8 of (3, H, W).
+
+    Example:
+        >>> ArbitraryScaleCrop()(np.zeros((3, 100, 64), np.uint8), 3.7).shape
+        (3, 100, 63)
+    """
+
+    backend = [TransformBackends.NUMPY, TransformBackends.TORCH]
+
+    def __init__(self, max_size: int | None = None) -> None:
+        self.max_size = max_size
+
+    def __call__(self, image: np.ndarray | Tensor, scale: float) -> np.ndarray | Tensor:
+        check_rgb(image)
+        if not (math.isfinite(scale) and scale >= 1):
+            raise ScaleError("a finite scale of at least 1", repr(scale), "Give a magnification such as 2 or 3.7.")
+        if self.max_size is not None:
+            top, left = (max(0, n - self.max_size) // 2 for n in image.shape[1:])
+            image = image[:, top : top + self.max_size, left : left + self.max_size]
+        # The small number undoes rounding: 1110 / 3.7 must give 300 low-resolution pixels, never 299.
+        h, w = (math.floor(n / scale + 1e-9) for n in image.shape[1:])
+        if min(h, w) < 1:
+            raise ShapeError(
+                f"an image of at least {math.ceil(scale)} pixels a side at scale {scale}",
+                f"{image.shape[2]} x {image.shape[1]}",
+                "Use larger images or a smaller scale.",
+            )
+        height, width = output_size((h, w), scale)
+        return image[:, :height, :width]
+
+
+class ArbitraryScaleCropd(MapTransform):
+    """Dictionary version of :class:`ArbitraryScaleCrop`, at the scale ``data["scale"]``.
+
+    Args:
+        keys: images to crop.
+        max_size: see :class:`ArbitraryScaleCrop`.
+        allow_missing_keys: whether absent keys are passed over.
+
+    Example:
+        >>> ArbitraryScaleCropd("image", max_size=10)({"image": np.zeros((3, 20, 30), np.uint8), "scale": 3.0})["image"].shape
+        (3, 9, 9)
+    """
+
+    backend = ArbitraryScaleCrop.backend
+
+    def __init__(self, keys: KeysCollection, max_size: int | None = None, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.cropper = ArbitraryScaleCrop(max_size)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.cropper(d[key], float(d["scale"]))
+        return d
+
+
+RandArbitraryScaleCropD = RandArbitraryScaleCropDict = RandArbitraryScaleCropd
+ArbitraryScaleCropD = ArbitraryScaleCropDict = ArbitraryScaleCropd

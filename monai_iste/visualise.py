@@ -1,0 +1,81 @@
+"""Pictures that let a person judge a result: input, bicubic, network, truth and the errors side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+__all__ = ["comparison", "error_map"]
+
+_ERROR_RANGE = 0.15  # the mean absolute error that is drawn white
+_MARGIN, _CAPTION = 6, 20
+
+
+def error_map(image: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute error over channels as black - red - yellow - white.
+
+    Shape:
+        image, truth: (3, H, W) in [0, 1]; returns (3, H, W) in [0, 1]
+    """
+    error = (image - truth).abs().mean(0) / _ERROR_RANGE
+    return torch.stack([(3 * error - i).clamp(0, 1) for i in range(3)])
+
+
+def comparison(rows: Sequence[Mapping[str, Any]], window: int = 112, zoom: int = 2) -> Image.Image:
+    """One row of panels per scale: input, bicubic, ISTE, truth, error of bicubic, error of ISTE.
+
+    Args:
+        rows: mappings with ``scale``, ``image`` (3, h, w) and ``bicubic``, ``pred``, ``label`` (3, H, W), in [0, 1].
+        window: side of the shown part of the truth, cut where it has most detail, in its pixels.
+        zoom: every pixel of that part is drawn as zoom x zoom.
+    """
+    side = window * zoom
+    sheets = []
+    for row in rows:
+        label, scale = row["label"], float(row["scale"])
+        top, left = _most_detailed(label, window)
+        part = {k: row[k][:, top : top + window, left : left + window] for k in ("bicubic", "pred", "label")}
+        shown = tuple(round(v / scale) for v in (top, left, top + window, left + window))
+        panels = {
+            f"input x{row['scale']:g}": row["image"][:, shown[0] : shown[2], shown[1] : shown[3]],
+            f"bicubic {_psnr(part['bicubic'], part['label']):.2f} dB": part["bicubic"],
+            f"ISTE {_psnr(part['pred'], part['label']):.2f} dB": part["pred"],
+            "truth": part["label"],
+            "error, bicubic": error_map(part["bicubic"], part["label"]),
+            "error, ISTE": error_map(part["pred"], part["label"]),
+        }
+        sheets.append([(caption, _picture(panel, side)) for caption, panel in panels.items()])
+    columns = max(len(sheet) for sheet in sheets)
+    cell_w, cell_h = side + _MARGIN, side + _CAPTION + _MARGIN
+    canvas = Image.new("RGB", (columns * cell_w + _MARGIN, len(sheets) * cell_h + _MARGIN), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    for i, sheet in enumerate(sheets):
+        for j, (caption, picture) in enumerate(sheet):
+            x, y = _MARGIN + j * cell_w, _MARGIN + i * cell_h
+            draw.text((x, y), caption, fill="black", font=font)
+            canvas.paste(picture, (x, y + _CAPTION))
+    return canvas
+
+
+def _picture(image: Tensor, side: int) -> Image.Image:
+    array = image.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(np.ascontiguousarray(array)).resize((side, side), Image.Resampling.NEAREST)
+
+
+def _psnr(image: Tensor, truth: Tensor) -> float:
+    return float(-10 * torch.log10((image - truth).square().mean()))
+
+
+def _most_detailed(image: Tensor, window: int) -> tuple[int, int]:
+    """Top left corner of the window with the largest variance, on a grid of half windows."""
+    h, w = image.shape[1:]
+    tops = range(0, max(1, h - window + 1), max(1, window // 2))
+    lefts = range(0, max(1, w - window + 1), max(1, window // 2))
+    return max(
+        ((t, x) for t in tops for x in lefts), key=lambda p: float(image[:, p[0] : p[0] + window, p[1] : p[1] + window].var())
+    )
