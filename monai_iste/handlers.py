@@ -22,7 +22,7 @@ from monai_iste.errors import CheckpointError, TrainingError
 from monai_iste.metrics import Protocol
 from monai_iste.visualise import comparison
 
-__all__ = ["Checkpoints", "ClipGradients", "ProgressBar", "StopOnNonFiniteLoss", "TrainingReport"]
+__all__ = ["Checkpoints", "ClipGradients", "EvaluationReport", "ProgressBar", "StopOnNonFiniteLoss", "TrainingReport"]
 
 
 class ProgressBar:
@@ -204,14 +204,11 @@ class TrainingReport:
         images = bicubic + self.step0 + trained
         if self.evaluator.state.rank > 0:
             return
-        rows = mean_rows(images)
         self._save_weights("model.pt")
-        report = {"protocol": self.protocol.name, "rows": rows, "images": images}
-        _save(self.output_dir / "metrics.json", lambda path: path.write_text(json.dumps(report, indent=1) + "\n"))
-        picture = comparison(self._pictures())
-        _save(self.output_dir / "comparison.png", lambda path: picture.save(path, format="PNG"))
-        tqdm.write(f"\n{format_table(rows, self.protocol.name)}\n")
-        tqdm.write(f"Wrote model.pt, metrics.json and comparison.png to {os.path.relpath(self.output_dir)}")
+        _write_metrics(self.output_dir, self.protocol, images)
+        pictures = comparison(self._pictures())
+        _save(self.output_dir / "comparison.png", lambda path: pictures.save(path, format="PNG"))
+        print(f"Wrote model.pt, metrics.json and comparison.png to {os.path.relpath(self.output_dir)}", flush=True)
 
     def _score(self) -> list[dict[str, Any]]:
         self.evaluator.run()
@@ -233,10 +230,36 @@ class TrainingReport:
         return list(shown.values())
 
 
+class EvaluationReport:
+    """What an evaluation leaves behind: ``metrics.json``, and the same as a printed table.
+
+    Args:
+        output_dir: where the file goes.
+        protocol: what the evaluator's pre- and postprocessing come from.
+    """
+
+    def __init__(self, output_dir: str, protocol: Protocol) -> None:
+        self.output_dir, self.protocol = Path(output_dir), protocol
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        if engine.state.rank == 0:  # type: ignore[attr-defined]
+            _write_metrics(self.output_dir, self.protocol, engine.state.images)  # type: ignore[attr-defined]
+
+
+def _write_metrics(folder: Path, protocol: Protocol, images: list[dict[str, Any]]) -> None:
+    rows = mean_rows(images)
+    report = {"protocol": protocol.name, "rows": rows, "images": images}
+    _save(folder / "metrics.json", lambda path: path.write_text(json.dumps(report, indent=1) + "\n"))
+    print(f"\n{format_table(rows, protocol.name)}\n", flush=True)
+
+
 def _loss(engine: Engine) -> float:
     """The loss of the current step, before or after MONAI has split the batch into items."""
     output = engine.state.output
-    return float((output[0] if isinstance(output, list) else output)["loss"])  # type: ignore[index,call-overload]
+    return float((output[0] if isinstance(output, list) else output)["loss"].detach())  # type: ignore[index,call-overload]
 
 
 def _save(path: Path, write: Any) -> None:

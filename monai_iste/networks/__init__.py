@@ -8,6 +8,7 @@ from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor
 from monai_iste.networks.presets import PRESETS, create_iste
 from monai_iste.networks.self_texture_fusion import SelfTextureFusion
 from monai_iste.networks.texture_learner import TextureLearner
+from monai_iste.networks.weights import load_weights
 
 __all__ = [
     "ISTE",
@@ -21,4 +22,5 @@ __all__ = [
     "SwinIREncoder",
     "TextureLearner",
     "create_iste",
+    "load_weights",
 ]

@@ -1,9 +1,10 @@
 """MONAI transforms from a slide image to what ISTE trains on, as array and dictionary versions.
 
-The training chain is ``LoadRGBd``, ``RandArbitraryScaleCropd``, MONAI's ``RandFlipd`` (both axes) and ``RandRotate90d``
-(``max_k=1``; with the flips it reaches all eight flips and transposes), ``BlurDegradationd``,
-``RandSampleCoordinatesd``, then MONAI's ``ScaleIntensityRanged``. For evaluation ``ArbitraryScaleCropd`` takes the place of the
-random ones. Images stay uint8 until ``ScaleIntensityRanged``.
+The training chain is ``LoadRGBd``, ``RandArbitraryScaleCropd``, MONAI's ``RandFlipd`` (both axes) and
+``RandRotate90d`` (``max_k=1``; with the flips it reaches all eight flips and transposes), ``BlurDegradationd``,
+``RandSampleCoordinatesd``, then MONAI's ``ScaleIntensityRanged``. For evaluation ``ArbitraryScaleCropd`` takes the
+place of the random ones. Images stay uint8 until ``ScaleIntensityRanged``. No transform writes into the image it is
+given, so a cached data set need not copy (``CacheDataset(copy_cache=False)``).
 """
 
 from monai_iste.transforms.coordinates import (

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable, RandomizableTransform
-from monai.utils import TransformBackends
 from torch import Tensor
 
 from monai_iste.coordinates import cell_size, pixel_centres
 from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.transforms.loading import BACKENDS, plain_tensor
 
 __all__ = [
     "RandSampleCoordinates",
@@ -45,7 +45,7 @@ class RandSampleCoordinates(RandomizableTransform):
         ([[0.0, -0.5], [0.0, 0.5]], torch.Size([2, 3]), [2.0, 1.0])
     """
 
-    backend = [TransformBackends.TORCH]
+    backend = BACKENDS
 
     def __init__(self, num_points: int | None = 2304) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class RandSampleCoordinates(RandomizableTransform):
             count = data[0] * data[1]
             self.index = torch.from_numpy(self.R.choice(count, self.num_points, replace=self.num_points > count))
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self, image: np.ndarray | Tensor, lr_size: tuple[int, int], randomize: bool = True
     ) -> tuple[Tensor, Tensor, Tensor]:
         if image.ndim != 3 or 0 in image.shape:
@@ -68,7 +68,7 @@ class RandSampleCoordinates(RandomizableTransform):
         size = (int(image.shape[1]), int(image.shape[2]))
         if randomize:
             self.randomize(size)
-        coord, colours = pixel_centres(size), torch.as_tensor(image).flatten(1)
+        coord, colours = pixel_centres(size), plain_tensor(image).flatten(1)
         if self.index is not None:
             coord, colours = coord[self.index], colours[:, self.index]
         return coord, colours.T.contiguous(), cell_size(lr_size, size)
@@ -92,7 +92,7 @@ class RandSampleCoordinatesd(Randomizable, MapTransform):
         (torch.Size([16, 3]), torch.Size([16, 2]), [1.0, 1.0])
     """
 
-    backend = RandSampleCoordinates.backend
+    backend = BACKENDS
 
     def __init__(
         self,

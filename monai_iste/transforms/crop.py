@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable, RandomizableTransform, Transform
-from monai.utils import TransformBackends
 from torch import Tensor
 
 from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
-from monai_iste.transforms.loading import check_rgb
+from monai_iste.transforms.loading import BACKENDS, check_rgb
 
 __all__ = [
     "ArbitraryScaleCrop",
@@ -88,7 +87,7 @@ class RandArbitraryScaleCrop(RandomizableTransform):
         (3, 16, 16)
     """
 
-    backend = [TransformBackends.NUMPY, TransformBackends.TORCH]
+    backend = BACKENDS
 
     def __init__(
         self,
@@ -144,7 +143,7 @@ class RandArbitraryScaleCrop(RandomizableTransform):
 
 
 class RandArbitraryScaleCropd(Randomizable, MapTransform):
-    """Dictionary version of :class:`RandArbitraryScaleCrop`; also stores the effective scale as ``data["scale"]``, a float.
+    """Dictionary version of :class:`RandArbitraryScaleCrop`; the effective scale becomes ``data["scale"]``, a float.
 
     The crop is drawn on the first key present and taken from all of them, so an image and its mask stay aligned.
 
@@ -159,7 +158,7 @@ class RandArbitraryScaleCropd(Randomizable, MapTransform):
         2.25
     """
 
-    backend = RandArbitraryScaleCrop.backend
+    backend = BACKENDS
 
     def __init__(
         self,
@@ -210,12 +209,12 @@ class ArbitraryScaleCrop(Transform):
         (3, 100, 63)
     """
 
-    backend = [TransformBackends.NUMPY, TransformBackends.TORCH]
+    backend = BACKENDS
 
     def __init__(self, max_size: int | None = None) -> None:
         self.max_size = max_size
 
-    def __call__(self, image: np.ndarray | Tensor, scale: float) -> np.ndarray | Tensor:
+    def __call__(self, image: np.ndarray | Tensor, scale: float) -> np.ndarray | Tensor:  # type: ignore[override]
         check_rgb(image)
         if not (math.isfinite(scale) and scale >= 1):
             raise ScaleError("a finite scale of at least 1", repr(scale), "Give a magnification such as 2 or 3.7.")
@@ -243,11 +242,12 @@ class ArbitraryScaleCropd(MapTransform):
         allow_missing_keys: whether absent keys are passed over.
 
     Example:
-        >>> ArbitraryScaleCropd("image", max_size=10)({"image": np.zeros((3, 20, 30), np.uint8), "scale": 3.0})["image"].shape
+        >>> data = {"image": np.zeros((3, 20, 30), np.uint8), "scale": 3.0}
+        >>> ArbitraryScaleCropd("image", max_size=10)(data)["image"].shape
         (3, 9, 9)
     """
 
-    backend = ArbitraryScaleCrop.backend
+    backend = BACKENDS
 
     def __init__(self, keys: KeysCollection, max_size: int | None = None, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends, ensure_tuple
+from monai.utils import ensure_tuple
 from PIL import Image, ImageFilter
 from torch import Tensor
 
 from monai_iste.errors import ConfigError, ScaleError
-from monai_iste.transforms.loading import rgb_tensor
+from monai_iste.transforms.loading import BACKENDS, check_rgb, plain_tensor
 
 __all__ = [
     "DEGRADATIONS",
@@ -80,7 +80,8 @@ def degrade(image: np.ndarray | Tensor, lr_size: tuple[int, int], preset: str = 
         [200]
     """
     recipe = _recipe(preset)
-    pixels = rgb_tensor(image)
+    check_rgb(image)
+    pixels = plain_tensor(image)
     (height, width), (h, w) = pixels.shape[1:], lr_size
     if not (1 <= h <= height and 1 <= w <= width):
         raise ScaleError(
@@ -114,13 +115,13 @@ class BlurDegradation(Transform):
         torch.Size([3, 27, 17])
     """
 
-    backend = [TransformBackends.NUMPY]
+    backend = BACKENDS
 
     def __init__(self, preset: str = "blur_bicubic") -> None:
         _recipe(preset)
         self.preset = preset
 
-    def __call__(self, image: np.ndarray | Tensor, scale: float) -> Tensor:
+    def __call__(self, image: np.ndarray | Tensor, scale: float) -> Tensor:  # type: ignore[override]
         if not (math.isfinite(scale) and scale >= 1):
             raise ScaleError("a finite scale of at least 1", repr(scale), "Give a magnification such as 2 or 3.7.")
         h, w = (max(1, round(n / scale)) for n in image.shape[-2:])
@@ -145,7 +146,7 @@ class BlurDegradationd(MapTransform):
         (torch.Size([3, 48, 48]), torch.Size([3, 96, 96]))
     """
 
-    backend = BlurDegradation.backend
+    backend = BACKENDS
 
     def __init__(
         self,
@@ -165,7 +166,7 @@ class BlurDegradationd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
         for key, label_key in self.key_iterator(d, self.label_keys):
-            d[label_key] = rgb_tensor(d[key])
+            d[label_key] = plain_tensor(d[key])
             d[key] = self.degradation(d[label_key], float(d[self.scale_key]))
         return d
 
