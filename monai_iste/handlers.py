@@ -14,7 +14,7 @@ from monai.engines import Evaluator
 from monai.engines.utils import IterationEvents
 from monai.handlers import CheckpointLoader, CheckpointSaver
 from monai.inferers import Inferer, SimpleInferer
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from monai_iste.engines import format_table, mean_rows
@@ -258,8 +258,9 @@ def _write_metrics(folder: Path, protocol: Protocol, images: list[dict[str, Any]
 
 def _loss(engine: Engine) -> float:
     """The loss of the current step, before or after MONAI has split the batch into items."""
-    output = engine.state.output
-    return float((output[0] if isinstance(output, list) else output)["loss"].detach())  # type: ignore[index,call-overload]
+    output: Any = engine.state.output
+    loss = (output[0] if isinstance(output, list) else output)["loss"]
+    return float(loss.detach()) if isinstance(loss, Tensor) else float(loss)
 
 
 def _save(path: Path, write: Any) -> None:
