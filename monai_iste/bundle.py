@@ -20,10 +20,10 @@ from monai.utils import BundlePropertyConfig
 
 from monai_iste.errors import CheckpointError, ConfigError, OutputError, show_errors_as_sentences
 
-__all__ = ["announce", "begin", "bundle_root", "open_output", "resume_point"]
+__all__ = ["announce", "begin", "bundle_root", "join_processes", "open_output", "resume_point"]
 
 # Top-level keys that MONAI or a command reads, so that no other part of a configuration needs to refer to them.
-_ENTRY_POINTS = {"imports", "initialize", "run", "finalize", "training", "evaluating", "_meta_"}
+_ENTRY_POINTS = {"imports", "initialize", "run", "finalize", "training", "evaluating", "inference", "_meta_"}
 _ENTRY_POINTS |= {
     str(item[BundlePropertyConfig.ID]).split(ID_SEP_KEY)[0]
     for properties in (TrainProperties, InferProperties)
@@ -91,6 +91,22 @@ def announce(preset: str, device: torch.device, steps: int, batch_size: int) -> 
         "encoder, 48x48, 1000 epochs) is the overlay configs/paper.json, see the bundle's docs/README.md.",
         flush=True,
     )
+
+
+def join_processes(device: torch.device) -> int:
+    """Join the processes that train or evaluate together: NCCL between GPUs, gloo between CPUs. Returns the own rank.
+
+    Raises:
+        ConfigError: the command was not started by ``torch.distributed.run``.
+    """
+    if "RANK" not in os.environ:
+        raise ConfigError(
+            "the multi-GPU overlay under torch.distributed.run",
+            "a single process",
+            "Start it with python -m torch.distributed.run --standalone --nproc_per_node=N -m monai.bundle run ...",
+        )
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return torch.distributed.get_rank()
 
 
 def open_output(folder: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.engines import PrepareBatch, PrepareBatchExtraInput
+from monai.engines import PrepareBatch, PrepareBatchExtraInput, default_prepare_batch
 from monai.utils import string_list_all_gather
 
 __all__ = ["PrepareQueries", "PrepareWholeImage", "ResultTable", "format_table", "mean_rows"]
@@ -21,7 +21,10 @@ class PrepareQueries(PrepareBatchExtraInput):
 
 
 class PrepareWholeImage(PrepareBatch):
-    """Evaluation batches: the network is called as ``network(image, scale=...)``, the label is the whole image."""
+    """Evaluation and inference batches: the network is called as ``network(image, scale=...)``.
+
+    The label is the whole image at high resolution; None where there is no truth.
+    """
 
     def __call__(
         self,
@@ -29,8 +32,8 @@ class PrepareWholeImage(PrepareBatch):
         device: str | torch.device | None = None,
         non_blocking: bool = False,
         **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, float]]:
-        image, label = (batchdata[k].to(device=device, non_blocking=non_blocking, **kwargs) for k in ("image", "label"))
+    ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[()], dict[str, float]]:
+        image, label = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
         return image, label, (), {"scale": float(batchdata["scale"][0])}
 
 

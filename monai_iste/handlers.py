@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from tqdm import tqdm
 from monai_iste.engines import format_table, mean_rows
 from monai_iste.errors import CheckpointError, TrainingError
 from monai_iste.metrics import Protocol
-from monai_iste.visualise import comparison
+from monai_iste.networks import load_weights
+from monai_iste.visualise import comparison, to_picture
 
-__all__ = ["Checkpoints", "ClipGradients", "EvaluationReport", "ProgressBar", "StopOnNonFiniteLoss", "TrainingReport"]
+__all__ = ["Checkpoints", "ClipGradients", "EvaluationReport", "LoadWeights", "ProgressBar", "SaveImages", "StopOnNonFiniteLoss", "TrainingReport"]
 
 
 class ProgressBar:
@@ -45,7 +47,8 @@ class ProgressBar:
 
     def _open(self, engine: Engine) -> None:
         total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
-        self._bar = tqdm(total=total, initial=engine.state.iteration, unit="step", desc="training", mininterval=1.0)
+        pause = 1.0 if sys.stderr.isatty() else 10.0  # a log file keeps every line
+        self._bar = tqdm(total=total, initial=engine.state.iteration, unit="step", desc="training", mininterval=pause)
 
     def _step(self, engine: Engine) -> None:
         if self._bar is not None:
@@ -230,6 +233,23 @@ class TrainingReport:
         return list(shown.values())
 
 
+class LoadWeights:
+    """Fill the network with the weights in a file before the run starts (:func:`monai_iste.networks.load_weights`).
+
+    Args:
+        network: the network without wrappers.
+        path: ``.safetensors`` or ``.pt``.
+    Raises:
+        CheckpointError: the file is missing, damaged, or belongs to another network.
+    """
+
+    def __init__(self, network: nn.Module, path: str) -> None:
+        self.network, self.path = network, path
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path))
+
+
 class EvaluationReport:
     """What an evaluation leaves behind: ``metrics.json``, and the same as a printed table.
 
@@ -247,6 +267,28 @@ class EvaluationReport:
     def _write(self, engine: Engine) -> None:
         if engine.state.rank == 0:  # type: ignore[attr-defined]
             _write_metrics(self.output_dir, self.protocol, engine.state.images)  # type: ignore[attr-defined]
+
+
+class SaveImages:
+    """Inference handler: every prediction as an 8-bit PNG named ``{name}_x{scale}.png``.
+
+    Args:
+        output_dir: where the files go; subfolders follow the items' names.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        self.output_dir = Path(output_dir)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._save)
+
+    def _save(self, engine: Engine) -> None:
+        items: Any = zip(engine.state.batch, engine.state.output, strict=True)  # type: ignore[arg-type]
+        for item, output in items:
+            picture = to_picture(output["pred"])
+            path = self.output_dir / f"{item['name']}_x{float(item['scale']):g}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _save(path, lambda part, picture=picture: picture.save(part, format="PNG"))
 
 
 def _write_metrics(folder: Path, protocol: Protocol, images: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-__all__ = ["comparison", "error_map"]
+__all__ = ["comparison", "error_map", "to_picture"]
 
 _ERROR_RANGE = 0.15  # the mean absolute error that is drawn white
 _MARGIN, _CAPTION = 6, 20
@@ -49,7 +49,7 @@ def comparison(rows: Sequence[Mapping[str, Any]], window: int = 112, zoom: int =
             "error, bicubic": error_map(part["bicubic"], part["label"]),
             "error, ISTE": error_map(part["pred"], part["label"]),
         }
-        sheets.append([(caption, _picture(panel, side)) for caption, panel in panels.items()])
+        sheets.append([(caption, to_picture(panel).resize((side, side), Image.Resampling.NEAREST)) for caption, panel in panels.items()])
     columns = max(len(sheet) for sheet in sheets)
     cell_w, cell_h = side + _MARGIN, side + _CAPTION + _MARGIN
     canvas = Image.new("RGB", (columns * cell_w + _MARGIN, len(sheets) * cell_h + _MARGIN), "white")
@@ -62,9 +62,14 @@ def comparison(rows: Sequence[Mapping[str, Any]], window: int = 112, zoom: int =
     return canvas
 
 
-def _picture(image: Tensor, side: int) -> Image.Image:
-    array = image.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return Image.fromarray(np.ascontiguousarray(array)).resize((side, side), Image.Resampling.NEAREST)
+def to_picture(image: Tensor) -> Image.Image:
+    """An image as 8-bit RGB, rounded.
+
+    Shape:
+        image: (3, H, W) in [0, 1], clamped to it.
+    """
+    array = image.detach().float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(np.ascontiguousarray(array))
 
 
 def _psnr(image: Tensor, truth: Tensor) -> float:

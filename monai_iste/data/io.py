@@ -102,9 +102,8 @@ def _opened(path: Path) -> Iterator[_Source]:
         raise _too_large(path, "more than Pillow decodes") from error
     except Exception as error:  # whatever a decoder raises on bytes it does not understand
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(
-            f"a readable image in {path}", f"a damaged or unsupported file ({reason})", "Copy or export it again."
-        ) from error
+        remedy = "Copy or export it again" + (", or install monai_iste[slides]." if "imagecodecs" in reason else ".")
+        raise DataError(f"a readable image in {path}", f"a damaged or unsupported file ({reason})", remedy) from error
 
 
 def _too_large(path: Path, received: str) -> DataError:
@@ -130,26 +129,33 @@ def _open_pillow(path: Path) -> Iterator[_Source]:
 @contextmanager
 def _open_tiff(path: Path) -> Iterator[_Source]:
     with tifffile.TiffFile(path) as tiff:
+        if not tiff.series:
+            raise ValueError("it holds no page")
         first, *others = tiff.series
-        axes, shape = first.get_axes(squeeze=True), first.get_shape(squeeze=True)
-        page, length = first.keyframe, dict(zip(axes, shape, strict=True))
+        page, channels = first.keyframe, first.keyframe.samplesperpixel
         dtype = np.dtype(page.dtype)
-        size, channels = (page.imagelength, page.imagewidth), length.get("S", 1)
-        if math.prod(n for axis, n in length.items() if axis not in "YXS") > 1 or shape in [s.shape for s in others]:
+        pages = math.prod(first.shape) // math.prod(page.shape)
+        if pages > 1 or first.shape in [series.shape for series in others]:
             raise _not_rgb(path, "a stack of several pages or slices")
-        if channels > 1 and page.photometric not in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR):
+        colour = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+        if channels > 1 and not colour:
             raise _not_rgb(path, f"{channels} channels that are not declared as RGB, which may be fluorescence")
 
         def decode() -> np.ndarray:
-            if dtype == np.uint8:  # Pillow knows palettes, inverted greys and every common compression
-                with Image.open(path, formats=("TIFF",)) as image:
-                    image.seek(page.index)
-                    return _pillow_pixels(image, path)
-            pixels = page.asarray().reshape(shape)
-            return np.moveaxis(pixels, axes.index("S"), -1) if "S" in axes else pixels
+            if dtype == np.uint8:  # Pillow knows palettes, inverted greys and the common compressions
+                try:
+                    with Image.open(path, formats=("TIFF",)) as image:
+                        image.seek(page.index)
+                        return _pillow_pixels(image, path)
+                except OSError:  # not JPEG 2000, nor JPEG as some scanners write it
+                    if not colour:
+                        raise
+            pixels = page.asarray()
+            return np.moveaxis(pixels, page.axes.index("S"), -1) if "S" in page.axes else pixels
 
         # A small image may still be declared in one huge tile, which the decoder would allocate.
-        yield _Source(size, max(math.prod(page.chunks), math.prod(shape)) * dtype.itemsize, decode)
+        nbytes = max(math.prod(page.chunks), math.prod(page.shape)) * dtype.itemsize
+        yield _Source((page.imagelength, page.imagewidth), nbytes, decode)
 
 
 @contextmanager

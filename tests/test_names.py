@@ -1,0 +1,40 @@
+"""MONAI configurations find components by short name: ours must be found there, and hide none of MONAI's."""
+
+import inspect
+
+import pytest
+from monai.bundle import ComponentLocator, ConfigParser
+
+import monai_iste
+from monai_iste import networks, transforms
+
+COMPONENTS = {
+    name: getattr(module, name)
+    for module in (networks, transforms)
+    for name in module.__all__
+    if inspect.isclass(getattr(module, name)) or inspect.isfunction(getattr(module, name))
+}
+MODULES = ComponentLocator(excludes=["monai_iste"])
+EVERYTHING = ComponentLocator()
+
+
+def test_there_is_something_to_check():
+    assert {"ISTE", "LoadRGBd", "degrade"} <= set(COMPONENTS)
+    assert MODULES.get_component_module_name("LoadImaged") == "monai.transforms.io.dictionary"
+    assert monai_iste.__version__
+
+
+@pytest.mark.parametrize("name", sorted(COMPONENTS))
+def test_no_name_is_taken_from_monai(name):
+    assert MODULES.get_component_module_name(name) is None
+
+
+@pytest.mark.parametrize("name", sorted(COMPONENTS))
+def test_every_short_name_leads_to_one_component(name):
+    assert EVERYTHING.get_component_module_name(name) == COMPONENTS[name].__module__
+
+
+@pytest.mark.parametrize("name", sorted(COMPONENTS))
+def test_short_names_resolve_in_configurations(name):
+    parser = ConfigParser({"it": {"_target_": name, "_mode_": "callable"}})
+    assert parser.get_parsed_content("it") is COMPONENTS[name]

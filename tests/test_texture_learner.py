@@ -1,0 +1,129 @@
+import math
+
+import numpy as np
+import pytest
+import reference
+import torch
+from reference import SCALES, SIZES, assert_close, inexact, random, randomise, weights
+
+from monai_iste.coordinates import Samples, cell_size, four_corners, nearest_pixel, output_size, pixel_centres
+from monai_iste.networks import TextureLearner
+from monai_iste.networks.texture_learner import ConvTexture
+
+LEARNERS = [TextureLearner, ConvTexture]
+ANSWERS = {nearest_pixel: reference.nearest, four_corners: reference.corners}
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("size", SIZES)
+def test_waves_are_a_convolution_with_replicated_borders(size, learner):
+    module = randomise(learner(4, 3))
+    feat = random(2, 4, *size)
+    state = {"weight": weights(module)["conv.weight"], "bias": weights(module)["conv.bias"]}
+    expected = [reference.convolution(state, x, "replicate") for x in feat.double().numpy()]
+    assert_close(module.waves(feat), expected)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("samples", ANSWERS)
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("size", SIZES)
+def test_equals_the_equation(size, scale, samples, learner):
+    module = randomise(learner(4, 3))
+    state, waves = weights(module), random(2, 9 if learner is TextureLearner else 3, *size)
+    output = output_size(size, scale)
+    queries = reference.grid(output)[:: 1 + output[0] * output[1] // 40]
+    cell = reference.cell_of(size, output)
+    coord = inexact(queries).expand(2, -1, -1)
+    actual = module(waves, samples(coord, size), cell_size(size, output).expand(2, -1))
+    for b, x in enumerate(waves.double().numpy()):
+        expected = [[reference.texture(state, x, t, cell) for t in ANSWERS[samples](q, size)] for q in queries]
+        assert_close(actual[b], expected)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("size", SIZES)
+def test_keys_equal_the_lattice(size, scale, learner):
+    module = randomise(learner(4, 3))
+    state, waves = weights(module), random(2, 9 if learner is TextureLearner else 3, *size)
+    output = output_size(size, scale)
+    cell = reference.cell_of(size, output)
+    actual = module.keys(waves, cell_size(size, output).expand(2, -1))
+    assert_close(actual, [reference.lattice_keys(state, x, cell) for x in waves.double().numpy()])
+
+
+def one_query(module, amplitude, freq_y, freq_x, dy, dx, cell=(1.0, 1.0)):
+    waves = torch.tensor([amplitude, freq_y, freq_x], dtype=torch.float32).view(1, 3, 1, 1)
+    offset = torch.tensor([dy, dx], dtype=torch.float32).view(1, 1, 1, 2)
+    samples = Samples(torch.zeros(1, 1, 1).long(), offset, torch.ones(1, 1, 1, 1))
+    return module(waves, samples, torch.tensor([cell])).item()
+
+
+def test_by_hand():
+    # Zero weights of the phase: 2 pi sigmoid(0) = pi, and sin(t + pi) = -sin(t).
+    module = TextureLearner(2, 1)
+    with torch.no_grad():
+        module.phase.weight.zero_()
+        module.phase.bias.zero_()
+    assert one_query(module, 2.0, math.pi / 2, 5.0, 1.0, 0.0) == pytest.approx(-2.0)  # the first offset is dy
+    assert one_query(module, 2.0, 5.0, math.pi / 2, 0.0, 1.0) == pytest.approx(-2.0)  # the second is dx
+    assert one_query(module, 2.0, 0.3, 0.4, 0.5, -1.0) == pytest.approx(-2 * math.sin(0.15 - 0.4), abs=1e-6)
+    # Phase 2 pi sigmoid(cell_y log 3), cell_y = 1: 2 pi * 3/4, sin = -1; cell_y = 0: pi, sin = 0.
+    with torch.no_grad():
+        module.phase.weight[0, 0] = math.log(3)
+    assert one_query(module, 2.0, 0, 0, 0, 0, (1.0, 5.0)) == pytest.approx(-2.0)
+    assert one_query(module, 2.0, 0, 0, 0, 0, (0.0, 5.0)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_cell_per_query_equals_cell_per_image():
+    module = randomise(TextureLearner(4, 3))
+    waves, coord = random(2, 9, 3, 4), pixel_centres((6, 10)).expand(2, -1, -1)
+    cell = torch.tensor([[1.0, 0.8], [0.5, 0.6]])
+    samples = four_corners(coord, (3, 4))
+    assert_close(module(waves, samples, cell.unsqueeze(1).expand(2, 60, 2)), module(waves, samples, cell).detach())
+
+
+def test_cell_of_one_query_moves_only_that_query():
+    module = randomise(TextureLearner(4, 3))
+    waves, samples = random(1, 9, 3, 4), nearest_pixel(pixel_centres((3, 4))[None], (3, 4))
+    cell = torch.ones(1, 12, 2)
+    changed = cell.clone()
+    changed[0, 5] = 0.3
+    moved = (module(waves, samples, cell) - module(waves, samples, changed)).abs().amax((0, 2, 3)) > 0
+    assert moved.nonzero().flatten().tolist() == [5]
+
+
+def test_conv_texture_is_flat_within_a_pixel():
+    module = randomise(ConvTexture(4, 3))
+    texture = module(random(1, 3, 2, 2), nearest_pixel(pixel_centres((6, 6))[None], (2, 2)), torch.ones(1, 2))
+    blocks = texture.detach().view(2, 3, 2, 3, 3).transpose(1, 2).reshape(4, 9, 3)
+    assert_close(blocks, blocks[:, :1].expand_as(blocks).numpy())
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_gradients_reach_every_parameter(learner):
+    module = randomise(learner(4, 3))
+    feat = random(1, 4, 3, 4).requires_grad_()
+    coord = pixel_centres((6, 8))[None]
+    module(module.waves(feat), nearest_pixel(coord, (3, 4)), torch.ones(1, 2)).square().sum().backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0, name
+    assert (feat.grad.abs().sum(1) > 0).all()
+
+
+def test_offsets_keep_their_precision_under_autocast():
+    # High frequencies turn an offset's rounding to half precision (0.002) into an error of the texture.
+    module = randomise(TextureLearner(4, 3))
+    waves = random(1, 9, 3, 4) * 64
+    waves = waves.bfloat16().float()
+    samples = nearest_pixel(pixel_centres((9, 13))[None], (3, 4))
+    cell = torch.tensor([[0.5, 0.5]])
+    with torch.no_grad():
+        module.phase.weight.zero_()
+        expected = module(waves, samples, cell)
+        module.phase.bias.copy_(module.phase.bias.bfloat16())
+        with torch.autocast("cpu", torch.bfloat16):
+            actual = module(waves, samples, cell)
+    assert actual.dtype == torch.float32
+    assert np.abs((actual - expected).numpy()).max() < 64 * 0.05
