@@ -137,24 +137,25 @@ def resume_point(output_dir: str, max_epochs: int, resume: bool = True) -> str |
 
     Raises:
         CheckpointError: the folder holds an unfinished run with other settings.
-        OutputError: the folder cannot be written to.
     """
-    folder = Path(open_output(output_dir))
-    workflow = running_workflow()
-    config = {} if workflow is None else _plain(workflow.parser.get())
+    folder = Path(output_dir)
     checkpoints = sorted(folder.glob("checkpoint_epoch=*.pt"), key=_epoch)
     whole = [path for path in checkpoints if zipfile.is_zipfile(path)]  # a file cut off by a crash is no zip archive
     point = whole[-1] if whole and resume and _epoch(whole[-1]) < max_epochs else None
-    if point is None:
-        for path in checkpoints:
+    workflow = running_workflow()
+    if workflow is not None:
+        config = _plain(workflow.parser.get())
+        changed = _changed_settings(folder / "config.json", config)
+        if point is not None and changed:
+            raise CheckpointError(
+                f"the settings of the unfinished run in {os.path.relpath(folder)}",
+                f"another {', '.join(changed)}",
+                "Repeat its settings to go on, add --resume False to start anew, or choose another --output_dir.",
+            )
+        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    for path in checkpoints:
+        if path != point:
             path.unlink()
-    elif changed := _changed_settings(folder / "config.json", config):
-        raise CheckpointError(
-            f"the settings of the unfinished run in {os.path.relpath(folder)}",
-            f"another {', '.join(changed)}",
-            "Repeat its settings to go on, add --resume False to start anew, or choose another --output_dir.",
-        )
-    (folder / "config.json").write_text(json.dumps(config, indent=1, default=str) + "\n")
     return None if point is None else str(point)
 
 

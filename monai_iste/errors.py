@@ -85,10 +85,15 @@ class ScaleError(ISTEError, ValueError):
 
 
 def find_error(error: BaseException | None) -> ISTEError | None:
-    """The first error of this family along a chain of causes (MONAI wraps what a configuration raises)."""
+    """The first error of this family along a chain of causes (MONAI wraps what a configuration raises).
+
+    An argument that a component does not have is a misspelt key of the configuration.
+    """
     while error is not None:
         if isinstance(error, ISTEError):
             return error
+        if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
+            return ConfigError("arguments that the component has", str(error), "Check the spelling of the key.")
         error = error.__cause__ or error.__context__
     return None
 

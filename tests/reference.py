@@ -50,11 +50,22 @@ def assert_close(actual: Tensor, expected: Array | Sequence, atol: float = 1e-5)
     np.testing.assert_allclose(actual.detach().double().numpy(), np.asarray(expected), rtol=1e-5, atol=atol)
 
 
+def assert_all_learn(*modules: nn.Module) -> None:
+    """After ``backward``: every parameter has a gradient, finite and not zero."""
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            assert parameter.grad is not None, f"no gradient reaches {name}"
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().max() > 0, f"the gradient of {name} is zero"
+
+
 def assert_teaches(error: BaseException, *words: str) -> None:
     """The message says what was expected, what came and what to do, and contains ``words``."""
     message = str(error)
     head, separator, tail = message.partition(", got ")
-    assert head.startswith("Expected ") and separator and tail.endswith("."), message
+    assert head.startswith("Expected "), message
+    assert separator, f"does not say what came: {message}"
+    assert tail.endswith("."), f"no remedy: {message}"
     assert " " in tail, f"no remedy: {message}"
     for word in words:
         assert word in message, f"{word!r} not in {message!r}"
@@ -311,7 +322,7 @@ def lfi(state: State, feat: Array, heads: int) -> Array:
             for dy in (-1, 0, 1):
                 for dx in (-1, 0, 1):
                     window.append(feat[:, min(max(row + dy, 0), h - 1), min(max(col + dx, 0), w - 1)])
-            tokens = [window[4], sum(window) / 9] + window[:4] + window[5:]
+            tokens = [window[4], sum(window) / 9, *window[:4], *window[5:]]
             assert len(tokens) == 10
             projected = [weight @ token + bias for token in tokens]
             for head in range(heads):
@@ -371,7 +382,7 @@ def similarity(queries: Sequence[Array], keys: Sequence[Array]) -> Array:
 
 def stf(state: State, query: Array, keys: Sequence[Array]) -> Array:
     """Eq. (4)-(5): hard argmax A, soft confidence S, query + MLP(concat(query, A)) S."""
-    c, h, w = query.shape
+    _c, h, w = query.shape
     pixels = [query[:, row, col] for row in range(h) for col in range(w)]
     matrix = similarity(pixels, keys)
     layers = linear_layers(part(state, "mlp"))
@@ -386,7 +397,7 @@ def stf(state: State, query: Array, keys: Sequence[Array]) -> Array:
 def lpd(state: State, fused: Array, query: Query, cell: Array) -> Array:
     """Eq. (6): sum over four corners of S_t MLP([feature, offset, cell]), the first layer in one piece."""
     first = np.concatenate([state["feature_part.weight"][:, :, 0, 0], state["coordinate_part.weight"]], axis=1)
-    layers = [(first, state["feature_part.bias"])] + linear_layers(part(state, "mlp"))
+    layers = [(first, state["feature_part.bias"]), *linear_layers(part(state, "mlp"))]
     rgb = np.zeros(3)
     for t in corners(query, fused.shape[1:]):
         rgb += t.weight * perceptron(layers, np.concatenate([fused[:, t.row, t.col], t.offset, cell]))

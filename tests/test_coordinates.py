@@ -106,7 +106,7 @@ def test_positions_and_cells_by_hand():
 
 
 @pytest.mark.parametrize(
-    "size, scale, expected",
+    ("size", "scale", "expected"),
     [
         ((48, 48), 4, (192, 192)),
         ((300, 260), 3.7, (1110, 962)),
@@ -128,10 +128,11 @@ def test_output_size_refuses(scale):
     assert_teaches(caught.value, "finite scale above 0", repr(scale), "3.7")
 
 
-@pytest.mark.parametrize("size", SIZES + [(1, 10007)])
+@pytest.mark.parametrize("size", [*SIZES, (1, 10007)])
 def test_pixel_centres_are_the_rounded_exact_ones(size):
     coord = pixel_centres(size)
-    assert coord.shape == (size[0] * size[1], 2) and coord.dtype == torch.float32
+    assert coord.shape == (size[0] * size[1], 2)
+    assert coord.dtype == torch.float32
     exact = [[np.float32(float(y)), np.float32(float(x))] for y, x in reference.grid(size)]
     assert coord.tolist() == [[float(y), float(x)] for y, x in exact]
 
@@ -193,7 +194,8 @@ def test_ties_ignore_rounding_noise(n, scale):
         assert nearest_pixel(coord, (n, 1)).index.flatten().tolist() == rows
         four = four_corners(coord, (n, 1))
         assert four.index[0, :, 0].tolist() == bases
-        assert four.weight.min() >= 0 and four.weight.max() <= 1
+        assert four.weight.min() >= 0
+        assert four.weight.max() <= 1
 
 
 def test_a_tie_goes_to_the_greater_index():
@@ -231,9 +233,12 @@ def test_the_unit_does_not_depend_on_the_size_of_the_image():
 def test_samples_are_float32_and_batched():
     coord = torch.stack([pixel_centres((3, 4)), pixel_centres((3, 4)).flip(0)])
     for samples, n in ((nearest_pixel(coord, (2, 3)), 1), (four_corners(coord.double(), (2, 3)), 4)):
-        assert samples.index.shape == (2, 12, n) and samples.index.dtype == torch.int64
-        assert samples.offset.shape == (2, 12, n, 2) and samples.offset.dtype == torch.float32
-        assert samples.weight.shape == (2, 12, n, 1) and samples.weight.dtype == torch.float32
+        assert samples.index.shape == (2, 12, n)
+        assert samples.index.dtype == torch.int64
+        assert samples.offset.shape == (2, 12, n, 2)
+        assert samples.offset.dtype == torch.float32
+        assert samples.weight.shape == (2, 12, n, 1)
+        assert samples.weight.dtype == torch.float32
         assert torch.equal(samples.index[0], samples.index[1].flip(0))
         assert torch.equal(samples.offset[0], samples.offset[1].flip(0))
 
@@ -270,7 +275,7 @@ def test_ensemble_equals_loops():
 # --- the canonical key lattice ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", SIZES + [(17, 24)])
+@pytest.mark.parametrize("size", [*SIZES, (17, 24)])
 def test_key_lattice_equals_the_sequence(size):
     lattice = key_lattice(size)
     expected = [reference.lattice_offset(row, col) for row in range(size[0]) for col in range(size[1])]
@@ -280,13 +285,15 @@ def test_key_lattice_equals_the_sequence(size):
 
 def test_key_lattice_stays_inside_its_pixel_and_never_repeats_in_a_block():
     lattice = key_lattice((LATTICE_PERIOD, LATTICE_PERIOD))
-    assert lattice.shape == (64, 2) and lattice.abs().max() < 1
+    assert lattice.shape == (64, 2)
+    assert lattice.abs().max() < 1
     distance = torch.cdist(lattice, lattice) + torch.eye(64) * 9
     assert distance.min() > 0.05
     # Low discrepancy: each of 16 equal squares of the pixel receives 64 / 16 = 4 offsets, give or take 2.
     squares = ((lattice + 1) * 2).long()
     counts = torch.bincount(squares[:, 0] * 4 + squares[:, 1], minlength=16)
-    assert counts.min() >= 2 and counts.max() <= 6
+    assert counts.min() >= 2
+    assert counts.max() <= 6
 
 
 @pytest.mark.parametrize("origin", [(0, 0), (8, 0), (0, 16), (16, 8)])
@@ -321,7 +328,7 @@ def test_bicubic_equals_the_kernel_at_random(size):
 
 
 @pytest.mark.parametrize(
-    "image, coord, cell, words",
+    ("image", "coord", "cell", "words"),
     [
         ((3, 4, 4), (1, 5, 2), (1, 2), ["(B, 3, h, w)", "(3, 4, 4)"]),
         ((1, 1, 4, 4), (1, 5, 2), (1, 2), ["(B, 3, h, w)", "(1, 1, 4, 4)"]),

@@ -69,6 +69,12 @@ def pyramid(path: Path) -> None:
         writer.write(RGB[::2, ::2].copy(), photometric="rgb", subfiletype=1, metadata=None)
 
 
+def two_pages(path: Path) -> None:
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(RGB, photometric="rgb")
+        writer.write(RGB, photometric="rgb")
+
+
 def tiff_header(height: int, width: int, tile: int | None = None):
     """A TIFF of some 200 bytes that claims to be an RGB image of the given size."""
     shorts = [(258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 2), (277, 3, 1, 3)]
@@ -167,6 +173,7 @@ REFUSED = {
     ),
     "c3.tif": (tiff(RGB, photometric="minisblack", planarconfig="contig"), "not declared as RGB", EXPORT),
     "pages.tif": (tiff(np.stack([RGB, RGB]), photometric="rgb"), "a stack", EXPORT),
+    "two_pages.tif": (two_pages, "a stack", EXPORT),
     "planes.ome.tif": (
         tiff(RGB.transpose(2, 0, 1).copy(), metadata={"axes": "CYX"}, photometric="minisblack"),
         "a stack",

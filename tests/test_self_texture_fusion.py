@@ -3,7 +3,7 @@ import pytest
 import reference
 import torch
 import torch.nn.functional as F
-from reference import SIZES, LargestTensor, assert_close, assert_teaches, random, randomise, weights
+from reference import SIZES, LargestTensor, assert_all_learn, assert_close, assert_teaches, random, randomise, weights
 
 from monai_iste.errors import ShapeError
 from monai_iste.networks import self_texture_fusion
@@ -107,8 +107,7 @@ def test_gradients_reach_every_parameter_the_queries_and_the_retrieved_keys():
     module = randomise(SelfTextureFusion(4))
     query, keys = random(1, 4, 3, 3).requires_grad_(), random(1, 20, 4, seed=1).requires_grad_()
     module(query, keys).square().sum().backward()
-    for name, parameter in module.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0, name
+    assert_all_learn(module)
     assert (query.grad.abs().sum(1) > 0).all()
     retrieved = np.unique(most_similar(query.detach().flatten(2).mT, keys.detach()).numpy())
     assert np.flatnonzero(keys.grad[0].abs().sum(1).numpy()).tolist() == retrieved.tolist()
@@ -119,7 +118,9 @@ def test_zero_features_are_finite():
     query, keys = torch.zeros(1, 4, 2, 2, requires_grad=True), torch.zeros(1, 3, 4, requires_grad=True)
     result = module(query, keys)
     result.sum().backward()
-    assert result.isfinite().all() and query.grad.isfinite().all() and keys.grad.isfinite().all()
+    assert result.isfinite().all()
+    assert query.grad.isfinite().all()
+    assert keys.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("shape", [(7, 8), (2, 7, 9), (1, 7, 8), (2, 8, 7, 1)])

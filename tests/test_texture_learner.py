@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from reference import SCALES, SIZES, assert_close, inexact, random, randomise, weights
+from reference import SCALES, SIZES, assert_all_learn, assert_close, inexact, random, randomise, weights
 
 from monai_iste.coordinates import Samples, cell_size, four_corners, nearest_pixel, output_size, pixel_centres
 from monai_iste.networks import TextureLearner
@@ -107,8 +107,7 @@ def test_gradients_reach_every_parameter(learner):
     feat = random(1, 4, 3, 4).requires_grad_()
     coord = pixel_centres((6, 8))[None]
     module(module.waves(feat), nearest_pixel(coord, (3, 4)), torch.ones(1, 2)).square().sum().backward()
-    for name, parameter in module.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.abs().max() > 0, name
+    assert_all_learn(module)
     assert (feat.grad.abs().sum(1) > 0).all()
 
 

@@ -15,7 +15,7 @@ from monai_iste.transforms import (
     tissue_fraction,
 )
 
-GLASS, STROMA, NUCLEUS = (243, 240, 242), (235, 200, 220), (90, 60, 140)
+GLASS, STROMA, NUCLEUS = (243, 240, 242), (243, 213, 230), (90, 60, 140)
 
 
 def positions(height, width):
@@ -160,7 +160,8 @@ def test_settings_out_of_range_are_refused(settings):
     ("size", "scale", "expected"),
     [
         ((100, 64), 3.7, (100, 63)),  # 27 and 17 low-resolution pixels
-        ((1110, 962), 3.7, (1110, 962)),  # exactly 300 and 260: rounding must not lose one
+        ((1110, 962), 3.7, (1110, 962)),  # exactly 300 and 260
+        ((33, 55), 1.1, (33, 55)),  # 33 / 1.1 is 29.999999999999996 in float64, and must count as 30
         ((100, 100), 1, (100, 100)),
         ((101, 99), 2, (100, 98)),
         ((10, 10), 2.5, (10, 10)),

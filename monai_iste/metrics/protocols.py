@@ -11,7 +11,6 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from monai.config import KeysCollection
 from monai.transforms import Compose, EnsureTyped, MapTransform, ScaleIntensityRanged, Transform
 from torch import Tensor
@@ -52,7 +51,6 @@ class Protocol:
                 LoadRGBd("image"),
                 ArbitraryScaleCropd("image", max_size=crop),
                 BlurDegradationd("image", preset=self.degradation),
-                EnsureTyped(("image", "label"), dtype=torch.float32, track_meta=False),
                 ScaleIntensityRanged(("image", "label"), 0, 255, 0, 1),
                 EnsureTyped(("image", "label"), track_meta=False),
             ]

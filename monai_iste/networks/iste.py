@@ -135,7 +135,8 @@ class ISTE(nn.Module):
         if cell is None:
             if scale is None:
                 raise ShapeError("cell or scale beside coord", "neither", "Pass cell=2/scale, see cell_size().")
-            cell = coord.new_full((image.shape[0], 2), 2 / scale)
+            size = (image.shape[2], image.shape[3]) if image.ndim == 4 else (1, 1)
+            cell = cell_size(size, output_size(size, scale), image.device).expand(image.shape[0], -1)
         check_queries(image, coord, cell)
         return self.decode(self.encode(image, coord, cell), coord, cell)
 

@@ -50,8 +50,7 @@ class SelfTextureFusion(nn.Module):
     wherever the query feature is the same (the nearest pixel's). The MLP's depth is "paper silent": one hidden layer.
 
     Args:
-        query_channels: width of queries and of the result.
-        texture_channels: width of the keys; must equal ``query_channels`` for the cosine.
+        query_channels: width of queries, keys and the result; the cosine needs one width.
     Shape:
         query: (B, C, h, w); keys: (B, K, C); returns (B, C, h, w)
     Raises:

@@ -221,7 +221,7 @@ class ArbitraryScaleCrop(Transform):
         if self.max_size is not None:
             top, left = (max(0, n - self.max_size) // 2 for n in image.shape[1:])
             image = image[:, top : top + self.max_size, left : left + self.max_size]
-        # The small number undoes rounding: 1110 / 3.7 must give 300 low-resolution pixels, never 299.
+        # The small number undoes rounding: 33 / 1.1 must give 30 low-resolution pixels, not 29.
         h, w = (math.floor(n / scale + 1e-9) for n in image.shape[1:])
         if min(h, w) < 1:
             raise ShapeError(

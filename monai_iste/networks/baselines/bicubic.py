@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_iste.coordinates import output_size
+from monai_iste.errors import ShapeError
 
 __all__ = ["Bicubic"]
 
@@ -20,6 +21,8 @@ class Bicubic(nn.Module):
     Shape:
         image: (B, C, h, w); returns (B, C, round(h * scale), round(w * scale))
     Units: those of the image; overshoot is not clamped.
+    Raises:
+        ShapeError: the image has no batch axis; ScaleError: the scale is not a finite number above 0.
 
     Example:
         >>> import torch
@@ -32,5 +35,7 @@ class Bicubic(nn.Module):
         self.scale = scale
 
     def forward(self, image: Tensor, scale: Optional[float] = None) -> Tensor:
+        if image.ndim != 4:
+            raise ShapeError("an image of shape (B, C, h, w)", str(tuple(image.shape)), "Add the batch axis.")
         size = output_size((image.shape[2], image.shape[3]), self.scale if scale is None else scale)
         return F.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True)

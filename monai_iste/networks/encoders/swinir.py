@@ -11,6 +11,8 @@ from monai.networks.blocks import MLPBlock
 from monai.networks.layers import DropPath
 from torch import Tensor, nn
 
+from monai_iste.errors import ConfigError
+
 __all__ = ["SwinIREncoder"]
 
 
@@ -134,6 +136,8 @@ class SwinIREncoder(nn.Module):
     Shape:
         image: (B, 3, h, w); returns (B, out_channels, h, w)
     Units: intensities in [-1, 1].
+    Raises:
+        ConfigError: ``heads`` does not divide ``dim``.
 
     Example:
         >>> SwinIREncoder(8, dim=12, depths=(2,), heads=2)(torch.zeros(1, 3, 9, 5)).shape
@@ -151,6 +155,8 @@ class SwinIREncoder(nn.Module):
         drop_path: float = 0.1,
     ) -> None:
         super().__init__()
+        if heads < 1 or dim % heads:
+            raise ConfigError(f"a number of heads that divides {dim}", str(heads), "Choose another.")
         self.out_channels = out_channels
         self.window = window
         rates = torch.linspace(0, drop_path, sum(depths)).tolist()

@@ -1,0 +1,327 @@
+"""The bundle's configurations: sound, independent of where they are run from, and plain about mistakes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import ignite.distributed as idist
+import numpy as np
+import pytest
+import torch
+import yaml
+from ignite.engine import Events
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
+from PIL import Image
+
+from monai_iste import bundle
+from monai_iste.data import sample_datalists
+from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ShapeError, TrainingError, find_error
+from monai_iste.networks import ISTE, create_iste, load_weights
+
+ROOT = Path(__file__).parents[1] / "bundles" / "iste"
+CONFIGS = ROOT / "configs"
+TOY = {"max_epochs": 1, "steps_per_epoch": 2, "batch_size": 2, "lr_size": 16, "num_points": 32, "num_workers": 0}
+
+
+def workflow(*names: str, kind: str = "train", **changes) -> ConfigWorkflow:
+    return ConfigWorkflow([str(CONFIGS / name) for name in names], workflow_type=kind, logging_file=False, **changes)
+
+
+def train(tmp_path: Path, *overlays: str, **changes) -> ConfigWorkflow:
+    """A training of seconds on crops of the offline sample."""
+    flow = workflow("train.json", *overlays, **{"output_dir": str(tmp_path / "out"), "val_crop": 64, **TOY, **changes})
+    flow.initialize()
+    flow.run()
+    flow.finalize()
+    return flow
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train(folder)
+    return folder / "out"
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """One process that believes it was started by torch.distributed.run."""
+    for key, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29617"}.items():
+        monkeypatch.setenv(key, value)
+    yield
+    idist.finalize()  # Ignite remembers the group
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (["train.json"], "train"),
+        (["train.json", "paper.json"], "train"),
+        (["train.json", "multi_gpu_train.json"], "train"),
+        (["evaluate.json"], "infer"),
+        (["evaluate.json", "multi_gpu_evaluate.json"], "infer"),
+        (["inference.json"], "infer"),
+    ],
+)
+def test_monai_finds_every_property(names, kind, tmp_path, alone, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flow = workflow(*names, kind=kind, output_dir=str(tmp_path / "out"))
+    flow.initialize()
+    assert flow.check_properties() == []
+    assert flow.bundle_root == str(ROOT)
+    assert flow.version == "0.1.0"
+
+
+def test_network_takes_and_gives_what_the_metadata_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    verify_net_in_out("network_def", meta_file=str(CONFIGS / "metadata.json"), config_file=str(CONFIGS / "train.json"))
+
+
+def test_files_at_the_root_are_those_of_configs():
+    for name in ("train.json", "metadata.json", "logging.conf"):
+        assert (ROOT / name).resolve() == (CONFIGS / name).resolve()
+
+
+@pytest.mark.parametrize("config", [ROOT / "train.json", CONFIGS / "train.json"])
+@pytest.mark.parametrize("folder", ["repository", "bundle", "elsewhere"])
+def test_results_go_to_the_bundle_wherever_the_command_is_typed(config, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir({"repository": ROOT.parents[1], "bundle": ROOT, "elsewhere": tmp_path}[folder])
+    name = str(config) if folder == "elsewhere" else str(config.relative_to(Path.cwd()))
+    flow = ConfigWorkflow(name, logging_file=False)
+    flow.initialize()
+    assert flow.parser.get_parsed_content("output_dir") == str(ROOT / "eval")
+
+
+def test_run_and_training_are_the_same(tmp_path):
+    flow = workflow("train.json")
+    assert flow.parser.get("training") == "$@run"
+    train(tmp_path, run_id="training")
+    assert (tmp_path / "out" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_overlays_change_what_they_name(form, tmp_path):
+    overlay = tmp_path / f"overlay.{form}"
+    change = {"preset": "iste_small", "network_def#use_lfi": False}
+    overlay.write_text(json.dumps(change) if form == "json" else yaml.safe_dump(change))
+    flow = ConfigWorkflow([str(CONFIGS / "train.json"), str(overlay)], logging_file=False)
+    flow.initialize()
+    network = flow.network_def
+    assert network.encoder.groups is not None
+    assert not hasattr(network.local_feature_interactor, "qkv")
+
+
+def test_paper_overlay_is_the_papers_recipe():
+    flow = workflow("train.json", "paper.json")
+    flow.initialize()
+    get = flow.parser.get_parsed_content
+    assert sum(p.numel() for p in get("network_def").parameters()) == 12_670_506
+    assert (get("lr_size"), get("num_points"), get("scale_range")) == (48, 48**2, (1.0, 4.0))
+    assert (get("learning_rate"), get("lr_scheduler").eta_min, get("max_epochs")) == (1e-4, 1e-4, 1000)
+    assert isinstance(get("optimizer"), torch.optim.Adam)
+    assert isinstance(get("loss"), torch.nn.L1Loss)
+
+
+def test_training_leaves_a_model_a_table_and_a_picture(trained):
+    report = json.loads((trained / "metrics.json").read_text())
+    assert report["protocol"] == "iste-rgb"
+    assert [(r["scale"], r["method"]) for r in report["rows"]] == [
+        (scale, method) for scale in (2, 3, 4) for method in ("bicubic", "iste_step0", "iste")
+    ]
+    assert all(10 < r["psnr"] < 60 and 0 < r["ssim"] < 1 for r in report["rows"])
+    step0, after = (
+        [r["psnr"] for r in report["rows"] if r["method"] == method] for method in ("iste_step0", "iste")
+    )
+    assert step0 != after
+    picture = Image.open(trained / "comparison.png")
+    assert picture.width > picture.height > 600
+    assert list((trained / "tensorboard").glob("events.*"))
+    for name in ("model.pt", "model_best.pt"):
+        load_weights(create_iste("iste_light"), trained / name)
+    assert json.loads((trained / "config.json").read_text())["max_epochs"] == 1
+    assert not list(trained.glob(".*.part"))
+
+
+def test_evaluating_the_trained_model_repeats_its_table(trained, tmp_path, capsys):
+    flow = workflow(
+        "evaluate.json", kind="infer", checkpoint=str(trained / "model.pt"), output_dir=str(tmp_path), crop=64
+    )
+    flow.initialize()
+    flow.run()
+    again = json.loads((tmp_path / "metrics.json").read_text())["rows"]
+    before = json.loads((trained / "metrics.json").read_text())["rows"]
+    assert again == [row for row in before if row["method"] != "iste_step0"]
+    assert "x4     iste " in capsys.readouterr().out
+
+
+def test_inference_magnifies_a_folder(tmp_path):
+    network = create_iste("iste_light")
+    for decoder in (network.local_pixel_decoder, network.local_texture_decoder):
+        torch.nn.init.zeros_(decoder.mlp[-1].weight)
+        torch.nn.init.zeros_(decoder.mlp[-1].bias)
+    torch.save(network.state_dict(), tmp_path / "bicubic.pt")  # only the bicubic residual is left
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    tile = Image.fromarray(sample_datalists()[1][0]["image"][:, :30, :40].transpose(1, 2, 0))
+    tile.save(tmp_path / "in" / "sub" / "tile.png")
+    flow = workflow(
+        "inference.json",
+        kind="infer",
+        checkpoint=str(tmp_path / "bicubic.pt"),
+        dataset_dir=str(tmp_path / "in"),
+        output_dir=str(tmp_path / "out"),
+        scale=3.7,
+    )
+    flow.initialize()
+    flow.run()
+    result = np.asarray(Image.open(tmp_path / "out" / "sub" / "tile_x3.7.png")).astype(float)
+    expected = np.asarray(tile.resize((148, 111), Image.Resampling.BICUBIC)).astype(float)
+    assert result.shape == expected.shape
+    assert np.abs(result - expected).mean() < 1.5  # the kernels differ: a = -0.75 and -0.5
+
+
+def test_an_interrupted_run_goes_on_and_a_finished_one_starts_anew(tmp_path, capsys):
+    out = str(tmp_path / "out")
+    train(tmp_path, max_epochs=2)
+    first = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    flow = train(tmp_path, max_epochs=3)
+    assert "Resumed" in capsys.readouterr().out
+    assert flow.trainer.state.iteration == 6
+    assert flow.parser.get_parsed_content("lr_scheduler").last_epoch == 6
+    second = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    kept = [[r for r in report["images"] if r["method"] == "iste_step0"] for report in (first, second)]
+    assert kept[0] == kept[1]
+    assert sorted(p.name for p in (tmp_path / "out").glob("checkpoint*")) == [
+        "checkpoint_epoch=2.pt",
+        "checkpoint_epoch=3.pt",
+    ]
+    assert bundle.resume_point(out, max_epochs=3) is None
+    assert not list((tmp_path / "out").glob("checkpoint*"))
+
+
+def test_a_checkpoint_cut_off_by_a_crash_is_passed_over(tmp_path):
+    train(tmp_path, max_epochs=2)
+    last = tmp_path / "out" / "checkpoint_epoch=2.pt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    assert bundle.resume_point(str(tmp_path / "out"), max_epochs=2).endswith("checkpoint_epoch=1.pt")
+
+
+def test_an_unfinished_run_of_other_settings_is_refused(tmp_path):
+    train(tmp_path)
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path, max_epochs=2, network_def={"_target_": "create_iste", "preset": "iste_light", "use_lfi": False})
+    error = find_error(caught.value)
+    assert isinstance(error, CheckpointError)
+    assert "another network_def. Repeat its settings to go on, add --resume False" in str(error)
+    assert (tmp_path / "out" / "checkpoint_epoch=1.pt").is_file()
+    train(tmp_path, max_epochs=1, resume=False, batch_size=1)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
+    train(tmp_path)
+    (tmp_path / "out" / "config.json").unlink()
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path, max_epochs=2, network_def={"_target_": "create_iste", "preset": "iste_light", "use_lfi": False})
+    error = find_error(caught.value)
+    assert isinstance(error, CheckpointError)
+    assert "a checkpoint of the network that is being trained" in str(error)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(tmp_path):
+    out = tmp_path / "out"
+    flow = workflow("train.json", output_dir=str(out), val_crop=64, **{**TOY, "max_epochs": 3})
+    flow.initialize()
+    network = flow.network_def
+
+    @flow.trainer.on(Events.EPOCH_COMPLETED(once=2))
+    def _poison() -> None:
+        with torch.no_grad():
+            network.encoder.head.weight.fill_(torch.nan)
+
+    with pytest.raises(RuntimeError) as caught:
+        flow.run()
+    error = find_error(caught.value)
+    assert isinstance(error, TrainingError)
+    assert "got nan at step 5. The last good checkpoint is kept" in str(error)
+    assert not (out / "model.pt").exists()
+    saved = torch.load(out / "checkpoint_epoch=1.pt", weights_only=True)
+    assert all(torch.isfinite(v).all() for v in saved["network"].values())
+
+
+def test_a_misspelt_key_is_refused(tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path, learnign_rate=1e-3)
+    error = find_error(caught.value)
+    assert isinstance(error, ConfigError)
+    assert "'learnign_rate'. Did you mean 'learning_rate'?" in str(error)
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path, **{"train#trainer#max_epoch": 3})
+    assert "'max_epoch'" in str(find_error(caught.value))
+
+
+def test_the_multi_gpu_overlay_alone_says_how_to_start_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path, "multi_gpu_train.json")
+    assert "torch.distributed.run --standalone" in str(find_error(caught.value))
+
+
+def test_packaging(tmp_path):
+    shutil.copytree(ROOT, tmp_path / "iste", symlinks=True, ignore=shutil.ignore_patterns("eval"))
+    for name in ("LICENSE", "docs/README.md", "large_files.yml", "configs/metadata.json", "configs/logging.conf"):
+        assert (tmp_path / "iste" / name).is_file()
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    assert metadata["version"] in metadata["changelog"]
+    assert "not for diagnosis" in metadata["intended_use"].lower()
+    assert yaml.safe_load((ROOT / "large_files.yml").read_text()) == {"large_files": []}
+
+
+def bad_folder(tmp_path: Path, case: str) -> str:
+    folder = tmp_path / "images"
+    if case == "missing":
+        return str(folder)
+    folder.mkdir()
+    if case == "corrupt":
+        for name in ("a.png", "b.png"):
+            (folder / name).write_bytes(b"\x89PNG\r\n\x1a\n no image")
+    if case == "small":
+        for name in ("a.png", "b.png"):
+            Image.new("RGB", (40, 300)).save(folder / name)
+    if case == "one":
+        Image.new("RGB", (300, 300)).save(folder / "a.png")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("missing", "images, which does not exist"),
+        ("empty", "got none"),
+        ("corrupt", ".png, got a damaged"),
+        ("small", "at least 64 x 64 pixels, got"),
+        ("one", "at least two images"),
+    ],
+)
+def test_bad_folders(case, words, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path, dataset_dir=bad_folder(tmp_path, case))
+    error = find_error(caught.value)
+    assert isinstance(error, DataError)
+    assert words in str(error)
+    assert not (tmp_path / "out" / "model.pt").exists()
+
+
+def test_an_output_folder_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path, output_dir=str(tmp_path / "file" / "out"))
+    error = find_error(caught.value)
+    assert isinstance(error, OutputError)
+    assert "Name another --output_dir" in str(error)
+
+
+def test_short_names_resolve_in_any_configuration():
+    parser = ConfigParser({"net": {"_target_": "ISTE", "texture_channels": 8}, "crop": {"_target_": "LoadRGBd", "keys": "image"}})
+    assert isinstance(parser.get_parsed_content("net"), ISTE)
+    assert type(parser.get_parsed_content("crop")).__module__ == "monai_iste.transforms.loading"
+    with pytest.raises(ShapeError):
+        parser.get_parsed_content("net")(torch.zeros(1, 1, 4, 4))

@@ -1,0 +1,64 @@
+"""Errors as sentences: their text, and what a command shows of them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from monai_iste import errors
+from monai_iste.errors import ConfigError, DataError, ISTEError, find_error
+
+KINDS = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_sentence_each(kind):
+    assert str(kind("a cat", "a dog", "Bring a cat.")) == "Expected a cat, got a dog. Bring a cat."
+
+
+def test_every_kind_has_its_own_exit_code():
+    codes = [kind.exit_code for kind in KINDS]
+    assert 0 not in codes
+    assert len(set(codes)) == len(codes)
+
+
+def test_found_behind_what_a_configuration_wraps_around_it():
+    inner = DataError("a", "b", "c.")
+    try:
+        try:
+            raise inner
+        except ISTEError as error:
+            raise RuntimeError("Failed to evaluate") from error
+    except RuntimeError as outer:
+        assert find_error(outer) is inner
+    assert find_error(RuntimeError("a defect")) is None
+
+
+def run(body: str) -> subprocess.CompletedProcess:
+    program = f"from monai_iste.errors import *\nshow_errors_as_sentences()\n{body}"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+
+def test_a_command_shows_the_sentence_and_the_code():
+    done = run("try:\n  raise DataError('a', 'b', 'c.')\nexcept Exception as e:\n  raise RuntimeError('x') from e")
+    assert done.returncode == DataError.exit_code
+    assert done.stderr.strip() == "error: Expected a, got b. c."
+
+
+def test_a_loading_process_s_traceback_is_left_out():
+    text = "Caught DataError in DataLoader worker process 0.\\nTraceback\\nmonai_iste.errors.DataError: Expected a."
+    done = run(f"raise DataError('{text}')")
+    assert done.stderr.strip() == "error: Expected a."
+
+
+def test_a_misspelt_argument_of_a_component():
+    done = run("def f(): pass\ntry:\n  f(lerning_rate=1)\nexcept TypeError as e:\n  raise RuntimeError('x') from e")
+    assert done.returncode == ConfigError.exit_code
+    assert "'lerning_rate'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_defects_keep_their_traceback():
+    done = run("raise ZeroDivisionError('defect')")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
