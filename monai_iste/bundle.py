@@ -10,26 +10,25 @@ import re
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.bundle import ConfigWorkflow
 from monai.bundle.properties import InferProperties, TrainProperties
-from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS, ID_SEP_KEY
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY
 from monai.utils import BundlePropertyConfig
 
 from monai_iste.errors import CheckpointError, ConfigError, OutputError, show_errors_as_sentences
 
-__all__ = ["announce", "begin", "bundle_root", "join_processes", "open_output", "resume_point"]
+__all__ = ["announce", "begin", "bundle_root", "is_main", "join_processes", "open_output", "resume_point"]
 
 # Top-level keys that MONAI or a command reads, so that no other part of a configuration needs to refer to them.
 _ENTRY_POINTS = {"imports", "initialize", "run", "finalize", "training", "evaluating", "inference", "_meta_"}
 _ENTRY_POINTS |= {
     str(item[BundlePropertyConfig.ID]).split(ID_SEP_KEY)[0]
-    for properties in (TrainProperties, InferProperties)
-    for item in properties.values()
+    for item in (*TrainProperties.values(), *InferProperties.values())
 }
-_ENTRY_POINTS |= {key for settings in DEFAULT_EXP_MGMT_SETTINGS.values() for key in settings["configs"]}
+_ENTRY_POINTS |= set(cast(dict[str, Any], DEFAULT_MLFLOW_SETTINGS["configs"]))
 
 # Settings that may change between the parts of one run.
 _FREE_TO_CHANGE = {"max_epochs", "num_workers", "resume", "output_dir", "device", "bundle_root"}
@@ -86,11 +85,18 @@ def _check_keys(config: dict[str, Any]) -> None:
 
 def announce(preset: str, device: torch.device, steps: int, batch_size: int) -> None:
     """One line: what is about to be trained, on what, for how long, and where the paper's own recipe is."""
+    if not is_main():
+        return
     print(
         f"Training {preset} on {device} for {steps} steps of {batch_size} crops. The paper's full recipe (SwinIR "
         "encoder, 48x48, 1000 epochs) is the overlay configs/paper.json, see the bundle's docs/README.md.",
         flush=True,
     )
+
+
+def is_main() -> bool:
+    """Whether this is the process that prints and writes: the only one, or the first of torch.distributed.run."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def join_processes(device: torch.device) -> int:
@@ -152,9 +158,10 @@ def resume_point(output_dir: str, max_epochs: int, resume: bool = True) -> str |
                 f"another {', '.join(changed)}",
                 "Repeat its settings to go on, add --resume False to start anew, or choose another --output_dir.",
             )
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        if is_main():
+            (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     for path in checkpoints:
-        if path != point:
+        if path != point and is_main():
             path.unlink()
     return None if point is None else str(point)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,7 +27,7 @@ class PrepareWholeImage(PrepareBatch):
 
     def __call__(
         self,
-        batchdata: Mapping[str, torch.Tensor],
+        batchdata: dict[str, torch.Tensor],
         device: str | torch.device | None = None,
         non_blocking: bool = False,
         **kwargs: Any,

@@ -110,7 +110,9 @@ def show_errors_as_sentences() -> None:
             sys.__excepthook__(kind, error, trace)
             return
         # An error raised in a data-loading process arrives with that process's traceback as its text.
-        sentence = str(known).strip().splitlines()[-1].removeprefix(f"{type(known).__module__}.{type(known).__name__}: ")
+        sentence = (
+            str(known).strip().splitlines()[-1].removeprefix(f"{type(known).__module__}.{type(known).__name__}: ")
+        )
         print(f"\nerror: {sentence}", file=sys.stderr, flush=True)
         raise SystemExit(known.exit_code)
 

@@ -24,7 +24,16 @@ from monai_iste.metrics import Protocol
 from monai_iste.networks import load_weights
 from monai_iste.visualise import comparison, to_picture
 
-__all__ = ["Checkpoints", "ClipGradients", "EvaluationReport", "LoadWeights", "ProgressBar", "SaveImages", "StopOnNonFiniteLoss", "TrainingReport"]
+__all__ = [
+    "Checkpoints",
+    "ClipGradients",
+    "EvaluationReport",
+    "LoadWeights",
+    "ProgressBar",
+    "SaveImages",
+    "StopOnNonFiniteLoss",
+    "TrainingReport",
+]
 
 
 class ProgressBar:
@@ -123,7 +132,7 @@ class Checkpoints:
         state = {**self.state, "trainer": engine}
         if self.resume_from is not None:
             device = engine.state.device  # type: ignore[attr-defined]
-            loader = CheckpointLoader(self.resume_from, state, map_location=device)  # type: ignore[arg-type]
+            loader = CheckpointLoader(self.resume_from, state, map_location=device)
             engine.add_event_handler(Events.STARTED, self._resume, loader)
         CheckpointSaver(self.save_dir, state, save_interval=1, n_saved=2).attach(engine)
 
@@ -283,8 +292,8 @@ class SaveImages:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._save)
 
     def _save(self, engine: Engine) -> None:
-        items: Any = zip(engine.state.batch, engine.state.output, strict=True)  # type: ignore[arg-type]
-        for item, output in items:
+        state: Any = engine.state
+        for item, output in zip(state.batch, state.output, strict=True):
             picture = to_picture(output["pred"])
             path = self.output_dir / f"{item['name']}_x{float(item['scale']):g}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

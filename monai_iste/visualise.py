@@ -49,7 +49,12 @@ def comparison(rows: Sequence[Mapping[str, Any]], window: int = 112, zoom: int =
             "error, bicubic": error_map(part["bicubic"], part["label"]),
             "error, ISTE": error_map(part["pred"], part["label"]),
         }
-        sheets.append([(caption, to_picture(panel).resize((side, side), Image.Resampling.NEAREST)) for caption, panel in panels.items()])
+        sheets.append(
+            [
+                (caption, to_picture(panel).resize((side, side), Image.Resampling.NEAREST))
+                for caption, panel in panels.items()
+            ]
+        )
     columns = max(len(sheet) for sheet in sheets)
     cell_w, cell_h = side + _MARGIN, side + _CAPTION + _MARGIN
     canvas = Image.new("RGB", (columns * cell_w + _MARGIN, len(sheets) * cell_h + _MARGIN), "white")
@@ -82,5 +87,6 @@ def _most_detailed(image: Tensor, window: int) -> tuple[int, int]:
     tops = range(0, max(1, h - window + 1), max(1, window // 2))
     lefts = range(0, max(1, w - window + 1), max(1, window // 2))
     return max(
-        ((t, x) for t in tops for x in lefts), key=lambda p: float(image[:, p[0] : p[0] + window, p[1] : p[1] + window].var())
+        ((t, x) for t in tops for x in lefts),
+        key=lambda p: float(image[:, p[0] : p[0] + window, p[1] : p[1] + window].var()),
     )

@@ -15,7 +15,15 @@ from PIL import Image
 
 from monai_iste import bundle
 from monai_iste.data import sample_datalists
-from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ShapeError, TrainingError, find_error
+from monai_iste.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    OutputError,
+    ShapeError,
+    TrainingError,
+    find_error,
+)
 from monai_iste.networks import ISTE, create_iste, load_weights
 
 ROOT = Path(__file__).parents[1] / "bundles" / "iste"
@@ -129,9 +137,7 @@ def test_training_leaves_a_model_a_table_and_a_picture(trained):
         (scale, method) for scale in (2, 3, 4) for method in ("bicubic", "iste_step0", "iste")
     ]
     assert all(10 < r["psnr"] < 60 and 0 < r["ssim"] < 1 for r in report["rows"])
-    step0, after = (
-        [r["psnr"] for r in report["rows"] if r["method"] == method] for method in ("iste_step0", "iste")
-    )
+    step0, after = ([r["psnr"] for r in report["rows"] if r["method"] == method] for method in ("iste_step0", "iste"))
     assert step0 != after
     picture = Image.open(trained / "comparison.png")
     assert picture.width > picture.height > 600
@@ -320,7 +326,9 @@ def test_an_output_folder_that_cannot_be_written_to(tmp_path):
 
 
 def test_short_names_resolve_in_any_configuration():
-    parser = ConfigParser({"net": {"_target_": "ISTE", "texture_channels": 8}, "crop": {"_target_": "LoadRGBd", "keys": "image"}})
+    parser = ConfigParser(
+        {"net": {"_target_": "ISTE", "texture_channels": 8}, "crop": {"_target_": "LoadRGBd", "keys": "image"}}
+    )
     assert isinstance(parser.get_parsed_content("net"), ISTE)
     assert type(parser.get_parsed_content("crop")).__module__ == "monai_iste.transforms.loading"
     with pytest.raises(ShapeError):

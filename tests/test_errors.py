@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from monai_iste import errors
-from monai_iste.errors import ConfigError, DataError, ISTEError, find_error
+from monai_iste.errors import ConfigError, DataError, find_error
 
 KINDS = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
 
@@ -23,14 +23,9 @@ def test_every_kind_has_its_own_exit_code():
 
 
 def test_found_behind_what_a_configuration_wraps_around_it():
-    inner = DataError("a", "b", "c.")
-    try:
-        try:
-            raise inner
-        except ISTEError as error:
-            raise RuntimeError("Failed to evaluate") from error
-    except RuntimeError as outer:
-        assert find_error(outer) is inner
+    inner, outer = DataError("a", "b", "c."), RuntimeError("Failed to evaluate")
+    outer.__cause__ = inner
+    assert find_error(outer) is inner
     assert find_error(RuntimeError("a defect")) is None
 
 

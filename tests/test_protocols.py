@@ -36,7 +36,7 @@ def test_pair_is_made_as_the_protocol_says(protocol, scale):
     low = np.asarray(high.resize((w, h), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
     assert torch.equal((item["image"] * 255).round(), torch.from_numpy(low.copy()).float())
     assert item["image"].dtype == torch.float32
-    assert 0 <= item["image"].min()
+    assert item["image"].min() >= 0
     assert item["image"].max() <= 1
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from monai_iste.errors import ConfigError
 from monai_iste.networks.baselines import Bicubic
-from monai_iste.transforms import BlurDegradationd, LoadRGBd, ArbitraryScaleCropd
+from monai_iste.transforms import ArbitraryScaleCropd, BlurDegradationd, LoadRGBd
 
 __all__ = ["PROTOCOLS", "AddBicubicd", "AsScoredd", "Protocol", "get_protocol"]
 
@@ -61,9 +61,7 @@ class Protocol:
         return Compose([AddBicubicd(), AsScoredd(("pred", "bicubic", "label"), self.shave)])
 
 
-PROTOCOLS = {
-    p.name: p for p in (Protocol("iste-rgb", "blur_bicubic"), Protocol("bicubic-rgb", "bicubic"))
-}
+PROTOCOLS = {p.name: p for p in (Protocol("iste-rgb", "blur_bicubic"), Protocol("bicubic-rgb", "bicubic"))}
 
 
 def get_protocol(name: str) -> Protocol:

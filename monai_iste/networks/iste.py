@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, cast
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ class ISTE(nn.Module):
         self.scale = scale
 
         self.encoder = SwinIREncoder() if encoder is None else encoder
-        c, t = int(self.encoder.out_channels), texture_channels
+        c, t = cast(int, self.encoder.out_channels), texture_channels
         self.local_feature_interactor = LocalFeatureInteractor(c, t, heads) if use_lfi else QueryProjection(c, t)
         self.texture_learner = TextureLearner(c, t) if use_tl else ConvTexture(c, t)
         self.self_texture_fusion = SelfTextureFusion(t) if use_stf else None
@@ -172,7 +172,9 @@ class ISTE(nn.Module):
             return self.texture_learner.keys(waves, cell)
         if not torch.equal(cell, cell[:1].expand_as(cell)):
             raise ShapeError("one scale for the whole batch with keys 'all'", str(cell.tolist()), "Split the batch.")
-        grid = pixel_centres((round(2 * size[0] / float(cell[0, 0])), round(2 * size[1] / float(cell[0, 1]))), coord.device)
+        grid = pixel_centres(
+            (round(2 * size[0] / float(cell[0, 0])), round(2 * size[1] / float(cell[0, 1]))), coord.device
+        )
         samples = nearest_pixel(grid.expand(cell.shape[0], -1, -1), size)
         return self.texture_learner(waves, samples, cell).squeeze(2)
 

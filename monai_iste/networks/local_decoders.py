@@ -5,6 +5,8 @@ Implements Sec. III-E, Eq. (6)-(7) of Duan et al., arXiv:2401.15613.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ __all__ = ["LocalPixelDecoder", "LocalTextureDecoder", "NoTexture"]
 def _layers(in_channels: int, hidden_channels: int, hidden_layers: int) -> nn.Sequential:
     """``hidden_layers`` linear layers with ReLU, then the colour."""
     widths = [in_channels] + [hidden_channels] * hidden_layers
-    hidden = [m for i, o in zip(widths, widths[1:], strict=False) for m in (nn.Linear(i, o), nn.ReLU(inplace=True))]
+    hidden = [m for i, o in pairwise(widths) for m in (nn.Linear(i, o), nn.ReLU(inplace=True))]
     return nn.Sequential(*hidden, nn.Linear(widths[-1], 3))
 
 
@@ -42,9 +44,7 @@ class LocalPixelDecoder(nn.Module):
         super().__init__()
         self.feature_part = nn.Conv2d(in_channels, hidden_channels, 1)
         self.coordinate_part = nn.Linear(4, hidden_channels, bias=False)
-        self.mlp = nn.Sequential(
-            nn.ReLU(inplace=True), *_layers(hidden_channels, hidden_channels, hidden_layers - 1)
-        )
+        self.mlp = nn.Sequential(nn.ReLU(inplace=True), *_layers(hidden_channels, hidden_channels, hidden_layers - 1))
 
     def features(self, fused: Tensor) -> Tensor:
         """The first layer's share that depends on the pixel alone: (B, C, h, w) -> (B, D, h, w)."""

@@ -68,9 +68,7 @@ class LocalFeatureInteractor(QueryProjection):
         torch.Size([1, 16, 5, 7])
     """
 
-    def __init__(
-        self, in_channels: int = 64, query_channels: int = 256, heads: int = 1, kernel_size: int = 1
-    ) -> None:
+    def __init__(self, in_channels: int = 64, query_channels: int = 256, heads: int = 1, kernel_size: int = 1) -> None:
         super().__init__(in_channels, query_channels, kernel_size)
         if heads < 1 or in_channels % heads:
             raise ConfigError(f"a number of heads that divides {in_channels}", str(heads), "Choose another.")

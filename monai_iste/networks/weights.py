@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -29,7 +29,7 @@ def load_weights(network: Network, path: str | Path) -> Network:
     if not path.is_file():
         raise CheckpointError("a file with weights", f"{path}, which does not exist", "Train first, or name another.")
     try:
-        state: dict[str, Tensor]
+        state: dict[str, Any]
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)
         else:
@@ -46,7 +46,9 @@ def load_weights(network: Network, path: str | Path) -> Network:
 
 def _check_fit(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     own = network.state_dict()
-    misfits = sorted(k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape)
+    misfits = sorted(
+        k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape
+    )
     if misfits:
         raise CheckpointError(
             f"weights of {type(network).__name__} as configured in {path}",

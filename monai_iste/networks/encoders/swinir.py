@@ -102,9 +102,7 @@ class _SwinLayer(nn.Module):
 class _SwinGroup(nn.Module):
     """Residual Swin Transformer block: Swin layers, alternately shifted, a convolution, and the skip."""
 
-    def __init__(
-        self, dim: int, depth: int, heads: int, window: int, mlp_ratio: float, drop_path: list[float]
-    ) -> None:
+    def __init__(self, dim: int, depth: int, heads: int, window: int, mlp_ratio: float, drop_path: list[float]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             _SwinLayer(dim, heads, window, window // 2 * (i % 2), mlp_ratio, drop_path[i]) for i in range(depth)
