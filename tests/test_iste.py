@@ -51,7 +51,7 @@ VARIANTS = {  # every choice of each option appears with both batches and both n
 }
 
 
-def assert_equals_the_paper(net, images, queries, cells, keys, encoder=reference.edsr, heads=1):
+def assert_equals_the_paper(net, images, queries, cells, keys, encoder=reference.edsr, heads=1, four=False):
     coord = inexact(queries).expand(len(images), -1, -1)
     actual = net(images, coord=coord, cell=cells)
     assert actual.shape == (len(images), len(queries), 3)
@@ -63,7 +63,7 @@ def assert_equals_the_paper(net, images, queries, cells, keys, encoder=reference
             cells[b].double().numpy(),
             encoder=encoder,
             heads=heads,
-            four=net.texture_samples.__name__ == "four_corners",
+            four=four,
             keys=keys,
             residual=net.bicubic_residual,
         )
@@ -86,7 +86,8 @@ def test_equals_the_paper(size, scale, variant):
         queries = grid[:: 1 + len(grid) // 20]
     keys = queries if variant == "training" else grid if variant == "all keys" else None
     cells = cell_size(size, output).expand(batch, -1)
-    assert_equals_the_paper(net, image_of(batch, 3, *size), queries, cells, keys, heads=options["heads"])
+    four = options["texture_corners"] == "four"
+    assert_equals_the_paper(net, image_of(batch, 3, *size), queries, cells, keys, heads=options["heads"], four=four)
 
 
 @pytest.mark.parametrize("corners", ["nearest", "four"])
@@ -94,7 +95,7 @@ def test_equals_the_paper(size, scale, variant):
 def test_ablations_equal_the_paper_without_that_module(switch, corners):
     net = network(texture_corners=corners, **{switch: False})
     queries, cells = reference.grid((8, 5)), cell_size((3, 2), (8, 5)).expand(2, -1)
-    assert_equals_the_paper(net, image_of(2, 3, 3, 2), queries, cells, None)
+    assert_equals_the_paper(net, image_of(2, 3, 3, 2), queries, cells, None, four=corners == "four")
 
 
 def test_swinir_encoder_in_the_whole():
@@ -302,6 +303,18 @@ def test_gradients_reach_every_parameter(switch, corners, training_keys):
     coord = torch.rand(2, 40, 2, generator=torch.Generator().manual_seed(3)) * 2 - 1
     (net(image, coord=coord, scale=3.7) - 0.3).abs().mean().backward()
     assert_all_learn(net)
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_gradients_are_those_of_the_equations(options):
+    # By finite differences of the image: no branch is cut off, neither stage, neither key set.
+    options = {k: v for k, v in options.items() if k != "batch"}
+    net = network(**options).double().train("training_keys" in options)
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    image = image_of(1, 3, 3, 2).double().requires_grad_()
+    coord, cell = whole_grid(image, 1.5)
+    assert torch.autograd.gradcheck(lambda x: net(x, coord=coord, cell=cell.double()), image)
 
 
 def test_switches_take_their_parameters_away():

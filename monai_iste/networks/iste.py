@@ -60,6 +60,7 @@ class ISTE(nn.Module):
         hidden_channels: width of the decoders' hidden layers.
         hidden_layers: number of the decoders' hidden layers.
         heads: attention heads of the LFI.
+        query_kernel: kernel of the projection F_LFI -> F_LFIC, 1 or 3, see :class:`QueryProjection`.
         texture_corners: ``"nearest"``: one texture per query, as printed; ``"four"``: one per corner, colours blended
             by area, as in the authors' code (no jump at the border of two pixels, up to four times the cost).
         training_keys: the textures that STF retrieves from during training: ``"queries"``, those of the sampled points
@@ -95,6 +96,7 @@ class ISTE(nn.Module):
         hidden_channels: int = 256,
         hidden_layers: int = 3,
         heads: int = 1,
+        query_kernel: int = 1,
         texture_corners: str = "nearest",
         training_keys: str = "queries",
         inference_keys: str = "lattice",
@@ -117,7 +119,9 @@ class ISTE(nn.Module):
 
         self.encoder = SwinIREncoder() if encoder is None else encoder
         c, t = cast(int, self.encoder.out_channels), texture_channels
-        self.local_feature_interactor = LocalFeatureInteractor(c, t, heads) if use_lfi else QueryProjection(c, t)
+        self.local_feature_interactor = (
+            LocalFeatureInteractor(c, t, heads, query_kernel) if use_lfi else QueryProjection(c, t, query_kernel)
+        )
         self.texture_learner = TextureLearner(c, t) if use_tl else ConvTexture(c, t)
         self.self_texture_fusion = SelfTextureFusion(t) if use_stf else None
         self.local_pixel_decoder = LocalPixelDecoder(t, hidden_channels, hidden_layers)
