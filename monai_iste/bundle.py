@@ -88,8 +88,9 @@ def announce(preset: str, device: torch.device, steps: int, batch_size: int) -> 
     if not is_main():
         return
     print(
-        f"Training {preset} on {device} for {steps} steps of {batch_size} crops. The paper's full recipe (SwinIR "
-        "encoder, 48x48, 1000 epochs) is the overlay configs/paper.json, see the bundle's docs/README.md.",
+        f"{'No CUDA device: training' if device.type == 'cpu' else 'Training'} {preset} on {device} for {steps} steps "
+        f"of {batch_size} crops. The paper's full recipe (SwinIR encoder, 48x48 crops, 1000 epochs) is the overlay "
+        "configs/paper.json, see the bundle's docs/README.md.",
         flush=True,
     )
 

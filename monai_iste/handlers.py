@@ -29,14 +29,14 @@ __all__ = [
     "ClipGradients",
     "EvaluationReport",
     "LoadWeights",
-    "ProgressBar",
+    "TrainingProgress",
     "SaveImages",
     "StopOnNonFiniteLoss",
     "TrainingReport",
 ]
 
 
-class ProgressBar:
+class TrainingProgress:
     """One bar for the whole training: steps, time left, loss, and PSNR after each validation.
 
     Args:
@@ -52,6 +52,7 @@ class ProgressBar:
         engine.add_event_handler(Events.STARTED, self._open)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         engine.add_event_handler(Events.COMPLETED | Events.TERMINATE | Events.INTERRUPT, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
         self.evaluator.add_event_handler(Events.COMPLETED, self._validated)
 
     def _open(self, engine: Engine) -> None:
@@ -73,6 +74,10 @@ class ProgressBar:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def _fail(self, engine: Engine, error: Exception) -> None:
+        self._close(engine)
+        raise error  # Ignite takes an exception as handled by whoever listens to it
 
 
 class ClipGradients:

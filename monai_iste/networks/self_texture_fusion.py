@@ -14,28 +14,33 @@ from monai_iste.errors import ShapeError
 
 __all__ = ["NoFusion", "SelfTextureFusion", "most_similar"]
 
-_KEYS_AT_ONCE = 2048  # bounds the similarity matrix to N x 2048 and keeps a chunk of keys in cache
+# Similarities are computed in blocks of this many queries by this many keys: 16 MiB an image, whatever its size.
+_QUERIES_AT_ONCE, _KEYS_AT_ONCE = 2048, 2048
 
 
 @torch.no_grad()
 def most_similar(query: Tensor, keys: Tensor) -> Tensor:
     """Index of the key with the highest cosine similarity to each query, the lowest index on ties (Eq. 4).
 
-    The keys are normalised once and streamed; the query's own norm cannot change the order and is left out. Always
-    float32: the argmax must not depend on the precision around it.
+    The keys are normalised once; the query's own norm cannot change the order and is left out. Always float32: the
+    argmax must not depend on the precision around it.
 
     Shape:
         query: (B, N, C); keys: (B, K, C); returns (B, N), int64
     """
     with torch.autocast(query.device.type, enabled=False):
-        query, keys = query.float(), F.normalize(keys.float(), dim=-1)
-        best = torch.full(query.shape[:2], -torch.inf, device=query.device)
-        index = torch.zeros(query.shape[:2], dtype=torch.long, device=query.device)
-        for start in range(0, keys.shape[1], _KEYS_AT_ONCE):
-            similarity, candidate = (query @ keys[:, start : start + _KEYS_AT_ONCE].mT).max(-1)
-            better = similarity > best
-            best = torch.where(better, similarity, best)
-            index = torch.where(better, candidate + start, index)
+        keys = F.normalize(keys.float(), dim=-1)
+        return torch.cat([_best(part, keys) for part in query.float().split(_QUERIES_AT_ONCE, dim=1)], dim=1)
+
+
+def _best(query: Tensor, keys: Tensor) -> Tensor:
+    best = torch.full(query.shape[:2], -torch.inf, device=query.device)
+    index = torch.zeros(query.shape[:2], dtype=torch.long, device=query.device)
+    for start in range(0, keys.shape[1], _KEYS_AT_ONCE):
+        similarity, candidate = (query @ keys[:, start : start + _KEYS_AT_ONCE].mT).max(-1)
+        better = similarity > best
+        best = torch.where(better, similarity, best)
+        index = torch.where(better, candidate + start, index)
     return index
 
 
