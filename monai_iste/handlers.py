@@ -29,9 +29,9 @@ __all__ = [
     "ClipGradients",
     "EvaluationReport",
     "LoadWeights",
-    "TrainingProgress",
     "SaveImages",
     "StopOnNonFiniteLoss",
+    "TrainingProgress",
     "TrainingReport",
 ]
 

@@ -45,7 +45,14 @@ def whole_grid(image, scale):
 
 VARIANTS = {  # every choice of each option appears with both batches and both numbers of heads
     "as printed": {"batch": 1, "heads": 1, "texture_corners": "nearest", "inference_keys": "lattice"},
-    "all keys": {"batch": 2, "heads": 2, "texture_corners": "four", "inference_keys": "all", "bicubic_residual": True},
+    "all keys": {
+        "batch": 2,
+        "heads": 2,
+        "query_kernel": 3,
+        "texture_corners": "four",
+        "inference_keys": "all",
+        "bicubic_residual": True,
+    },
     "training": {"batch": 2, "heads": 1, "texture_corners": "nearest", "training_keys": "queries"},
     "training on the lattice": {"batch": 1, "heads": 2, "texture_corners": "four", "training_keys": "lattice"},
 }

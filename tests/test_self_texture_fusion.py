@@ -56,11 +56,13 @@ def test_by_hand():
     assert_close(module(query, keys).flatten(), [3 + cosine, 4 + cosine])
 
 
+@pytest.mark.parametrize("queries", [1, 3, 20, 64])
 @pytest.mark.parametrize("chunk", [1, 3, 7, 16, 64])
-def test_chunks_change_nothing(chunk, monkeypatch):
+def test_chunks_change_nothing(chunk, queries, monkeypatch):
     query, keys = random(2, 20, 8, seed=1), random(2, 50, 8, seed=2)
     whole = most_similar(query, keys)
     monkeypatch.setattr(self_texture_fusion, "_KEYS_AT_ONCE", chunk)
+    monkeypatch.setattr(self_texture_fusion, "_QUERIES_AT_ONCE", queries)
     assert torch.equal(most_similar(query, keys), whole)
     for b in range(2):
         expected = reference.similarity(list(query[b].double().numpy()), list(keys[b].double().numpy())).argmax(1)
@@ -87,13 +89,15 @@ def test_retrieval_is_float32_under_autocast(dtype):
         assert most_similar(query, keys).tolist() == [[1]]
 
 
-def test_no_matrix_of_all_queries_by_all_keys(monkeypatch):
-    monkeypatch.setattr(self_texture_fusion, "_KEYS_AT_ONCE", 16)
+@pytest.mark.parametrize(("queries", "keys_at_once"), [(2048, 16), (16, 2048), (16, 16)])
+def test_no_matrix_of_all_queries_by_all_keys(queries, keys_at_once, monkeypatch):
+    monkeypatch.setattr(self_texture_fusion, "_KEYS_AT_ONCE", keys_at_once)
+    monkeypatch.setattr(self_texture_fusion, "_QUERIES_AT_ONCE", queries)
     module = SelfTextureFusion(4)
     query, keys = random(1, 4, 16, 16), random(1, 4096, 4)  # the full similarity: 256 * 4096 = 1,048,576
     with torch.no_grad(), LargestTensor() as largest:
         module(query, keys)
-    assert 256 * 16 <= largest.elements <= 4096 * 4
+    assert 4096 * 4 <= largest.elements <= max(4096 * 4, min(queries, 256) * keys_at_once)
 
 
 def test_gradients_are_those_of_the_equations():
