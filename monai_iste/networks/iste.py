@@ -25,7 +25,7 @@ from monai_iste.networks.texture_learner import ConvTexture, TextureLearner
 
 __all__ = ["ISTE", "Encoding"]
 
-_QUERIES_AT_ONCE = 8192  # without gradients, queries are decoded in strips of this many: memory stays flat
+_QUERIES_AT_ONCE = 8192  # the length of a strip
 
 _TEXTURE_CORNERS = {"nearest": nearest_pixel, "four": four_corners}
 _TRAINING_KEYS = ("queries", "lattice")
@@ -155,7 +155,13 @@ class ISTE(nn.Module):
         return Encoding(image, waves, self.local_pixel_decoder.features(query))
 
     def decode(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
-        """The colours at the queried coordinates, (B, Q, 3)."""
+        """The colours at the queried coordinates, (B, Q, 3); without gradients in strips, so that memory stays flat."""
+        strip = coord.shape[1] if torch.is_grad_enabled() else _QUERIES_AT_ONCE
+        cells = [cell] * -(-coord.shape[1] // strip) if cell.ndim == 2 else cell.split(strip, dim=1)
+        parts = zip(coord.split(strip, dim=1), cells, strict=True)
+        return torch.cat([self._decode_strip(encoding, *part) for part in parts], dim=1)
+
+    def _decode_strip(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
         size = (encoding.image.shape[2], encoding.image.shape[3])
         rgb = self.local_pixel_decoder(encoding.features, four_corners(coord, size), cell)  # I_LPD
         if self.local_texture_decoder is not None:  # stage 2, spatial domain: + I_LTD
@@ -189,9 +195,7 @@ class ISTE(nn.Module):
         coord = pixel_centres((height, width), image.device).expand(image.shape[0], -1, -1)
         cell = cell_size(size, (height, width), image.device).expand(image.shape[0], -1)
         check_queries(image, coord, cell)
-        encoding = self.encode(image, coord, cell)
-        strip = coord.shape[1] if torch.is_grad_enabled() else _QUERIES_AT_ONCE
-        rgb = torch.cat([self.decode(encoding, part, cell) for part in coord.split(strip, dim=1)], dim=1)
+        rgb = self.decode(self.encode(image, coord, cell), coord, cell)
         return rgb.mT.reshape(image.shape[0], 3, height, width)
 
 
