@@ -150,6 +150,18 @@ def test_scale_one_is_the_identity(size):
     assert cell_size(size, size).tolist() == [2.0, 2.0]
 
 
+def test_positions_are_computed_in_double_precision():
+    # On a slide of 100,003 pixels a float32 coordinate is worth 0.003 pixels; a float64 one must lose nothing.
+    n = 100_003
+    pixels = [0, 1, 49_999, 77_777, n - 1]
+    quarter = [[float(reference.centre(i, n) + Fraction(1, 2 * n)), 0.0] for i in pixels]
+    coord = torch.tensor(quarter, dtype=torch.float64)
+    np.testing.assert_allclose(position(coord, (n, 1))[:, 0], [i + 0.25 for i in pixels], rtol=0, atol=1e-6)
+    samples = nearest_pixel(coord.unsqueeze(0), (n, 1))
+    assert samples.index.flatten().tolist() == pixels
+    assert_close(samples.offset[0, :, 0, 0], [0.5] * 5, 1e-6)
+
+
 # --- nearest pixel and four corners -----------------------------------------------------------------------------------
 
 

@@ -97,6 +97,15 @@ def test_equals_the_paper(size, scale, variant):
     assert_equals_the_paper(net, image_of(batch, 3, *size), queries, cells, keys, heads=options["heads"], four=four)
 
 
+@pytest.mark.parametrize("use_lfi", [True, False])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_query_kernel(kernel, use_lfi):
+    net = network(query_kernel=kernel, use_lfi=use_lfi)
+    assert net.local_feature_interactor.projection.weight.shape == (5, 4, kernel, kernel)
+    queries, cells = reference.grid((4, 3)), cell_size((3, 2), (4, 3)).expand(1, -1)
+    assert_equals_the_paper(net, image_of(1, 3, 3, 2), queries, cells, None)
+
+
 @pytest.mark.parametrize("corners", ["nearest", "four"])
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_ablations_equal_the_paper_without_that_module(switch, corners):

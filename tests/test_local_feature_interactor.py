@@ -88,6 +88,14 @@ def test_refuses_heads(heads):
     assert_teaches(caught.value, "heads that divides 8", str(heads))
 
 
+@pytest.mark.parametrize("kernel", [0, 2, 5])
+@pytest.mark.parametrize("module", [QueryProjection, LocalFeatureInteractor])
+def test_refuses_kernels(module, kernel):
+    with pytest.raises(ConfigError) as caught:
+        module(8, 4, kernel_size=kernel)
+    assert_teaches(caught.value, "kernel of 1 or 3", str(kernel))
+
+
 @pytest.mark.parametrize("shape", [(8, 5, 5), (1, 7, 5, 5), (1, 8, 5), (1, 1, 8, 5, 5)])
 def test_refuses_shapes(shape):
     with pytest.raises(ShapeError) as caught:

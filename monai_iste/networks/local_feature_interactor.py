@@ -29,10 +29,14 @@ class QueryProjection(nn.Module):
         kernel_size: 1 or 3.
     Shape:
         feat: (B, in_channels, h, w); returns (B, query_channels, h, w)
+    Raises:
+        ConfigError: ``kernel_size`` is neither 1 nor 3 (another would change the map's size).
     """
 
     def __init__(self, in_channels: int = 64, query_channels: int = 256, kernel_size: int = 1) -> None:
         super().__init__()
+        if kernel_size not in (1, 3):
+            raise ConfigError("a projection kernel of 1 or 3", str(kernel_size), "Choose one of these.")
         self.projection = nn.Conv2d(
             in_channels, query_channels, kernel_size, padding=kernel_size // 2, padding_mode="replicate"
         )

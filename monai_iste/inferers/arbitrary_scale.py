@@ -1,0 +1,179 @@
+"""Tiled inference at any scale: the output owns the grid, and canonical windows answer for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from monai_iste.coordinates import LATTICE_PERIOD, cell_size, output_size
+from monai_iste.errors import ConfigError, ShapeError
+
+__all__ = ["ArbitraryScaleInferer", "Region"]
+
+Reader = Callable[[int, int, int, int], Tensor]
+
+
+class Region(NamedTuple):
+    """A rectangle of the output: first row and column, height and width, in output pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class _Span(NamedTuple):
+    """One canonical window along one axis.
+
+    ``start:stop`` are the output pixels it contributes to, ``first:last`` the low-resolution pixels it is computed
+    from, ``coord`` where those output pixels lie in that input (in [-1, 1]), ``weight`` its share in each.
+    """
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    coord: Tensor
+    weight: Tensor
+
+
+class ArbitraryScaleInferer(Inferer):
+    """Magnify images of any size by any scale, in bounded memory, without seams.
+
+    The output of an h x w image has ``round(h * scale) x round(w * scale)`` pixels; pixel i lies at
+    ``(i + 0.5) * h / H - 0.5`` low-resolution pixels, computed in float64 from its global index. The image is covered
+    by a fixed lattice of windows: every ``window`` pixels one begins, each is computed from its own fixed input (the
+    window, half the overlap and the halo around it), and neighbours are blended over ``overlap`` pixels by weights that
+    rise smoothly and sum to one. What a pixel's value is depends on the image, the scale and the weights alone, never
+    on which region was asked for.
+
+    Args:
+        window: distance between windows; a multiple of 8, the period of the key lattice and the encoder's window.
+        overlap: width of the zone in which two windows are blended.
+        halo: further pixels that a window sees but does not answer for; half the overlap plus the halo is a multiple
+            of 8, so that every input begins on the encoder's lattice.
+    Shape:
+        inputs: (B, 3, h, w); returns (B, 3, round(h * scale), round(w * scale)), or the region's height and width.
+    Units: low-resolution pixels; intensities in [0, 1], the result not clamped.
+    Raises:
+        ConfigError: the sizes do not fit together. ShapeError: not an image, or a region outside the output.
+        ScaleError: the scale is not a finite number above 0.
+
+    Example:
+        >>> from monai_iste.networks import ISTE, EDSREncoder
+        >>> network = ISTE(EDSREncoder(8, 1), texture_channels=8, hidden_channels=8).eval()
+        >>> ArbitraryScaleInferer(window=16)(torch.rand(1, 3, 30, 26), network, scale=3.7).shape
+        torch.Size([1, 3, 111, 96])
+    """
+
+    def __init__(self, window: int = 96, overlap: int = 16, halo: int = 16) -> None:
+        if (
+            window % LATTICE_PERIOD
+            or (overlap // 2 + halo) % LATTICE_PERIOD
+            or overlap % 2
+            or not 0 < overlap <= window
+        ):
+            raise ConfigError(
+                f"window and overlap / 2 + halo in multiples of {LATTICE_PERIOD}, overlap even and at most window",
+                f"window {window}, overlap {overlap}, halo {halo}",
+                "The default is 96, 16, 16.",
+            )
+        self.window, self.overlap, self.halo = window, overlap, halo
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: nn.Module,
+        scale: float = 2.0,
+        region: Region | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        if inputs.ndim != 4:
+            raise ShapeError("images of shape (B, 3, h, w)", str(tuple(inputs.shape)), "Add the batch axis.")
+        size = (int(inputs.shape[2]), int(inputs.shape[3]))
+
+        def reader(image: Tensor) -> Reader:
+            return lambda top, left, bottom, right: image[:, top:bottom, left:right]
+
+        return torch.stack(
+            [torch.cat(list(self.bands(reader(image), size, network, scale, region)), dim=1) for image in inputs]
+        )
+
+    @torch.no_grad()
+    def bands(
+        self, read: Reader, size: tuple[int, int], network: nn.Module, scale: float, region: Region | None = None
+    ) -> Iterator[Tensor]:
+        """The output from top to bottom, in bands of about ``window * scale`` rows: memory grows with the width only.
+
+        Args:
+            read: (top, left, bottom, right) -> that part of the image, (3, h, w) in [0, 1].
+            size: (h, w) of the whole image.
+        Shape:
+            yields (3, rows, W), float32, on the CPU; the rows of all bands make up the region.
+        """
+        full = output_size(size, scale)
+        box = Region(0, 0, *full) if region is None else _inside(region, full)
+        device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        cell = cell_size(size, full, device).unsqueeze(0)
+        rows = self._spans(size[0], full[0], box.top, box.top + box.height)
+        columns = self._spans(size[1], full[1], box.left, box.left + box.width)
+        left, width = columns[0].start, columns[-1].stop - columns[0].start
+        band = torch.zeros(3, 0, width)
+        for i, row in enumerate(rows):
+            band = torch.cat([band, torch.zeros(3, row.stop - row.start - band.shape[1], width)], dim=1)
+            for column in columns:
+                crop = read(row.first, column.first, row.last, column.last).unsqueeze(0).to(device)
+                share = self._answer(network, crop, row, column, cell)
+                band[:, :, column.start - left : column.stop - left] += share
+            finished = rows[i + 1].start - row.start if i + 1 < len(rows) else row.stop - row.start
+            wanted = slice(max(0, box.top - row.start), max(0, min(finished, box.top + box.height - row.start)))
+            part = band[:, wanted, box.left - left : box.left - left + box.width]
+            if part.shape[1]:
+                yield part.clone()
+            band = band[:, finished:]
+
+    def _answer(self, network: nn.Module, crop: Tensor, row: _Span, column: _Span, cell: Tensor) -> Tensor:
+        """A window's weighted share of the output: always the whole window, so that every request gets the same."""
+        grid = torch.meshgrid(row.coord, column.coord, indexing="ij")
+        coord = torch.stack(grid, dim=-1).view(1, -1, 2).to(crop.device)
+        rgb: Tensor = network(crop, coord=coord, cell=cell)
+        rgb = rgb[0].float().T.reshape(3, len(row.coord), len(column.coord)).cpu()
+        return rgb * (row.weight.unsqueeze(1) * column.weight).float()
+
+    def _spans(self, lr_size: int, hr_size: int, begin: int, end: int) -> list[_Span]:
+        """The canonical windows of one axis that contribute to the output pixels ``begin:end``."""
+        position = (torch.arange(hr_size, dtype=torch.float64) + 0.5) * lr_size / hr_size - 0.5
+        count = max(1, -(-(lr_size - self.overlap) // self.window))  # no window is narrower than the overlap
+        # Share of the output that lies beyond the border between windows k - 1 and k: 0, then a smooth rise, then 1.
+        borders = torch.arange(1, count, dtype=torch.float64) * self.window - 0.5
+        ramp = ((position - borders.unsqueeze(1)) / self.overlap + 0.5).clamp(0, 1)
+        beyond = torch.cat([torch.ones(1, hr_size), ramp * ramp * (3 - 2 * ramp), torch.zeros(1, hr_size)])
+        margin = self.overlap // 2 + self.halo
+        spans = []
+        for k in range(count):
+            weight = beyond[k] - beyond[k + 1]
+            index = weight.nonzero().flatten()
+            start, stop = int(index[0]), int(index[-1]) + 1
+            if stop <= begin or start >= end:
+                continue
+            first = max(0, k * self.window - margin)
+            last = lr_size if k == count - 1 else min(lr_size, (k + 1) * self.window + margin)
+            coord = (2 * (position[start:stop] - first) + 1) / (last - first) - 1
+            spans.append(_Span(start, stop, first, last, coord.float(), weight[start:stop]))
+        return spans
+
+
+def _inside(region: Region, size: tuple[int, int]) -> Region:
+    top, left, height, width = region
+    if min(top, left) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
+        raise ShapeError(
+            f"a region (top, left, height, width) inside {size[0]} x {size[1]} output pixels",
+            str(tuple(region)),
+            "Ask for a part of the output.",
+        )
+    return Region(*region)
