@@ -47,12 +47,12 @@ class Samples(NamedTuple):
     """Low-resolution pixels that answer a set of queries.
 
     Shape:
-        index: (B, Q, n), row-major into the h * w pixels, clamped to the image; offset: (B, Q, n, 2), not clamped;
+        pixel: (B, Q, n), row-major into the h * w pixels, clamped to the image; offset: (B, Q, n, 2), not clamped;
         weight: (B, Q, n, 1), summing to 1 over n.
     Units: offsets in half low-resolution pixels.
     """
 
-    index: Tensor
+    pixel: Tensor
     offset: Tensor
     weight: Tensor
 

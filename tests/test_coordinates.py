@@ -77,12 +77,12 @@ def test_two_by_three_by_hand(pixel):
     assert_close(coord[0, 0], hand["coord"], 1e-7)
 
     near = nearest_pixel(coord, (2, 3))
-    assert near.index.tolist() == [[[hand["nearest"][0]]]]
+    assert near.pixel.tolist() == [[[hand["nearest"][0]]]]
     assert_close(near.offset[0, 0, 0], hand["nearest"][1], 1e-6)
     assert near.weight.tolist() == [[[[1.0]]]]
 
     four = four_corners(coord, (2, 3))
-    assert four.index[0, 0].tolist() == hand["index"]
+    assert four.pixel[0, 0].tolist() == hand["index"]
     assert_close(four.offset[0, 0], hand["offset"], 1e-6)
     assert_close(four.weight[0, 0, :, 0], hand["weight"], 1e-6)
 
@@ -95,7 +95,7 @@ def test_positions_and_cells_by_hand():
     assert_close(pos[0, :, 1], [-0.125, 0.625, 1.375, 2.125], 1e-6)
     # Row 2 lies on the border of rows 0 and 1 and goes up: floor(0.5 + 0.5) = 1, offset 2 * (0.5 - 1) = -1.
     near = nearest_pixel(coord[2:3], (2, 3))
-    assert near.index.flatten().tolist() == [3, 4, 4, 5]
+    assert near.pixel.flatten().tolist() == [3, 4, 4, 5]
     assert_close(near.offset[0, :, 0], [[-1, -0.25], [-1, -0.75], [-1, 0.75], [-1, 0.25]], 1e-6)
     # Cells: 2 / 2.5 and 2 / (4/3).
     assert_close(cell_size((2, 3), (5, 4)), [0.8, 1.5], 1e-7)
@@ -142,10 +142,10 @@ def test_scale_one_is_the_identity(size):
     count = size[0] * size[1]
     coord = pixel_centres(size).unsqueeze(0)
     near = nearest_pixel(coord, size)
-    assert near.index.flatten().tolist() == list(range(count))
+    assert near.pixel.flatten().tolist() == list(range(count))
     assert near.offset.abs().max() < 1e-5
     four = four_corners(coord, size)
-    picked = torch.zeros(count, count).scatter_add_(1, four.index[0], four.weight[0, :, :, 0])
+    picked = torch.zeros(count, count).scatter_add_(1, four.pixel[0], four.weight[0, :, :, 0])
     assert_close(picked, np.eye(count))
     assert cell_size(size, size).tolist() == [2.0, 2.0]
 
@@ -158,7 +158,7 @@ def test_positions_are_computed_in_double_precision():
     coord = torch.tensor(quarter, dtype=torch.float64)
     np.testing.assert_allclose(position(coord, (n, 1))[:, 0], [i + 0.25 for i in pixels], rtol=0, atol=1e-6)
     samples = nearest_pixel(coord.unsqueeze(0), (n, 1))
-    assert samples.index.flatten().tolist() == pixels
+    assert samples.pixel.flatten().tolist() == pixels
     assert_close(samples.offset[0, :, 0, 0], [0.5] * 5, 1e-6)
 
 
@@ -168,7 +168,7 @@ def test_positions_are_computed_in_double_precision():
 def assert_answers(samples, queries, size, answer):
     for q, query in enumerate(queries):
         expected = answer(query, size)
-        assert samples.index[0, q].tolist() == [t.row * size[1] + t.col for t in expected], query
+        assert samples.pixel[0, q].tolist() == [t.row * size[1] + t.col for t in expected], query
         assert_close(samples.offset[0, q], [t.offset for t in expected], 2e-6 * max(size))
         assert_close(samples.weight[0, q, :, 0], [t.weight for t in expected], 2e-6 * max(size))
 
@@ -203,16 +203,16 @@ def test_ties_ignore_rounding_noise(n, scale):
     bases = [max(math.floor(p), 0) for p in exact]
     for coord in noisy:
         coord = torch.stack([coord, torch.zeros_like(coord)], -1).unsqueeze(0)
-        assert nearest_pixel(coord, (n, 1)).index.flatten().tolist() == rows
+        assert nearest_pixel(coord, (n, 1)).pixel.flatten().tolist() == rows
         four = four_corners(coord, (n, 1))
-        assert four.index[0, :, 0].tolist() == bases
+        assert four.pixel[0, :, 0].tolist() == bases
         assert four.weight.min() >= 0
         assert four.weight.max() <= 1
 
 
 def test_a_tie_goes_to_the_greater_index():
     # x2.5 of 2 rows: row 2 lies at position 0.5 exactly, between pixels 0 and 1.
-    assert nearest_pixel(pixel_centres((5, 1))[None], (2, 1)).index.flatten().tolist() == [0, 0, 1, 1, 1]
+    assert nearest_pixel(pixel_centres((5, 1))[None], (2, 1)).pixel.flatten().tolist() == [0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -228,10 +228,10 @@ def test_at_borders_the_index_is_clamped_and_the_offset_is_not():
     # The corners of [-1, 1] lie half a pixel outside the centres of a 4x5 image's corner pixels.
     coord = torch.tensor([[[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]])
     four = four_corners(coord, (4, 5))
-    assert four.index[0].tolist() == [[0, 0, 0, 0], [4, 4, 4, 4], [15, 15, 15, 15], [19, 19, 19, 19]]
+    assert four.pixel[0].tolist() == [[0, 0, 0, 0], [4, 4, 4, 4], [15, 15, 15, 15], [19, 19, 19, 19]]
     assert_close(four.offset[0], np.array([[[1, 1], [1, -1], [-1, 1], [-1, -1]]] * 4), 1e-6)
     near = nearest_pixel(coord, (4, 5))
-    assert near.index[0, :, 0].tolist() == [0, 4, 15, 19]
+    assert near.pixel[0, :, 0].tolist() == [0, 4, 15, 19]
 
 
 def test_the_unit_does_not_depend_on_the_size_of_the_image():
@@ -245,13 +245,13 @@ def test_the_unit_does_not_depend_on_the_size_of_the_image():
 def test_samples_are_float32_and_batched():
     coord = torch.stack([pixel_centres((3, 4)), pixel_centres((3, 4)).flip(0)])
     for samples, n in ((nearest_pixel(coord, (2, 3)), 1), (four_corners(coord.double(), (2, 3)), 4)):
-        assert samples.index.shape == (2, 12, n)
-        assert samples.index.dtype == torch.int64
+        assert samples.pixel.shape == (2, 12, n)
+        assert samples.pixel.dtype == torch.int64
         assert samples.offset.shape == (2, 12, n, 2)
         assert samples.offset.dtype == torch.float32
         assert samples.weight.shape == (2, 12, n, 1)
         assert samples.weight.dtype == torch.float32
-        assert torch.equal(samples.index[0], samples.index[1].flip(0))
+        assert torch.equal(samples.pixel[0], samples.pixel[1].flip(0))
         assert torch.equal(samples.offset[0], samples.offset[1].flip(0))
 
 

@@ -53,7 +53,7 @@ class LocalPixelDecoder(nn.Module):
     def forward(self, features: Tensor, samples: Samples, cell: Tensor) -> Tensor:
         cell = cell.unsqueeze(1) if cell.ndim == 2 else cell
         where = torch.cat([samples.offset, cell.unsqueeze(2).expand_as(samples.offset)], dim=-1)
-        hidden = gather(features, samples.index) + self.coordinate_part(where)
+        hidden = gather(features, samples.pixel) + self.coordinate_part(where)
         return ensemble(self.mlp(hidden), samples)
 
 

@@ -49,7 +49,7 @@ class TextureLearner(nn.Module):
         return self.conv(feat).contiguous(memory_format=torch.channels_last)
 
     def forward(self, waves: Tensor, samples: Samples, cell: Tensor) -> Tensor:
-        return self._wave(gather(waves, samples.index), samples.offset, self._phase(cell).unsqueeze(2))
+        return self._wave(gather(waves, samples.pixel), samples.offset, self._phase(cell).unsqueeze(2))
 
     def keys(self, waves: Tensor, cell: Tensor) -> Tensor:
         """Texture at the canonical key lattice, one key per low-resolution pixel.
@@ -84,7 +84,7 @@ class ConvTexture(nn.Module):
         return self.conv(feat).contiguous(memory_format=torch.channels_last)
 
     def forward(self, waves: Tensor, samples: Samples, cell: Tensor) -> Tensor:
-        return gather(waves, samples.index)
+        return gather(waves, samples.pixel)
 
     def keys(self, waves: Tensor, cell: Tensor) -> Tensor:
         return waves.permute(0, 2, 3, 1).flatten(1, 2)
