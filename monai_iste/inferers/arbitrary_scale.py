@@ -84,13 +84,13 @@ class ArbitraryScaleInferer(Inferer):
             )
         self.window, self.overlap, self.halo = window, overlap, halo
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # the network must be a module: its device is needed
         self,
         inputs: Tensor,
         network: nn.Module,
+        *args: Any,
         scale: float = 2.0,
         region: Region | None = None,
-        *args: Any,
         **kwargs: Any,
     ) -> Tensor:
         if inputs.ndim != 4:
