@@ -4,6 +4,10 @@ Importing it makes its networks and transforms known to MONAI configurations und
 """
 
 from monai_iste import bundle, data, engines, errors, handlers, inferers, metrics, networks, transforms
+from monai_iste.magnify import upscale
+
+# Under the name load_network in its own module, so that MONAI configurations keep MONAI's load.
+from monai_iste.networks.presets import load_network as load
 
 __all__ = [
     "__version__",
@@ -13,9 +17,11 @@ __all__ = [
     "errors",
     "handlers",
     "inferers",
+    "load",
     "metrics",
     "networks",
     "transforms",
+    "upscale",
 ]
 
 __version__ = "0.1.0"

@@ -15,6 +15,7 @@ Coordinates are computed in float64 and handed on as float32; they are never rou
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -67,7 +68,7 @@ def output_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
         >>> output_size((300, 260), 3.7)
         (1110, 962)
     """
-    if not (isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0):
+    if isinstance(scale, bool) or not (isinstance(scale, Real) and math.isfinite(scale) and scale > 0):
         raise ScaleError("a finite scale above 0", repr(scale), "Give a magnification such as 2 or 3.7.")
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
@@ -187,6 +188,7 @@ def bicubic_at(image: Tensor, coord: Tensor) -> Tensor:
     Shape:
         image: (B, C, h, w); coord: (B, Q, 2), order (y, x); returns (B, Q, C).
     """
+    image = image.to(torch.promote_types(image.dtype, torch.float32))  # also keeps half precision off the coordinates
     grid = coord.to(image.dtype).flip(-1).unsqueeze(1)
     values = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
     return values.squeeze(2).transpose(1, 2)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.engines import Evaluator
+from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.handlers import CheckpointLoader, CheckpointSaver
 from monai.inferers import Inferer, SimpleInferer
@@ -20,7 +22,9 @@ from tqdm import tqdm
 
 from monai_iste.engines import format_table, mean_rows
 from monai_iste.errors import CheckpointError, TrainingError
-from monai_iste.metrics import Protocol
+from monai_iste.manifest import fingerprint, manifest
+from monai_iste.metrics import get_protocol
+from monai_iste.metrics.fid import format_fid
 from monai_iste.networks import load_weights
 from monai_iste.visualise import comparison, to_picture
 
@@ -43,7 +47,7 @@ class TrainingProgress:
         evaluator: the validation engine whose ``psnr`` is shown.
     """
 
-    def __init__(self, evaluator: Evaluator) -> None:
+    def __init__(self, evaluator: SupervisedEvaluator) -> None:
         self.evaluator = evaluator
         self._bar: tqdm[Any] | None = None
         self._shown: dict[str, str] = {}
@@ -161,29 +165,37 @@ class TrainingReport:
     under the same protocol, with bicubic beside it. ``model.pt`` holds the last weights, not the best of the
     validations, so that the table is no selection on the images it reports; the weights with the highest mean PSNR
     of all validations are ``model_best.pt``. The scores of step 0 and the best so far travel in the checkpoint, so
-    that a resumed run reports the same.
+    that a resumed run reports the same. ``metrics.json`` says under ``manifest`` what it was measured with
+    (:func:`monai_iste.manifest.manifest`).
 
     Args:
         network: the network without wrappers, for saving.
         evaluator: the evaluation engine, with a :class:`~monai_iste.engines.ResultTable` among its handlers.
         output_dir: where the files go.
-        protocol: what the evaluator's pre- and postprocessing come from.
+        protocol: name of the protocol that the evaluator's pre- and postprocessing come from.
         inferer: how the pictures are made; the evaluator's.
+        datalists: training and evaluated images, for the manifest.
+        seed: of the training, for the manifest.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        evaluator: Evaluator,
+        evaluator: SupervisedEvaluator,
         output_dir: str,
-        protocol: Protocol,
+        protocol: str,
         inferer: Inferer | None = None,
+        datalists: tuple[Sequence[dict], Sequence[dict]] | None = None,
+        seed: int | None = None,
     ) -> None:
         self.network = network
         self.evaluator = evaluator
         self.output_dir = Path(output_dir)
-        self.protocol = protocol
+        self.protocol = get_protocol(protocol)
         self.inferer = inferer or SimpleInferer()
+        # Before the training, not after hours of it: an image may be unreadable.
+        self.datasets = [fingerprint(datalist) for datalist in datalists] if datalists else [None, None]
+        self.seed = seed
         self.step0: list[dict[str, Any]] = []
         self.best = -math.inf
 
@@ -222,7 +234,14 @@ class TrainingReport:
         if self.evaluator.state.rank > 0:
             return
         self._save_weights("model.pt")
-        _write_metrics(self.output_dir, self.protocol, images)
+        origin = manifest(
+            self.protocol.name,
+            self.output_dir / "model.pt",
+            self.seed,
+            self.datasets[1],
+            **_conditions(self.evaluator),
+        )
+        _write_metrics(self.output_dir, images, {**origin, "training_dataset": self.datasets[0]})
         pictures = comparison(self._pictures())
         _save(self.output_dir / "comparison.png", lambda path: pictures.save(path, format="PNG"))
         print(f"Wrote model.pt, metrics.json and comparison.png to {os.path.relpath(self.output_dir)}", flush=True)
@@ -243,7 +262,10 @@ class TrainingReport:
                 break
             pred = self.inferer(batch["image"].to(device), self.network, scale=scale)[0].cpu()
             item = {"image": batch["image"][0], "label": batch["label"][0], "pred": pred, "scale": scale}
-            shown[scale] = {**item, **dict(self.protocol.postprocessing()(item))}
+            shown[scale] = {
+                key: value.expand(3, -1, -1) if isinstance(value, Tensor) else value  # luma is shown as grey
+                for key, value in dict(self.protocol.postprocessing()(item)).items()
+            }
         return list(shown.values())
 
 
@@ -265,22 +287,36 @@ class LoadWeights:
 
 
 class EvaluationReport:
-    """What an evaluation leaves behind: ``metrics.json``, and the same as a printed table.
+    """What an evaluation leaves behind: ``metrics.json``, the same as a printed table, and ``metrics.csv``.
+
+    ``metrics.json`` holds the means (``rows``), what they were measured with (``manifest``, see
+    :func:`monai_iste.manifest.manifest`), and every image; ``metrics.csv`` has one line per image, scale and method.
+    A Frechet inception distance joins them as ``fid`` when its handler stands before this one
+    (:class:`monai_iste.metrics.fid.FrechetInceptionDistance`).
 
     Args:
-        output_dir: where the file goes.
-        protocol: what the evaluator's pre- and postprocessing come from.
+        output_dir: where the files go.
+        protocol: name of the protocol that the evaluator's pre- and postprocessing come from.
+        checkpoint: the file of the evaluated weights, for the manifest.
+        datalist: the evaluated images, for the manifest.
     """
 
-    def __init__(self, output_dir: str, protocol: Protocol) -> None:
-        self.output_dir, self.protocol = Path(output_dir), protocol
+    def __init__(
+        self, output_dir: str, protocol: str, checkpoint: str | None = None, datalist: Sequence[dict] | None = None
+    ) -> None:
+        self.output_dir, self.protocol, self.checkpoint = Path(output_dir), get_protocol(protocol), checkpoint
+        self.dataset = fingerprint(datalist) if datalist else None
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.COMPLETED, self._write)
 
-    def _write(self, engine: Engine) -> None:
-        if engine.state.rank == 0:  # type: ignore[attr-defined]
-            _write_metrics(self.output_dir, self.protocol, engine.state.images)  # type: ignore[attr-defined]
+    def _write(self, engine: SupervisedEvaluator) -> None:
+        state: Any = engine.state
+        if state.rank > 0:
+            return
+        origin = manifest(self.protocol.name, self.checkpoint, dataset=self.dataset, **_conditions(engine))
+        _write_csv(self.output_dir / "metrics.csv", state.images)
+        _write_metrics(self.output_dir, state.images, origin, getattr(state, "fid", None))
 
 
 class SaveImages:
@@ -305,11 +341,33 @@ class SaveImages:
             _save(path, lambda part, picture=picture: picture.save(part, format="PNG"))
 
 
-def _write_metrics(folder: Path, protocol: Protocol, images: list[dict[str, Any]]) -> None:
-    rows = mean_rows(images)
-    report = {"protocol": protocol.name, "rows": rows, "images": images}
+def _write_metrics(
+    folder: Path, images: list[dict[str, Any]], origin: dict[str, Any], fid: dict[str, Any] | None = None
+) -> None:
+    name, rows = origin["protocol"]["name"], mean_rows(images)
+    report = {"protocol": name, "rows": rows, **({"fid": fid} if fid else {}), "manifest": origin, "images": images}
     _save(folder / "metrics.json", lambda path: path.write_text(json.dumps(report, indent=1) + "\n"))
-    print(f"\n{format_table(rows, protocol.name)}\n", flush=True)
+    tables = [format_table(rows, name), *([format_fid(fid)] if fid else [])]
+    print("", *tables, "", sep="\n", flush=True)
+
+
+def _write_csv(path: Path, images: list[dict[str, Any]]) -> None:
+    def write(part: Path) -> None:
+        with open(part, "w", newline="") as file:
+            writer = csv.DictWriter(file, ("image", "scale", "method", "psnr", "ssim"), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(images)
+
+    _save(path, write)
+
+
+def _conditions(engine: SupervisedEvaluator) -> dict[str, Any]:
+    """Device and number format of an evaluation, for the manifest."""
+    device: torch.device = engine.state.device
+    formats = {str(tensor.dtype).removeprefix("torch.") for tensor in engine.network.parameters()}
+    if engine.amp:  # MONAI's autocast has no effect but on CUDA
+        formats.add(f"autocast {engine.amp_kwargs.get('dtype', torch.float16)} on CUDA")
+    return {"device": device, "precision": ", ".join(sorted(formats)) or "float32"}
 
 
 def _loss(engine: Engine) -> float:

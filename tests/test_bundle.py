@@ -1,5 +1,7 @@
 """The bundle's configurations: sound, independent of where they are run from, and plain about mistakes."""
 
+import csv
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from fire.parser import DefaultParseValue
 from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 from PIL import Image
@@ -24,6 +27,7 @@ from monai_iste.errors import (
     TrainingError,
     find_error,
 )
+from monai_iste.metrics import PROTOCOLS
 from monai_iste.networks import ISTE, create_iste, load_weights
 
 ROOT = Path(__file__).parents[1] / "bundles" / "iste"
@@ -42,6 +46,15 @@ def train(tmp_path: Path, *overlays: str, **changes) -> ConfigWorkflow:
     flow.run()
     flow.finalize()
     return flow
+
+
+def evaluate(tmp_path: Path, trained: Path, **changes) -> None:
+    """An evaluation of the model that a training left in ``trained``."""
+    changes = {"checkpoint": str(trained / "model.pt"), "output_dir": str(tmp_path), "crop": 64, **changes}
+    flow = workflow("evaluate.json", kind="infer", **changes)
+    flow.initialize()
+    flow.run()
+    flow.finalize()
 
 
 @pytest.fixture(scope="module")
@@ -149,15 +162,71 @@ def test_training_leaves_a_model_a_table_and_a_picture(trained):
 
 
 def test_evaluating_the_trained_model_repeats_its_table(trained, tmp_path, capsys):
-    flow = workflow(
-        "evaluate.json", kind="infer", checkpoint=str(trained / "model.pt"), output_dir=str(tmp_path), crop=64
-    )
-    flow.initialize()
-    flow.run()
+    evaluate(tmp_path, trained)
     again = json.loads((tmp_path / "metrics.json").read_text())["rows"]
     before = json.loads((trained / "metrics.json").read_text())["rows"]
     assert again == [row for row in before if row["method"] != "iste_step0"]
     assert "x4     iste " in capsys.readouterr().out
+
+
+def test_results_say_what_they_were_measured_with(trained, tmp_path):
+    weights = trained / "model.pt"
+    evaluate(tmp_path, trained, protocol="bicubic-rgb", scales=[2])
+    training, evaluation = (
+        json.loads((folder / "metrics.json").read_text())["manifest"] for folder in (trained, tmp_path)
+    )
+    for report in (training, evaluation):
+        sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+        assert report["checkpoint"] == {"file": "model.pt", "sha256": sha256}
+        assert report["dataset"] == training["dataset"]
+        assert report["versions"]["torch"] == torch.__version__
+        assert report["hardware"]["threads"] == 1
+        assert report["precision"] == "float32"
+        assert str(tmp_path.parent) not in json.dumps(report)
+    assert training["seed"] == training["config"]["seed"] == 0
+    assert training["training_dataset"]["count"] == 1
+    assert training["training_dataset"] != training["dataset"]
+    assert training["config"].items() >= {**TOY, "max_scale": 4.0, "degradation": "blur_bicubic"}.items()
+    assert evaluation["seed"] is None
+    assert evaluation["config"]["crop"] == 64
+    assert evaluation["protocol"]["degradation"] == "bicubic"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_protocol_is_chosen_by_name(protocol, trained, tmp_path, capsys):
+    evaluate(tmp_path, trained, protocol=DefaultParseValue(protocol), scales=[2, 3.7])
+    report = json.loads((tmp_path / "metrics.json").read_text())
+    assert report["protocol"] == report["manifest"]["protocol"]["name"] == protocol
+    assert f"protocol {protocol}" in capsys.readouterr().out
+    with open(tmp_path / "metrics.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert lines == [{key: str(value) for key, value in row.items()} for row in report["images"]]
+    assert {(line["scale"], line["method"]) for line in lines} == {
+        (scale, method) for scale in ("2", "3.7") for method in ("bicubic", "iste")
+    }
+
+
+def test_protocols_do_not_agree(trained, tmp_path):
+    bicubic = {}
+    for name in PROTOCOLS:
+        (tmp_path / name).mkdir()
+        evaluate(tmp_path / name, trained, protocol=name, scales=[2])
+        bicubic[name] = json.loads((tmp_path / name / "metrics.json").read_text())["rows"][0]["psnr"]
+    assert bicubic["y-shave-s"] > bicubic["bicubic-rgb"] > bicubic["iste-rgb"]
+
+
+def test_an_unknown_protocol_is_refused(trained, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        evaluate(tmp_path, trained, protocol="psnr")
+    error = find_error(caught.value)
+    assert isinstance(error, ConfigError)
+    assert "a protocol: iste-rgb, bicubic-rgb, y-shave-s, got 'psnr'" in str(error)
+
+
+def test_training_under_the_luma_protocol_still_draws_its_picture(tmp_path):
+    train(tmp_path, protocol="y-shave-s", scales=[2])
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["protocol"] == "y-shave-s"
+    assert Image.open(tmp_path / "out" / "comparison.png").mode == "RGB"
 
 
 def test_inference_magnifies_a_folder(tmp_path):

@@ -5,11 +5,13 @@ import pytest
 import torch
 from monai.metrics import PSNRMetric, SSIMMetric
 from PIL import Image, ImageFilter
+from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from monai_iste.data import sample_datalists
-from monai_iste.errors import ConfigError
+from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.metrics import PROTOCOLS, get_protocol
+from monai_iste.metrics.protocols import luma
 
 
 def scored(protocol: str, scale: float, crop: int | None = 100) -> dict:
@@ -71,11 +73,39 @@ def test_bicubic_beside_the_prediction_is_pillows():
     assert np.abs(view.numpy() * 255 - expected).max() <= 1.001
 
 
+@pytest.mark.parametrize(("scale", "shave"), [(1.3, 2), (2.0, 2), (3.7, 4), (8.0, 8)])
+def test_luma_protocol_scores_what_scikit_image_computes(scale, shave):
+    image = sample_datalists()[1][0]["image"]
+    item = get_protocol("y-shave-s").preprocessing(100)({"image": image, "scale": scale})
+    noise = torch.randn(item["label"].shape, generator=torch.Generator().manual_seed(0)) * 0.05
+    pred = item["label"] + noise
+    view = get_protocol("y-shave-s").postprocessing()({**item, "pred": pred})
+    # From here on NumPy and scikit-image alone, in [16, 235] as the papers do it.
+    levels = np.rint(np.clip(pred.permute(1, 2, 0).numpy(), 0, 1) * 255).astype(np.uint8)
+    truth = np.rint(item["label"].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    a, b = (rgb2ycbcr(rgb)[shave:-shave, shave:-shave, 0] for rgb in (levels, truth))
+    assert view["pred"].shape == view["bicubic"].shape == view["label"].shape == (1, *a.shape)
+    assert np.abs(view["pred"][0].numpy() * 255 - a).max() < 1e-4
+    psnr = PSNRMetric(1.0)(view["pred"][None], view["label"][None]).item()
+    ssim = SSIMMetric(2)(view["pred"][None], view["label"][None]).item()
+    assert psnr == pytest.approx(peak_signal_noise_ratio(b, a, data_range=255), abs=1e-4)
+    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    assert ssim == pytest.approx(structural_similarity(b, a, data_range=255, **window), abs=1e-5)
+
+
+def test_luma_of_the_primaries():
+    primaries = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 1]]).float().T[..., None]
+    expected = torch.tensor([65.481, 128.553, 24.966, 0, 219]) + 16
+    assert torch.allclose(luma(primaries)[0, :, 0] * 255, expected)
+    with pytest.raises(ShapeError, match=r"got \(1, 4, 4\)"):
+        luma(torch.zeros(1, 4, 4))
+
+
 def test_tiny_images_keep_a_window_for_ssim():
     item = scored("iste-rgb", 2.0, crop=20)
     assert item["pred"].shape == (3, 12, 12)
 
 
 def test_unknown_protocol():
-    with pytest.raises(ConfigError, match=r"iste-rgb, bicubic-rgb, got 'psnr'"):
+    with pytest.raises(ConfigError, match=r"iste-rgb, bicubic-rgb, y-shave-s, got 'psnr'"):
         get_protocol("psnr")

@@ -10,7 +10,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from monai_iste.coordinates import LATTICE_PERIOD, cell_size, output_size
-from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.errors import ConfigError, ScaleError, ShapeError
 
 __all__ = ["ArbitraryScaleInferer", "Region"]
 
@@ -44,7 +44,8 @@ class _Span(NamedTuple):
 class ArbitraryScaleInferer(Inferer):
     """Magnify images of any size by any scale, in bounded memory, without seams.
 
-    The output of an h x w image has ``round(h * scale) x round(w * scale)`` pixels; pixel i lies at
+    The output of an h x w image has ``round(h * scale) x round(w * scale)`` pixels, or any size that is given as
+    ``scale=(H, W)``: then each axis has a scale of its own. Pixel i lies at
     ``(i + 0.5) * h / H - 0.5`` low-resolution pixels, computed in float64 from its global index. The image is covered
     by a fixed lattice of windows: every ``window`` pixels one begins, each is computed from its own fixed input (the
     window, half the overlap and the halo around it), and neighbours are blended over ``overlap`` pixels by weights that
@@ -61,7 +62,7 @@ class ArbitraryScaleInferer(Inferer):
     Units: low-resolution pixels; intensities in [0, 1], the result not clamped.
     Raises:
         ConfigError: the sizes do not fit together. ShapeError: not an image, or a region outside the output.
-        ScaleError: the scale is not a finite number above 0.
+        ScaleError: the scale is neither a finite number above 0 nor a size of at least 1 x 1.
 
     Example:
         >>> from monai_iste.networks import ISTE, EDSREncoder
@@ -89,7 +90,7 @@ class ArbitraryScaleInferer(Inferer):
         inputs: Tensor,
         network: nn.Module,
         *args: Any,
-        scale: float = 2.0,
+        scale: float | tuple[int, int] = 2.0,
         region: Region | None = None,
         **kwargs: Any,
     ) -> Tensor:
@@ -106,17 +107,23 @@ class ArbitraryScaleInferer(Inferer):
 
     @torch.no_grad()
     def bands(
-        self, read: Reader, size: tuple[int, int], network: nn.Module, scale: float, region: Region | None = None
+        self,
+        read: Reader,
+        size: tuple[int, int],
+        network: nn.Module,
+        scale: float | tuple[int, int],
+        region: Region | None = None,
     ) -> Iterator[Tensor]:
         """The output from top to bottom, in bands of about ``window * scale`` rows: memory grows with the width only.
 
         Args:
             read: (top, left, bottom, right) -> that part of the image, (3, h, w) in [0, 1].
             size: (h, w) of the whole image.
+            scale: magnification, or the size (H, W) of the whole output.
         Shape:
             yields (3, rows, W), float32, on the CPU; the rows of all bands make up the region.
         """
-        full = output_size(size, scale)
+        full = _output_size(size, scale)
         box = Region(0, 0, *full) if region is None else _inside(region, full)
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
         cell = cell_size(size, full, device).unsqueeze(0)
@@ -166,6 +173,14 @@ class ArbitraryScaleInferer(Inferer):
             coord = (2 * (position[start:stop] - first) + 1) / (last - first) - 1
             spans.append(_Span(start, stop, first, last, coord.float(), weight[start:stop]))
         return spans
+
+
+def _output_size(size: tuple[int, int], scale: float | tuple[int, int]) -> tuple[int, int]:
+    if not isinstance(scale, tuple):
+        return output_size(size, scale)
+    if len(scale) != 2 or not all(isinstance(n, int) and n >= 1 for n in scale):
+        raise ScaleError("an output size (H, W) of at least 1 x 1", repr(scale), "Give two whole numbers.")
+    return scale
 
 
 def _inside(region: Region, size: tuple[int, int]) -> Region:

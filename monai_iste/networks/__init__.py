@@ -5,7 +5,7 @@ from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor
-from monai_iste.networks.presets import PRESETS, create_iste
+from monai_iste.networks.presets import PRESETS, create_iste, load_network, released_weights
 from monai_iste.networks.self_texture_fusion import SelfTextureFusion
 from monai_iste.networks.texture_learner import TextureLearner
 from monai_iste.networks.weights import load_weights
@@ -22,5 +22,7 @@ __all__ = [
     "SwinIREncoder",
     "TextureLearner",
     "create_iste",
+    "load_network",
     "load_weights",
+    "released_weights",
 ]

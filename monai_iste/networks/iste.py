@@ -115,6 +115,7 @@ class ISTE(nn.Module):
         self.training_keys = training_keys
         self.inference_keys = inference_keys
         self.bicubic_residual = bicubic_residual
+        output_size((1, 1), scale)  # refuses what is no scale
         self.scale = scale
 
         self.encoder = SwinIREncoder() if encoder is None else encoder
@@ -169,7 +170,7 @@ class ISTE(nn.Module):
             rgb = rgb + self.local_texture_decoder(self.texture_learner(encoding.waves, samples, cell), samples)
         if self.bicubic_residual:
             rgb = rgb + bicubic_at(encoding.image, coord)
-        return rgb * 0.5 + 0.5
+        return rgb.to(encoding.image.dtype) * 0.5 + 0.5
 
     def keys(self, waves: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """The textures that stage 1 retrieves from, (B, K, T): see ``training_keys`` and ``inference_keys``."""

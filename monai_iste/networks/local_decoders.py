@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from monai_iste.coordinates import Samples, ensemble, gather
 
-__all__ = ["LocalPixelDecoder", "LocalTextureDecoder", "NoTexture"]
+__all__ = ["LocalPixelDecoder", "LocalTextureDecoder"]
 
 
 def _layers(in_channels: int, hidden_channels: int, hidden_layers: int) -> nn.Sequential:
@@ -53,7 +53,9 @@ class LocalPixelDecoder(nn.Module):
     def forward(self, features: Tensor, samples: Samples, cell: Tensor) -> Tensor:
         cell = cell.unsqueeze(1) if cell.ndim == 2 else cell
         where = torch.cat([samples.offset, cell.unsqueeze(2).expand_as(samples.offset)], dim=-1)
-        hidden = gather(features, samples.pixel) + self.coordinate_part(where)
+        with torch.autocast(where.device.type, enabled=False):  # coordinates are never rounded to half precision
+            where = self.coordinate_part(where.to(self.coordinate_part.weight.dtype))
+        hidden = gather(features, samples.pixel) + where
         return ensemble(self.mlp(hidden), samples)
 
 
@@ -78,10 +80,3 @@ class LocalTextureDecoder(nn.Module):
 
     def forward(self, texture: Tensor, samples: Samples) -> Tensor:
         return ensemble(self.mlp(texture), samples)
-
-
-class NoTexture(nn.Module):
-    """The ablation "w/o LTD": nothing is added in the spatial domain."""
-
-    def forward(self, texture: Tensor, samples: Samples) -> Tensor:
-        return texture.new_zeros(*texture.shape[:2], 3)

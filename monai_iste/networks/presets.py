@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 from monai_iste.errors import ConfigError
 from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
+from monai_iste.networks.weights import load_weights
 
-__all__ = ["PRESETS", "Preset", "create_iste"]
+__all__ = ["PRESETS", "Preset", "create_iste", "load_network", "released_weights"]
 
 
 class Preset(NamedTuple):
-    """A configuration under a name: one line about it, and the arguments of ISTE (the encoder as a factory)."""
+    """A configuration under a name: one line about it, the arguments of ISTE (the encoder as a factory), and the terms
+    under which its released weights may be used."""
 
     summary: str
     encoder: Callable[[], EDSREncoder | SwinIREncoder]
     arguments: dict[str, Any]
+    terms: str = "no weights released: train it first"
 
 
 PRESETS = {
@@ -32,6 +40,7 @@ PRESETS = {
         "bicubic (a departure from the paper), 0.5 M parameters",
         lambda: EDSREncoder(48, 8),
         {"texture_channels": 64, "hidden_channels": 64, "hidden_layers": 2, "bicubic_residual": True},
+        "research only, non-commercial (trained on GlaS and MoNuSeg, CC BY-NC-SA 4.0); not for diagnosis",
     ),
 }
 
@@ -51,5 +60,55 @@ def create_iste(preset: str, **changes: Any) -> ISTE:
     """
     if preset not in PRESETS:
         raise ConfigError(f"a preset: {', '.join(PRESETS)}", repr(preset), "Choose one of these.")
-    _, encoder, arguments = PRESETS[preset]
-    return ISTE(**{"encoder": encoder(), **arguments, **changes})
+    chosen = PRESETS[preset]
+    return ISTE(**{"encoder": chosen.encoder(), **chosen.arguments, **changes})
+
+
+def released_weights(preset: str) -> Path | None:
+    """The file of weights that travels with the package for a preset, or None.
+
+    Example:
+        >>> released_weights("iste_huge") is None
+        True
+    """
+    path = Path(str(resources.files("monai_iste") / "weights" / f"{preset}.safetensors"))
+    return path if path.is_file() else None
+
+
+def load_network(
+    preset: str = "iste_light",
+    weights: str | os.PathLike[str] | None = None,
+    device: torch.device | str = "cpu",
+    allow_untrained: bool = False,
+) -> ISTE:
+    """A network that is ready to magnify: a preset with its weights, in evaluation mode (``monai_iste.load``).
+
+    Args:
+        preset: a key of :data:`PRESETS`.
+        weights: file that is read instead of the released weights, ``.safetensors`` or ``.pt``.
+        device: where the network goes.
+        allow_untrained: return random weights where there are no others; for trying things out.
+    Raises:
+        ConfigError: no such preset, no weights for it, or no such device.
+        CheckpointError: the file is missing, damaged, or belongs to another network.
+
+    Example:
+        >>> load_network("iste_small", allow_untrained=True).training
+        False
+    """
+    network = create_iste(preset)
+    path = weights if weights is not None else released_weights(preset)
+    if path is not None:
+        load_weights(network, os.fspath(path))
+    elif not allow_untrained:
+        having = ", ".join(name for name in PRESETS if released_weights(name)) or "none yet"
+        raise ConfigError(
+            f"a preset with released weights ({having})",
+            f"{preset!r}, which has none",
+            "Choose one of those, name a file (--weights), or try random weights (--allow-untrained).",
+        )
+    try:
+        return network.to(device).eval()
+    except (AssertionError, RuntimeError) as error:  # what torch raises for a misspelt and for a missing device
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError("a device of this machine", f"{str(device)!r} ({reason})", "Use cpu.") from error

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from monai_iste.coordinates import gather
 from monai_iste.errors import ShapeError
 
-__all__ = ["NoFusion", "SelfTextureFusion", "most_similar"]
+__all__ = ["SelfTextureFusion", "most_similar"]
 
 # Similarities are computed in blocks of this many queries by this many keys: 16 MiB an image, whatever its size.
 _QUERIES_AT_ONCE, _KEYS_AT_ONCE = 2048, 2048
@@ -82,10 +82,3 @@ class SelfTextureFusion(nn.Module):
         confidence = F.cosine_similarity(rows, retrieved, dim=-1).unsqueeze(-1)  # S
         fused = rows + self.mlp(torch.cat([rows, retrieved], dim=-1)) * confidence
         return fused.view(b, h, w, c).permute(0, 3, 1, 2)
-
-
-class NoFusion(nn.Module):
-    """The ablation "w/o STF": the query as it is."""
-
-    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        return query

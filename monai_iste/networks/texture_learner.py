@@ -63,7 +63,8 @@ class TextureLearner(nn.Module):
     def _phase(self, cell: Tensor) -> Tensor:
         """(B, 1 or Q, T)"""
         cell = cell.unsqueeze(1) if cell.ndim == 2 else cell
-        return 2 * math.pi * torch.sigmoid(self.phase(cell))
+        with torch.autocast(cell.device.type, enabled=False):  # cells are never rounded to half precision
+            return 2 * math.pi * torch.sigmoid(self.phase(cell.to(self.phase.weight.dtype)))
 
     def _wave(self, waves: Tensor, offset: Tensor, phase: Tensor) -> Tensor:
         amplitude, freq_y, freq_x = waves.chunk(3, dim=-1)

@@ -33,6 +33,7 @@ from monai_iste.transforms.degradation import (
     degrade,
 )
 from monai_iste.transforms.loading import LoadRGB, LoadRGBD, LoadRGBd, LoadRGBDict
+from monai_iste.transforms.super_resolve import SuperResolve, SuperResolveD, SuperResolved, SuperResolveDict
 
 __all__ = [
     "DEGRADATIONS",
@@ -56,6 +57,10 @@ __all__ = [
     "RandSampleCoordinatesD",
     "RandSampleCoordinatesDict",
     "RandSampleCoordinatesd",
+    "SuperResolve",
+    "SuperResolveD",
+    "SuperResolveDict",
+    "SuperResolved",
     "degrade",
     "tissue_fraction",
 ]

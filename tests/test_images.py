@@ -1,0 +1,228 @@
+"""Writing images: the pixels, profile and pixel size that were meant, complete or not at all."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+from reference import assert_teaches
+
+from monai_iste.data import read_rgb
+from monai_iste.errors import OutputError
+from monai_iste.images import check_output, open_output, save_image, source_icc, source_mpp
+
+RGB = np.random.default_rng(0).integers(0, 256, (300, 517, 3), dtype=np.uint8)
+SMOOTH = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None] * 5, (40, 30, 3))
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SUFFIXES = ["png", "PNG", "tif", "tiff", "jpg", "jpeg"]
+
+
+def bands(pixels: np.ndarray, rows: int = 130):
+    return (pixels[top : top + rows] for top in range(0, len(pixels), rows))
+
+
+def save(path, pixels=RGB, rows=130, **options):
+    save_image(path, bands(pixels, rows), pixels.shape[:2], **options)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (256, 256), (257, 513), (300, 517)])
+@pytest.mark.parametrize("rows", [1, 130, 1000])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_pixels_come_back_whatever_the_bands(tmp_path, shape, rows, suffix):
+    pixels = RGB[: shape[0], : shape[1]]
+    path = save(tmp_path / f"a.{suffix}", pixels, rows)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), pixels)
+    np.testing.assert_array_equal(read_rgb(path).transpose(1, 2, 0), pixels)
+
+
+def test_jpeg_comes_close(tmp_path):
+    path = save(tmp_path / "a.jpg", SMOOTH)
+    assert np.abs(np.asarray(Image.open(path)).astype(int) - SMOOTH).max() <= 2
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_profile_and_pixel_size_are_written(tmp_path, suffix):
+    path = save(tmp_path / f"a.{suffix}", icc=SRGB, mpp=(0.25, 0.125))
+    assert source_icc(path) == SRGB
+    with Image.open(path) as image:
+        assert image.info["icc_profile"] == SRGB
+        assert image.info["dpi"][0] == pytest.approx(25_400 / 0.125, rel=1e-5)
+        if suffix.startswith("jp"):
+            assert image.getexif()[0x011B] == 10_000 / 0.25
+        else:
+            assert image.info["dpi"][1] == pytest.approx(25_400 / 0.25, rel=1e-5)
+    assert source_mpp(path) == ((0.25, 0.125) if suffix.startswith("tif") else None)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_nothing_is_claimed_that_is_not_known(tmp_path, suffix):
+    path = save(tmp_path / f"a.{suffix}")
+    assert source_icc(path) is None
+    assert source_mpp(path) is None
+
+
+def test_tiff_is_tiled_and_compressed_and_says_nothing_else(tmp_path):
+    with tifffile.TiffFile(save(tmp_path / "a.tif", np.ascontiguousarray(SMOOTH), mpp=(0.5, 0.5))) as tiff:
+        page = tiff.pages[0]
+        assert page.is_tiled
+        assert page.compression == tifffile.COMPRESSION.ADOBE_DEFLATE
+        assert page.tags["ResolutionUnit"].value == 3
+        assert "ImageDescription" not in page.tags
+
+
+@pytest.mark.parametrize("mpp", [0.2525, 0.4990 / 3.7, 0.62005, 1 / 3])
+def test_pixel_size_survives(tmp_path, mpp):
+    assert source_mpp(save(tmp_path / "a.tif", mpp=(mpp, mpp))) == pytest.approx((mpp, mpp), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"resolution": (40_000, 20_000), "resolutionunit": "CENTIMETER"}, (0.5, 0.25)),
+        ({"resolution": (101_600, 101_600), "resolutionunit": "INCH"}, (0.25, 0.25)),
+        ({"resolution": (72, 72), "resolutionunit": "INCH"}, None),  # a screen's
+        ({"resolution": (1e6, 1e6), "resolutionunit": "CENTIMETER"}, None),  # finer than light
+        ({"resolution": (40_000, 40_000), "resolutionunit": "NONE"}, None),
+    ],
+)
+def test_resolution_tags(tmp_path, options, expected):
+    tifffile.imwrite(tmp_path / "a.tif", SMOOTH, photometric="rgb", **options)
+    assert source_mpp(tmp_path / "a.tif") == (expected and pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("size", "unit", "expected"),
+    [(0.5, "µm", 0.5), (0.5, None, 0.5), (250, "nm", 0.25), (0.0005, "mm", 0.5), (5, "pixel", None), (300, "µm", None)],
+)
+def test_ome_pixel_size(tmp_path, size, unit, expected):
+    metadata = {"axes": "YXS", "PhysicalSizeX": size, "PhysicalSizeY": 2 * size}
+    if unit:
+        metadata |= {"PhysicalSizeXUnit": unit, "PhysicalSizeYUnit": unit}
+    tifffile.imwrite(tmp_path / "a.ome.tif", SMOOTH, photometric="rgb", metadata=metadata)
+    assert source_mpp(tmp_path / "a.ome.tif") == (expected and pytest.approx((2 * expected, expected)))
+
+
+def test_a_grey_profile_does_not_describe_rgb(tmp_path):
+    grey = SRGB[:16] + b"GRAY" + SRGB[20:]
+    Image.fromarray(RGB[..., 0]).save(tmp_path / "a.png", icc_profile=grey)
+    assert source_icc(tmp_path / "a.png") is None
+
+
+# --- complete or not at all -------------------------------------------------------------------------------------------
+
+
+def broken(error: BaseException):
+    yield RGB[:130]
+    raise error
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("a defect")])
+def test_nothing_is_left_behind(tmp_path, suffix, error):
+    with pytest.raises(type(error)):
+        save_image(tmp_path / f"a.{suffix}", broken(error), RGB.shape[:2])
+    assert not list(tmp_path.iterdir())
+    old = save(tmp_path / f"old.{suffix}")
+    before = old.read_bytes()
+    with pytest.raises(type(error)):
+        save_image(old, broken(error), RGB.shape[:2], overwrite=True)
+    assert old.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [old]
+
+
+def test_a_disk_that_fills_up_is_a_sentence(tmp_path):
+    with pytest.raises(OutputError) as caught:
+        save_image(tmp_path / "a.tif", broken(OSError(28, "No space left on device")), RGB.shape[:2])
+    assert_teaches(caught.value, "a.tif", "No space left on device")
+    assert not list(tmp_path.iterdir())
+
+
+def test_existing_files_are_kept_unless_told(tmp_path):
+    path = save(tmp_path / "a.png")
+    before = path.read_bytes()
+    for attempt in (lambda: save(path, RGB[:9]), lambda: open_output(path).__enter__()):
+        with pytest.raises(OutputError) as caught:
+            attempt()
+        assert_teaches(caught.value, "a.png, which exists", "--overwrite")
+    assert path.read_bytes() == before
+    save(path, RGB[:9], overwrite=True)
+    assert Image.open(path).size == (517, 9)
+
+
+def test_the_usual_permissions(tmp_path):
+    (tmp_path / "b").touch()
+    assert save(tmp_path / "a.png").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_refused_beforehand(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    refused = {
+        "a.gif": (".png, .jpg, .jpeg, .tif, .tiff", "a.gif"),
+        "a": (".png", "a"),
+        "missing/a.png": ("existing folder", "missing"),
+        "file/a.png": ("existing folder", "file"),
+        "folder.png": ("name of a file", "the folder"),
+    }
+    for name, words in refused.items():
+        with pytest.raises(OutputError) as caught:
+            check_output(tmp_path / name, (9, 9), overwrite=True)
+        assert_teaches(caught.value, *words)
+    with pytest.raises(OutputError) as caught:
+        check_output(tmp_path / "a.jpg", (9, 70_000))
+    assert_teaches(caught.value, "65,500", "9 x 70,000", "TIFF")
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 2 * 10**6, 2 * 10**6)
+    )
+    check_output(tmp_path / "a.tif", (800, 800))
+    with pytest.raises(OutputError) as caught:
+        check_output(tmp_path / "a.tif", (1000, 1000))
+    assert_teaches(caught.value, "0.003 GB", "0.002 GB", "room")
+
+
+def test_more_than_4_gb_is_bigtiff(tmp_path):
+    """Only the header is looked at: the first band ends the writing."""
+    seen = {}
+
+    def first_band():
+        seen["header"] = next(tmp_path.glob(".*.part")).read_bytes()[:4]
+        raise KeyboardInterrupt
+        yield
+
+    for side, version in ((30_000, 42), (40_000, 43)):
+        with pytest.raises(KeyboardInterrupt):
+            save_image(tmp_path / "a.tif", first_band(), (side, side))
+        header = seen["header"]
+        if header:  # what is written by then may still be in Python's buffer
+            assert header[2] == version
+
+
+@pytest.mark.slow
+def test_memory_stays_flat(tmp_path):
+    """A 1500 x 1500 image at x4, to TIFF and PNG: the peak hardly exceeds that of a 500 x 1500 one."""
+    program = """
+import resource, sys, torch
+from monai_iste.images import save_image
+from monai_iste.magnify import magnified_bands, to_range
+from monai_iste.networks import ISTE, EDSREncoder
+torch.set_num_threads(1)
+network = ISTE(EDSREncoder(8, 1), texture_channels=8, hidden_channels=8, hidden_layers=2).eval()
+rows, path = int(sys.argv[1]), sys.argv[2]
+image = torch.randint(0, 256, (3, rows, 1500), dtype=torch.uint8)
+bands = magnified_bands(image, network, (4 * rows, 6000))
+save_image(path, (to_range(b, torch.uint8).permute(1, 2, 0).numpy() for b in bands), (4 * rows, 6000))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+    def peak(rows: int, name: str) -> int:
+        command = [sys.executable, "-c", program, str(rows), os.fspath(tmp_path / name)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    small = peak(500, "small.tif")
+    assert peak(1500, "a.tif") < small + 60
+    assert peak(1500, "a.png") < small + 60
