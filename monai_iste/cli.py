@@ -33,6 +33,7 @@ from monai_iste.inferers import Region
 from monai_iste.magnify import at_precision, default_device, magnified_bands, magnified_size, to_range
 from monai_iste.metrics import get_protocol
 from monai_iste.networks import PRESETS, create_iste, load_network, released_weights
+from monai_iste.transforms.loading import plain_tensor
 from monai_iste.visualise import comparison
 
 __all__ = ["app", "main"]
@@ -72,6 +73,9 @@ def _sentences() -> Iterator[None]:
     except ISTEError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(error.exit_code) from error
+    except OSError as error:  # an input's, such as a name that is too long: outputs have OutputError
+        typer.echo(f"error: {error.strerror}: {error.filename}", err=True)
+        raise typer.Exit(DataError.exit_code) from error
     except KeyboardInterrupt as error:
         typer.echo("interrupted: finished files are kept, the unfinished one is gone", err=True)
         raise typer.Exit(130) from error
@@ -253,7 +257,7 @@ def _plan(source: Path, target: Path, wanted: _Wanted) -> _Job:
 
 
 def _check_apart(source: Path, target: Path) -> None:
-    if target.exists() and target.samefile(source):
+    if os.path.exists(target) and target.samefile(source):
         raise OutputError("an output other than the input", str(target), "Choose another name.")
 
 
@@ -295,7 +299,7 @@ def _network(
 
 
 def _magnify(job: _Job, network: nn.Module, overwrite: bool, bar: tqdm[Any]) -> None:
-    image = torch.from_numpy(read_rgb(job.source))
+    image = plain_tensor(read_rgb(job.source))
 
     def bands() -> Iterator[np.ndarray]:
         for band in magnified_bands(image, network, job.output):
@@ -351,7 +355,7 @@ def _with_truth(source: Path, scale: float, network: nn.Module) -> Image.Image:
 
 def _without_truth(source: Path, scale: float, network: nn.Module, side: int = 320) -> Image.Image:
     """Input, bicubic and ISTE, of the window of at most side x side output pixels that varies most."""
-    image = torch.from_numpy(read_rgb(source))
+    image = plain_tensor(read_rgb(source))
     size = (image.shape[1], image.shape[2])
     output = magnified_size(size, scale, limit=MAX_FILE_PIXELS)
     height, width = min(side, output[0]), min(side, output[1])

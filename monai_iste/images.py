@@ -38,6 +38,9 @@ MAX_FILE_PIXELS = 20_000_000_000
 #: Pixel sizes outside this range, in micrometres, are not a microscope's: 72 dpi means "unknown".
 PLAUSIBLE_MPP = (0.05, 20.0)
 
+#: A pixel size below this, in micrometres, is left out: PNG's count of pixels per metre ends there.
+FINEST_MPP = 5e-4
+
 _TIFF_TILE = 256
 _JPEG_SIDE = 65_500
 _JPEG_PIXELS = 500_000_000  # 1.5 GB: a JPEG is encoded from memory
@@ -79,6 +82,8 @@ def save_image(
     """
     path = Path(path)
     check_output(path, size, overwrite)
+    if mpp is not None and min(mpp) < FINEST_MPP:
+        mpp = None
     with open_output(path, overwrite) as file:
         _WRITERS[path.suffix.lower()](file, bands, size, mpp, icc)
 
@@ -129,7 +134,7 @@ def check_output(path: str | os.PathLike[str], size: Size, overwrite: bool = Fal
     if suffix not in _WRITERS:
         raise OutputError(f"an output that ends in {', '.join(_WRITERS)}", str(path), "TIFF holds any size.")
     _check_name(path, overwrite)
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise OutputError("an existing folder for the output", str(path.parent), "Make it first.")
     if suffix.startswith(".jp") and (max(size) > _JPEG_SIDE or height * width > _JPEG_PIXELS):
         raise OutputError(
@@ -146,9 +151,9 @@ def check_output(path: str | os.PathLike[str], size: Size, overwrite: bool = Fal
 
 
 def _check_name(path: Path, overwrite: bool) -> None:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise OutputError("the name of a file to write", f"the folder {path}", "Name a file in it.")
-    if path.exists() and not overwrite:
+    if os.path.exists(path) and not overwrite:  # Path.exists() raises for a name that is too long
         raise OutputError("the name of a new file", f"{path}, which exists", "Choose another, or add --overwrite.")
 
 

@@ -31,7 +31,7 @@ def network():
     return tiny()
 
 
-@pytest.fixture()
+@pytest.fixture
 def preset(tmp_path, monkeypatch, network):
     """A preset named tiny, whose released weights lie in a temporary folder."""
     arguments = {"texture_channels": 8, "hidden_channels": 8, "bicubic_residual": True}

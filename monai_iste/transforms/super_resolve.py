@@ -66,7 +66,8 @@ class SuperResolve(Transform):
         if isinstance(image, MetaTensor):
             zoom = to_affine_nd(len(image.affine) - 1, scale_affine(image.shape[1:], result.shape[1:]))
             affine = image.affine @ torch.as_tensor(zoom, dtype=image.affine.dtype, device=image.affine.device)
-            return MetaTensor(result, affine, image.meta, image.applied_operations)
+            meta = {key: value for key, value in image.meta.items() if key != "affine"}
+            return MetaTensor(result, affine, meta, image.applied_operations)
         return result if isinstance(image, Tensor) else result.numpy()
 
 
