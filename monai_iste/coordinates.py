@@ -32,6 +32,7 @@ __all__ = [
     "four_corners",
     "gather",
     "key_lattice",
+    "key_step",
     "nearest_pixel",
     "output_size",
     "pixel_centres",
@@ -42,6 +43,8 @@ __all__ = [
 _TIE = 1e-4
 
 LATTICE_PERIOD = 8
+
+_MOST_KEYS = 48  # per axis of a square image: 48^2 keys are what the paper trains with
 
 
 class Samples(NamedTuple):
@@ -180,6 +183,18 @@ def key_lattice(size: tuple[int, int], device: torch.device | str | None = None)
     plastic = 1.32471795724474602596  # the real root of x^3 = x + 1, which spreads points evenly in the plane
     rates = torch.tensor([1 / plastic, 1 / plastic**2], dtype=torch.float64, device=device)
     return (2 * torch.frac(0.5 + step * rates) - 1).float()
+
+
+def key_step(size: tuple[int, int]) -> int:
+    """Every how many pixels of the lattice a texture key is taken, so that about 48^2 keys remain at the most.
+
+    As many as the paper trains with, so that the cost of the retrieval grows with the area and not with its square.
+
+    Example:
+        >>> key_step((48, 48)), key_step((144, 144)), key_step((1, 9))
+        (1, 3, 1)
+    """
+    return max(1, math.ceil(math.sqrt(size[0] * size[1]) / _MOST_KEYS))
 
 
 def bicubic_at(image: Tensor, coord: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from monai_iste.coordinates import (
     four_corners,
     gather,
     key_lattice,
+    key_step,
     nearest_pixel,
     output_size,
     pixel_centres,
@@ -364,3 +365,11 @@ def test_check_queries_refuses(image, coord, cell, words):
 @pytest.mark.parametrize("cell", [(2, 2), (2, 5, 2)])
 def test_check_queries_accepts(cell):
     check_queries(torch.zeros(2, 3, 4, 6), torch.zeros(2, 5, 2), torch.zeros(cell))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (48, 48), (49, 49), (144, 144), (30, 400), (1000, 1000)])
+def test_no_more_keys_than_in_training(size):
+    step = key_step(size)
+    keys = -(-size[0] // step) * -(-size[1] // step)
+    assert keys <= 48**2 * 1.2 + sum(size)
+    assert step == 1 or size[0] * size[1] > 48**2

@@ -6,7 +6,16 @@ import reference
 import torch
 from reference import SCALES, SIZES, assert_all_learn, assert_close, inexact, random, randomise, weights
 
-from monai_iste.coordinates import Samples, cell_size, four_corners, nearest_pixel, output_size, pixel_centres
+from monai_iste.coordinates import (
+    Samples,
+    cell_size,
+    four_corners,
+    key_lattice,
+    key_step,
+    nearest_pixel,
+    output_size,
+    pixel_centres,
+)
 from monai_iste.networks import TextureLearner
 from monai_iste.networks.texture_learner import ConvTexture
 
@@ -126,3 +135,17 @@ def test_offsets_keep_their_precision_under_autocast():
             actual = module(waves, samples, cell)
     assert actual.dtype == torch.float32
     assert np.abs((actual - expected).numpy()).max() < 64 * 0.05
+
+
+@pytest.mark.parametrize("module", [TextureLearner, ConvTexture])
+def test_keys_are_thinned_out_on_large_maps(module):
+    torch.manual_seed(0)
+    learner, feat, cell = module(2, 3), torch.rand(1, 2, 100, 70), torch.tensor([[0.8, 0.8]])
+    waves = learner.waves(feat)
+    h, w = 100, 70
+    assert key_step((h, w)) == 2
+    offset = key_lattice((h, w)).view(h, w, 2)
+    centre = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"), -1)
+    coord = (2 * (centre + offset / 2).double() + 1) / torch.tensor([h, w]) - 1
+    all_keys = learner(waves, nearest_pixel(coord.reshape(1, -1, 2), (h, w)), cell).view(h, w, 3)
+    assert torch.allclose(learner.keys(waves, cell)[0], all_keys[::2, ::2].reshape(-1, 3), atol=1e-5)

@@ -66,8 +66,9 @@ class ISTE(nn.Module):
         training_keys: the textures that STF retrieves from during training: ``"queries"``, those of the sampled points
             (the paper), or ``"lattice"``.
         inference_keys: the same at inference: ``"lattice"``, one texture per low-resolution pixel at a fixed sub-pixel
-            offset, or ``"all"``, every point of the output grid (the paper's words; the cost grows with m^2). Neither
-            depends on which coordinates one call asks for.
+            offset, thinned out to about 48^2 (as many as in training) where there are more pixels, or ``"all"``, every
+            point of the output grid (the paper's words; the cost grows with m^2). Neither depends on which coordinates
+            one call asks for.
         bicubic_residual: add the bicubic interpolation of the image, so that the network learns the difference.
         scale: magnification of a whole image when the call names none.
         use_lfi, use_tl, use_stf, use_ltd: switch a module off for the paper's ablation (Table II).

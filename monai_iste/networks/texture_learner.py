@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Samples, gather, key_lattice
+from monai_iste.coordinates import Samples, gather, key_lattice, key_step
 
 __all__ = ["ConvTexture", "TextureLearner"]
 
@@ -52,13 +52,15 @@ class TextureLearner(nn.Module):
         return self._wave(gather(waves, samples.pixel), samples.offset, self._phase(cell).unsqueeze(2))
 
     def keys(self, waves: Tensor, cell: Tensor) -> Tensor:
-        """Texture at the canonical key lattice, one key per low-resolution pixel.
+        """Texture at the canonical key lattice: one key per low-resolution pixel, or per every ``key_step``-th.
 
         Shape:
-            waves: (B, 3 T, h, w); cell: (B, 2); returns (B, h * w, T)
+            waves: (B, 3 T, h, w); cell: (B, 2); returns (B, K, T)
         """
-        own = waves.permute(0, 2, 3, 1).flatten(1, 2)
-        return self._wave(own, key_lattice((waves.shape[2], waves.shape[3]), waves.device), self._phase(cell))
+        h, w = waves.shape[2:]
+        step = key_step((h, w))
+        offset = key_lattice((h, w), waves.device).view(h, w, 2)[::step, ::step].reshape(-1, 2)
+        return self._wave(_every(waves, step), offset, self._phase(cell))
 
     def _phase(self, cell: Tensor) -> Tensor:
         """(B, 1 or Q, T)"""
@@ -88,4 +90,9 @@ class ConvTexture(nn.Module):
         return gather(waves, samples.pixel)
 
     def keys(self, waves: Tensor, cell: Tensor) -> Tensor:
-        return waves.permute(0, 2, 3, 1).flatten(1, 2)
+        return _every(waves, key_step((waves.shape[2], waves.shape[3])))
+
+
+def _every(waves: Tensor, step: int) -> Tensor:
+    """Every step-th pixel per axis: (B, C, h, w) -> (B, K, C)."""
+    return waves[:, :, ::step, ::step].permute(0, 2, 3, 1).flatten(1, 2)
