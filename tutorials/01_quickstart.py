@@ -23,8 +23,8 @@ tile = np.ascontiguousarray(sample_datalists()[1][0]["image"].transpose(1, 2, 0)
 # %% [markdown]
 # ## Five lines
 #
-# The default network, `iste_light`, comes with its weights. Any factor from 1 upwards will do; arrays, Pillow images and
-# tensors come back as what they were.
+# The default network, `iste_light`, comes with its weights. Any factor from 1 upwards will do; arrays, Pillow images
+# and tensors come back as what they were.
 
 # %%
 model = monai_iste.load("iste_light")
