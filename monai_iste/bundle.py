@@ -27,7 +27,7 @@ __all__ = [
     "is_main",
     "join_processes",
     "leave_cores_to_workers",
-    "open_output",
+    "output_folder",
     "resume_point",
 ]
 
@@ -134,7 +134,7 @@ def leave_cores_to_workers(num_workers: int) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() - num_workers))
 
 
-def open_output(folder: str) -> str:
+def output_folder(folder: str) -> str:
     """Create the output folder and make sure that it can be written to.
 
     Raises:
