@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple, Optional
 import numpy as np
 import torch
 import typer
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
@@ -34,7 +34,7 @@ from monai_iste.magnify import at_precision, default_device, magnified_bands, ma
 from monai_iste.metrics import get_protocol
 from monai_iste.networks import PRESETS, create_iste, load_network, released_weights
 from monai_iste.transforms.loading import plain_tensor
-from monai_iste.visualise import comparison
+from monai_iste.visualise import comparison, contact_sheet
 
 __all__ = ["app", "main"]
 
@@ -369,24 +369,12 @@ def _without_truth(source: Path, scale: float, network: nn.Module, side: int = 3
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     ry, rx = size[0] / output[0], size[1] / output[1]
     box = (left * rx, top * ry, (left + width) * rx, (top + height) * ry)
-    return _beside(
-        {
-            f"input x{scale:g}": picture.resize((width, height), Image.Resampling.NEAREST, box),
-            "bicubic": picture.resize((width, height), Image.Resampling.BICUBIC, box),
-            "ISTE": Image.fromarray(iste),
-        }
-    )
-
-
-def _beside(panels: dict[str, Image.Image], margin: int = 6, caption: int = 20) -> Image.Image:
-    width, height = next(iter(panels.values())).size
-    sheet = Image.new("RGB", (margin + len(panels) * (width + margin), caption + height + 2 * margin), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for i, (text, panel) in enumerate(panels.items()):
-        left = margin + i * (width + margin)
-        draw.text((left, margin), text, fill="black", font=font)
-        sheet.paste(panel, (left, margin + caption))
-    return sheet
+    panels = {
+        f"input x{scale:g}": picture.resize((width, height), Image.Resampling.NEAREST, box),
+        "bicubic": picture.resize((width, height), Image.Resampling.BICUBIC, box),
+        "ISTE": Image.fromarray(iste),
+    }
+    return contact_sheet([panels])
 
 
 # --- presets ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-__all__ = ["comparison", "error_map", "to_picture"]
+__all__ = ["comparison", "contact_sheet", "error_map", "to_picture"]
 
 _ERROR_RANGE = 0.15  # the mean absolute error that is drawn white
 _MARGIN, _CAPTION = 6, 20
@@ -50,17 +50,23 @@ def comparison(rows: Sequence[Mapping[str, Any]], window: int = 112, zoom: int =
             "error, ISTE": error_map(part["pred"], part["label"]),
         }
         sheets.append(
-            [
-                (caption, to_picture(panel).resize((side, side), Image.Resampling.NEAREST))
+            {
+                caption: to_picture(panel).resize((side, side), Image.Resampling.NEAREST)
                 for caption, panel in panels.items()
-            ]
+            }
         )
-    columns = max(len(sheet) for sheet in sheets)
-    cell_w, cell_h = side + _MARGIN, side + _CAPTION + _MARGIN
-    canvas = Image.new("RGB", (columns * cell_w + _MARGIN, len(sheets) * cell_h + _MARGIN), "white")
+    return contact_sheet(sheets)
+
+
+def contact_sheet(rows: Sequence[Mapping[str, Image.Image]]) -> Image.Image:
+    """Panels of one size on white, each under its caption; one mapping per row."""
+    width, height = next(iter(rows[0].values())).size
+    cell_w, cell_h = width + _MARGIN, height + _CAPTION + _MARGIN
+    columns = max(len(row) for row in rows)
+    canvas = Image.new("RGB", (columns * cell_w + _MARGIN, len(rows) * cell_h + _MARGIN), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
-    for i, sheet in enumerate(sheets):
-        for j, (caption, picture) in enumerate(sheet):
+    for i, row in enumerate(rows):
+        for j, (caption, picture) in enumerate(row.items()):
             x, y = _MARGIN + j * cell_w, _MARGIN + i * cell_h
             draw.text((x, y), caption, fill="black", font=font)
             canvas.paste(picture, (x, y + _CAPTION))
