@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_iste.errors import ScaleError, ShapeError
+from monai_iste.errors import ScaleError, ShapeError, shape_of
 
 __all__ = [
     "Samples",
@@ -33,18 +33,13 @@ __all__ = [
     "gather",
     "key_lattice",
     "key_step",
+    "linear",
     "nearest_pixel",
     "output_size",
     "pixel_centres",
 ]
 
-# A coordinate that falls on the border of two pixels (x1.5, x2.5, ...) must go the same way whatever the rounding of
-# its float32 value: positions within this many pixels of a border count as beyond it.
-_TIE = 1e-4
-
 LATTICE_PERIOD = 8
-
-_MOST_KEYS = 48  # per axis of a square image: 48^2 keys are what the paper trains with
 
 
 class Samples(NamedTuple):
@@ -71,12 +66,21 @@ def output_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
         >>> output_size((300, 260), 3.7)
         (1110, 962)
     """
-    if isinstance(scale, bool) or not (isinstance(scale, Real) and math.isfinite(scale) and scale > 0):
-        raise ScaleError("a finite scale above 0", repr(scale), "Give a magnification such as 2 or 3.7.")
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    number = True
+    if not torch.jit.is_scripting():  # TorchScript itself holds callers to the annotation
+        number = isinstance(scale, Real) and not isinstance(scale, bool)
+    if not (number and math.isfinite(scale) and scale > 0):
+        received = str(scale) if torch.jit.is_scripting() else repr(scale)
+        raise ScaleError("a finite scale above 0", received, "Give a magnification such as 2 or 3.7.")
+    return max(1, whole(size[0] * scale)), max(1, whole(size[1] * scale))
 
 
-def pixel_centres(size: tuple[int, int], device: torch.device | str | None = None) -> Tensor:
+def whole(number: float) -> int:
+    """The nearest integer, the even one on ties: ``round``, which in TorchScript returns a float."""
+    return int(round(number))  # noqa: RUF046
+
+
+def pixel_centres(size: tuple[int, int], device: Optional[torch.device] = None) -> Tensor:
     """Coordinates of all pixel centres of an image, row by row.
 
     Shape:
@@ -86,11 +90,11 @@ def pixel_centres(size: tuple[int, int], device: torch.device | str | None = Non
         >>> pixel_centres((1, 2)).tolist()
         [[0.0, -0.5], [0.0, 0.5]]
     """
-    y, x = ((2 * torch.arange(n, dtype=torch.float64, device=device) + 1) / n - 1 for n in size)
+    y, x = [(2 * torch.arange(n, dtype=torch.float64, device=device) + 1) / n - 1 for n in (size[0], size[1])]
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).reshape(-1, 2).float()
 
 
-def cell_size(lr_size: tuple[int, int], hr_size: tuple[int, int], device: torch.device | str | None = None) -> Tensor:
+def cell_size(lr_size: tuple[int, int], hr_size: tuple[int, int], device: Optional[torch.device] = None) -> Tensor:
     """Size of one output pixel in half low-resolution pixels: ``2 / m`` per axis, with m the effective scale H / h.
 
     Shape:
@@ -100,13 +104,14 @@ def cell_size(lr_size: tuple[int, int], hr_size: tuple[int, int], device: torch.
         >>> cell_size((48, 48), (96, 192)).tolist()
         [1.0, 0.5]
     """
-    return torch.tensor([2 * n / m for n, m in zip(lr_size, hr_size, strict=True)], dtype=torch.float32, device=device)
+    cell = [2 * lr_size[0] / hr_size[0], 2 * lr_size[1] / hr_size[1]]
+    return torch.tensor(cell, dtype=torch.float32, device=device)
 
 
 def position(coord: Tensor, size: tuple[int, int]) -> Tensor:
     """Where a coordinate lies in an image of ``size``, in its pixels; float64, (y, x) last."""
-    extent = torch.tensor(size, dtype=torch.float64, device=coord.device)
-    return ((coord.double() + 1) * extent - 1) / 2
+    y, x = coord.double().unbind(-1)
+    return torch.stack([((y + 1) * size[0] - 1) / 2, ((x + 1) * size[1] - 1) / 2], dim=-1)
 
 
 def nearest_pixel(coord: Tensor, size: tuple[int, int]) -> Samples:
@@ -116,7 +121,7 @@ def nearest_pixel(coord: Tensor, size: tuple[int, int]) -> Samples:
         coord: (B, Q, 2); returns :class:`Samples` with n = 1.
     """
     pos = position(coord, size)
-    pixel = torch.floor(pos + 0.5 + _TIE)
+    pixel = _floor(pos + 0.5)
     return _samples(pos, pixel.unsqueeze(2), torch.ones_like(pos[..., None, :1]), size)
 
 
@@ -131,11 +136,20 @@ def four_corners(coord: Tensor, size: tuple[int, int]) -> Samples:
         coord: (B, Q, 2); returns :class:`Samples` with n = 4, corners in order (0,0), (0,1), (1,0), (1,1).
     """
     pos = position(coord, size)
-    base = torch.floor(pos + _TIE)
+    base = _floor(pos)
     step = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=pos.dtype, device=pos.device)
     frac = (pos - base).clamp(0, 1).unsqueeze(2)
-    weight = torch.where(step.bool(), frac, 1 - frac).prod(-1, keepdim=True)
+    weight = torch.where(step > 0, frac, 1 - frac).prod(-1, keepdim=True)
     return _samples(pos, base.unsqueeze(2) + step, weight, size)
+
+
+def _floor(pos: Tensor, tie: float = 1e-4) -> Tensor:
+    """The pixel before a position, where positions within ``tie`` of a border count as beyond it.
+
+    A coordinate that falls on the border of two pixels (x1.5, x2.5, ...) must go the same way whatever the rounding of
+    its float32 value.
+    """
+    return torch.floor(pos + tie)
 
 
 def _samples(pos: Tensor, pixel: Tensor, weight: Tensor, size: tuple[int, int]) -> Samples:
@@ -166,7 +180,7 @@ def ensemble(values: Tensor, samples: Samples) -> Tensor:
     return (values * samples.weight.to(values.dtype)).sum(2)
 
 
-def key_lattice(size: tuple[int, int], device: torch.device | str | None = None) -> Tensor:
+def key_lattice(size: tuple[int, int], device: Optional[torch.device] = None, period: int = LATTICE_PERIOD) -> Tensor:
     """One sub-pixel offset for every low-resolution pixel: where the canonical texture keys are taken.
 
     The offsets follow the R2 low-discrepancy sequence over blocks of 8 x 8 pixels (the encoder's window), so that any
@@ -177,24 +191,38 @@ def key_lattice(size: tuple[int, int], device: torch.device | str | None = None)
     Units: half low-resolution pixels, in (-1, 1).
     """
     h, w = size
-    row = torch.arange(h, device=device).remainder(LATTICE_PERIOD).view(h, 1)
-    col = torch.arange(w, device=device).remainder(LATTICE_PERIOD).view(1, w)
-    step = (row * LATTICE_PERIOD + col).double().reshape(-1, 1) + 1
+    row = torch.arange(h, device=device).remainder(period).view(h, 1)
+    col = torch.arange(w, device=device).remainder(period).view(1, w)
+    step = (row * period + col).double().reshape(-1, 1) + 1
     plastic = 1.32471795724474602596  # the real root of x^3 = x + 1, which spreads points evenly in the plane
     rates = torch.tensor([1 / plastic, 1 / plastic**2], dtype=torch.float64, device=device)
-    return (2 * torch.frac(0.5 + step * rates) - 1).float()
+    return (2 * (0.5 + step * rates).remainder(1) - 1).float()
 
 
-def key_step(size: tuple[int, int]) -> int:
-    """Every how many pixels of the lattice a texture key is taken, so that about 48^2 keys remain at the most.
+def key_step(size: tuple[int, int], side: int = 48) -> int:
+    """Every how many pixels of the lattice a texture key is taken, so that about side^2 keys remain at the most.
 
-    As many as the paper trains with, so that the cost of the retrieval grows with the area and not with its square.
+    48^2 is as many as the paper trains with: the cost of the retrieval grows with the area and not with its square.
 
     Example:
         >>> key_step((48, 48)), key_step((144, 144)), key_step((1, 9))
         (1, 3, 1)
     """
-    return max(1, math.ceil(math.sqrt(size[0] * size[1]) / _MOST_KEYS))
+    step = 1
+    while side * side * step * step < size[0] * size[1]:
+        step += 1
+    return step
+
+
+def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
+    """A linear layer on offsets and cells, which autocast does not round to half precision.
+
+    TorchScript knows no such exception: its programs are to be run without autocast.
+    """
+    if torch.jit.is_scripting():
+        return F.linear(x.to(weight.dtype), weight, bias)
+    with torch.autocast(x.device.type, enabled=False):
+        return F.linear(x.to(weight.dtype), weight, bias)
 
 
 def bicubic_at(image: Tensor, coord: Tensor) -> Tensor:
@@ -216,11 +244,9 @@ def check_queries(image: Tensor, coord: Tensor, cell: Tensor) -> None:
         ShapeError: names the tensor, the expected and the received shape.
     """
     if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
-        raise ShapeError("an image of shape (B, 3, h, w)", str(tuple(image.shape)), "Add the batch axis, keep RGB.")
+        raise ShapeError("an image of shape (B, 3, h, w)", shape_of(image), "Add the batch axis, keep RGB.")
     b = image.shape[0]
     if coord.ndim != 3 or coord.shape[0] != b or coord.shape[2] != 2:
-        raise ShapeError(f"coord of shape ({b}, Q, 2), order (y, x)", str(tuple(coord.shape)), "See pixel_centres().")
-    if cell.shape not in ((b, 2), (*coord.shape[:2], 2)):
-        raise ShapeError(
-            f"cell of shape ({b}, 2) or ({b}, {coord.shape[1]}, 2)", str(tuple(cell.shape)), "See cell_size()."
-        )
+        raise ShapeError(f"coord of shape ({b}, Q, 2), order (y, x)", shape_of(coord), "See pixel_centres().")
+    if cell.shape != (b, 2) and cell.shape != (b, coord.shape[1], 2):
+        raise ShapeError(f"cell of shape ({b}, 2) or ({b}, {coord.shape[1]}, 2)", shape_of(cell), "See cell_size().")

@@ -9,6 +9,9 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
+import torch
+from torch import Tensor
+
 __all__ = [
     "CheckpointError",
     "ConfigError",
@@ -18,6 +21,7 @@ __all__ = [
     "ScaleError",
     "ShapeError",
     "TrainingError",
+    "shape_of",
     "show_errors_as_sentences",
 ]
 
@@ -82,6 +86,11 @@ class ScaleError(ISTEError, ValueError):
     """A magnification that is not a usable number (exit code 8)."""
 
     exit_code = 8
+
+
+def shape_of(tensor: Tensor) -> str:
+    """A tensor's shape as messages show it, "(1, 3, 5)". In its own function because TorchScript has no tuple()."""
+    return str(tensor.shape) if torch.jit.is_scripting() else str(tuple(tensor.shape))
 
 
 def find_error(error: BaseException | None) -> ISTEError | None:

@@ -18,7 +18,7 @@ from reference import (
 
 from monai_iste.coordinates import cell_size, output_size, pixel_centres
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
-from monai_iste.networks import ISTE, EDSREncoder, SwinIREncoder, iste, self_texture_fusion
+from monai_iste.networks import ISTE, EDSREncoder, SwinIREncoder, limits
 
 SWITCHES = ["use_lfi", "use_tl", "use_stf", "use_ltd"]
 
@@ -205,7 +205,7 @@ def test_strips_change_nothing_and_bound_the_work(strip, monkeypatch):
         whole = net(image, scale=2.5)
         assert lengths == [12 * 10]
         lengths.clear()
-        monkeypatch.setattr(iste, "_QUERIES_AT_ONCE", strip)
+        monkeypatch.setattr(limits, "QUERIES_DECODED", strip)
         assert_close(net(image, scale=2.5), whole.numpy(), 1e-6)
     assert max(lengths) <= strip
     assert sum(lengths) == 120
@@ -213,7 +213,7 @@ def test_strips_change_nothing_and_bound_the_work(strip, monkeypatch):
 
 @pytest.mark.parametrize("keys", ["lattice", "all"])
 def test_no_matrix_of_pixels_by_output_pixels(keys, monkeypatch):
-    monkeypatch.setattr(self_texture_fusion, "_KEYS_AT_ONCE", 64)
+    monkeypatch.setattr(limits, "KEYS_COMPARED", 64)
     net = network(inference_keys=keys)
     with torch.no_grad(), LargestTensor() as largest:
         net(image_of(1, 3, 8, 8), scale=8)

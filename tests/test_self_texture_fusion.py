@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from reference import SIZES, LargestTensor, assert_all_learn, assert_close, assert_teaches, random, randomise, weights
 
 from monai_iste.errors import ShapeError
-from monai_iste.networks import self_texture_fusion
+from monai_iste.networks import limits
 from monai_iste.networks.self_texture_fusion import SelfTextureFusion, most_similar
 
 
@@ -61,8 +61,8 @@ def test_by_hand():
 def test_chunks_change_nothing(chunk, queries, monkeypatch):
     query, keys = random(2, 20, 8, seed=1), random(2, 50, 8, seed=2)
     whole = most_similar(query, keys)
-    monkeypatch.setattr(self_texture_fusion, "_KEYS_AT_ONCE", chunk)
-    monkeypatch.setattr(self_texture_fusion, "_QUERIES_AT_ONCE", queries)
+    monkeypatch.setattr(limits, "KEYS_COMPARED", chunk)
+    monkeypatch.setattr(limits, "QUERIES_COMPARED", queries)
     assert torch.equal(most_similar(query, keys), whole)
     for b in range(2):
         expected = reference.similarity(list(query[b].double().numpy()), list(keys[b].double().numpy())).argmax(1)
@@ -71,7 +71,7 @@ def test_chunks_change_nothing(chunk, queries, monkeypatch):
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 4, 5, 2048])
 def test_the_lowest_index_wins_ties(chunk, monkeypatch):
-    monkeypatch.setattr(self_texture_fusion, "_KEYS_AT_ONCE", chunk)
+    monkeypatch.setattr(limits, "KEYS_COMPARED", chunk)
     axes = torch.eye(4)
     keys = axes[[1, 0, 2, 2, 0, 1, 2, 0, 1, 0]].unsqueeze(0)  # the first of axis 0 is at 1, of axis 2 at 2
     assert most_similar(axes[[0, 1, 2]].unsqueeze(0), keys).tolist() == [[1, 0, 2]]
@@ -91,8 +91,8 @@ def test_retrieval_is_float32_under_autocast(dtype):
 
 @pytest.mark.parametrize(("queries", "keys_at_once"), [(2048, 16), (16, 2048), (16, 16)])
 def test_no_matrix_of_all_queries_by_all_keys(queries, keys_at_once, monkeypatch):
-    monkeypatch.setattr(self_texture_fusion, "_KEYS_AT_ONCE", keys_at_once)
-    monkeypatch.setattr(self_texture_fusion, "_QUERIES_AT_ONCE", queries)
+    monkeypatch.setattr(limits, "KEYS_COMPARED", keys_at_once)
+    monkeypatch.setattr(limits, "QUERIES_COMPARED", queries)
     module = SelfTextureFusion(4)
     query, keys = random(1, 4, 16, 16), random(1, 4096, 4)  # the full similarity: 256 * 4096 = 1,048,576
     with torch.no_grad(), LargestTensor() as largest:

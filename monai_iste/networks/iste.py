@@ -15,8 +15,10 @@ from monai_iste.coordinates import (
     nearest_pixel,
     output_size,
     pixel_centres,
+    whole,
 )
 from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.networks import limits
 from monai_iste.networks.encoders import SwinIREncoder
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor, QueryProjection
@@ -24,8 +26,6 @@ from monai_iste.networks.self_texture_fusion import SelfTextureFusion
 from monai_iste.networks.texture_learner import ConvTexture, TextureLearner
 
 __all__ = ["ISTE", "Encoding"]
-
-_QUERIES_AT_ONCE = 8192  # the length of a strip
 
 _TEXTURE_CORNERS = {"nearest": nearest_pixel, "four": four_corners}
 _TRAINING_KEYS = ("queries", "lattice")
@@ -117,7 +117,7 @@ class ISTE(nn.Module):
         self.inference_keys = inference_keys
         self.bicubic_residual = bicubic_residual
         output_size((1, 1), scale)  # refuses what is no scale
-        self.scale = scale
+        self.scale = float(scale)
 
         self.encoder = SwinIREncoder() if encoder is None else encoder
         c, t = cast(int, self.encoder.out_channels), texture_channels
@@ -158,12 +158,15 @@ class ISTE(nn.Module):
 
     def decode(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
         """The colours at the queried coordinates, (B, Q, 3); without gradients in strips, so that memory stays flat."""
-        strip = coord.shape[1] if torch.is_grad_enabled() else _QUERIES_AT_ONCE
-        cells = [cell] * -(-coord.shape[1] // strip) if cell.ndim == 2 else cell.split(strip, dim=1)
-        parts = zip(coord.split(strip, dim=1), cells, strict=True)
-        return torch.cat([self._decode_strip(encoding, *part) for part in parts], dim=1)
+        strip = coord.shape[1] if torch.is_grad_enabled() else limits.QUERIES_DECODED
+        rgb = []
+        for start in range(0, coord.shape[1], strip):
+            cells = cell if cell.ndim == 2 else cell[:, start : start + strip]
+            rgb.append(self.decode_strip(encoding, coord[:, start : start + strip], cells))
+        return torch.cat(rgb, dim=1)
 
-    def _decode_strip(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
+    def decode_strip(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
+        """The same in one piece."""
         size = (encoding.image.shape[2], encoding.image.shape[3])
         rgb = self.local_pixel_decoder(encoding.features, four_corners(coord, size), cell)  # I_LPD
         if self.local_texture_decoder is not None:  # stage 2, spatial domain: + I_LTD
@@ -183,10 +186,10 @@ class ISTE(nn.Module):
         if kind == "lattice":
             return self.texture_learner.keys(waves, cell)
         if not torch.equal(cell, cell[:1].expand_as(cell)):
-            raise ShapeError("one scale for the whole batch with keys 'all'", str(cell.tolist()), "Split the batch.")
-        grid = pixel_centres(
-            (round(2 * size[0] / float(cell[0, 0])), round(2 * size[1] / float(cell[0, 1]))), coord.device
-        )
+            received = f"cells from {float(cell.min())} to {float(cell.max())}"
+            raise ShapeError("one scale for the whole batch with keys 'all'", received, "Split the batch.")
+        output = (whole(2 * size[0] / float(cell[0, 0])), whole(2 * size[1] / float(cell[0, 1])))
+        grid = pixel_centres(output, coord.device)
         samples = nearest_pixel(grid.expand(cell.shape[0], -1, -1), size)
         return self.texture_learner(waves, samples, cell).squeeze(2)
 

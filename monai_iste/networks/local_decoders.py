@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Samples, ensemble, gather
+from monai_iste.coordinates import Samples, ensemble, gather, linear
 
 __all__ = ["LocalPixelDecoder", "LocalTextureDecoder"]
 
@@ -53,9 +53,7 @@ class LocalPixelDecoder(nn.Module):
     def forward(self, features: Tensor, samples: Samples, cell: Tensor) -> Tensor:
         cell = cell.unsqueeze(1) if cell.ndim == 2 else cell
         where = torch.cat([samples.offset, cell.unsqueeze(2).expand_as(samples.offset)], dim=-1)
-        with torch.autocast(where.device.type, enabled=False):  # coordinates are never rounded to half precision
-            where = self.coordinate_part(where.to(self.coordinate_part.weight.dtype))
-        hidden = gather(features, samples.pixel) + where
+        hidden = gather(features, samples.pixel) + linear(where, self.coordinate_part.weight)
         return ensemble(self.mlp(hidden), samples)
 
 

@@ -9,11 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.errors import ConfigError, ShapeError, shape_of
 
 __all__ = ["LocalFeatureInteractor", "QueryProjection"]
 
-_NEIGHBOURS = [(dy, dx) for dy in range(3) for dx in range(3)]  # of a map padded by one pixel
+
+def _window(x: Tensor) -> list[Tensor]:
+    """The nine neighbours of every pixel, row by row, of a map padded by one: (..., h + 2, w + 2) -> 9 (..., h, w)."""
+    h, w = x.shape[-2] - 2, x.shape[-1] - 2
+    return [x[..., i // 3 : i // 3 + h, i % 3 : i % 3 + w] for i in range(9)]
 
 
 class QueryProjection(nn.Module):
@@ -86,20 +90,19 @@ class LocalFeatureInteractor(QueryProjection):
         """F_LFI, (B, C, h, w)."""
         if feat.ndim != 4 or feat.shape[1] * 3 != self.qkv.out_channels:
             raise ShapeError(
-                f"features of shape (B, {self.qkv.in_channels}, h, w)", str(tuple(feat.shape)), "Check the encoder."
+                f"features of shape (B, {self.qkv.in_channels}, h, w)", shape_of(feat), "Check the encoder."
             )
         b, c, h, w = feat.shape
         d = c // self.heads
         query, key, value = self.qkv(feat).view(b, 3, self.heads, d, h, w).unbind(1)
-        key, value = (
-            F.pad(x.reshape(b, c, h, w), (1, 1, 1, 1), mode="replicate").view(b, self.heads, d, h + 2, w + 2)
-            for x in (key, value)
-        )
-        logits = torch.stack([(query * key[..., y : y + h, x : x + w]).sum(2) for y, x in _NEIGHBOURS]) / d**0.5
+        pad = (1, 1, 1, 1)
+        key = F.pad(key.reshape(b, c, h, w), pad, mode="replicate").view(b, self.heads, d, h + 2, w + 2)
+        value = F.pad(value.reshape(b, c, h, w), pad, mode="replicate").view(b, self.heads, d, h + 2, w + 2)
+        logits = torch.stack([(query * near).sum(2) for near in _window(key)]) / d**0.5
         # Token 10, the window's mean: its logit is the mean of the nine, its value the mean of the nine values.
         weights = torch.cat([logits, logits.mean(0, keepdim=True)]).softmax(0)
         weights = (weights[:9] + weights[9:] / 9).unsqueeze(3)
         out = torch.zeros_like(query)
-        for weight, (y, x) in zip(weights, _NEIGHBOURS, strict=True):
-            out = out + weight * value[..., y : y + h, x : x + w]
+        for i, near in enumerate(_window(value)):
+            out = out + weights[i] * near
         return out.reshape(b, c, h, w)

@@ -10,15 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_iste.coordinates import gather
-from monai_iste.errors import ShapeError
+from monai_iste.errors import ShapeError, shape_of
+from monai_iste.networks import limits
 
 __all__ = ["SelfTextureFusion", "most_similar"]
 
-# Similarities are computed in blocks of this many queries by this many keys: 16 MiB an image, whatever its size.
-_QUERIES_AT_ONCE, _KEYS_AT_ONCE = 2048, 2048
 
-
-@torch.no_grad()
 def most_similar(query: Tensor, keys: Tensor) -> Tensor:
     """Index of the key with the highest cosine similarity to each query, the lowest index on ties (Eq. 4).
 
@@ -28,16 +25,24 @@ def most_similar(query: Tensor, keys: Tensor) -> Tensor:
     Shape:
         query: (B, N, C); keys: (B, K, C); returns (B, N), int64
     """
-    with torch.autocast(query.device.type, enabled=False):
-        keys = F.normalize(keys.float(), dim=-1)
-        return torch.cat([_best(part, keys) for part in query.float().split(_QUERIES_AT_ONCE, dim=1)], dim=1)
+    with torch.no_grad():
+        if torch.jit.is_scripting():  # a program of its own, to be run without autocast
+            return _most_similar(query.float(), keys.float())
+        with torch.autocast(query.device.type, enabled=False):
+            return _most_similar(query.float(), keys.float())
+
+
+@torch.jit.script_if_tracing  # the number of blocks is the image's, not the traced example's
+def _most_similar(query: Tensor, keys: Tensor) -> Tensor:
+    keys = F.normalize(keys, dim=-1)
+    return torch.cat([_best(part, keys) for part in query.split(limits.QUERIES_COMPARED, dim=1)], dim=1)
 
 
 def _best(query: Tensor, keys: Tensor) -> Tensor:
     best = torch.full(query.shape[:2], -torch.inf, device=query.device)
     index = torch.zeros(query.shape[:2], dtype=torch.long, device=query.device)
-    for start in range(0, keys.shape[1], _KEYS_AT_ONCE):
-        similarity, candidate = (query @ keys[:, start : start + _KEYS_AT_ONCE].mT).max(-1)
+    for start in range(0, keys.shape[1], limits.KEYS_COMPARED):
+        similarity, candidate = (query @ keys[:, start : start + limits.KEYS_COMPARED].transpose(1, 2)).max(-1)
         better = similarity > best
         best = torch.where(better, similarity, best)
         index = torch.where(better, candidate + start, index)
@@ -75,10 +80,10 @@ class SelfTextureFusion(nn.Module):
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         b, c, h, w = query.shape
         if keys.ndim != 3 or keys.shape[0] != b or keys.shape[2] != c:
-            raise ShapeError(f"keys of shape ({b}, K, {c})", str(tuple(keys.shape)), "Queries and keys share a width.")
+            raise ShapeError(f"keys of shape ({b}, K, {c})", shape_of(keys), "Queries and keys share a width.")
         rows = query.permute(0, 2, 3, 1).reshape(b, h * w, c)
         index = most_similar(rows, keys)
-        retrieved = gather(keys.mT.unsqueeze(2), index.unsqueeze(2)).squeeze(2)  # A
+        retrieved = gather(keys.transpose(1, 2).unsqueeze(2), index.unsqueeze(2)).squeeze(2)  # A
         confidence = F.cosine_similarity(rows, retrieved, dim=-1).unsqueeze(-1)  # S
         fused = rows + self.mlp(torch.cat([rows, retrieved], dim=-1)) * confidence
         return fused.view(b, h, w, c).permute(0, 3, 1, 2)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Samples, gather, key_lattice, key_step
+from monai_iste.coordinates import Samples, gather, key_lattice, key_step, linear
 
 __all__ = ["ConvTexture", "TextureLearner"]
 
@@ -57,16 +57,14 @@ class TextureLearner(nn.Module):
         Shape:
             waves: (B, 3 T, h, w); cell: (B, 2); returns (B, K, T)
         """
-        h, w = waves.shape[2:]
-        step = key_step((h, w))
-        offset = key_lattice((h, w), waves.device).view(h, w, 2)[::step, ::step].reshape(-1, 2)
-        return self._wave(_every(waves, step), offset, self._phase(cell))
+        h, w = waves.shape[2], waves.shape[3]
+        offset = key_lattice((h, w), waves.device).transpose(0, 1).view(1, 2, h, w)
+        return self._wave(_thin(waves), _thin(offset), self._phase(cell))
 
     def _phase(self, cell: Tensor) -> Tensor:
         """(B, 1 or Q, T)"""
         cell = cell.unsqueeze(1) if cell.ndim == 2 else cell
-        with torch.autocast(cell.device.type, enabled=False):  # cells are never rounded to half precision
-            return 2 * math.pi * torch.sigmoid(self.phase(cell.to(self.phase.weight.dtype)))
+        return 2 * math.pi * torch.sigmoid(linear(cell, self.phase.weight, self.phase.bias))
 
     def _wave(self, waves: Tensor, offset: Tensor, phase: Tensor) -> Tensor:
         amplitude, freq_y, freq_x = waves.chunk(3, dim=-1)
@@ -90,9 +88,11 @@ class ConvTexture(nn.Module):
         return gather(waves, samples.pixel)
 
     def keys(self, waves: Tensor, cell: Tensor) -> Tensor:
-        return _every(waves, key_step((waves.shape[2], waves.shape[3])))
+        return _thin(waves)
 
 
-def _every(waves: Tensor, step: int) -> Tensor:
-    """Every step-th pixel per axis: (B, C, h, w) -> (B, K, C)."""
+@torch.jit.script_if_tracing  # the step is that of the image's size, not of the traced example's
+def _thin(waves: Tensor) -> Tensor:
+    """The pixels that give a key: (B, C, h, w) -> (B, K, C)."""
+    step = key_step((waves.shape[2], waves.shape[3]))
     return waves[:, :, ::step, ::step].permute(0, 2, 3, 1).flatten(1, 2)

@@ -21,7 +21,10 @@ class _ResidualBlock(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+        y = x
+        for layer in self:
+            y = layer(y)
+        return x + y
 
 
 class EDSREncoder(nn.Module):

@@ -36,20 +36,15 @@ def _shift_mask(size: tuple[int, int], window: int, shift: int, device: torch.de
     Shape:
         returns (windows, window * window, window * window): 0 where two pixels may see each other, else -100
     """
-
-    def region(n: int) -> Tensor:
-        i = torch.arange(n, device=device)
-        return (i >= n - window).long() + (i >= n - shift).long()
-
-    regions = 3 * region(size[0]).view(-1, 1) + region(size[1])
-    regions = _partition(regions.view(1, *size, 1), window)[0, :, :, 0]
+    i, j = torch.arange(size[0], device=device).view(-1, 1), torch.arange(size[1], device=device)
+    rows = (i >= size[0] - window).long() + (i >= size[0] - shift).long()
+    columns = (j >= size[1] - window).long() + (j >= size[1] - shift).long()
+    regions = _partition((3 * rows + columns).view(1, size[0], size[1], 1), window)[0, :, :, 0]
     return (regions.unsqueeze(1) != regions.unsqueeze(2)).float() * -100.0
 
 
 class _WindowAttention(nn.Module):
     """Self-attention inside each window, with a learned bias for every relative position."""
-
-    relative: Tensor
 
     def __init__(self, dim: int, heads: int, window: int) -> None:
         super().__init__()
@@ -59,7 +54,7 @@ class _WindowAttention(nn.Module):
         self.bias = nn.Parameter(nn.init.trunc_normal_(torch.empty((2 * window - 1) ** 2, heads), std=0.02))
         grid = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
         relative = grid.unsqueeze(2) - grid.unsqueeze(1) + window - 1
-        self.register_buffer("relative", relative[0] * (2 * window - 1) + relative[1], persistent=False)
+        self.relative = nn.Buffer(relative[0] * (2 * window - 1) + relative[1], persistent=False)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, windows, n, C); mask: (windows, n, n) or None."""
@@ -68,10 +63,17 @@ class _WindowAttention(nn.Module):
         bias = bias.expand(windows, -1, -1, -1) if mask is None else bias + mask.unsqueeze(1)
         # Windows and heads share one axis, so that the bias is broadcast over the batch and never copied.
         qkv = self.qkv(x).view(b, windows, n, 3, self.heads, c // self.heads).permute(3, 0, 1, 4, 2, 5)
-        query, key, value = qkv.reshape(3, b, windows * self.heads, n, c // self.heads)
+        query, key, value = qkv.reshape(3, b, windows * self.heads, n, c // self.heads).unbind()
         attn_mask = bias.reshape(1, windows * self.heads, n, n).to(query.dtype)
         x = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
         return self.out(x.view(b, windows, self.heads, n, -1).transpose(2, 3).reshape(b, windows, n, c))
+
+
+class _DropPath(DropPath):
+    """Stochastic depth in a form that TorchScript can compile."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * F.dropout(x.new_ones(x.shape[0], 1, 1, 1), self.drop_prob) if self.training else x
 
 
 class _SwinLayer(nn.Module):
@@ -84,7 +86,7 @@ class _SwinLayer(nn.Module):
         self.attention = _WindowAttention(dim, heads, window)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLPBlock(dim, int(dim * mlp_ratio))
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = _DropPath(drop_path)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """x: (B, h, w, C), sides multiples of the window; mask: for shifted windows."""
