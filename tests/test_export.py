@@ -40,7 +40,7 @@ def queries(size: tuple[int, int], scale: float) -> tuple[torch.Tensor, torch.Te
 
 
 def assert_same(actual: torch.Tensor, expected: torch.Tensor) -> None:
-    """Equal to 1e-4, but for the few pixels whose hard retrieval was a tie to within rounding and fell the other way."""
+    """Equal to 1e-4, but for the few pixels whose hard retrieval was a tie within rounding and fell the other way."""
     assert actual.shape == expected.shape
     assert ((actual - expected).abs() > 1e-4).float().mean() < 0.1
 
