@@ -20,21 +20,18 @@ from typing import Annotated, Any, NamedTuple, Optional
 import numpy as np
 import torch
 import typer
-from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
 import monai_iste
+from monai_iste.compare import with_truth, without_truth
 from monai_iste.data.datasets import image_datalist
 from monai_iste.data.io import image_size, read_rgb
 from monai_iste.errors import ConfigError, DataError, ISTEError, OutputError, ScaleError
 from monai_iste.images import MAX_FILE_PIXELS, WRITABLE_SUFFIXES, check_output, save_image, source_icc, source_mpp
-from monai_iste.inferers import Region
 from monai_iste.magnify import at_precision, default_device, magnified_bands, magnified_size, to_range
-from monai_iste.metrics import get_protocol
 from monai_iste.networks import PRESETS, create_iste, load_network, released_weights
 from monai_iste.transforms.loading import plain_tensor
-from monai_iste.visualise import comparison, contact_sheet
 
 __all__ = ["app", "main"]
 
@@ -340,41 +337,9 @@ def compare(
         _check_apart(source, target)
         check_output(target, (1, 1), overwrite)
         network, _ = _network(preset, weights, device, precision, threads, allow_untrained)
-        picture = _with_truth(source, scale, network) if degrade else _without_truth(source, scale, network)
+        picture = with_truth(source, scale, network) if degrade else without_truth(source, scale, network)
         save_image(target, [np.asarray(picture)], (picture.height, picture.width), overwrite=overwrite)
         typer.echo(f"wrote {target}")
-
-
-def _with_truth(source: Path, scale: float, network: nn.Module) -> Image.Image:
-    protocol = get_protocol("iste-rgb")
-    item = dict(protocol.preprocessing(crop=1024)({"image": str(source), "scale": scale}))
-    height, width = item["label"].shape[1:]
-    pred = torch.cat(list(magnified_bands(item["image"], network, (height, width))), dim=1)
-    return comparison([{**item, **dict(protocol.postprocessing()({**item, "pred": pred}))}])
-
-
-def _without_truth(source: Path, scale: float, network: nn.Module, side: int = 320) -> Image.Image:
-    """Input, bicubic and ISTE, of the window of at most side x side output pixels that varies most."""
-    image = plain_tensor(read_rgb(source))
-    size = (image.shape[1], image.shape[2])
-    output = magnified_size(size, scale, limit=MAX_FILE_PIXELS)
-    height, width = min(side, output[0]), min(side, output[1])
-    h, w = (min(n, max(1, round(m / scale))) for n, m in zip(size, (height, width), strict=True))
-    starts = ((y, x) for y in range(0, size[0] - h + 1, h) for x in range(0, size[1] - w + 1, w))
-    y, x = max(starts, key=lambda at: float(image[:, at[0] : at[0] + h, at[1] : at[1] + w].float().var()))
-    top = min(round(y * output[0] / size[0]), output[0] - height)
-    left = min(round(x * output[1] / size[1]), output[1] - width)
-    bands = magnified_bands(image, network, output, Region(top, left, height, width))
-    iste = to_range(torch.cat(list(bands), dim=1), torch.uint8).permute(1, 2, 0).numpy()
-    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-    ry, rx = size[0] / output[0], size[1] / output[1]
-    box = (left * rx, top * ry, (left + width) * rx, (top + height) * ry)
-    panels = {
-        f"input x{scale:g}": picture.resize((width, height), Image.Resampling.NEAREST, box),
-        "bicubic": picture.resize((width, height), Image.Resampling.BICUBIC, box),
-        "ISTE": Image.fromarray(iste),
-    }
-    return contact_sheet([panels])
 
 
 # --- presets ----------------------------------------------------------------------------------------------------------
