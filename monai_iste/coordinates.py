@@ -25,18 +25,26 @@ from torch import Tensor
 from monai_iste.errors import ScaleError, ShapeError, shape_of
 
 __all__ = [
+    "Axis",
     "Samples",
+    "as_grid",
     "bicubic_at",
+    "bicubic_on_grid",
+    "blend",
     "cell_size",
+    "corner_axis",
     "ensemble",
     "four_corners",
     "gather",
+    "gather_grid",
     "key_lattice",
     "key_step",
     "linear",
+    "nearest_axis",
     "nearest_pixel",
     "output_size",
     "pixel_centres",
+    "spread",
 ]
 
 LATTICE_PERIOD = 8
@@ -54,6 +62,32 @@ class Samples(NamedTuple):
     pixel: Tensor
     offset: Tensor
     weight: Tensor
+
+
+class Axis(NamedTuple):
+    """The same along one axis: what answers a row of queries, or a column of them.
+
+    On a regular grid the two axes are independent, and everything that depends on one of them alone is computed once
+    per row or column instead of once per query.
+
+    Shape:
+        pixel, offset, weight: (..., n), for n pixels along the axis; offset (...) not clamped, weight summing to 1.
+    Units: offsets in half low-resolution pixels.
+    """
+
+    pixel: Tensor
+    offset: Tensor
+    weight: Tensor
+
+    @torch.jit.unused
+    def part(self, queries: slice) -> Axis:
+        """Some of the queries."""
+        return Axis(self.pixel[queries], self.offset[queries], self.weight[queries])
+
+    @torch.jit.unused
+    def shifted(self, pixels: int) -> Axis:
+        """The same in an image that begins ``-pixels`` later."""
+        return self._replace(pixel=self.pixel + pixels)
 
 
 def output_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -110,19 +144,43 @@ def cell_size(lr_size: tuple[int, int], hr_size: tuple[int, int], device: Option
 
 def position(coord: Tensor, size: tuple[int, int]) -> Tensor:
     """Where a coordinate lies in an image of ``size``, in its pixels; float64, (y, x) last."""
-    y, x = coord.double().unbind(-1)
-    return torch.stack([((y + 1) * size[0] - 1) / 2, ((x + 1) * size[1] - 1) / 2], dim=-1)
+    y, x = coord.unbind(-1)
+    return torch.stack([_along(y, size[0]), _along(x, size[1])], dim=-1)
+
+
+def _along(coord: Tensor, length: int) -> Tensor:
+    return ((coord.double() + 1) * length - 1) / 2
+
+
+def nearest_axis(coord: Tensor, length: int) -> Axis:
+    """The one pixel nearest to each coordinate along an axis, ``floor(position + 1/2)``, with weight 1.
+
+    Shape:
+        coord: (...), in [-1, 1]; returns :class:`Axis` with n = 1.
+    """
+    pos = _along(coord, length)
+    return _axis(pos, _floor(pos + 0.5).unsqueeze(-1), torch.ones_like(pos).unsqueeze(-1), length)
+
+
+def corner_axis(coord: Tensor, length: int) -> Axis:
+    """The two pixels around each coordinate along an axis, weighted by their distance to the other one.
+
+    Shape:
+        coord: (...), in [-1, 1]; returns :class:`Axis` with n = 2.
+    """
+    pos = _along(coord, length)
+    base = _floor(pos)
+    frac = (pos - base).clamp(0, 1)
+    return _axis(pos, torch.stack([base, base + 1], -1), torch.stack([1 - frac, frac], -1), length)
 
 
 def nearest_pixel(coord: Tensor, size: tuple[int, int]) -> Samples:
-    """The one low-resolution pixel nearest to each coordinate, ``floor(position + 1/2)``, with weight 1.
+    """The one low-resolution pixel nearest to each coordinate, with weight 1.
 
     Shape:
         coord: (B, Q, 2); returns :class:`Samples` with n = 1.
     """
-    pos = position(coord, size)
-    pixel = _floor(pos + 0.5)
-    return _samples(pos, pixel.unsqueeze(2), torch.ones_like(pos[..., None, :1]), size)
+    return _cross(nearest_axis(coord[..., 0], size[0]), nearest_axis(coord[..., 1], size[1]), size[1])
 
 
 def four_corners(coord: Tensor, size: tuple[int, int]) -> Samples:
@@ -135,12 +193,7 @@ def four_corners(coord: Tensor, size: tuple[int, int]) -> Samples:
     Shape:
         coord: (B, Q, 2); returns :class:`Samples` with n = 4, corners in order (0,0), (0,1), (1,0), (1,1).
     """
-    pos = position(coord, size)
-    base = _floor(pos)
-    step = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=pos.dtype, device=pos.device)
-    frac = (pos - base).clamp(0, 1).unsqueeze(2)
-    weight = torch.where(step > 0, frac, 1 - frac).prod(-1, keepdim=True)
-    return _samples(pos, base.unsqueeze(2) + step, weight, size)
+    return _cross(corner_axis(coord[..., 0], size[0]), corner_axis(coord[..., 1], size[1]), size[1])
 
 
 def _floor(pos: Tensor, tie: float = 1e-4) -> Tensor:
@@ -152,11 +205,41 @@ def _floor(pos: Tensor, tie: float = 1e-4) -> Tensor:
     return torch.floor(pos + tie)
 
 
-def _samples(pos: Tensor, pixel: Tensor, weight: Tensor, size: tuple[int, int]) -> Samples:
-    offset = 2 * (pos.unsqueeze(2) - pixel)
-    h, w = size
-    row, col = pixel[..., 0].long().clamp(0, h - 1), pixel[..., 1].long().clamp(0, w - 1)
-    return Samples(row * w + col, offset.float(), weight.float())
+def _axis(pos: Tensor, pixel: Tensor, weight: Tensor, length: int) -> Axis:
+    offset = 2 * (pos.unsqueeze(-1) - pixel)
+    return Axis(pixel.long().clamp(0, length - 1), offset.float(), weight.float())
+
+
+def _cross(rows: Axis, columns: Axis, width: int) -> Samples:
+    """Every pixel along y with every pixel along x, of one query each."""
+    y, x = rows.offset.unsqueeze(-1), columns.offset.unsqueeze(-2)
+    pixel = rows.pixel.unsqueeze(-1) * width + columns.pixel.unsqueeze(-2)
+    offset = torch.stack(torch.broadcast_tensors(y, x), dim=-1)
+    weight = rows.weight.unsqueeze(-1) * columns.weight.unsqueeze(-2)
+    return Samples(pixel.flatten(-2), offset.flatten(-3, -2), weight.flatten(-2).unsqueeze(-1))
+
+
+def as_grid(coord: Tensor) -> Optional[tuple[Tensor, Tensor]]:
+    """The rows' and the columns' coordinates, if these queries are a regular grid, row by row, one for all images.
+
+    Shape:
+        coord: (B, Q, 2); returns (H,) and (W,) with H * W = Q, or None.
+
+    Example:
+        >>> [axis.tolist() for axis in as_grid(pixel_centres((1, 2)).unsqueeze(0))]
+        [[0.0], [-0.5, 0.5]]
+    """
+    queries = coord.shape[1]
+    if queries == 0:
+        return None
+    other = (coord[0, :, 0] != coord[0, 0, 0]).nonzero()
+    width = int(other[0]) if len(other) else queries
+    if queries % width:
+        return None
+    grid = coord.unflatten(1, (queries // width, width))
+    rows, columns = grid[0, :, 0, 0], grid[0, 0, :, 1]
+    regular = bool((grid[..., 0] == rows.unsqueeze(1)).all()) and bool((grid[..., 1] == columns).all())
+    return (rows, columns) if regular else None
 
 
 def gather(feature_map: Tensor, index: Tensor) -> Tensor:
@@ -178,6 +261,46 @@ def ensemble(values: Tensor, samples: Samples) -> Tensor:
         values: (B, Q, n, C); returns (B, Q, C).
     """
     return (values * samples.weight.to(values.dtype)).sum(2)
+
+
+def spread(feature_map: Tensor, rows: Axis, columns: Axis) -> tuple[Tensor, Axis]:
+    """The feature vectors of the pixels that answer each column of a grid, for the pixel rows that its rows need.
+
+    Shape:
+        feature_map: (C, h, w), channels last in memory; rows: (R, n); columns: (W, n);
+        returns (k, n, W, C), and the rows with their pixels counted from the first of the k.
+    """
+    c, h, w = feature_map.shape
+    first = int(rows.pixel.min())
+    count = int(rows.pixel.max()) + 1 - first
+    needed = torch.arange(first, first + count, device=rows.pixel.device).view(-1, 1, 1)
+    vectors = F.embedding(needed * w + columns.pixel.mT, feature_map.permute(1, 2, 0).reshape(h * w, c))
+    return vectors, rows._replace(pixel=rows.pixel - first)
+
+
+def gather_grid(vectors: Tensor, rows: Axis) -> Tensor:
+    """What :func:`spread` returned, row by row of the grid.
+
+    Shape:
+        vectors: (k, n, W, C); rows: (R, n'); returns (R, n', n, W, C).
+    """
+    return F.embedding(rows.pixel, vectors.flatten(1)).unflatten(2, vectors.shape[1:])
+
+
+def blend(values: Tensor, rows: Axis, columns: Axis) -> Tensor:
+    """The weighted sum over the answering pixels of a grid: :func:`ensemble` with separable weights.
+
+    Shape:
+        values: (R, n', n, W, C); returns (R, W, C).
+    """
+    if values.shape[1] == values.shape[2] == 1:
+        return values[:, 0, 0]  # one pixel's weight is 1
+    weight = rows.weight.to(values.dtype)[:, :, None, None, None] * columns.weight.to(values.dtype).mT[:, :, None]
+    terms = list(zip(values.flatten(1, 2).unbind(1), weight.flatten(1, 2).unbind(1), strict=True))
+    total = terms[0][0] * terms[0][1]
+    for value, share in terms[1:]:
+        total.addcmul_(value, share)
+    return total
 
 
 def key_lattice(size: tuple[int, int], device: Optional[torch.device] = None, period: int = LATTICE_PERIOD) -> Tensor:
@@ -237,14 +360,46 @@ def bicubic_at(image: Tensor, coord: Tensor) -> Tensor:
     return values.squeeze(2).transpose(1, 2)
 
 
+def bicubic_on_grid(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """:func:`bicubic_at` on a regular grid, one axis after the other.
+
+    Shape:
+        image: (C, h, w); rows: (R,) and columns: (W,), coordinates in [-1, 1]; returns (R, W, C).
+    """
+    y, x = _bicubic_axis(rows, image.shape[1]), _bicubic_axis(columns, image.shape[2])
+    values, y = spread(image, y, x)
+    lines = (values * x.weight.mT.unsqueeze(2)).sum(1, keepdim=True)  # (k, 1, W, C)
+    return (gather_grid(lines, y).squeeze(2) * y.weight[..., None, None]).sum(1)
+
+
+def _bicubic_axis(coord: Tensor, length: int, a: float = -0.75) -> Axis:
+    """The four pixels around each coordinate under Keys' kernel, which is piecewise cubic."""
+    pos = _along(coord, length)
+    base = torch.floor(pos)
+    taps = base.unsqueeze(-1) + torch.arange(-1, 3, dtype=pos.dtype, device=pos.device)
+    t = (pos.unsqueeze(-1) - taps).abs()
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+    return _axis(pos, taps, torch.where(t <= 1, near, far), length)
+
+
+def check_image(image: Tensor) -> None:
+    """Refuse what is no batch of RGB images.
+
+    Raises:
+        ShapeError: names the expected and the received shape.
+    """
+    if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
+        raise ShapeError("an image of shape (B, 3, h, w)", shape_of(image), "Add the batch axis, keep RGB.")
+
+
 def check_queries(image: Tensor, coord: Tensor, cell: Tensor) -> None:
     """Refuse images, coordinates and cells whose shapes do not belong together.
 
     Raises:
         ShapeError: names the tensor, the expected and the received shape.
     """
-    if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
-        raise ShapeError("an image of shape (B, 3, h, w)", shape_of(image), "Add the batch axis, keep RGB.")
+    check_image(image)
     b = image.shape[0]
     if coord.ndim != 3 or coord.shape[0] != b or coord.shape[2] != 2:
         raise ShapeError(f"coord of shape ({b}, Q, 2), order (y, x)", shape_of(coord), "See pixel_centres().")

@@ -200,12 +200,13 @@ def test_whole_image_equals_its_coordinates(scale, keys):
 @pytest.mark.parametrize("strip", [1, 7, 100])
 def test_strips_change_nothing_and_bound_the_work(strip, monkeypatch):
     net, image, lengths = network(texture_corners="four"), image_of(1, 3, 5, 4), []
+    monkeypatch.setattr(limits, "FAST_PATHS", False)
     net.local_pixel_decoder.register_forward_hook(lambda module, args, out: lengths.append(out.shape[1]))
     with torch.no_grad():
         whole = net(image, scale=2.5)
         assert lengths == [12 * 10]
         lengths.clear()
-        monkeypatch.setattr(limits, "QUERIES_DECODED", strip)
+        monkeypatch.setattr(limits, "NUMBERS_DECODED", strip * 4 * 6)  # four corners, six hidden channels
         assert_close(net(image, scale=2.5), whole.numpy(), 1e-6)
     assert max(lengths) <= strip
     assert sum(lengths) == 120

@@ -14,6 +14,8 @@ from monai_iste.errors import ConfigError, ScaleError, ShapeError
 
 __all__ = ["ArbitraryScaleInferer", "Region"]
 
+_STRIP = 64  # rows that are handed out at once
+
 Reader = Callable[[int, int, int, int], Tensor]
 
 
@@ -71,7 +73,7 @@ class ArbitraryScaleInferer(Inferer):
         torch.Size([1, 3, 111, 96])
     """
 
-    def __init__(self, window: int = 96, overlap: int = 16, halo: int = 16) -> None:
+    def __init__(self, window: int = 192, overlap: int = 16, halo: int = 16) -> None:
         if (
             window % LATTICE_PERIOD
             or (overlap // 2 + halo) % LATTICE_PERIOD
@@ -81,7 +83,7 @@ class ArbitraryScaleInferer(Inferer):
             raise ConfigError(
                 f"window and overlap / 2 + halo in multiples of {LATTICE_PERIOD}, overlap even and at most window",
                 f"window {window}, overlap {overlap}, halo {halo}",
-                "The default is 96, 16, 16.",
+                "The default is 192, 16, 16.",
             )
         self.window, self.overlap, self.halo = window, overlap, halo
 
@@ -114,7 +116,7 @@ class ArbitraryScaleInferer(Inferer):
         scale: float | tuple[int, int],
         region: Region | None = None,
     ) -> Iterator[Tensor]:
-        """The output from top to bottom, in bands of about ``window * scale`` rows: memory grows with the width only.
+        """The output from top to bottom, some rows at a time: what is held are ``window * scale`` rows of it.
 
         Args:
             read: (top, left, bottom, right) -> that part of the image, (3, h, w) in [0, 1].
@@ -130,19 +132,19 @@ class ArbitraryScaleInferer(Inferer):
         rows = self._spans(size[0], full[0], box.top, box.top + box.height)
         columns = self._spans(size[1], full[1], box.left, box.left + box.width)
         left, width = columns[0].start, columns[-1].stop - columns[0].start
-        band = torch.zeros(3, 0, width)
-        for i, row in enumerate(rows):
-            band = torch.cat([band, torch.zeros(3, row.stop - row.start - band.shape[1], width)], dim=1)
+        band = torch.zeros(3, max(row.stop - row.start for row in rows), width)  # one buffer, rows move up in it
+        for row, end in zip(rows, [row.start for row in rows[1:]] + [rows[-1].stop], strict=True):
             for column in columns:
                 crop = read(row.first, column.first, row.last, column.last).unsqueeze(0).to(device)
                 share = self._answer(network, crop, row, column, cell)
-                band[:, :, column.start - left : column.stop - left] += share
-            finished = rows[i + 1].start - row.start if i + 1 < len(rows) else row.stop - row.start
-            wanted = slice(max(0, box.top - row.start), max(0, min(finished, box.top + box.height - row.start)))
-            part = band[:, wanted, box.left - left : box.left - left + box.width]
-            if part.shape[1]:
+                band[:, : share.shape[1], column.start - left : column.stop - left] += share
+            finished, blended = end - row.start, row.stop - end
+            wanted = range(max(0, box.top - row.start), min(finished, box.top + box.height - row.start))
+            for top in range(wanted.start, wanted.stop, _STRIP):
+                part = band[:, top : min(top + _STRIP, wanted.stop), box.left - left : box.left - left + box.width]
                 yield part.clone()
-            band = band[:, finished:]
+            band[:, :blended] = band[:, finished : finished + blended].clone()
+            band[:, blended:] = 0
 
     def _answer(self, network: nn.Module, crop: Tensor, row: _Span, column: _Span, cell: Tensor) -> Tensor:
         """A window's weighted share of the output: always the whole window, so that every request gets the same."""

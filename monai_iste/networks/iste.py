@@ -8,10 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.coordinates import (
+    as_grid,
     bicubic_at,
     cell_size,
+    check_image,
     check_queries,
+    corner_axis,
     four_corners,
+    nearest_axis,
     nearest_pixel,
     output_size,
     pixel_centres,
@@ -20,6 +24,7 @@ from monai_iste.coordinates import (
 from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.networks import limits
 from monai_iste.networks.encoders import SwinIREncoder
+from monai_iste.networks.grids import normalised, on_grid
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor, QueryProjection
 from monai_iste.networks.self_texture_fusion import SelfTextureFusion
@@ -27,7 +32,7 @@ from monai_iste.networks.texture_learner import ConvTexture, TextureLearner
 
 __all__ = ["ISTE", "Encoding"]
 
-_TEXTURE_CORNERS = {"nearest": nearest_pixel, "four": four_corners}
+_TEXTURE_CORNERS = {"nearest": (nearest_pixel, nearest_axis), "four": (four_corners, corner_axis)}
 _TRAINING_KEYS = ("queries", "lattice")
 _INFERENCE_KEYS = ("lattice", "all")
 
@@ -66,9 +71,10 @@ class ISTE(nn.Module):
         training_keys: the textures that STF retrieves from during training: ``"queries"``, those of the sampled points
             (the paper), or ``"lattice"``.
         inference_keys: the same at inference: ``"lattice"``, one texture per low-resolution pixel at a fixed sub-pixel
-            offset, thinned out to about 48^2 (as many as in training) where there are more pixels, or ``"all"``, every
-            point of the output grid (the paper's words; the cost grows with m^2). Neither depends on which coordinates
-            one call asks for.
+            offset, thinned out to about ``key_side``^2 where there are more pixels, or ``"all"``, every point of the
+            output grid (the paper's words; the cost grows with m^2). Neither depends on which coordinates one call asks
+            for.
+        key_side: see there; 48 gives as many keys as the paper trains with.
         bicubic_residual: add the bicubic interpolation of the image, so that the network learns the difference.
         scale: magnification of a whole image when the call names none.
         use_lfi, use_tl, use_stf, use_ltd: switch a module off for the paper's ablation (Table II).
@@ -101,6 +107,7 @@ class ISTE(nn.Module):
         texture_corners: str = "nearest",
         training_keys: str = "queries",
         inference_keys: str = "lattice",
+        key_side: int = 48,
         bicubic_residual: bool = False,
         scale: float = 2.0,
         use_lfi: bool = True,
@@ -112,9 +119,10 @@ class ISTE(nn.Module):
         _check_choice("texture_corners", texture_corners, tuple(_TEXTURE_CORNERS))
         _check_choice("training_keys", training_keys, _TRAINING_KEYS)
         _check_choice("inference_keys", inference_keys, _INFERENCE_KEYS)
-        self.texture_samples = _TEXTURE_CORNERS[texture_corners]
+        self.texture_samples, self.texture_axis = _TEXTURE_CORNERS[texture_corners]
         self.training_keys = training_keys
         self.inference_keys = inference_keys
+        self.key_side = key_side
         self.bicubic_residual = bicubic_residual
         output_size((1, 1), scale)  # refuses what is no scale
         self.scale = float(scale)
@@ -144,11 +152,20 @@ class ISTE(nn.Module):
             size = (image.shape[2], image.shape[3]) if image.ndim == 4 else (1, 1)
             cell = cell_size(size, output_size(size, scale), image.device).expand(image.shape[0], -1)
         check_queries(image, coord, cell)
+        if not torch.jit.is_scripting() and self.may_use_grids():
+            axes = as_grid(coord) if cell.ndim == 2 else None
+            if axes is not None:
+                return on_grid(self, image, axes[0], axes[1], cell).flatten(1, 2)
         return self.decode(self.encode(image, coord, cell), coord, cell)
+
+    @torch.jit.unused
+    def may_use_grids(self) -> bool:
+        """Whether regular grids take the short way, :func:`monai_iste.networks.grids.on_grid`."""
+        return limits.FAST_PATHS and not self.training and not torch.is_grad_enabled()
 
     def encode(self, image: Tensor, coord: Tensor, cell: Tensor) -> Encoding:
         """The part that is done once per image, up to stage 1."""
-        image = (image - 0.5) / 0.5
+        image = normalised(image)
         feat = self.encoder(image)  # F_LR
         query = self.local_feature_interactor(feat)  # F_LFIC
         waves = self.texture_learner.waves(feat)  # A and f of Eq. (3)
@@ -158,7 +175,9 @@ class ISTE(nn.Module):
 
     def decode(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
         """The colours at the queried coordinates, (B, Q, 3); without gradients in strips, so that memory stays flat."""
-        strip = coord.shape[1] if torch.is_grad_enabled() else limits.QUERIES_DECODED
+        if torch.is_grad_enabled():
+            return self.decode_strip(encoding, coord, cell)
+        strip = max(1, limits.NUMBERS_DECODED // (4 * encoding.features.shape[1]))
         rgb = []
         for start in range(0, coord.shape[1], strip):
             cells = cell if cell.ndim == 2 else cell[:, start : start + strip]
@@ -176,20 +195,20 @@ class ISTE(nn.Module):
             rgb = rgb + bicubic_at(encoding.image, coord)
         return rgb.to(encoding.image.dtype) * 0.5 + 0.5
 
-    def keys(self, waves: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+    def keys(self, waves: Tensor, coord: Optional[Tensor], cell: Tensor) -> Tensor:
         """The textures that stage 1 retrieves from, (B, K, T): see ``training_keys`` and ``inference_keys``."""
         size = (waves.shape[2], waves.shape[3])
         kind = self.training_keys if self.training else self.inference_keys
-        if kind == "queries":
+        if kind == "queries" and coord is not None:
             return self.texture_learner(waves, nearest_pixel(coord, size), cell).squeeze(2)
         cell = cell if cell.ndim == 2 else cell.mean(1)  # the queries of one image share its scale
         if kind == "lattice":
-            return self.texture_learner.keys(waves, cell)
+            return self.texture_learner.keys(waves, cell, self.key_side)
         if not torch.equal(cell, cell[:1].expand_as(cell)):
             received = f"cells from {float(cell.min())} to {float(cell.max())}"
             raise ShapeError("one scale for the whole batch with keys 'all'", received, "Split the batch.")
         output = (whole(2 * size[0] / float(cell[0, 0])), whole(2 * size[1] / float(cell[0, 1])))
-        grid = pixel_centres(output, coord.device)
+        grid = pixel_centres(output, waves.device)
         samples = nearest_pixel(grid.expand(cell.shape[0], -1, -1), size)
         return self.texture_learner(waves, samples, cell).squeeze(2)
 
@@ -197,9 +216,15 @@ class ISTE(nn.Module):
         """The whole image, magnified: one network pass, retrieval over the whole map."""
         size = (image.shape[2], image.shape[3]) if image.ndim == 4 else (1, 1)
         height, width = output_size(size, scale)
-        coord = pixel_centres((height, width), image.device).expand(image.shape[0], -1, -1)
         cell = cell_size(size, (height, width), image.device).expand(image.shape[0], -1)
-        check_queries(image, coord, cell)
+        check_image(image)
+        if not torch.jit.is_scripting() and self.may_use_grids():
+            rows, columns = (
+                pixel_centres((height, 1), image.device)[:, 0],
+                pixel_centres((1, width), image.device)[:, 1],
+            )
+            return on_grid(self, image, rows, columns, cell).permute(0, 3, 1, 2)
+        coord = pixel_centres((height, width), image.device).expand(image.shape[0], -1, -1)
         rgb = self.decode(self.encode(image, coord, cell), coord, cell)
         return rgb.mT.reshape(image.shape[0], 3, height, width)
 

@@ -10,16 +10,32 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Samples, ensemble, gather, linear
+from monai_iste.coordinates import Axis, Samples, blend, ensemble, gather, gather_grid, linear, spread
 
 __all__ = ["LocalPixelDecoder", "LocalTextureDecoder"]
 
 
-def _layers(in_channels: int, hidden_channels: int, hidden_layers: int) -> nn.Sequential:
-    """``hidden_layers`` linear layers with ReLU, then the colour."""
-    widths = [in_channels] + [hidden_channels] * hidden_layers
-    hidden = [m for i, o in pairwise(widths) for m in (nn.Linear(i, o), nn.ReLU(inplace=True))]
-    return nn.Sequential(*hidden, nn.Linear(widths[-1], 3))
+class _Colours(nn.Sequential):
+    """``hidden_layers`` linear layers with ReLU, then the colour; ``linear_input`` is still to be rectified.
+
+    The last layer is linear and the weights of the answering pixels sum to one, so it is applied to their weighted sum
+    (:meth:`hidden`, then ensemble, then :meth:`colour`): the same colour, from one product instead of four.
+    """
+
+    def __init__(self, in_channels: int, hidden_channels: int, hidden_layers: int, linear_input: bool = False) -> None:
+        first = [nn.ReLU(inplace=True)] if linear_input else []
+        widths = [in_channels] + [hidden_channels] * hidden_layers
+        hidden = [m for i, o in pairwise(widths) for m in (nn.Linear(i, o), nn.ReLU(inplace=True))]
+        super().__init__(*first, *hidden, nn.Linear(widths[-1], 3))
+
+    def hidden(self, x: Tensor) -> Tensor:
+        for i, layer in enumerate(self):
+            if i < len(self) - 1:
+                x = layer(x)
+        return x
+
+    def colour(self, x: Tensor) -> Tensor:
+        return self[-1](x)
 
 
 class LocalPixelDecoder(nn.Module):
@@ -44,7 +60,7 @@ class LocalPixelDecoder(nn.Module):
         super().__init__()
         self.feature_part = nn.Conv2d(in_channels, hidden_channels, 1)
         self.coordinate_part = nn.Linear(4, hidden_channels, bias=False)
-        self.mlp = nn.Sequential(nn.ReLU(inplace=True), *_layers(hidden_channels, hidden_channels, hidden_layers - 1))
+        self.mlp = _Colours(hidden_channels, hidden_channels, hidden_layers - 1, linear_input=True)
 
     def features(self, fused: Tensor) -> Tensor:
         """The first layer's share that depends on the pixel alone: (B, C, h, w) -> (B, D, h, w)."""
@@ -54,7 +70,21 @@ class LocalPixelDecoder(nn.Module):
         cell = cell.unsqueeze(1) if cell.ndim == 2 else cell
         where = torch.cat([samples.offset, cell.unsqueeze(2).expand_as(samples.offset)], dim=-1)
         hidden = gather(features, samples.pixel) + linear(where, self.coordinate_part.weight)
-        return ensemble(self.mlp(hidden), samples)
+        return self.mlp.colour(ensemble(self.mlp.hidden(hidden), samples))
+
+    @torch.jit.unused
+    def on_grid(self, features: Tensor, rows: Axis, columns: Axis, cell: Tensor) -> Tensor:
+        """The same on a regular grid, where the coordinate part is a sum of one term per row and one per column.
+
+        Shape:
+            features: (D, h, w); rows: (R, 2); columns: (W, 2); cell: (2,); returns (R, W, 3)
+        """
+        weight = self.coordinate_part.weight
+        vectors, rows = spread(features, rows, columns)
+        vectors = vectors + columns.offset.mT.unsqueeze(-1) * weight[:, 1]
+        hidden = gather_grid(vectors, rows)
+        hidden += (rows.offset.unsqueeze(-1) * weight[:, 0] + weight[:, 2:] @ cell)[:, :, None, None]
+        return self.mlp.colour(blend(self.mlp.hidden(hidden), rows, columns))
 
 
 class LocalTextureDecoder(nn.Module):
@@ -74,7 +104,12 @@ class LocalTextureDecoder(nn.Module):
 
     def __init__(self, in_channels: int = 256, hidden_channels: int = 256, hidden_layers: int = 3) -> None:
         super().__init__()
-        self.mlp = _layers(in_channels, hidden_channels, hidden_layers)
+        self.mlp = _Colours(in_channels, hidden_channels, hidden_layers)
 
     def forward(self, texture: Tensor, samples: Samples) -> Tensor:
-        return ensemble(self.mlp(texture), samples)
+        return self.mlp.colour(ensemble(self.mlp.hidden(texture), samples))
+
+    @torch.jit.unused
+    def on_grid(self, texture: Tensor, rows: Axis, columns: Axis) -> Tensor:
+        """The same on a regular grid: texture (R, n', n, W, T); returns (R, W, 3)."""
+        return self.mlp.colour(blend(self.mlp.hidden(texture), rows, columns))

@@ -5,6 +5,8 @@ Implements Sec. III-B, Eq. (2) of Duan et al., arXiv:2401.15613.
 
 from __future__ import annotations
 
+from typing import Optional, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,7 +48,19 @@ class QueryProjection(nn.Module):
         )
 
     def forward(self, feat: Tensor) -> Tensor:
-        return self.projection(feat)
+        return self.projection(self.interact(feat))
+
+    def interact(self, feat: Tensor) -> Tensor:
+        """F_LFI, (B, in_channels, h, w); here the features themselves."""
+        return feat
+
+    @torch.jit.unused
+    def matrix(self) -> Optional[Tensor]:
+        """The projection as (query_channels, in_channels + 1), bias last, if it is 1x1 and widens what it projects."""
+        weight, bias = self.projection.weight, cast(Tensor, self.projection.bias)
+        if weight.shape[2] != 1 or weight.shape[0] <= weight.shape[1] + 1:
+            return None
+        return torch.cat([weight.flatten(1), bias.unsqueeze(1)], dim=1)
 
 
 class LocalFeatureInteractor(QueryProjection):
@@ -82,9 +96,6 @@ class LocalFeatureInteractor(QueryProjection):
             raise ConfigError(f"a number of heads that divides {in_channels}", str(heads), "Choose another.")
         self.heads = heads
         self.qkv = nn.Conv2d(in_channels, 3 * in_channels, 1)
-
-    def forward(self, feat: Tensor) -> Tensor:
-        return self.projection(self.interact(feat))
 
     def interact(self, feat: Tensor) -> Tensor:
         """F_LFI, (B, C, h, w)."""

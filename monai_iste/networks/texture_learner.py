@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Samples, gather, key_lattice, key_step, linear
+from monai_iste.coordinates import Axis, Samples, gather, gather_grid, key_lattice, key_step, linear, spread
 
 __all__ = ["ConvTexture", "TextureLearner"]
 
@@ -51,15 +52,39 @@ class TextureLearner(nn.Module):
     def forward(self, waves: Tensor, samples: Samples, cell: Tensor) -> Tensor:
         return self._wave(gather(waves, samples.pixel), samples.offset, self._phase(cell).unsqueeze(2))
 
-    def keys(self, waves: Tensor, cell: Tensor) -> Tensor:
+    @torch.jit.unused
+    def on_grid(self, waves: Tensor, rows: Axis, columns: Axis, cell: Tensor) -> Tensor:
+        """The same on a regular grid, where the angle is a sum of one term per row and one per column.
+
+        Shape:
+            waves: (3 T, h, w); rows: (R, n'); columns: (W, n); cell: (2,); returns (R, n', n, W, T)
+        """
+        vectors, rows = spread(waves, rows, columns)
+        freq_x = vectors.chunk(3, dim=-1)[2]
+        freq_x.mul_(columns.offset.mT.unsqueeze(-1)).add_(self._phase(cell.unsqueeze(0))[0])
+        amplitude, freq_y, angle = gather_grid(vectors, rows).chunk(3, dim=-1)
+        return torch.addcmul(angle, freq_y, rows.offset[:, :, None, None, None]).sin_().mul_(amplitude)
+
+    def keys(self, waves: Tensor, cell: Tensor, side: int = 48) -> Tensor:
         """Texture at the canonical key lattice: one key per low-resolution pixel, or per every ``key_step``-th.
 
         Shape:
-            waves: (B, 3 T, h, w); cell: (B, 2); returns (B, K, T)
+            waves: (B, 3 T, h, w); cell: (B, 2); returns (B, K, T), with K up to about side^2
         """
         h, w = waves.shape[2], waves.shape[3]
         offset = key_lattice((h, w), waves.device).transpose(0, 1).view(1, 2, h, w)
-        return self._wave(_thin(waves), _thin(offset), self._phase(cell))
+        return self._wave(_thin(waves, side), _thin(offset, side), self._phase(cell))
+
+    @torch.jit.unused
+    def keys_of(self, feat: Tensor, cell: Tensor, side: int = 48) -> Tensor:
+        """:meth:`keys` from the feature map: the waves of the pixels that give a key, and no others.
+
+        Shape:
+            feat: (B, C, h, w); cell: (B, 2); returns (B, K, T)
+        """
+        size = (feat.shape[2], feat.shape[3])
+        offset = key_lattice(size, feat.device).transpose(0, 1).view(1, 2, *size)
+        return self._wave(_strided(self.conv, feat, side), _thin(offset, side), self._phase(cell))
 
     def _phase(self, cell: Tensor) -> Tensor:
         """(B, 1 or Q, T)"""
@@ -87,12 +112,28 @@ class ConvTexture(nn.Module):
     def forward(self, waves: Tensor, samples: Samples, cell: Tensor) -> Tensor:
         return gather(waves, samples.pixel)
 
-    def keys(self, waves: Tensor, cell: Tensor) -> Tensor:
-        return _thin(waves)
+    @torch.jit.unused
+    def on_grid(self, waves: Tensor, rows: Axis, columns: Axis, cell: Tensor) -> Tensor:
+        vectors, rows = spread(waves, rows, columns)
+        return gather_grid(vectors, rows)
+
+    def keys(self, waves: Tensor, cell: Tensor, side: int = 48) -> Tensor:
+        return _thin(waves, side)
+
+    @torch.jit.unused
+    def keys_of(self, feat: Tensor, cell: Tensor, side: int = 48) -> Tensor:
+        return _strided(self.conv, feat, side)
+
+
+def _strided(conv: nn.Conv2d, feat: Tensor, side: int) -> Tensor:
+    """``_thin(conv(feat), side)``, computed only where it is kept."""
+    step = key_step((feat.shape[2], feat.shape[3]), side)
+    padded = F.pad(feat, (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, conv.weight, conv.bias, stride=step).permute(0, 2, 3, 1).flatten(1, 2)
 
 
 @torch.jit.script_if_tracing  # the step is that of the image's size, not of the traced example's
-def _thin(waves: Tensor) -> Tensor:
+def _thin(waves: Tensor, side: int) -> Tensor:
     """The pixels that give a key: (B, C, h, w) -> (B, K, C)."""
-    step = key_step((waves.shape[2], waves.shape[3]))
+    step = key_step((waves.shape[2], waves.shape[3]), side)
     return waves[:, :, ::step, ::step].permute(0, 2, 3, 1).flatten(1, 2)
