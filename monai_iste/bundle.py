@@ -19,11 +19,16 @@ from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY
 from monai.utils import BundlePropertyConfig
 
 from monai_iste.errors import CheckpointError, ConfigError, OutputError, show_errors_as_sentences
+from monai_iste.networks import PRESETS, create_iste, released_weights
+from monai_iste.networks.presets import DEFAULT_PRESET
+from monai_iste.networks.weights import misfits, read_weights
 
 __all__ = [
     "announce",
     "begin",
     "bundle_root",
+    "default_preset",
+    "find_weights",
     "is_main",
     "join_processes",
     "leave_cores_to_workers",
@@ -151,6 +156,45 @@ def output_folder(folder: str) -> str:
             "an output folder that can be written to", f"{folder} ({error.strerror})", "Name another --output_dir."
         ) from error
     return folder
+
+
+def default_preset(output_dir: str, checkpoint: str | None = None) -> str:
+    """The preset of ``checkpoint``, else of ``<output_dir>/model.pt`` if a training left one, else the released one."""
+    path = Path(checkpoint or os.path.join(output_dir, "model.pt"))
+    return next(iter(_presets_of(path)), DEFAULT_PRESET) if path.is_file() else DEFAULT_PRESET
+
+
+def find_weights(output_dir: str, preset: str, checkpoint: str | None = None) -> str | None:
+    """The file that an evaluation reads its weights from: what was named, else trained, else released.
+
+    Args:
+        output_dir: where a training may have left its ``model.pt``; one of another preset is passed over.
+        preset: the network's, chosen by the user or by :func:`default_preset`.
+        checkpoint: the file that the user names.
+    Returns:
+        the file; None where nothing was trained and nothing is released.
+    """
+    if checkpoint is not None:
+        return checkpoint
+    trained = Path(output_dir, "model.pt")
+    if trained.is_file() and preset in (_presets_of(trained) or [preset]):
+        return str(trained)
+    released = released_weights(preset)
+    return None if released is None else str(released)
+
+
+def _presets_of(weights: Path) -> list[str]:
+    """The presets whose tensors a file holds, the one that the training beside it names first.
+
+    That name alone would not do: ``config.json`` keeps the preset as it was written, which may be an expression for the
+    machine of the training, and it may be of a later, unfinished run.
+    """
+    state = read_weights(weights)
+    with torch.random.fork_rng(devices=[]):  # networks are made here that a seeded run knows nothing of
+        fitting = [name for name in PRESETS if not misfits(create_iste(name), state)]
+    config = weights.with_name("config.json")
+    named = json.loads(config.read_text()).get("preset") if config.is_file() else None
+    return sorted(fitting, key=lambda name: name != named)
 
 
 def resume_point(output_dir: str, max_epochs: int, resume: bool = True) -> str | None:

@@ -1,8 +1,8 @@
 """The command ``monai-iste``: magnify images, compare with bicubic, list the presets.
 
 Every refusal is one sentence on standard error and an exit code: 2 options, presets or configuration, 3 input,
-4 output, 5 weights, 7 shape, 8 scale (those of :mod:`monai_iste.errors`), 130 interrupted. Results go to standard
-output.
+4 output, 5 weights, 7 shape, 8 scale (those of :mod:`monai_iste.errors`), 130 interrupted (Ctrl-C), 143 terminated
+(SIGTERM). Results go to standard output.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from monai_iste.errors import ConfigError, DataError, ISTEError, OutputError, Sc
 from monai_iste.images import MAX_FILE_PIXELS, WRITABLE_SUFFIXES, check_output, save_image, source_icc, source_mpp
 from monai_iste.magnify import at_precision, default_device, magnified_bands, magnified_size, to_range
 from monai_iste.networks import PRESETS, create_iste, load_network, released_weights
+from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.transforms.loading import plain_tensor
 
 __all__ = ["app", "main"]
@@ -38,7 +40,8 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="monai-iste",
     help="Magnify H&E histopathology by any factor. Not for diagnosis: magnified pixels are inferred, not measured.",
-    epilog="Exit codes: 0 done, 2 options or preset, 3 input, 4 output, 5 weights, 7 shape, 8 scale, 130 interrupted.",
+    epilog="Exit codes: 0 done, 2 options or preset, 3 input, 4 output, 5 weights, 7 shape, 8 scale, 130 interrupted, "
+    "143 terminated.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # a refusal is a sentence, and a defect keeps its plain traceback
@@ -57,14 +60,23 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace exis
 UntrainedOption = Annotated[bool, typer.Option("--allow-untrained", help="Random weights where none are released.")]
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler or ``timeout`` sends it: cleaned up after like Ctrl-C."""
+
+
 def main() -> None:
     """Entry point of ``monai-iste``."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
     app(prog_name="monai-iste")
 
 
 @contextmanager
 def _sentences() -> Iterator[None]:
-    """Errors of the family, and Ctrl-C, as one line and an exit code."""
+    """Errors of the family, Ctrl-C and SIGTERM, as one line and an exit code."""
     try:
         yield
     except ISTEError as error:
@@ -74,8 +86,9 @@ def _sentences() -> Iterator[None]:
         typer.echo(f"error: {error.strerror}: {error.filename}", err=True)
         raise typer.Exit(DataError.exit_code) from error
     except KeyboardInterrupt as error:
-        typer.echo("interrupted: finished files are kept, the unfinished one is gone", err=True)
-        raise typer.Exit(130) from error
+        what, code = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
+        typer.echo(f"{what}: finished files are kept, the unfinished one is gone", err=True)
+        raise typer.Exit(code) from error
 
 
 @app.callback(invoke_without_command=True)
@@ -136,7 +149,7 @@ def upscale(
     input_mpp: Annotated[
         Optional[float], typer.Option("--input-mpp", help="Those of the input, if its file does not state them.")
     ] = None,
-    preset: PresetOption = "iste_light",
+    preset: PresetOption = DEFAULT_PRESET,
     weights: WeightsOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = "fp32",
@@ -323,7 +336,7 @@ def compare(
     degrade: Annotated[
         bool, typer.Option("--degrade", help="Reduce the image first (protocol iste-rgb), to show truth and errors.")
     ] = False,
-    preset: PresetOption = "iste_light",
+    preset: PresetOption = DEFAULT_PRESET,
     weights: WeightsOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = "fp32",

@@ -16,6 +16,7 @@ from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.networks import ISTE, load_network
+from monai_iste.networks.presets import DEFAULT_PRESET
 
 __all__ = [
     "MAX_OUTPUT_PIXELS",
@@ -76,7 +77,7 @@ def upscale(
     if isinstance(model, nn.Module):
         network: nn.Module = model.eval() if device is None else model.to(device).eval()
     else:
-        network = _preset(model or "iste_light", str(device or default_device()))
+        network = _preset(model or DEFAULT_PRESET, str(device or default_device()))
     network = at_precision(network, precision)
     # Channels are innermost in memory, as arrays and pictures want them: those are views of the result.
     result = torch.empty((len(pixels), 3, height, width), dtype=pixels.dtype, memory_format=torch.channels_last)

@@ -27,8 +27,10 @@ from monai_iste.errors import (
     TrainingError,
     find_error,
 )
+from monai_iste.handlers import LoadWeights
 from monai_iste.metrics import PROTOCOLS
-from monai_iste.networks import ISTE, create_iste, load_weights
+from monai_iste.networks import ISTE, PRESETS, create_iste, load_weights, released_weights
+from monai_iste.networks.presets import DEFAULT_PRESET
 
 ROOT = Path(__file__).parents[1] / "bundles" / "iste"
 CONFIGS = ROOT / "configs"
@@ -252,6 +254,80 @@ def test_inference_magnifies_a_folder(tmp_path):
     expected = np.asarray(tile.resize((148, 111), Image.Resampling.BICUBIC)).astype(float)
     assert result.shape == expected.shape
     assert np.abs(result - expected).mean() < 1.5  # the kernels differ: a = -0.75 and -0.5
+
+
+def evaluated(folder: Path, name: str = "evaluate.json", **changes) -> tuple[str, str | None]:
+    """The preset and the weights that an evaluation in ``folder`` takes."""
+    flow = workflow(name, kind="infer", output_dir=str(folder), **changes)
+    flow.initialize()
+    handler = next(h for h in flow.parser.get_parsed_content("handlers") if isinstance(h, LoadWeights))
+    own = flow.network_def.state_dict()
+    assert own.keys() == create_iste(handler.preset).state_dict().keys()
+    return handler.preset, handler.path
+
+
+@pytest.mark.parametrize("name", ["evaluate.json", "inference.json"])
+def test_released_weights_serve_where_nothing_was_trained(name, tmp_path, capsys):
+    assert evaluated(tmp_path, name) == (DEFAULT_PRESET, str(released_weights(DEFAULT_PRESET)))
+    Image.new("RGB", (48, 48)).save(tmp_path / "a.png")
+    changes = {"scales": [2], "crop": 48} if name == "evaluate.json" else {"scale": 2}
+    flow = workflow(name, kind="infer", output_dir=str(tmp_path / "out"), dataset_dir=str(tmp_path), **changes)
+    flow.initialize()
+    flow.run()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Network ")]
+    assert line.startswith(f"Network {DEFAULT_PRESET} with the weights in ")
+    assert line.endswith(f"{DEFAULT_PRESET}.safetensors")
+
+
+@pytest.mark.parametrize("preset", ["iste_small", "iste_light"])
+@pytest.mark.parametrize("config", [None, "name", "$'iste_' + ('light' if 1 else 'small')", "later run", "huge"])
+def test_weights_that_were_trained_there_come_first(preset, config, tmp_path):
+    torch.save(create_iste(preset).state_dict(), tmp_path / "model.pt")
+    if config is not None:
+        named = {"name": preset, "later run": "iste"}.get(config, config)
+        (tmp_path / "config.json").write_text(json.dumps({"preset": named}))
+    assert evaluated(tmp_path) == (preset, str(tmp_path / "model.pt"))
+
+
+def test_of_two_presets_with_the_same_tensors_the_one_that_was_trained_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "iste_twin", PRESETS["iste_light"])
+    torch.save(create_iste("iste_twin").state_dict(), tmp_path / "model.pt")
+    assert bundle.default_preset(str(tmp_path)) == "iste_light"
+    (tmp_path / "config.json").write_text(json.dumps({"preset": "iste_twin"}))
+    assert bundle.default_preset(str(tmp_path)) == "iste_twin"
+
+
+def test_what_is_named_wins(tmp_path):
+    torch.save(create_iste("iste_small").state_dict(), tmp_path / "model.pt")
+    released = str(released_weights(DEFAULT_PRESET))
+    assert evaluated(tmp_path, preset="iste_small") == ("iste_small", str(tmp_path / "model.pt"))
+    assert evaluated(tmp_path, preset=DEFAULT_PRESET) == (DEFAULT_PRESET, released)
+    assert evaluated(tmp_path, checkpoint=released) == (DEFAULT_PRESET, released)
+    assert evaluated(tmp_path / "out", checkpoint=str(tmp_path / "model.pt"))[0] == "iste_small"
+    assert evaluated(tmp_path, preset="iste", checkpoint=released) == ("iste", released)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({"preset": "iste"}, ConfigError, "a preset with released weights (iste_light), got 'iste', which has none"),
+        ({"checkpoint": "missing.pt"}, CheckpointError, "missing.pt, which does not exist"),
+        ({"preset": "iste", "checkpoint": str(released_weights(DEFAULT_PRESET))}, CheckpointError, "tensors that"),
+    ],
+)
+def test_weights_that_are_not_there(changes, kind, words, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        evaluate(tmp_path, tmp_path, **{"checkpoint": None, **changes})
+    error = find_error(caught.value)
+    assert isinstance(error, kind)
+    assert words in str(error)
+
+
+def test_a_training_cut_off_is_no_reason_to_take_other_weights(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"half")
+    with pytest.raises(RuntimeError) as caught:
+        evaluate(tmp_path, tmp_path, checkpoint=None)
+    assert isinstance(find_error(caught.value), CheckpointError)
 
 
 def test_an_interrupted_run_goes_on_and_a_finished_one_starts_anew(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The command: results, and a sentence with an exit code for whatever cannot be done."""
 
+import errno
 import json
 import os
 import shutil
@@ -209,6 +210,12 @@ def test_results_among_the_inputs_are_refused(folder, target):
     assert_refused(run("upscale", "in", target, "--scale", 2), OutputError, "outside in", left=before)
 
 
+def test_a_folder_that_cannot_be_made(folder):
+    result = run("upscale", "in", "/proc/out", "--scale", 2)
+    assert result.exit_code == OutputError.exit_code
+    assert result.stderr.splitlines()[-1].startswith("error: Expected to be able to make the folder /proc/out")
+
+
 def test_a_folder_needs_a_folder(folder):
     open("file", "w").close()
     assert_refused(run("upscale", "in", "file", "--scale", 2), OutputError, "the file file", left=files())
@@ -275,6 +282,18 @@ def test_outputs_that_cannot_be():
 def test_too_small_a_disk(monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000))
     assert_refused(run("upscale", "a.png", "b.tif", "--scale", 2), OutputError, "of room", "5e-06 GB")
+
+
+def test_a_disk_that_fills_up_meanwhile(monkeypatch):
+    def fill(*arguments):
+        yield torch.zeros(3, 1, 60)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cli, "magnified_bands", fill)
+    result = run("upscale", "a.png", "b.png", "--scale", 2)
+    assert result.exit_code == OutputError.exit_code
+    assert result.stderr.splitlines()[-1].startswith("error: Expected to be able to write b.png, got No space left")
+    assert files() == ["a.png"]
 
 
 def test_presets_and_weights_that_do_not_fit(weights):
@@ -380,16 +399,19 @@ def test_as_a_program():
     assert files() == ["a.png", "b.png"]
 
 
-def test_control_c_leaves_nothing_half_written():
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_leaves_nothing_half_written(number, code, word):
     Image.fromarray(TISSUE).save("large.png")
     untrained = ["--preset", "iste_light", "--allow-untrained", "--device", "cpu"]
     arguments = ["upscale", "large.png", "b.tif", "--scale", "8", *untrained]
     running = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True)
     while running.poll() is None and not any(name.endswith(".part") for name in files()):
         time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     message = running.communicate(timeout=60)[1]
-    assert running.returncode == 130, message
-    assert message.splitlines()[-1].startswith("interrupted")
+    assert running.returncode == code, message
+    assert message.splitlines()[-1].startswith(f"{word}: ")
     assert "Traceback" not in message
     assert files() == ["a.png", "large.png"]

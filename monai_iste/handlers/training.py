@@ -14,8 +14,10 @@ from monai.handlers import CheckpointLoader, CheckpointSaver
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from monai_iste.bundle import is_main
 from monai_iste.errors import CheckpointError, TrainingError
 from monai_iste.networks import load_weights
+from monai_iste.networks.presets import require_weights
 
 __all__ = ["Checkpoints", "ClipGradients", "LoadWeights", "StopOnNonFiniteLoss", "TrainingProgress"]
 
@@ -139,20 +141,29 @@ class Checkpoints:
 
 
 class LoadWeights:
-    """Fill the network with the weights in a file before the run starts (:func:`monai_iste.networks.load_weights`).
+    """Fill the network with the weights in a file before the run starts, and say in a line which.
 
     Args:
         network: the network without wrappers.
-        path: ``.safetensors`` or ``.pt``.
+        path: ``.safetensors`` or ``.pt`` (:func:`monai_iste.networks.load_weights`); None where there is none, see
+            :func:`monai_iste.bundle.find_weights`.
+        preset: name of the network's configuration.
     Raises:
         CheckpointError: the file is missing, damaged, or belongs to another network.
+        ConfigError: there is no file, and none is released for the preset.
     """
 
-    def __init__(self, network: nn.Module, path: str) -> None:
-        self.network, self.path = network, path
+    def __init__(self, network: nn.Module, path: str | None, preset: str) -> None:
+        self.network, self.path, self.preset = network, path, preset
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path))
+        engine.add_event_handler(Events.STARTED, self._load)
+
+    def _load(self) -> None:
+        path = self.path or require_weights(self.preset)
+        load_weights(self.network, path)
+        if is_main():
+            print(f"Network {self.preset} with the weights in {os.path.relpath(path)}", flush=True)
 
 
 def _loss(engine: Engine) -> float:

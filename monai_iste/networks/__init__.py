@@ -1,6 +1,6 @@
 """ISTE and its parts as MONAI networks: one file per box of the paper's Figure 2, :class:`ISTE` wires them."""
 
-from monai_iste.networks.baselines import Bicubic
+from monai_iste.networks.baselines import LIIF, LTE, Bicubic
 from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
@@ -12,6 +12,8 @@ from monai_iste.networks.weights import load_weights
 
 __all__ = [
     "ISTE",
+    "LIIF",
+    "LTE",
     "PRESETS",
     "Bicubic",
     "EDSREncoder",

@@ -15,7 +15,7 @@ from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
 from monai_iste.networks.weights import load_weights
 
-__all__ = ["PRESETS", "Preset", "create_iste", "load_network", "released_weights"]
+__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "create_iste", "load_network", "released_weights", "require_weights"]
 
 
 class Preset(NamedTuple):
@@ -43,6 +43,9 @@ PRESETS = {
         "research only, non-commercial (trained on GlaS and MoNuSeg, CC BY-NC-SA 4.0); not for diagnosis",
     ),
 }
+
+#: What is used where nothing else is named: its weights are released.
+DEFAULT_PRESET = "iste_light"
 
 
 def create_iste(preset: str, **changes: Any) -> ISTE:
@@ -75,8 +78,25 @@ def released_weights(preset: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def require_weights(preset: str) -> Path:
+    """The file of :func:`released_weights`, or a refusal that names the presets which have one.
+
+    Raises:
+        ConfigError: none are released for this preset.
+    """
+    path = released_weights(preset)
+    if path is None:
+        having = ", ".join(name for name in PRESETS if released_weights(name)) or "none yet"
+        raise ConfigError(
+            f"a preset with released weights ({having})",
+            f"{preset!r}, which has none",
+            "Choose one of those, name a file (--weights), or try random weights (--allow-untrained).",
+        )
+    return path
+
+
 def load_network(
-    preset: str = "iste_light",
+    preset: str = DEFAULT_PRESET,
     weights: str | os.PathLike[str] | None = None,
     device: torch.device | str = "cpu",
     allow_untrained: bool = False,
@@ -97,16 +117,10 @@ def load_network(
         False
     """
     network = create_iste(preset)
-    path = weights if weights is not None else released_weights(preset)
-    if path is not None:
-        load_weights(network, os.fspath(path))
-    elif not allow_untrained:
-        having = ", ".join(name for name in PRESETS if released_weights(name)) or "none yet"
-        raise ConfigError(
-            f"a preset with released weights ({having})",
-            f"{preset!r}, which has none",
-            "Choose one of those, name a file (--weights), or try random weights (--allow-untrained).",
-        )
+    if weights is not None:
+        load_weights(network, os.fspath(weights))
+    elif released_weights(preset) or not allow_untrained:
+        load_weights(network, require_weights(preset))
     try:
         return network.to(device).eval()
     except (AssertionError, RuntimeError) as error:  # what torch raises for a misspelt and for a missing device

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from monai_iste.errors import CheckpointError
 
-__all__ = ["load_weights"]
+__all__ = ["load_weights", "misfits", "read_weights"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -25,6 +25,20 @@ def load_weights(network: Network, path: str | Path) -> Network:
     Raises:
         CheckpointError: the file is missing, damaged, or belongs to another network; the network is left as it was.
     """
+    state = read_weights(path)
+    wrong = misfits(network, state)
+    if wrong:
+        raise CheckpointError(
+            f"weights of {type(network).__name__} as configured in {path}",
+            f"{len(wrong)} tensors that differ ({wrong[0]}, ...)",
+            "Name the preset that they were trained with.",
+        )
+    network.load_state_dict(state)
+    return network
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The state dictionary in a file, on the CPU; see :func:`load_weights` for what is read and refused."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError("a file with weights", f"{path}, which does not exist", "Train first, or name another.")
@@ -35,23 +49,16 @@ def load_weights(network: Network, path: str | Path) -> Network:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("network", state)
+        return state
     except Exception as error:  # whatever the readers raise on bytes that they do not understand
         raise CheckpointError(
             f"weights in {path}", f"a damaged or foreign file ({type(error).__name__})", "Copy or train it again."
         ) from error
-    _check_fit(network, state, path)
-    network.load_state_dict(state)
-    return network
 
 
-def _check_fit(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+def misfits(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """The names of the tensors that only one of a network and a state dictionary has, or that differ in shape."""
     own = network.state_dict()
-    misfits = sorted(
+    return sorted(
         k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape
     )
-    if misfits:
-        raise CheckpointError(
-            f"weights of {type(network).__name__} as configured in {path}",
-            f"{len(misfits)} tensors that differ ({misfits[0]}, ...)",
-            "Name the preset that they were trained with.",
-        )

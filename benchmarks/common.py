@@ -1,0 +1,236 @@
+"""What the benchmarks share: clocks, repeats in alternation, operation counts, the machine's name, tables."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from monai_iste.data.sample import sample_datalists
+from monai_iste.errors import ISTEError
+from monai_iste.manifest import manifest
+from monai_iste.networks import ISTE, create_iste, load_weights, released_weights
+
+__all__ = [
+    "Clock",
+    "Measurement",
+    "Row",
+    "alternate",
+    "clock",
+    "environment",
+    "network",
+    "numbers",
+    "peak_macs",
+    "ratios",
+    "report",
+    "run",
+    "save",
+    "spread",
+    "tissue",
+    "words",
+]
+
+Clock = Callable[[], float]
+Row = dict[str, Any]
+
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write every single number to this file.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Processor threads.")]
+RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Timed runs of each call after one to warm up.")]
+PatienceOption = Annotated[float, typer.Option("--patience", help="Seconds: what takes longer is run once.")]
+PresetsOption = Annotated[str, typer.Option("--presets", help="Networks, separated by commas.")]
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+class Measurement(NamedTuple):
+    """What one call took: seconds of every run, multiply-accumulates of one, and what the first run returned."""
+
+    seconds: tuple[float, ...]
+    macs: int
+    result: Any
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def clock(device: str, threads: int = 1) -> Clock:
+    """Processor seconds with one thread, which other programs on the machine disturb least; else seconds passed."""
+    torch.set_num_threads(threads)
+    if torch.device(device).type == "cuda":
+
+        def synchronised() -> float:
+            torch.cuda.synchronize(device)
+            return time.perf_counter()
+
+        return synchronised
+    return time.process_time if threads == 1 else time.perf_counter
+
+
+def alternate(
+    calls: Mapping[str, Callable[[], Any]], now: Clock, repeats: int, patience: float = 20.0, count: bool = True
+) -> dict[str, Measurement]:
+    """Run the calls side by side, A B A B, so that whatever slows the machine down for a while slows all of them.
+
+    The first round warms up and counts operations. What took longer than ``patience`` seconds in it is not run again:
+    that one run is its measurement.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    macs, results = {}, {}
+    for name, call in calls.items():
+        counter = FlopCounterMode(display=False, custom_mapping=_ATTENTION) if count else nullcontext()
+        with counter:
+            taken, results[name] = _timed(call, now)
+        macs[name] = counter.get_total_flops() // 2 if isinstance(counter, FlopCounterMode) else 0
+        if taken > patience:
+            seconds[name].append(taken)
+    quick = {name: call for name, call in calls.items() if not seconds[name]}
+    for _ in range(repeats):
+        for name, call in quick.items():
+            seconds[name].append(_timed(call, now)[0])
+    return {name: Measurement(tuple(seconds[name]), macs[name], results[name]) for name in calls}
+
+
+def _timed(call: Callable[[], Any], now: Clock) -> tuple[float, Any]:
+    start = now()
+    result = call()
+    return now() - start, result
+
+
+def _forward(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _backward(grad: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
+    return sdpa_backward_flop_count(grad, query, key, value)
+
+
+#: PyTorch counts attention on GPUs only.
+_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward,
+}
+
+
+def ratios(slow: Measurement, fast: Measurement) -> list[float]:
+    """How many times longer, run by run; what ran once is compared with every run of the other."""
+    runs = max(len(slow.seconds), len(fast.seconds))
+    a, b = (m.seconds if len(m.seconds) == runs else m.seconds[:1] * runs for m in (slow, fast))
+    return [x / y for x, y in zip(a, b, strict=True)]
+
+
+def peak_macs(device: str, now: Clock, precision: str = "fp32", side: int = 1024) -> float:
+    """Multiply-accumulates a second of the best case, a product of two square matrices; median of five.
+
+    With bf16 the faster of both formats: some processors only emulate it, which is no peak.
+    """
+
+    def rate(dtype: torch.dtype) -> float:
+        matrix = torch.ones(side, side, dtype=dtype, device=device)
+        return side**3 / alternate({"product": lambda: matrix @ matrix}, now, 5, count=False)["product"].median
+
+    return rate(torch.float32) if precision == "fp32" else max(rate(torch.float32), rate(torch.bfloat16))
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+
+
+def network(preset: str, device: str = "cpu", **changes: Any) -> ISTE:
+    """A preset with its released weights, or random ones where none are released: they do not change the time."""
+    torch.manual_seed(0)
+    net = create_iste(preset, **changes)
+    path = released_weights(preset)
+    if path is not None:
+        load_weights(net, path)
+    return net.to(device).eval()
+
+
+def tissue(height: int, width: int) -> Tensor:
+    """A piece of the offline sample, mirrored where it ends: uint8, (1, 3, height, width)."""
+    image = sample_datalists()[0][0]["image"]
+    beyond = [(0, 0), (0, max(0, height - image.shape[1])), (0, max(0, width - image.shape[2]))]
+    return torch.from_numpy(np.pad(image, beyond, mode="symmetric")[None, :, :height, :width].copy())
+
+
+# --- options and tables -----------------------------------------------------------------------------------------------
+
+
+def words(text: str) -> list[str]:
+    """
+    Example:
+        >>> words("iste, iste_light")
+        ['iste', 'iste_light']
+    """
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def numbers(text: str) -> list[float]:
+    """
+    Example:
+        >>> numbers("2,3.7")
+        [2.0, 3.7]
+    """
+    return [float(word) for word in words(text)]
+
+
+def spread(values: Iterable[float], form: str = "{:.3g}") -> str:
+    """The median, and the smallest and the largest where there are several.
+
+    Example:
+        >>> spread([3, 1, 2]), spread([2.5])
+        ('2 (1-3)', '2.5')
+    """
+    values = sorted(values)
+    middle = form.format(statistics.median(values))
+    return middle if len(values) == 1 else f"{middle} ({form.format(values[0])}-{form.format(values[-1])})"
+
+
+def environment(device: str) -> Row:
+    """Versions, hardware, threads and date, as every manifest has them."""
+    found = manifest("iste-rgb", device=device)
+    return {key: found[key] for key in ("versions", "hardware", "date")}
+
+
+def run(app: typer.Typer) -> None:
+    """A command; what it refuses is one sentence and the error's exit code."""
+    try:
+        app()
+    except ISTEError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def report(title: str, rows: Sequence[Row], printed: Callable[[Row], Row], device: str, json_file: Path | None) -> None:
+    """Print the rows as a Markdown table under the machine's name; with a file, :func:`save` them too."""
+    made_on = environment(device)
+    hardware, versions = made_on["hardware"], made_on["versions"]
+    where = hardware["cuda"] or f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} thread(s)"
+    software = ", ".join(f"{name} {number}" for name, number in versions.items() if name in ("monai_iste", "torch"))
+    typer.echo(f"{title}\n{where}; {software}; {made_on['date']}\n\n{_markdown([printed(row) for row in rows])}\n")
+    save(title, rows, device, json_file)
+
+
+def save(title: str, rows: Sequence[Row], device: str, json_file: Path | None) -> None:
+    """Every number as JSON, if there is a file for it; called after each case, so that a killed run loses but one."""
+    if json_file is not None:
+        content = {"title": title, "environment": environment(device), "rows": rows}
+        json_file.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _markdown(rows: Sequence[Row]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns, ["---"] * len(columns), *([str(row.get(name, "")) for name in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

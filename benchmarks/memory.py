@@ -1,0 +1,179 @@
+"""Peak memory above the idle process, and what twice the area costs; every case in a process of its own.
+
+python -m benchmarks.memory --presets iste_light --sizes 256,512 --scale 4
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from benchmarks import common
+from benchmarks.common import Row
+from monai_iste.coordinates import output_size
+from monai_iste.errors import ConfigError
+from monai_iste.magnify import upscale
+
+__all__ = ["app", "memory", "observe"]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+ROOT = Path(__file__).resolve().parents[1]
+MODES = ("whole", "windowed")
+MIB = 2**20
+
+
+@app.command()
+def memory(
+    presets: common.PresetsOption = "iste,iste_small,iste_light",
+    sizes: Annotated[str, typer.Option("--sizes", help="Image heights; each is run as a square and twice as wide.")] = (
+        "128,256"
+    ),
+    scale: Annotated[float, typer.Option("--scale", help="Magnification.")] = 4.0,
+    modes: Annotated[
+        str, typer.Option("--modes", help="whole: one call of the network; windowed: monai_iste.upscale.")
+    ] = "whole,windowed",
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs after one to warm up.")] = 3,
+    patience: common.PatienceOption = 20.0,
+    threads: common.ThreadsOption = 1,
+    device: common.DeviceOption = "cpu",
+    json_file: common.JsonOption = None,
+) -> list[Row]:
+    """Measure memory and time at areas A and 2 A, with their ratios."""
+    torch.set_num_threads(threads)
+    for mode in common.words(modes):
+        if mode not in MODES:
+            raise ConfigError(f"a mode: {', '.join(MODES)}", repr(mode), "Choose one of these.")
+    rows = []
+    for preset in common.words(presets):
+        for mode in common.words(modes):
+            for side in common.numbers(sizes):
+                pair = []
+                for width in (int(side), 2 * int(side)):
+                    case = {"preset": preset, "mode": mode, "height": int(side), "width": width, "scale": scale}
+                    options = {"repeats": repeats, "patience": patience, "threads": threads, "device": device}
+                    pair.append({**case, **_in_a_process_of_its_own({**case, **options})})
+                rows += [pair[0], {**pair[1], **_doubling(*pair)}]
+                common.save("Memory", rows, device, json_file)
+    common.report("Memory", rows, _printed, device, json_file)
+    return rows
+
+
+def _in_a_process_of_its_own(case: Row) -> Row:
+    program = (
+        "import json, sys; from benchmarks.memory import observe; print(json.dumps(observe(**json.loads(sys.argv[1]))))"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": str(case["threads"])}
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(case)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode:  # it has said why
+        raise typer.Exit(done.returncode)
+    found: Row = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def observe(
+    preset: str,
+    mode: str,
+    height: int,
+    width: int,
+    scale: float,
+    repeats: int = 1,
+    patience: float = 20.0,
+    threads: int = 1,
+    device: str = "cpu",
+) -> Row:
+    """Memory and seconds of one case in this process. "Idle" is after the network has answered for a tiny image.
+
+    The peak is the operating system's high-water mark of resident memory, reset before the run (on a GPU: of allocated
+    device memory); ``maxrss`` is what ``getrusage`` says of the process's whole life.
+    """
+    now = common.clock(device, threads)
+    net, image = common.network(preset, device), common.tissue(height, width)
+
+    @torch.no_grad()
+    def run(pixels: torch.Tensor) -> Any:
+        return upscale(pixels, scale, model=net) if mode == "windowed" else net(pixels.to(device) / 255, scale=scale)
+
+    run(image[:, :, :16, :16])
+    _reset_peak(device)
+    idle = _resident(device)
+    seconds = common.alternate({"run": lambda: run(image)}, now, repeats, patience, count=False)["run"].seconds
+    peak = _peak(device)
+    output = output_size((height, width), scale)
+    return {
+        "seconds": seconds,
+        "idle_mib": idle / MIB,
+        "peak_mib": peak / MIB,
+        "above_idle_mib": (peak - idle) / MIB,
+        "maxrss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "output_megapixels": output[0] * output[1] / 1e6,
+    }
+
+
+def _reset_peak(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _resident(device: str) -> int:
+    return torch.cuda.memory_allocated(device) if torch.device(device).type == "cuda" else _status("VmRSS")
+
+
+def _peak(device: str) -> int:
+    return torch.cuda.max_memory_allocated(device) if torch.device(device).type == "cuda" else _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    """A line of this process's /proc/self/status (Linux), in bytes."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[key].split()[0]) * 1024
+
+
+def _doubling(once: Row, twice: Row) -> Row:
+    """The factors by which twice the area costs more."""
+    return {
+        "time_ratio": statistics.median(twice["seconds"]) / statistics.median(once["seconds"]),
+        "memory_ratio": twice["above_idle_mib"] / once["above_idle_mib"],
+    }
+
+
+def _printed(row: Row) -> Row:
+    shown = {
+        "preset": row["preset"],
+        "run": row["mode"],
+        "LR": f"{row['height']}x{row['width']}",
+        "scale": f"x{row['scale']:g}",
+        "output megapixels": f"{row['output_megapixels']:.3g}",
+        "seconds": common.spread(row["seconds"]),
+        "runs": len(row["seconds"]),
+        "idle MiB": f"{row['idle_mib']:.0f}",
+        "peak above idle MiB": f"{row['above_idle_mib']:.0f}",
+        "maxrss MiB": f"{row['maxrss_mib']:.0f}",
+    }
+    if "time_ratio" in row:
+        shown |= {
+            "time at 2 A / A": f"{row['time_ratio']:.2f}",
+            "memory at 2 A / A": f"{row['memory_ratio']:.2f}",
+        }
+    return shown
+
+
+if __name__ == "__main__":
+    common.run(app)

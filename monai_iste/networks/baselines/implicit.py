@@ -1,0 +1,116 @@
+"""What LIIF and LTE share: one pass of the encoder, then colours from the four pixels around any coordinate."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from monai_iste.coordinates import (
+    Samples,
+    cell_size,
+    check_queries,
+    ensemble,
+    four_corners,
+    output_size,
+    pixel_centres,
+    position,
+)
+from monai_iste.errors import ShapeError
+from monai_iste.networks import limits
+from monai_iste.networks.encoders import SwinIREncoder
+
+__all__ = ["ImplicitNetwork"]
+
+
+class ImplicitNetwork(nn.Module):
+    """An encoder, and a decoder that is asked for colours; called as :class:`~monai_iste.networks.ISTE` is.
+
+    A subclass says what is done once per image (:meth:`maps`) and what once per corner (:meth:`hidden`). The last layer
+    is linear and the corners' weights sum to one, so it is applied once per query, to their weighted sum.
+
+    Differs from the authors' code: on the last row and column of pixel centres (scales such as 1 and 3), where their
+    areas shrink to rounding errors, the corners keep their bilinear weights.
+
+    Args:
+        encoder: image -> feature map, with an attribute ``out_channels``. Default: SwinIR at the paper's size.
+        hidden_channels: width of the decoder's last hidden layer.
+        scale: magnification of a whole image when the call names none.
+    Shape:
+        image: (B, 3, h, w); coord: (B, Q, 2), order (y, x); cell: (B, 2) or (B, Q, 2);
+        returns (B, Q, 3) with coordinates, (B, 3, round(h * scale), round(w * scale)) without.
+    Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centres); cell in half
+        low-resolution pixels (2 / scale).
+    Raises:
+        ShapeError: a tensor's shape does not fit; ScaleError: the scale is not a positive number.
+    """
+
+    def __init__(self, encoder: nn.Module | None = None, hidden_channels: int = 256, scale: float = 2.0) -> None:
+        super().__init__()
+        output_size((1, 1), scale)  # refuses what is no scale
+        self.scale = float(scale)
+        self.encoder = SwinIREncoder() if encoder is None else encoder
+        self.colour = nn.Linear(hidden_channels, 3)
+
+    @property
+    def channels(self) -> int:
+        """Width of the encoder's feature map."""
+        return cast(int, self.encoder.out_channels)
+
+    def maps(self, feat: Tensor) -> Tensor:
+        """What the decoder reads at a pixel: (B, C, h, w) -> (B, D, h, w)."""
+        raise NotImplementedError
+
+    def hidden(self, maps: Tensor, samples: Samples, cell: Tensor) -> Tensor:
+        """The decoder at every corner, up to its last layer: maps (B, D, h, w), cell (B, Q, 1, 2) -> (B, Q, 4, C)."""
+        raise NotImplementedError
+
+    def interpolated(self, image: Tensor, samples: Samples) -> Tensor | float:
+        """What is added to the decoder's colours, (B, Q, 3); nothing, unless a subclass says so."""
+        return 0.0
+
+    def forward(
+        self,
+        image: Tensor,
+        coord: Tensor | None = None,
+        cell: Tensor | None = None,
+        scale: float | None = None,
+    ) -> Tensor:
+        size = (image.shape[2], image.shape[3]) if image.ndim == 4 else (1, 1)
+        if coord is not None and cell is None and scale is None:
+            raise ShapeError("cell or scale beside coord", "neither", "Pass cell=2/scale, see cell_size().")
+        output = output_size(size, self.scale if scale is None else scale)
+        if cell is None or coord is None:
+            cell = cell_size(size, output, image.device).expand(image.shape[0], -1)
+        if coord is not None:
+            return self.query(image, coord, cell)
+        grid = pixel_centres(output, image.device).expand(image.shape[0], -1, -1)
+        return self.query(image, grid, cell).mT.reshape(image.shape[0], 3, *output)
+
+    def query(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """The colours at coordinates; without gradients in strips, so that memory stays flat."""
+        check_queries(image, coord, cell)
+        image = (image - 0.5) / 0.5
+        maps = self.maps(self.encoder(image)).contiguous(memory_format=torch.channels_last)
+        strip = max(1, coord.shape[1] if torch.is_grad_enabled() else limits.NUMBERS_DECODED // (4 * maps.shape[1]))
+        cells = cell.unsqueeze(1).expand_as(coord) if cell.ndim == 2 else cell
+        parts = zip(coord.split(strip, dim=1), cells.split(strip, dim=1), strict=True)
+        return torch.cat([self._strip(image, maps, *part) for part in parts], dim=1)
+
+    def _strip(self, image: Tensor, maps: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        samples = four_corners(coord, (image.shape[2], image.shape[3]))
+        offset = _offset_from_read_pixel(samples, coord, (image.shape[2], image.shape[3]))
+        hidden = self.hidden(maps, samples._replace(offset=offset), cell.unsqueeze(2))
+        rgb = self.colour(ensemble(hidden, samples))
+        return (rgb + self.interpolated(image, samples)).to(image.dtype) * 0.5 + 0.5
+
+
+def _offset_from_read_pixel(samples: Samples, coord: Tensor, size: tuple[int, int]) -> Tensor:
+    """Offsets from the pixels that are read.
+
+    Beyond the outermost pixel centres LIIF and LTE measure from the border pixel, ISTE from the corner that would be
+    there. Their weights were trained for the former.
+    """
+    row, col = samples.pixel // size[1], samples.pixel % size[1]
+    return (2 * (position(coord, size).unsqueeze(2) - torch.stack([row, col], dim=-1))).float()

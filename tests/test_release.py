@@ -1,0 +1,85 @@
+"""Released weights: one command writes them, and every copy holds the same tensors."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from reference import assert_teaches
+
+from monai_iste.errors import CheckpointError, ConfigError, OutputError
+from monai_iste.manifest import checksum
+from monai_iste.networks import create_iste
+from monai_iste.networks.presets import DEFAULT_PRESET
+from monai_iste.networks.weights import read_weights
+from monai_iste.release import release
+
+ROOT = Path(__file__).parents[1]
+MODELS, WEIGHTS = Path("bundles/iste/models"), Path("monai_iste/weights")
+RELEASED = f"{DEFAULT_PRESET}.safetensors"
+
+
+@pytest.fixture
+def clone(tmp_path):
+    for folder in (MODELS, WEIGHTS):
+        (tmp_path / "clone" / folder).mkdir(parents=True)
+    return tmp_path / "clone"
+
+
+def assert_equal(*paths: Path) -> None:
+    first, *others = (read_weights(path) for path in paths)
+    for other in others:
+        assert other.keys() == first.keys()
+        assert all(torch.equal(other[name], first[name]) for name in first)
+
+
+def test_every_copy_of_the_released_weights_is_the_same():
+    assert_equal(ROOT / MODELS / "model.pt", ROOT / MODELS / RELEASED, ROOT / WEIGHTS / RELEASED)
+
+
+@pytest.mark.parametrize("weights", (ROOT / MODELS).glob("*.safetensors"), ids=lambda path: path.stem)
+def test_the_model_card_names_the_file(weights):
+    assert checksum(weights) in weights.with_suffix(".md").read_text()
+
+
+def test_a_training_is_released(clone, tmp_path):
+    checkpoint = tmp_path / "checkpoint_epoch=3.pt"
+    torch.save({"network": create_iste(DEFAULT_PRESET).state_dict(), "trainer": {}}, checkpoint)
+    names = [str(MODELS / RELEASED), str(WEIGHTS / RELEASED), str(MODELS / "model.pt")]
+    files = release(checkpoint, repository=clone)
+    assert [str(path.relative_to(clone)) for path in files] == names
+    assert_equal(checkpoint, *files)
+    before = [checksum(path) for path in files]
+    shutil.move(files[0], tmp_path / "again.safetensors")
+    assert release(tmp_path / "again.safetensors", repository=clone) == files
+    assert [checksum(path) for path in files] == before
+    assert (clone / WEIGHTS / RELEASED).is_symlink()
+
+
+def test_another_preset_leaves_the_default_alone(clone, tmp_path):
+    torch.save(create_iste("iste_small").state_dict(), tmp_path / "model.pt")
+    release(tmp_path / "model.pt", "iste_small", clone)
+    assert [path.name for path in clone.rglob("*") if path.is_file()] == ["iste_small.safetensors"] * 2
+
+
+def test_what_cannot_be_released(clone, tmp_path):
+    torch.save(create_iste("iste_small").state_dict(), tmp_path / "model.pt")
+    for kind, words, arguments in (
+        (CheckpointError, "tensors that differ", (tmp_path / "model.pt", DEFAULT_PRESET, clone)),
+        (CheckpointError, "missing.pt", (tmp_path / "missing.pt", DEFAULT_PRESET, clone)),
+        (ConfigError, "'huge'", (tmp_path / "model.pt", "huge", clone)),
+        (OutputError, "clone of the repository", (tmp_path / "model.pt", "iste_small", tmp_path)),
+    ):
+        with pytest.raises(kind) as caught:
+            release(*arguments)
+        assert_teaches(caught.value, words)
+    assert not [path for path in clone.rglob("*") if path.is_file()]
+
+
+def test_as_a_command(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "monai_iste.release", "missing.pt"], capture_output=True, text=True)
+    assert done.returncode == CheckpointError.exit_code
+    assert "missing.pt, which does not exist" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,106 @@
+"""What every released network must keep to on real tissue, whatever its weights are."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import immunohistochemistry
+from skimage.registration import phase_cross_correlation
+
+import monai_iste
+from monai_iste.inferers import ArbitraryScaleInferer, Region
+from monai_iste.magnify import upscale
+from monai_iste.networks import PRESETS, Bicubic, released_weights
+
+TISSUE = immunohistochemistry()
+# Sides whose products with the scales are whole, so that the scale of Bicubic is that of the inferer.
+TILES = {"glands": TISSUE[96:166, 200:270], "stroma": TISSUE[16:86, 40:110]}
+SCALES = [1.3, 2, 3.7, 8]
+COLOURS = {
+    "eosin": (231, 149, 187),
+    "haematoxylin": (86, 62, 132),
+    "pale stroma": (238, 215, 228),
+    "white": (255, 255, 255),
+    "glass": (244, 243, 246),
+}
+
+
+@pytest.fixture(scope="module", params=[name for name in PRESETS if released_weights(name)])
+def network(request):
+    return monai_iste.load(request.param)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@cache
+def magnified(network: torch.nn.Module, tile: str, scale: float) -> np.ndarray:
+    """In fp32, on one thread."""
+    return upscale(TILES[tile], scale, model=network)
+
+
+def largest_difference(first: np.ndarray, second: np.ndarray) -> int:
+    return int(np.abs(first.astype(int) - second.astype(int)).max())
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("colour", COLOURS)
+def test_one_colour_stays_that_colour(network, colour, scale):
+    pixels = np.full((64, 64, 3), COLOURS[colour], np.uint8)
+    assert largest_difference(upscale(pixels, scale, model=network), np.array(COLOURS[colour])) <= 2
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("tile", TILES)
+def test_the_mean_colour_stays(network, tile, scale):
+    difference = magnified(network, tile, scale).mean((0, 1)) - TILES[tile].mean((0, 1))
+    assert np.abs(difference).max() <= 0.5
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("tile", TILES)
+def test_nothing_is_displaced(network, tile, scale):
+    bicubic = Bicubic()(torch.from_numpy(TILES[tile]).permute(2, 0, 1)[None].float(), scale=scale)[0].mean(0).numpy()
+    shift = phase_cross_correlation(bicubic, magnified(network, tile, scale).mean(2), upsample_factor=200)[0]
+    assert np.abs(shift).max() < 0.02
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("tile", TILES)
+def test_threads_do_not_show(network, tile, scale, threads):
+    expected = magnified(network, tile, scale)
+    threads(2)
+    assert largest_difference(upscale(TILES[tile], scale, model=network), expected) <= 1
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("tile", TILES)
+def test_half_precision_does_not_show(network, tile, scale):
+    rough = upscale(TILES[tile], scale, model=network, precision="bf16")
+    assert largest_difference(rough, magnified(network, tile, scale)) <= 1
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_request_gets_the_same_pixels(network, scale):
+    image = torch.from_numpy(TISSUE[40:144, 60:108].transpose(2, 0, 1).copy())[None]  # two windows high
+    inferer = ArbitraryScaleInferer()
+
+    def pixels(images, region=None):
+        return (inferer(images.float() / 255, network, scale=scale, region=region).clamp(0, 1) * 255).round().byte()
+
+    whole = pixels(image)
+    height, width = whole.shape[2:]
+    batch = pixels(torch.cat([image.flip(3), image]))
+    assert torch.equal(batch[1:], whole)
+    for region in (
+        Region(0, 0, height // 2, width),
+        Region(height // 2 - 1, width // 3, height // 3, width // 2),
+        Region(height - 1, width - 1, 1, 1),
+    ):
+        rows, columns = (slice(a, a + n) for a, n in zip(region[:2], region[2:], strict=True))
+        assert torch.equal(pixels(image, region), whole[..., rows, columns])
