@@ -300,6 +300,8 @@ def _network(
     if threads is not None:
         torch.set_num_threads(threads)
     device = device or default_device()
+    if precision == "bf16" and device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        typer.echo("warning: this processor only emulates bfloat16, at a fraction of fp32's speed", err=True)
     network = at_precision(load_network(preset, weights, device, allow_untrained), precision)
     path = weights or released_weights(preset)
     if path is None:

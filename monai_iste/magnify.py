@@ -163,7 +163,11 @@ def at_precision(network: nn.Module, precision: str) -> nn.Module:
 
 
 class _HalfPrecision(nn.Module):
-    """Autocast inside the network's call: around a generator of bands it would leak to whoever consumes them."""
+    """Autocast inside the network's call: around a generator of bands it would leak to whoever consumes them.
+
+    What comes out as NaN or infinite is computed again in full precision: bfloat16 has float32's range, but sums that
+    cancel in one need not in the other.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -172,7 +176,7 @@ class _HalfPrecision(nn.Module):
     def forward(self, image: Tensor, **queries: Tensor) -> Tensor:
         with torch.autocast(image.device.type, torch.bfloat16):
             result: Tensor = self.network(image, **queries)
-        return result
+        return result if bool(result.isfinite().all()) else self.network(image, **queries)
 
 
 def to_range(band: Tensor, dtype: torch.dtype) -> Tensor:

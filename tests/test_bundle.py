@@ -80,6 +80,7 @@ def alone(monkeypatch):
     [
         (["train.json"], "train"),
         (["train.json", "paper.json"], "train"),
+        (["train.json", "light_release.json"], "train"),
         (["train.json", "multi_gpu_train.json"], "train"),
         (["evaluate.json"], "infer"),
         (["evaluate.json", "multi_gpu_evaluate.json"], "infer"),
@@ -143,6 +144,21 @@ def test_paper_overlay_is_the_papers_recipe():
     assert (get("learning_rate"), get("lr_scheduler").eta_min, get("max_epochs")) == (1e-4, 1e-4, 1000)
     assert isinstance(get("optimizer"), torch.optim.Adam)
     assert isinstance(get("loss"), torch.nn.L1Loss)
+
+
+def test_released_recipe_trains(tmp_path):
+    train(tmp_path, "light_release.json")
+    assert (tmp_path / "out" / "model.pt").is_file()
+
+
+def test_training_can_start_from_weights(trained, tmp_path):
+    before = json.loads((trained / "metrics.json").read_text())["images"]
+    train(tmp_path, pretrained=str(trained / "model.pt"))
+    after = json.loads((tmp_path / "out" / "metrics.json").read_text())["images"]
+    start, end = (
+        [r["psnr"] for r in rows if r["method"] == m] for rows, m in ((after, "iste_step0"), (before, "iste"))
+    )
+    assert start == pytest.approx(end, abs=1e-3)
 
 
 def test_training_leaves_a_model_a_table_and_a_picture(trained):

@@ -138,6 +138,14 @@ def test_report_in_json(weights):
     assert report == {**about, "dry_run": False, "skipped": 0, "failed": 0}
 
 
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_processor_without_bfloat16_is_pointed_out(supported, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    result = run("upscale", "a.png", "b.png", "--scale", 2, "--precision", "bf16")
+    assert result.exit_code == 0
+    assert ("emulates bfloat16" in result.stderr) != supported
+
+
 def test_dry_run_changes_nothing():
     result = run("upscale", "a.png", "b.png", "--scale", 2, "--dry-run")
     assert result.exit_code == 0

@@ -62,27 +62,38 @@ def test_swinir_windows_of_other_sizes(window, size):
 
 
 def test_swinir_keeps_apart_what_only_the_roll_brought_together():
-    # One shifted layer, windows of 4, no convolution across: the top row may see rows 0 and 1 (its own half window),
-    # never the last rows that the roll puts beside them.
-    layer = randomise(swinir._SwinLayer(8, 2, 4, 2, 2.0, 0.0))
+    # Windows of 4; of the two layers only the shifted one does anything, and no convolution mixes neighbours.
+    group = randomise(swinir._SwinGroup(8, 2, 4, 2.0, [0.0, 0.0]))
+    with torch.no_grad():
+        for idle in (group.layers[0].attention.out, group.layers[0].mlp.linear2, group.conv):
+            idle.weight.zero_()
+            idle.bias.zero_()
+        group.conv.weight[:, :, 1, 1] = torch.eye(8)
     x = random(1, 8, 12, 8).requires_grad_()
-    layer(x, swinir._shift_mask((8, 12), 4, 2, x.device))[0, 0, 0].sum().backward()
-    seen = {(i, j) for i, j in (x.grad[0].abs().sum(-1) > 1e-9).nonzero().tolist()}
-    assert seen == {(0, 0), (0, 1), (1, 0), (1, 1)}
-    # In the middle a shifted window is whole: rows 2 to 5, columns 6 to 9 of the map before the roll.
-    x.grad = None
-    layer(x, swinir._shift_mask((8, 12), 4, 2, x.device))[0, 3, 7].sum().backward()
-    seen = {(i, j) for i, j in (x.grad[0].abs().sum(-1) > 1e-9).nonzero().tolist()}
-    assert seen == {(i, j) for i in range(2, 6) for j in range(6, 10)}
+
+    def seen_from(row, col):
+        x.grad = None
+        group(x, *swinir._shift((8, 12), 4, x.device))[0, row, col].sum().backward()
+        return {(i, j) for i, j in (x.grad[0].abs().sum(-1) > 1e-9).nonzero().tolist()}
+
+    # The top left corner sees its own quarter window, never the last rows that the roll puts beside it.
+    assert seen_from(0, 0) == {(i, j) for i in range(2) for j in range(2)}
+    # In the middle a shifted window is whole: rows 2 to 5, columns 6 to 9.
+    assert seen_from(3, 7) == {(i, j) for i in range(2, 6) for j in range(6, 10)}
+    # At the right border it is cut: columns 10 and 11.
+    assert seen_from(4, 11) == {(i, j) for i in range(2, 6) for j in range(10, 12)}
 
 
 def test_shift_mask_by_hand():
     # 4x2 pixels, windows of 2, shift 1: rows 0, 1 of the rolled map were rows 1, 2; rows 2, 3 were rows 3 and 0.
     # Columns 0, 1 were columns 1 and 0: never neighbours. Pixels of a window in order (0,0), (0,1), (1,0), (1,1).
-    mask = swinir._shift_mask((4, 2), 2, 1, torch.device("cpu"))
+    mask, shifted, back = swinir._shift((4, 2), 2, torch.device("cpu"))
     columns_apart = [[0, -100, 0, -100], [-100, 0, -100, 0], [0, -100, 0, -100], [-100, 0, -100, 0]]
     all_apart = [[0 if i == j else -100 for i in range(4)] for j in range(4)]
     assert mask.tolist() == [columns_apart, all_apart]
+    # Plain windows hold the pixels 0 1 2 3, 4 5 6 7; shifted ones, row by row of the rolled map, 3 2 5 4, 7 6 1 0.
+    assert shifted.tolist() == [3, 2, 5, 4, 7, 6, 1, 0]
+    assert shifted[back].tolist() == list(range(8))
 
 
 def test_swinir_mask_concerns_shifted_layers_only(monkeypatch):
@@ -90,14 +101,19 @@ def test_swinir_mask_concerns_shifted_layers_only(monkeypatch):
     unshifted, shifted = small_swinir((1, 1)), small_swinir((2,))
     before = unshifted(image), shifted(image)
     block = torch.full((4, 16, 16), -100.0) + 100 * torch.eye(16)
-    monkeypatch.setattr(swinir, "_shift_mask", lambda *arguments: block)
+    real = swinir._shift
+    monkeypatch.setattr(swinir, "_shift", lambda *arguments: (block, *real(*arguments)[1:]))
     assert torch.equal(unshifted(image), before[0])
     assert (shifted(image) - before[1]).abs().max() > 1e-3
 
 
 def test_swinir_shifts_every_second_layer_by_half_a_window():
-    encoder = SwinIREncoder(4, dim=4, depths=(4, 3), heads=1, window=8)
-    assert [[layer.shift for layer in group.layers] for group in encoder.groups] == [[0, 4, 0, 4], [0, 4, 0]]
+    encoder, masked = SwinIREncoder(4, dim=4, depths=(4, 3), heads=1, window=8), []
+    for group in encoder.groups:
+        for layer in group.layers:
+            layer.register_forward_pre_hook(lambda layer, args: masked.append(args[1] is not None))
+    encoder(random(1, 3, 8, 8))
+    assert masked == [False, True, False, True, False, True, False]
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -161,6 +161,18 @@ def test_half_precision_stays_close_and_does_not_leak(network):
     assert not torch.is_autocast_enabled("cpu")
 
 
+def test_what_half_precision_loses_is_computed_again(network):
+    """A sum that only bfloat16 turns into NaN: the result is that of full precision."""
+
+    def overflow(module, args, result):
+        return result * torch.nan if torch.is_autocast_enabled("cpu") else result
+
+    handle = network.encoder.register_forward_hook(overflow)
+    rough = upscale(TISSUE[:20, :20], 2, model=network, precision="bf16")
+    handle.remove()
+    np.testing.assert_array_equal(rough, upscale(TISSUE[:20, :20], 2, model=network))
+
+
 @pytest.mark.parametrize("scale", [1.3, 2, 3.7, 8])
 def test_nothing_is_displaced(scale):
     """With decoders that answer nothing, what is left is the interpolation: it must lie where Pillow's does."""

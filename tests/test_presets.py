@@ -40,7 +40,7 @@ def branches(feat, texture, hidden, layers):
 COUNTS = {
     "iste": (swinir(180, 6) + branches(64, 256, 256, 3), 12_670_506),
     "iste_small": (swinir(60, 4) + branches(64, 256, 256, 3), 2_005_746),
-    "iste_light": (edsr(48, 8) + branches(48, 64, 64, 2), 477_894),
+    "iste_light": (edsr(48, 8) + branches(48, 32, 32, 2), 412_646),
 }
 
 

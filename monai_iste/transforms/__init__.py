@@ -32,6 +32,7 @@ from monai_iste.transforms.degradation import (
     BlurDegradationDict,
     degrade,
 )
+from monai_iste.transforms.flat import RandMeanColour, RandMeanColourD, RandMeanColourd, RandMeanColourDict
 from monai_iste.transforms.loading import LoadRGB, LoadRGBD, LoadRGBd, LoadRGBDict
 from monai_iste.transforms.super_resolve import SuperResolve, SuperResolveD, SuperResolved, SuperResolveDict
 
@@ -53,6 +54,10 @@ __all__ = [
     "RandArbitraryScaleCropD",
     "RandArbitraryScaleCropDict",
     "RandArbitraryScaleCropd",
+    "RandMeanColour",
+    "RandMeanColourD",
+    "RandMeanColourDict",
+    "RandMeanColourd",
     "RandSampleCoordinates",
     "RandSampleCoordinatesD",
     "RandSampleCoordinatesDict",

@@ -30,17 +30,27 @@ def _merge(windows: Tensor, window: int, size: tuple[int, int]) -> Tensor:
     return windows.view(b, h // window, w // window, window, window, c).transpose(2, 3).reshape(b, h, w, c)
 
 
-def _shift_mask(size: tuple[int, int], window: int, shift: int, device: torch.device) -> Tensor:
-    """Additive mask that keeps pixels of a shifted window apart when they were no neighbours before the roll.
+def _shift(size: tuple[int, int], window: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """What windows shifted by half their side need: a mask, and where pixels move.
 
     Shape:
-        returns (windows, window * window, window * window): 0 where two pixels may see each other, else -100
+        returns the additive mask (windows, window * window, window * window): 0 where two pixels may see each other,
+        -100 where they were no neighbours before the map was rolled; for every place in the order of the shifted
+        windows the place in that of the plain windows, (h * w,); and the way back.
     """
-    i, j = torch.arange(size[0], device=device).view(-1, 1), torch.arange(size[1], device=device)
-    rows = (i >= size[0] - window).long() + (i >= size[0] - shift).long()
-    columns = (j >= size[1] - window).long() + (j >= size[1] - shift).long()
-    regions = _partition((3 * rows + columns).view(1, size[0], size[1], 1), window)[0, :, :, 0]
-    return (regions.unsqueeze(1) != regions.unsqueeze(2)).float() * -100.0
+    h, w = size
+    shift = window // 2
+    i, j = torch.arange(h, device=device).view(-1, 1), torch.arange(w, device=device)
+    rows = (i >= h - window).long() + (i >= h - shift).long()
+    columns = (j >= w - window).long() + (j >= w - shift).long()
+    regions = _partition((3 * rows + columns).view(1, h, w, 1), window)[0, :, :, 0]
+    mask = (regions.unsqueeze(1) != regions.unsqueeze(2)).float() * -100.0
+
+    plain = _partition((i * w + j).view(1, h, w, 1), window).flatten()  # the pixel at every place
+    place = torch.argsort(plain)  # the place of every pixel
+    rolled = (i * w + j).roll((-shift, -shift), (0, 1))
+    shifted = place[_partition(rolled.view(1, h, w, 1), window).flatten()]
+    return mask, shifted, torch.argsort(shifted)
 
 
 class _WindowAttention(nn.Module):
@@ -59,14 +69,14 @@ class _WindowAttention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, windows, n, C); mask: (windows, n, n) or None."""
         b, windows, n, c = x.shape
-        bias = self.bias[self.relative].permute(2, 0, 1)  # (heads, n, n)
-        bias = bias.expand(windows, -1, -1, -1) if mask is None else bias + mask.unsqueeze(1)
-        # Windows and heads share one axis, so that the bias is broadcast over the batch and never copied.
-        qkv = self.qkv(x).view(b, windows, n, 3, self.heads, c // self.heads).permute(3, 0, 1, 4, 2, 5)
-        query, key, value = qkv.reshape(3, b, windows * self.heads, n, c // self.heads).unbind()
-        attn_mask = bias.reshape(1, windows * self.heads, n, n).to(query.dtype)
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
-        return self.out(x.view(b, windows, self.heads, n, -1).transpose(2, 3).reshape(b, windows, n, c))
+        attn_mask = self.bias[self.relative].permute(2, 0, 1).unsqueeze(0)  # (1, heads, n, n)
+        if mask is not None:
+            attn_mask = (attn_mask + mask.unsqueeze(1)).repeat(b, 1, 1, 1)
+        # Views, which the attention reads as they lie: (B * windows, heads, n, C / heads).
+        qkv = self.qkv(x).view(b * windows, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.unbind()
+        x = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask.to(query.dtype))
+        return self.out(x.transpose(1, 2).reshape(b, windows, n, c))
 
 
 class _DropPath(DropPath):
@@ -77,44 +87,45 @@ class _DropPath(DropPath):
 
 
 class _SwinLayer(nn.Module):
-    """Attention inside (shifted) windows, then an MLP; both residual and after a layer norm."""
+    """Attention inside windows, then an MLP; both residual and after a layer norm."""
 
-    def __init__(self, dim: int, heads: int, window: int, shift: int, mlp_ratio: float, drop_path: float) -> None:
+    def __init__(self, dim: int, heads: int, window: int, mlp_ratio: float, drop_path: float) -> None:
         super().__init__()
-        self.window, self.shift = window, shift
         self.norm1 = nn.LayerNorm(dim)
         self.attention = _WindowAttention(dim, heads, window)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = MLPBlock(dim, int(dim * mlp_ratio))
         self.drop_path = _DropPath(drop_path)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x: (B, h, w, C), sides multiples of the window; mask: for shifted windows."""
-        y = self.norm1(x)
-        if self.shift:
-            y = y.roll((-self.shift, -self.shift), (1, 2))
-        y = self.attention(_partition(y, self.window), mask if self.shift else None)
-        y = _merge(y, self.window, (x.shape[1], x.shape[2]))
-        if self.shift:
-            y = y.roll((self.shift, self.shift), (1, 2))
-        x = x + self.drop_path(y)
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x: (B, windows, n, C); mask: for shifted windows."""
+        x = x + self.drop_path(self.attention(self.norm1(x), mask))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class _SwinGroup(nn.Module):
-    """Residual Swin Transformer block: Swin layers, alternately shifted, a convolution, and the skip."""
+    """Residual Swin Transformer block: Swin layers, alternately shifted, a convolution, and the skip.
 
-    def __init__(self, dim: int, depth: int, heads: int, window: int, mlp_ratio: float, drop_path: list[float]) -> None:
+    All that a layer does outside its windows is done pixel by pixel, so pixels stay in the order of the windows, and
+    from one layer to the next they only change places.
+    """
+
+    def __init__(self, dim: int, heads: int, window: int, mlp_ratio: float, drop_path: list[float]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            _SwinLayer(dim, heads, window, window // 2 * (i % 2), mlp_ratio, drop_path[i]) for i in range(depth)
-        )
+        self.window = window
+        self.layers = nn.ModuleList(_SwinLayer(dim, heads, window, mlp_ratio, rate) for rate in drop_path)
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        y = x
-        for layer in self.layers:
-            y = layer(y, mask)
+    def forward(self, x: Tensor, mask: Tensor, shifted: Tensor, back: Tensor) -> Tensor:
+        """x: (B, h, w, C), sides multiples of the window; mask, shifted, back: see :func:`_shift`."""
+        y = _partition(x, self.window)
+        for i, layer in enumerate(self.layers):
+            if i > 0:
+                y = y.flatten(1, 2).index_select(1, shifted if i % 2 == 1 else back).view(y.shape)
+            y = layer(y, mask if i % 2 == 1 else None)
+        if len(self.layers) % 2 == 0:
+            y = y.flatten(1, 2).index_select(1, back).view(y.shape)
+        y = _merge(y, self.window, (x.shape[1], x.shape[2]))
         return x + self.conv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -163,8 +174,8 @@ class SwinIREncoder(nn.Module):
         self.shallow = nn.Conv2d(3, dim, 3, padding=1)
         self.norm_in = nn.LayerNorm(dim)
         self.groups = nn.ModuleList(
-            _SwinGroup(dim, depth, heads, window, mlp_ratio, rates[sum(depths[:i]) : sum(depths[: i + 1])])
-            for i, depth in enumerate(depths)
+            _SwinGroup(dim, heads, window, mlp_ratio, rates[sum(depths[:i]) : sum(depths[: i + 1])])
+            for i in range(len(depths))
         )
         self.norm_out = nn.LayerNorm(dim)
         self.closing = nn.Conv2d(dim, dim, 3, padding=1)
@@ -177,10 +188,10 @@ class SwinIREncoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         h, w = image.shape[2:]
         image = F.pad(image, (0, -w % self.window, 0, -h % self.window), mode="replicate")
-        mask = _shift_mask((image.shape[2], image.shape[3]), self.window, self.window // 2, image.device)
+        mask, shifted, back = _shift((image.shape[2], image.shape[3]), self.window, image.device)
         shallow = self.shallow(image)
         x = self.norm_in(shallow.permute(0, 2, 3, 1))
         for group in self.groups:
-            x = group(x, mask)
+            x = group(x, mask, shifted, back)
         deep = self.closing(self.norm_out(x).permute(0, 3, 1, 2))
         return self.out(shallow + deep)[:, :, :h, :w]
