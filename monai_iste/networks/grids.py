@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from monai_iste.coordinates import Axis, bicubic_on_grid, corner_axis
+from monai_iste.coordinates import Axis, bicubic_on_grid, corner_axis, nearest_axis, pixel_centres
 from monai_iste.networks import limits
 
 if TYPE_CHECKING:
@@ -68,7 +68,15 @@ def _keys(net: ISTE, feat: Tensor, cell: Tensor) -> Tensor:
         return feat.new_empty(0)
     if net.inference_keys == "lattice":
         return net.texture_learner.keys_of(feat, cell, net.key_side)
-    return net.keys(net.texture_learner.waves(feat), None, cell)
+    (h, w), waves = feat.shape[2:], net.texture_learner.waves(feat)
+    output = net.output_of(cell, (h, w))
+    rows = nearest_axis(pixel_centres((output[0], 1), feat.device)[:, 0], h)
+    columns = nearest_axis(pixel_centres((1, output[1]), feat.device)[:, 1], w)
+    keys = []
+    for b, y, x in _strips(len(feat), 0, output[0], output[1], waves.shape[1], columns_at_once=output[1]):
+        texture = net.texture_learner.on_grid(waves[b], rows.part(y), columns.part(x), cell[b])
+        keys.append(texture.flatten(0, 3))
+    return torch.cat(keys).unflatten(0, (len(feat), -1))
 
 
 def _stage1(net: ISTE, feat: Tensor, keys: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
@@ -93,9 +101,11 @@ def _blocks(rows: Axis, width: int) -> Iterator[tuple[int, int]]:
         yield top, min(top + count, len(rows.pixel))
 
 
-def _strips(images: int, top: int, bottom: int, columns: int, channels: int) -> Iterator[tuple[int, slice, slice]]:
+def _strips(
+    images: int, top: int, bottom: int, columns: int, channels: int, columns_at_once: int | None = None
+) -> Iterator[tuple[int, slice, slice]]:
     """Pieces of a block whose four corners' hidden layers hold about ``limits.NUMBERS_DECODED`` numbers."""
-    width = min(columns, limits.GRID_COLUMNS)
+    width = columns_at_once or min(columns, limits.GRID_COLUMNS)
     height = max(1, limits.NUMBERS_DECODED // (4 * width * channels))
     for b, y, x in product(range(images), range(top, bottom, height), range(0, columns, width)):
         yield b, slice(y, min(y + height, bottom)), slice(x, min(x + width, columns))

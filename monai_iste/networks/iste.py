@@ -152,8 +152,8 @@ class ISTE(nn.Module):
             size = (image.shape[2], image.shape[3]) if image.ndim == 4 else (1, 1)
             cell = cell_size(size, output_size(size, scale), image.device).expand(image.shape[0], -1)
         check_queries(image, coord, cell)
-        if not torch.jit.is_scripting() and self.may_use_grids():
-            axes = as_grid(coord) if cell.ndim == 2 else None
+        if not torch.jit.is_scripting():
+            axes = as_grid(coord) if self.may_use_grids() and cell.ndim == 2 else None
             if axes is not None:
                 return on_grid(self, image, axes[0], axes[1], cell).flatten(1, 2)
         return self.decode(self.encode(image, coord, cell), coord, cell)
@@ -167,10 +167,12 @@ class ISTE(nn.Module):
         """The part that is done once per image, up to stage 1."""
         image = normalised(image)
         feat = self.encoder(image)  # F_LR
-        query = self.local_feature_interactor(feat)  # F_LFIC
+        mixed = self.local_feature_interactor.interact(feat)  # F_LFI
+        query = self.local_feature_interactor.projection(mixed)  # F_LFIC
         waves = self.texture_learner.waves(feat)  # A and f of Eq. (3)
         if self.self_texture_fusion is not None:  # stage 1, feature domain: F_STF
-            query = self.self_texture_fusion(query, self.keys(waves, coord, cell))
+            matrix = None if torch.jit.is_scripting() else self.local_feature_interactor.matrix()
+            query = self.self_texture_fusion(query, self.keys(waves, coord, cell), mixed, matrix)
         return Encoding(image, waves, self.local_pixel_decoder.features(query))
 
     def decode(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
@@ -204,13 +206,17 @@ class ISTE(nn.Module):
         cell = cell if cell.ndim == 2 else cell.mean(1)  # the queries of one image share its scale
         if kind == "lattice":
             return self.texture_learner.keys(waves, cell, self.key_side)
-        if not torch.equal(cell, cell[:1].expand_as(cell)):
-            received = f"cells from {float(cell.min())} to {float(cell.max())}"
-            raise ShapeError("one scale for the whole batch with keys 'all'", received, "Split the batch.")
-        output = (whole(2 * size[0] / float(cell[0, 0])), whole(2 * size[1] / float(cell[0, 1])))
+        output = self.output_of(cell, size)
         grid = pixel_centres(output, waves.device)
         samples = nearest_pixel(grid.expand(cell.shape[0], -1, -1), size)
         return self.texture_learner(waves, samples, cell).squeeze(2)
+
+    def output_of(self, cell: Tensor, size: tuple[int, int]) -> tuple[int, int]:
+        """The size of the magnified image that cells (B, 2) belong to."""
+        if not torch.equal(cell, cell[:1].expand_as(cell)):
+            received = f"cells from {float(cell.min())} to {float(cell.max())}"
+            raise ShapeError("one scale for the whole batch with keys 'all'", received, "Split the batch.")
+        return whole(2 * size[0] / float(cell[0, 0])), whole(2 * size[1] / float(cell[0, 1]))
 
     def upsample(self, image: Tensor, scale: float) -> Tensor:
         """The whole image, magnified: one network pass, retrieval over the whole map."""
@@ -218,12 +224,10 @@ class ISTE(nn.Module):
         height, width = output_size(size, scale)
         cell = cell_size(size, (height, width), image.device).expand(image.shape[0], -1)
         check_image(image)
-        if not torch.jit.is_scripting() and self.may_use_grids():
-            rows, columns = (
-                pixel_centres((height, 1), image.device)[:, 0],
-                pixel_centres((1, width), image.device)[:, 1],
-            )
-            return on_grid(self, image, rows, columns, cell).permute(0, 3, 1, 2)
+        if not torch.jit.is_scripting():  # noqa: SIM102  # by itself, or TorchScript would compile what follows
+            if self.may_use_grids():
+                rows, columns = pixel_centres((height, 1), image.device), pixel_centres((1, width), image.device)
+                return on_grid(self, image, rows[:, 0], columns[:, 1], cell).permute(0, 3, 1, 2)
         coord = pixel_centres((height, width), image.device).expand(image.shape[0], -1, -1)
         rgb = self.decode(self.encode(image, coord, cell), coord, cell)
         return rgb.mT.reshape(image.shape[0], 3, height, width)

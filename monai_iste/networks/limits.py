@@ -6,7 +6,7 @@ They have a module of their own because TorchScript reads constants from importe
 PIXELS_FUSED = 2**13  # low-resolution pixels of a grid that are brought to the decoders' width at once
 NUMBERS_DECODED = 2**20  # of a decoder's hidden layer in one strip (4 MiB, about a cache), when no gradients are kept
 GRID_COLUMNS = 1024  # of a grid's rows at the most in one strip
-QUERIES_COMPARED = 2048  # times KEYS_COMPARED: one block of similarities, 16 MiB an image
+QUERIES_COMPARED = 512  # times KEYS_COMPARED: one block of similarities, 4 MiB an image
 KEYS_COMPARED = 2048
 
 #: False sends every call through the plain path that the tests compare with the paper: no use is made of grids.

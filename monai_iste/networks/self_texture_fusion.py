@@ -5,6 +5,7 @@ Implements Sec. III-D, Eq. (4)-(5) of Duan et al., arXiv:2401.15613: stage 1, th
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Optional
 
 import torch
@@ -33,11 +34,24 @@ def most_similar(query: Tensor, keys: Tensor, matrix: Optional[Tensor] = None) -
     with torch.no_grad():
         if torch.jit.is_scripting():  # a program of its own, to be run without autocast
             return _most_similar(query.float(), F.normalize(keys.float(), dim=-1))
-        with torch.autocast(query.device.type, enabled=False):
-            query, keys = query.float(), F.normalize(keys.float(), dim=-1)
-            if matrix is not None:
-                query, keys = F.pad(query, (0, 1), value=1.0), keys @ matrix.float()
-            return _most_similar(query, keys)
+        return _most_similar_eager(query, keys, matrix)
+
+
+@torch.jit.unused
+def _most_similar_eager(query: Tensor, keys: Tensor, matrix: Optional[Tensor]) -> Tensor:
+    """The same outside TorchScript: without autocast, on a GPU in one kernel."""
+    with torch.autocast(query.device.type, enabled=False):
+        query, keys = query.float(), keys.float()
+        if matrix is None:
+            keys = F.normalize(keys, dim=-1)
+        else:
+            norm = torch.linalg.vector_norm(keys, dim=-1, keepdim=True).clamp_min(1e-12)
+            query, keys = F.pad(query, (0, 1), value=1.0), keys @ matrix.float() / norm
+        if query.is_cuda and limits.FAST_PATHS and find_spec("triton") is not None:
+            from monai_iste.networks.retrieval_triton import most_similar_fused
+
+            return most_similar_fused(query, keys)
+        return _most_similar(query, keys)
 
 
 @torch.jit.script_if_tracing  # the number of blocks is the image's, not the traced example's

@@ -75,7 +75,11 @@ class _WindowAttention(nn.Module):
         # Views, which the attention reads as they lie: (B * windows, heads, n, C / heads).
         qkv = self.qkv(x).view(b * windows, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = qkv.unbind()
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask.to(query.dtype))
+        attn_mask = attn_mask.to(query.dtype)
+        if query.is_cuda or not torch.is_grad_enabled():
+            x = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
+        else:  # on the CPU its kernel has no gradient of the bias, and what takes its place is slower than this
+            x = torch.softmax((query * query.shape[-1] ** -0.5) @ key.mT + attn_mask, dim=-1) @ value
         return self.out(x.transpose(1, 2).reshape(b, windows, n, c))
 
 
