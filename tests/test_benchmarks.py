@@ -9,15 +9,16 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from reference import assert_close, assert_teaches, randomise
 from typer.testing import CliRunner
 
-from benchmarks import common, memory, speed, training
+from benchmarks import choices, common, memory, search, speed, training
 from benchmarks.common import Measurement
 from benchmarks.naive import NaiveISTE
 from benchmarks.peers import AuthorsNetwork
 from monai_iste.errors import ConfigError
-from monai_iste.networks import ISTE, PRESETS, EDSREncoder, SwinIREncoder
+from monai_iste.networks import ISTE, PRESETS, EDSREncoder, SwinIREncoder, create_iste
 from monai_iste.networks.presets import Preset
 
 
@@ -351,3 +352,65 @@ def test_another_folder_is_refused(tmp_path):
     with pytest.raises(ConfigError) as error:
         AuthorsNetwork(tmp_path, EDSREncoder(4, 1))
     assert_teaches(error.value, "models/liif.py")
+
+
+# --- choices ----------------------------------------------------------------------------------------------------------
+
+
+def test_choices(toy, tmp_path, monkeypatch):
+    tile = common.tissue(96, 80)[0].permute(1, 2, 0).numpy()
+    Image.fromarray(tile).save(tmp_path / "tile.png")
+    monkeypatch.setattr(choices, "TILINGS", [(8, 8, 4), (64, 16, 16)])
+    rows = choices.choices(tmp_path, presets=toy, scales="2", crop=64, json_file=tmp_path / "choices.json")
+    keys, tilings = ([row for row in rows if ("psnr" in row) == scored] for scored in (True, False))
+    assert [row["choice"] for row in keys] == list(choices.KEYS)
+    by_name = {row["choice"]: row for row in keys}
+    assert by_name["lattice, 48^2 keys"]["mean_difference"] == 0  # the toy's own
+    assert by_name["lattice, 8^2 keys"]["mean_difference"] > 0
+    small, one = tilings
+    assert one["max_difference"] < 0.01  # one window holds the whole tile
+    assert one["border_steps"] is None
+    assert small["max_difference"] > one["max_difference"]
+    assert 0.5 < small["border_steps"] < 2
+    assert json.loads((tmp_path / "choices.json").read_text())["rows"] == rows
+
+
+def test_a_seam_is_seen():
+    image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)) / 100
+    assert list(choices._border_steps(image, 16, 32)) == pytest.approx([1], abs=0.2)
+    image[:, 32:] += 0.5
+    assert max(choices._border_steps(image, 16, 32)) > 5
+
+
+# --- search -----------------------------------------------------------------------------------------------------------
+
+
+def test_search_trains_each_variant_once(tmp_path, capsys):
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        Image.fromarray(common.tissue(64, 64)[0].permute(1, 2, 0).numpy()).save(tmp_path / split / "tile.png")
+    options = "--batch_size 1 --lr_size 8 --num_points 9 --val_crop 32 --scales [2] --num_workers 0"
+    arguments = {"names": "preset, encoder 4 blocks of 64", "steps": 1, "options": options, "repeats": 1}
+    paths = {"output_dir": tmp_path / "out", "plot": tmp_path / "plot.png"}
+    rows = search.search(tmp_path, **arguments, **paths)
+    assert [row["variant"] for row in rows] == ["preset", "encoder 4 blocks of 64"]
+    assert rows[0]["parameters"] != rows[1]["parameters"]
+    assert rows[0]["macs"] > 0
+    assert Image.open(tmp_path / "plot.png").size == (860, 520)
+    assert "| encoder 4 blocks of 64 |" in capsys.readouterr().out
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/*/metrics.json")}
+    assert len(written) == 2
+    again = search.search(tmp_path, **arguments, output_dir=tmp_path / "out")
+    assert [row["psnr"] for row in again] == [row["psnr"] for row in rows]
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_search_refuses_unknown_variants(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        search.search(tmp_path, names="wide")
+    assert_teaches(caught.value, "branches 64 wide", "'wide'")
+
+
+@pytest.mark.parametrize("name", search.VARIANTS)
+def test_variants_can_be_built(name):
+    assert create_iste("iste_light", **search._built(search.VARIANTS[name])).encoder.out_channels
