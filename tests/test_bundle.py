@@ -351,7 +351,9 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_starts_anew(tmp_path, cap
     train(tmp_path, max_epochs=2)
     first = json.loads((tmp_path / "out" / "metrics.json").read_text())
     flow = train(tmp_path, max_epochs=3)
-    assert "Resumed" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "Resumed" in shown.out
+    assert "| 4/6 [" in shown.err  # the bar begins where the run does
     assert flow.trainer.state.iteration == 6
     assert flow.parser.get_parsed_content("lr_scheduler").last_epoch == 6
     second = json.loads((tmp_path / "out" / "metrics.json").read_text())
