@@ -120,3 +120,21 @@ def test_nothing_wide_is_held_for_the_whole_image(monkeypatch):
         net(image_of(1, 3, 96, 32), scale=2)
     # The result has 36,864 numbers, F_STF of the whole image would have 98,304 and the waves 294,912.
     assert 36_864 <= largest.elements < 98_304
+
+
+@pytest.mark.parametrize("variant", ["as printed", "four corners"])
+def test_half_precision_keeps_coordinates_whole(variant, one_by_one):
+    """Offsets, cells and angles stay float32 under autocast, as they do where every query goes by itself."""
+    net, image = network(**VARIANTS[variant]), image_of(1, 3, 9, 7)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = one_by_one(net, image, scale=3.7)
+        with torch.no_grad():
+            actual = net(image, scale=3.7)
+    full = one_by_one(net, image, scale=3.7)
+    assert (actual - full).abs().mean() < 1.5 * (expected - full).abs().mean()
+    seen = []
+    net.local_pixel_decoder.mlp[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
+    net.local_texture_decoder.mlp[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        net(image, scale=3.7)
+    assert set(seen) == {torch.float32}

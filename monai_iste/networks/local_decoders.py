@@ -83,7 +83,8 @@ class LocalPixelDecoder(nn.Module):
         vectors, rows = spread(features, rows, columns)
         vectors = vectors + columns.offset.mT.unsqueeze(-1) * weight[:, 1]
         hidden = gather_grid(vectors, rows)
-        hidden += (rows.offset.unsqueeze(-1) * weight[:, 0] + weight[:, 2:] @ cell)[:, :, None, None]
+        # Products by hand: autocast would round the cell in a matrix product.
+        hidden += (rows.offset.unsqueeze(-1) * weight[:, 0] + (weight[:, 2:] * cell).sum(-1))[:, :, None, None]
         return self.mlp.colour(blend(self.mlp.hidden(hidden), rows, columns))
 
 

@@ -60,6 +60,7 @@ class TextureLearner(nn.Module):
             waves: (3 T, h, w); rows: (R, n'); columns: (W, n); cell: (2,); returns (R, n', n, W, T)
         """
         vectors, rows = spread(waves, rows, columns)
+        vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))  # angles are never rounded to half
         freq_x = vectors.chunk(3, dim=-1)[2]
         freq_x.mul_(columns.offset.mT.unsqueeze(-1)).add_(self._phase(cell.unsqueeze(0))[0])
         amplitude, freq_y, angle = gather_grid(vectors, rows).chunk(3, dim=-1)
