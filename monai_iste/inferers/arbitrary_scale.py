@@ -14,7 +14,7 @@ from monai_iste.errors import ConfigError, ScaleError, ShapeError
 
 __all__ = ["ArbitraryScaleInferer", "Region"]
 
-_STRIP = 64  # rows that are handed out at once
+_STRIP = 16  # rows that are handed out at once
 
 Reader = Callable[[int, int, int, int], Tensor]
 
