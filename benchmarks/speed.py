@@ -109,7 +109,7 @@ def _case(
     if kind != "fp32":
         left_out[NAIVE] = "fp32 only"
     elif needed > naive_gb * 1e9:
-        left_out[NAIVE] = f"would need {needed / 1e9:,.3g} GB"
+        left_out = {NAIVE: f"would need {needed / 1e9:,.3g} GB", ALL_KEYS: "run where the literal network is"}
     calls = {
         name: partial(at_precision(net, kind), image, scale=scale) for name, net in nets.items() if name not in left_out
     }
