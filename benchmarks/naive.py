@@ -96,7 +96,10 @@ class NaiveISTE(nn.Module):
         if self.network.bicubic_residual:
             grid = coord.flip(-1).unsqueeze(1)
             sampled = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
-            rgb = rgb + sampled[:, :, 0].mT
+            window = F.unfold(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3).view(len(image), 3, 9, -1)
+            v = (window - image.flatten(2).unsqueeze(2)).square().mean(1).sum(1) / 8
+            fading = (v / (v + (2 / 255) ** 2)).gather(1, corners.pixel.flatten(1)).view(len(image), -1, 4, 1)
+            rgb = rgb * (corners.weight * fading).sum(2) + sampled[:, :, 0].mT
         return rgb * 0.5 + 0.5, index
 
     def _lfi(self, feat: Tensor) -> Tensor:

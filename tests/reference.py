@@ -408,6 +408,16 @@ def ltd(state: State, textures: Sequence[Array], shares: Sequence[float]) -> Arr
     return sum((s * perceptron(layers, f) for s, f in zip(shares, textures, strict=True)), np.zeros(3))
 
 
+def contrast(image: Array, row: int, col: int) -> float:
+    """v / (v + one 8-bit level squared), v the mean squared difference to the eight neighbours; image in [-1, 1]."""
+    _, h, w = image.shape
+    v = 0.0
+    for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
+        near = image[:, min(max(row + dy, 0), h - 1), min(max(col + dx, 0), w - 1)]
+        v += float(np.mean((near - image[:, row, col]) ** 2)) / 8
+    return v / (v + (2 / 255) ** 2)
+
+
 def iste(
     net: nn.Module,
     image: Array,
@@ -440,6 +450,7 @@ def iste(
             textures = [texture(learner, waves, answer, cell) for answer in answers]
             rgb = rgb + ltd(decoder, textures, [answer.weight for answer in answers])  # Eq. (8)
         if residual:
-            rgb = rgb + bicubic(image, q)
+            share = sum(t.weight * contrast(image, t.row, t.col) for t in corners(q, size))
+            rgb = rgb * share + bicubic(image, q)
         result.append(rgb * 0.5 + 0.5)
     return result

@@ -19,6 +19,7 @@ from reference import (
 from monai_iste.coordinates import cell_size, output_size, pixel_centres
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.networks import ISTE, EDSREncoder, SwinIREncoder, limits
+from monai_iste.networks.residual import contrast
 
 SWITCHES = ["use_lfi", "use_tl", "use_stf", "use_ltd"]
 
@@ -348,12 +349,23 @@ def test_switches_take_their_parameters_away():
 
 @pytest.mark.parametrize("scale", [1, 2, 2.5])
 @pytest.mark.parametrize("colour", [0.0, 0.25, 1.0])
-def test_the_residual_of_a_constant_image_is_its_colour(colour, scale):
+def test_with_the_residual_one_colour_stays_that_colour(colour, scale):
     image = torch.full((1, 3, 5, 4), colour)
-    with_residual, without = network(bicubic_residual=True), network()
-    difference = with_residual(image, scale=scale) - without(image, scale=scale)
-    # Inside, colours are 2 c - 1; half of that is c - 1/2.
-    assert_close(difference, np.full(difference.shape, colour - 0.5), 2e-6)
+    result = network(bicubic_residual=True)(image, scale=scale)
+    assert_close(result, np.full(result.shape, colour), 2e-6)
+    assert (network()(image, scale=scale) - colour).abs().max() > 0.05  # which it does not by itself
+
+
+def test_what_is_learned_fades_out_with_the_contrast():
+    # A pixel that stands out by d in one channel: v is d^2 / 3 for itself, an eighth of that for its neighbours.
+    image = torch.zeros(1, 3, 7, 7)
+    image[0, 0, 3, 3] = 6 / 255
+    v = 12 / 255**2
+    found = contrast(image)[0, 0]
+    assert float(found[3, 3]) == pytest.approx(v / (v + 4 / 255**2))
+    assert float(found[2, 4]) == pytest.approx(v / 8 / (v / 8 + 4 / 255**2))
+    assert float(found[1, 1]) == 0
+    assert contrast(torch.rand(1, 3, 9, 9)).min() > 0.99
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])

@@ -14,8 +14,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from monai_iste.coordinates import Axis, bicubic_on_grid, corner_axis, nearest_axis, pixel_centres
+from monai_iste.coordinates import (
+    Axis,
+    bicubic_on_grid,
+    blend,
+    corner_axis,
+    gather_grid,
+    nearest_axis,
+    pixel_centres,
+    spread,
+)
 from monai_iste.networks import limits
+from monai_iste.networks.residual import contrast
 
 if TYPE_CHECKING:
     from monai_iste.networks.iste import ISTE
@@ -41,6 +51,7 @@ def on_grid(net: ISTE, image: Tensor, rows: Tensor, columns: Tensor, cell: Tenso
     image = normalised(image)
     feat = net.encoder(image)  # F_LR
     keys = _keys(net, feat, cell)
+    fading = contrast(image) if net.bicubic_residual else None
     h, w = feat.shape[2:]
     corner_rows, corner_columns = corner_axis(rows, h), corner_axis(columns, w)
     texture_rows, texture_columns = net.texture_axis(rows, h), net.texture_axis(columns, w)
@@ -56,7 +67,9 @@ def on_grid(net: ISTE, image: Tensor, rows: Tensor, columns: Tensor, cell: Tenso
                 samples = texture_rows.part(y).shifted(-first), texture_columns.part(x)
                 texture = net.texture_learner.on_grid(waves[b], *samples, cell[b])
                 rgb = rgb + net.local_texture_decoder.on_grid(texture, *samples)
-            if net.bicubic_residual:
+            if fading is not None:
+                vectors, near = spread(fading[b], corner_rows.part(y), corners[1])
+                rgb = rgb * blend(gather_grid(vectors, near), near, corners[1])
                 rgb = rgb + bicubic_on_grid(image[b], rows[y], columns[x])
             result[b, y, x] = rgb * 0.5 + 0.5
     return result

@@ -14,7 +14,9 @@ from monai_iste.coordinates import (
     check_image,
     check_queries,
     corner_axis,
+    ensemble,
     four_corners,
+    gather,
     nearest_axis,
     nearest_pixel,
     output_size,
@@ -27,6 +29,7 @@ from monai_iste.networks.encoders import SwinIREncoder
 from monai_iste.networks.grids import normalised, on_grid
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor, QueryProjection
+from monai_iste.networks.residual import contrast
 from monai_iste.networks.self_texture_fusion import SelfTextureFusion
 from monai_iste.networks.texture_learner import ConvTexture, TextureLearner
 
@@ -41,12 +44,14 @@ class Encoding(NamedTuple):
     """What one image is reduced to before it is queried; passed along, never kept on the network.
 
     Shape:
-        image: (B, 3, h, w) in [-1, 1]; waves: (B, 3 T, h, w); features: (B, D, h, w), the decoder's view of F_STF.
+        image: (B, 3, h, w) in [-1, 1]; waves: (B, 3 T, h, w); features: (B, D, h, w), the decoder's view of F_STF;
+        contrast: (B, 1, h, w), see :func:`monai_iste.networks.residual.contrast`, where bicubic is added.
     """
 
     image: Tensor
     waves: Tensor
     features: Tensor
+    contrast: Optional[Tensor]
 
 
 class ISTE(nn.Module):
@@ -75,7 +80,8 @@ class ISTE(nn.Module):
             output grid (the paper's words; the cost grows with m^2). Neither depends on which coordinates one call asks
             for.
         key_side: see there; 48 gives as many keys as the paper trains with.
-        bicubic_residual: add the bicubic interpolation of the image, so that the network learns the difference.
+        bicubic_residual: add the bicubic interpolation of the image, so that the network learns the difference, which
+            fades out where the image is flat (:func:`monai_iste.networks.residual.contrast`).
         scale: magnification of a whole image when the call names none.
         use_lfi, use_tl, use_stf, use_ltd: switch a module off for the paper's ablation (Table II).
     Shape:
@@ -173,7 +179,8 @@ class ISTE(nn.Module):
         if self.self_texture_fusion is not None:  # stage 1, feature domain: F_STF
             matrix = None if torch.jit.is_scripting() else self.local_feature_interactor.matrix()
             query = self.self_texture_fusion(query, self.keys(waves, coord, cell), mixed, matrix)
-        return Encoding(image, waves, self.local_pixel_decoder.features(query))
+        fading = contrast(image) if self.bicubic_residual else None
+        return Encoding(image, waves, self.local_pixel_decoder.features(query), fading)
 
     def decode(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
         """The colours at the queried coordinates, (B, Q, 3); without gradients in strips, so that memory stays flat."""
@@ -189,12 +196,14 @@ class ISTE(nn.Module):
     def decode_strip(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
         """The same in one piece."""
         size = (encoding.image.shape[2], encoding.image.shape[3])
-        rgb = self.local_pixel_decoder(encoding.features, four_corners(coord, size), cell)  # I_LPD
+        corners = four_corners(coord, size)
+        rgb = self.local_pixel_decoder(encoding.features, corners, cell)  # I_LPD
         if self.local_texture_decoder is not None:  # stage 2, spatial domain: + I_LTD
             samples = self.texture_samples(coord, size)
             rgb = rgb + self.local_texture_decoder(self.texture_learner(encoding.waves, samples, cell), samples)
-        if self.bicubic_residual:
-            rgb = rgb + bicubic_at(encoding.image, coord)
+        fading = encoding.contrast
+        if fading is not None:
+            rgb = rgb * ensemble(gather(fading, corners.pixel), corners) + bicubic_at(encoding.image, coord)
         return rgb.to(encoding.image.dtype) * 0.5 + 0.5
 
     def keys(self, waves: Tensor, coord: Optional[Tensor], cell: Tensor) -> Tensor:

@@ -53,9 +53,8 @@ class RandOneColour(RandomizableTransform):
         if not self._do_transform:
             return image
         colour = image[:, self.pixel[0], self.pixel[1]].reshape(3, 1, 1)
-        return (
-            colour.expand(image.shape).clone() if isinstance(image, Tensor) else np.tile(colour, (1, *image.shape[1:]))
-        )
+        _, height, width = image.shape
+        return colour.repeat(1, height, width) if isinstance(colour, Tensor) else np.tile(colour, (1, height, width))
 
 
 class RandOneColourd(Randomizable, MapTransform):
