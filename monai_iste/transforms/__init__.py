@@ -32,7 +32,6 @@ from monai_iste.transforms.degradation import (
     BlurDegradationDict,
     degrade,
 )
-from monai_iste.transforms.flat import RandOneColour, RandOneColourD, RandOneColourd, RandOneColourDict
 from monai_iste.transforms.loading import LoadRGB, LoadRGBD, LoadRGBd, LoadRGBDict
 from monai_iste.transforms.super_resolve import SuperResolve, SuperResolveD, SuperResolved, SuperResolveDict
 
@@ -54,10 +53,6 @@ __all__ = [
     "RandArbitraryScaleCropD",
     "RandArbitraryScaleCropDict",
     "RandArbitraryScaleCropd",
-    "RandOneColour",
-    "RandOneColourD",
-    "RandOneColourDict",
-    "RandOneColourd",
     "RandSampleCoordinates",
     "RandSampleCoordinatesD",
     "RandSampleCoordinatesDict",
