@@ -15,6 +15,7 @@ Coordinates are computed in float64 and handed on as float32; they are never rou
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Real
 from typing import NamedTuple, Optional
 
@@ -37,6 +38,7 @@ __all__ = [
     "four_corners",
     "gather",
     "gather_grid",
+    "interpolate_on_grid",
     "key_lattice",
     "key_step",
     "linear",
@@ -296,11 +298,7 @@ def blend(values: Tensor, rows: Axis, columns: Axis) -> Tensor:
     if values.shape[1] == values.shape[2] == 1:
         return values[:, 0, 0]  # one pixel's weight is 1
     weight = rows.weight.to(values.dtype)[:, :, None, None, None] * columns.weight.to(values.dtype).mT[:, :, None]
-    terms = list(zip(values.flatten(1, 2).unbind(1), weight.flatten(1, 2).unbind(1), strict=True))
-    total = terms[0][0] * terms[0][1]
-    for value, share in terms[1:]:
-        total.addcmul_(value, share)
-    return total
+    return _weighted(values.flatten(1, 2).unbind(1), weight.flatten(1, 2).unbind(1))
 
 
 def key_lattice(size: tuple[int, int], device: Optional[torch.device] = None, period: int = LATTICE_PERIOD) -> Tensor:
@@ -361,15 +359,32 @@ def bicubic_at(image: Tensor, coord: Tensor) -> Tensor:
 
 
 def bicubic_on_grid(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """:func:`bicubic_at` on a regular grid, one axis after the other.
+    """:func:`bicubic_at` on a regular grid.
 
     Shape:
         image: (C, h, w); rows: (R,) and columns: (W,), coordinates in [-1, 1]; returns (R, W, C).
     """
-    y, x = _bicubic_axis(rows, image.shape[1]), _bicubic_axis(columns, image.shape[2])
-    values, y = spread(image, y, x)
-    lines = (values * x.weight.mT.unsqueeze(2)).sum(1, keepdim=True)  # (k, 1, W, C)
-    return (gather_grid(lines, y).squeeze(2) * y.weight[..., None, None]).sum(1)
+    return interpolate_on_grid(image, _bicubic_axis(rows, image.shape[1]), _bicubic_axis(columns, image.shape[2]))
+
+
+def interpolate_on_grid(image: Tensor, rows: Axis, columns: Axis) -> Tensor:
+    """The weighted sum of an image's pixels over those that answer, one axis after the other.
+
+    Shape:
+        image: (C, h, w); rows: (R, n'); columns: (W, n); returns (R, W, C).
+    """
+    first = int(rows.pixel.min())
+    needed = image[:, first : int(rows.pixel.max()) + 1].contiguous()
+    lines = _weighted([needed.index_select(2, p) for p in columns.pixel.unbind(-1)], columns.weight.unbind(-1))
+    weights = [weight.unsqueeze(-1) for weight in rows.weight.unbind(-1)]
+    return _weighted([lines.index_select(1, p - first) for p in rows.pixel.unbind(-1)], weights).permute(1, 2, 0)
+
+
+def _weighted(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    total = terms[0] * weights[0]
+    for term, weight in zip(terms[1:], weights[1:], strict=True):
+        total.addcmul_(term, weight)
+    return total
 
 
 def _bicubic_axis(coord: Tensor, length: int, a: float = -0.75) -> Axis:

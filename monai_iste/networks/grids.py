@@ -17,12 +17,10 @@ from torch import Tensor
 from monai_iste.coordinates import (
     Axis,
     bicubic_on_grid,
-    blend,
     corner_axis,
-    gather_grid,
+    interpolate_on_grid,
     nearest_axis,
     pixel_centres,
-    spread,
 )
 from monai_iste.networks import limits
 from monai_iste.networks.residual import contrast
@@ -67,11 +65,13 @@ def on_grid(net: ISTE, image: Tensor, rows: Tensor, columns: Tensor, cell: Tenso
                 samples = texture_rows.part(y).shifted(-first), texture_columns.part(x)
                 texture = net.texture_learner.on_grid(waves[b], *samples, cell[b])
                 rgb = rgb + net.local_texture_decoder.on_grid(texture, *samples)
-            if fading is not None:
-                vectors, near = spread(fading[b], corner_rows.part(y), corners[1])
-                rgb = rgb * blend(gather_grid(vectors, near), near, corners[1])
-                rgb = rgb + bicubic_on_grid(image[b], rows[y], columns[x])
-            result[b, y, x] = rgb * 0.5 + 0.5
+            result[b, y, x] = rgb
+        block = slice(top, bottom)
+        if fading is not None:
+            for b, rgb in enumerate(result[:, block]):
+                rgb.mul_(interpolate_on_grid(fading[b], corner_rows.part(block), corner_columns))
+                rgb.add_(bicubic_on_grid(image[b], rows[block], columns))
+        result[:, block].mul_(0.5).add_(0.5)
     return result
 
 
