@@ -94,8 +94,8 @@ def _timed(net: ISTE, image: Tensor, scale: float, now: Clock, device: str) -> t
 def _tilings(preset: str, scale: float, paths: list[Path], now: Clock, device: str) -> Iterator[Row]:
     """How far windows are from the network's answer to the whole image, and how much more they cost.
 
-    The step across the windows' borders is compared with that across all other rows of the same pixels: 1 means that
-    no border can be seen.
+    The mean step between the two rows beside a border of windows is compared with that between the same rows of the
+    network's answer to the whole image: 1 means that no border can be seen.
     """
     protocol, net = get_protocol("iste-rgb"), common.network(preset, device)
     items = [protocol.preprocessing()({"image": str(path), "scale": scale})["image"] for path in paths]
@@ -110,7 +110,7 @@ def _tilings(preset: str, scale: float, paths: list[Path], now: Clock, device: s
             difference = (tiled.clamp(0, 1) - whole.clamp(0, 1)).abs() * 255
             apart.append(float(difference.max()))
             mean.append(float(difference.mean()))
-            steps += list(_border_steps(tiled, window, image.shape[1]))
+            steps += list(_border_steps(tiled, whole, window, image.shape[1]))
         yield {
             "choice": f"window {window}, overlap {overlap}, halo {halo}",
             "max_difference": max(apart),
@@ -120,13 +120,12 @@ def _tilings(preset: str, scale: float, paths: list[Path], now: Clock, device: s
         }
 
 
-def _border_steps(tiled: Tensor, window: int, lr_rows: int) -> Iterator[float]:
-    """The mean step between the two rows beside each border of windows, over the mean step of all rows around it."""
-    steps = tiled.diff(dim=1).abs().mean((0, 2))
+def _border_steps(tiled: Tensor, whole: Tensor, window: int, lr_rows: int) -> Iterator[float]:
+    """The mean step across each border of windows, over that across the same rows of the whole."""
+    own, expected = (image.diff(dim=1).abs().mean((0, 2)) for image in (tiled, whole))
     for border in range(window, lr_rows - 8, window):
-        row = round(border * tiled.shape[1] / lr_rows)
-        near = steps[row - 16 : row + 16]
-        yield float(steps[row - 1] / near.mean())
+        row = round(border * tiled.shape[1] / lr_rows) - 1
+        yield float(own[row] / expected[row])
 
 
 def _keys_printed(row: Row) -> Row:
