@@ -49,6 +49,10 @@ DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Processor threads.")]
 RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Timed runs of each call after one to warm up.")]
 PatienceOption = Annotated[float, typer.Option("--patience", help="Seconds: what takes longer is run once.")]
+NaiveGbOption = Annotated[
+    float, typer.Option("--naive-gb", help="Run the literal network up to this size of its similarity matrix.")
+]
+BaselinesOption = Annotated[bool, typer.Option("--baselines/--no-baselines", help="LIIF and LTE too.")]
 PresetsOption = Annotated[str, typer.Option("--presets", help="Networks, separated by commas.")]
 
 

@@ -50,10 +50,8 @@ def speed(
     peer_repo: Annotated[
         list[Path] | None, typer.Option("--peer-repo", help="A checkout of LIIF or LTE; repeatable.")
     ] = None,
-    naive_gb: Annotated[
-        float, typer.Option("--naive-gb", help="Run the literal network up to this size of its similarity matrix.")
-    ] = 6.0,
-    baselines: Annotated[bool, typer.Option(help="Bicubic, LIIF and LTE too.")] = True,
+    naive_gb: common.NaiveGbOption = 6.0,
+    baselines: common.BaselinesOption = True,
     repeats: common.RepeatsOption = 5,
     patience: common.PatienceOption = 20.0,
     threads: common.ThreadsOption = 1,

@@ -34,10 +34,8 @@ def training(
     lr_size: Annotated[int, typer.Option("--lr-size", min=1, help="Their side in pixels.")] = 48,
     points: Annotated[int, typer.Option("--points", min=1, help="Sampled coordinates of each.")] = 2304,
     scale: Annotated[float, typer.Option("--scale", help="Magnification; it does not change the time.")] = 2.5,
-    naive_gb: Annotated[
-        float, typer.Option("--naive-gb", help="Run the literal network up to this size of its similarity matrix.")
-    ] = 3.0,
-    baselines: Annotated[bool, typer.Option(help="LIIF and LTE too.")] = True,
+    naive_gb: common.NaiveGbOption = 3.0,
+    baselines: common.BaselinesOption = True,
     repeats: common.RepeatsOption = 5,
     patience: common.PatienceOption = 20.0,
     threads: common.ThreadsOption = 1,

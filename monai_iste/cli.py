@@ -30,7 +30,14 @@ from monai_iste.data.datasets import image_datalist
 from monai_iste.data.io import image_size, read_rgb
 from monai_iste.errors import ConfigError, DataError, ISTEError, OutputError, ScaleError
 from monai_iste.images import MAX_FILE_PIXELS, WRITABLE_SUFFIXES, check_output, save_image, source_icc, source_mpp
-from monai_iste.magnify import at_precision, default_device, magnified_bands, magnified_size, to_range
+from monai_iste.magnify import (
+    at_precision,
+    default_device,
+    emulates_bf16,
+    magnified_bands,
+    magnified_size,
+    to_range,
+)
 from monai_iste.networks import PRESETS, create_iste, load_network, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.transforms.loading import plain_tensor
@@ -300,9 +307,9 @@ def _network(
     if threads is not None:
         torch.set_num_threads(threads)
     device = device or default_device()
-    if precision == "bf16" and device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        typer.echo("warning: this processor only emulates bfloat16, at a fraction of fp32's speed", err=True)
     network = at_precision(load_network(preset, weights, device, allow_untrained), precision)
+    if precision == "bf16" and emulates_bf16(device):
+        typer.echo("warning: this processor only emulates bfloat16, at a fraction of fp32's speed", err=True)
     path = weights or released_weights(preset)
     if path is None:
         typer.echo("warning: the weights are random; the result shows nothing about the method", err=True)

@@ -15,7 +15,6 @@ Coordinates are computed in float64 and handed on as float32; they are never rou
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from numbers import Real
 from typing import NamedTuple, Optional
 
@@ -28,17 +27,13 @@ from monai_iste.errors import ScaleError, ShapeError, shape_of
 __all__ = [
     "Axis",
     "Samples",
-    "as_grid",
     "bicubic_at",
-    "bicubic_on_grid",
-    "blend",
+    "bicubic_axis",
     "cell_size",
     "corner_axis",
     "ensemble",
     "four_corners",
     "gather",
-    "gather_grid",
-    "interpolate_on_grid",
     "key_lattice",
     "key_step",
     "linear",
@@ -46,7 +41,6 @@ __all__ = [
     "nearest_pixel",
     "output_size",
     "pixel_centres",
-    "spread",
 ]
 
 LATTICE_PERIOD = 8
@@ -176,6 +170,21 @@ def corner_axis(coord: Tensor, length: int) -> Axis:
     return _axis(pos, torch.stack([base, base + 1], -1), torch.stack([1 - frac, frac], -1), length)
 
 
+def bicubic_axis(coord: Tensor, length: int, a: float = -0.75) -> Axis:
+    """The four pixels around each coordinate along an axis under Keys' kernel, which is piecewise cubic.
+
+    Shape:
+        coord: (...), in [-1, 1]; returns :class:`Axis` with n = 4.
+    """
+    pos = _along(coord, length)
+    base = torch.floor(pos)
+    taps = base.unsqueeze(-1) + torch.arange(-1, 3, dtype=pos.dtype, device=pos.device)
+    t = (pos.unsqueeze(-1) - taps).abs()
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+    return _axis(pos, taps, torch.where(t <= 1, near, far), length)
+
+
 def nearest_pixel(coord: Tensor, size: tuple[int, int]) -> Samples:
     """The one low-resolution pixel nearest to each coordinate, with weight 1.
 
@@ -221,29 +230,6 @@ def _cross(rows: Axis, columns: Axis, width: int) -> Samples:
     return Samples(pixel.flatten(-2), offset.flatten(-3, -2), weight.flatten(-2).unsqueeze(-1))
 
 
-def as_grid(coord: Tensor) -> Optional[tuple[Tensor, Tensor]]:
-    """The rows' and the columns' coordinates, if these queries are a regular grid, row by row, one for all images.
-
-    Shape:
-        coord: (B, Q, 2); returns (H,) and (W,) with H * W = Q, or None.
-
-    Example:
-        >>> [axis.tolist() for axis in as_grid(pixel_centres((1, 2)).unsqueeze(0))]
-        [[0.0], [-0.5, 0.5]]
-    """
-    queries = coord.shape[1]
-    if queries == 0:
-        return None
-    other = (coord[0, :, 0] != coord[0, 0, 0]).nonzero()
-    width = int(other[0]) if len(other) else queries
-    if queries % width:
-        return None
-    grid = coord.unflatten(1, (queries // width, width))
-    rows, columns = grid[0, :, 0, 0], grid[0, 0, :, 1]
-    regular = bool((grid[..., 0] == rows.unsqueeze(1)).all()) and bool((grid[..., 1] == columns).all())
-    return (rows, columns) if regular else None
-
-
 def gather(feature_map: Tensor, index: Tensor) -> Tensor:
     """Feature vectors of the pixels ``index``.
 
@@ -263,42 +249,6 @@ def ensemble(values: Tensor, samples: Samples) -> Tensor:
         values: (B, Q, n, C); returns (B, Q, C).
     """
     return (values * samples.weight.to(values.dtype)).sum(2)
-
-
-def spread(feature_map: Tensor, rows: Axis, columns: Axis) -> tuple[Tensor, Axis]:
-    """The feature vectors of the pixels that answer each column of a grid, for the pixel rows that its rows need.
-
-    Shape:
-        feature_map: (C, h, w), channels last in memory; rows: (R, n); columns: (W, n);
-        returns (k, n, W, C), and the rows with their pixels counted from the first of the k.
-    """
-    c, h, w = feature_map.shape
-    first = int(rows.pixel.min())
-    count = int(rows.pixel.max()) + 1 - first
-    needed = torch.arange(first, first + count, device=rows.pixel.device).view(-1, 1, 1)
-    vectors = F.embedding(needed * w + columns.pixel.mT, feature_map.permute(1, 2, 0).reshape(h * w, c))
-    return vectors, rows._replace(pixel=rows.pixel - first)
-
-
-def gather_grid(vectors: Tensor, rows: Axis) -> Tensor:
-    """What :func:`spread` returned, row by row of the grid.
-
-    Shape:
-        vectors: (k, n, W, C); rows: (R, n'); returns (R, n', n, W, C).
-    """
-    return F.embedding(rows.pixel, vectors.flatten(1)).unflatten(2, vectors.shape[1:])
-
-
-def blend(values: Tensor, rows: Axis, columns: Axis) -> Tensor:
-    """The weighted sum over the answering pixels of a grid: :func:`ensemble` with separable weights.
-
-    Shape:
-        values: (R, n', n, W, C); returns (R, W, C).
-    """
-    if values.shape[1] == values.shape[2] == 1:
-        return values[:, 0, 0]  # one pixel's weight is 1
-    weight = rows.weight.to(values.dtype)[:, :, None, None, None] * columns.weight.to(values.dtype).mT[:, :, None]
-    return _weighted(values.flatten(1, 2).unbind(1), weight.flatten(1, 2).unbind(1))
 
 
 def key_lattice(size: tuple[int, int], device: Optional[torch.device] = None, period: int = LATTICE_PERIOD) -> Tensor:
@@ -356,46 +306,6 @@ def bicubic_at(image: Tensor, coord: Tensor) -> Tensor:
     grid = coord.to(image.dtype).flip(-1).unsqueeze(1)
     values = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
     return values.squeeze(2).transpose(1, 2)
-
-
-def bicubic_on_grid(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """:func:`bicubic_at` on a regular grid.
-
-    Shape:
-        image: (C, h, w); rows: (R,) and columns: (W,), coordinates in [-1, 1]; returns (R, W, C).
-    """
-    return interpolate_on_grid(image, _bicubic_axis(rows, image.shape[1]), _bicubic_axis(columns, image.shape[2]))
-
-
-def interpolate_on_grid(image: Tensor, rows: Axis, columns: Axis) -> Tensor:
-    """The weighted sum of an image's pixels over those that answer, one axis after the other.
-
-    Shape:
-        image: (C, h, w); rows: (R, n'); columns: (W, n); returns (R, W, C).
-    """
-    first = int(rows.pixel.min())
-    needed = image[:, first : int(rows.pixel.max()) + 1].contiguous()
-    lines = _weighted([needed.index_select(2, p) for p in columns.pixel.unbind(-1)], columns.weight.unbind(-1))
-    weights = [weight.unsqueeze(-1) for weight in rows.weight.unbind(-1)]
-    return _weighted([lines.index_select(1, p - first) for p in rows.pixel.unbind(-1)], weights).permute(1, 2, 0)
-
-
-def _weighted(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-    total = terms[0] * weights[0]
-    for term, weight in zip(terms[1:], weights[1:], strict=True):
-        total.addcmul_(term, weight)
-    return total
-
-
-def _bicubic_axis(coord: Tensor, length: int, a: float = -0.75) -> Axis:
-    """The four pixels around each coordinate under Keys' kernel, which is piecewise cubic."""
-    pos = _along(coord, length)
-    base = torch.floor(pos)
-    taps = base.unsqueeze(-1) + torch.arange(-1, 3, dtype=pos.dtype, device=pos.device)
-    t = (pos.unsqueeze(-1) - taps).abs()
-    near = ((a + 2) * t - (a + 3)) * t * t + 1
-    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-    return _axis(pos, taps, torch.where(t <= 1, near, far), length)
 
 
 def check_image(image: Tensor) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "MAX_OUTPUT_PIXELS",
     "at_precision",
     "default_device",
+    "emulates_bf16",
     "magnified_bands",
     "magnified_size",
     "to_range",
@@ -160,6 +161,13 @@ def at_precision(network: nn.Module, precision: str) -> nn.Module:
     if precision not in ("fp32", "bf16"):
         raise ConfigError("a precision: fp32, bf16", repr(precision), "Choose one of these.")
     return network if precision == "fp32" else _HalfPrecision(network)
+
+
+def emulates_bf16(device: torch.device | str) -> bool:
+    """Whether bfloat16 is slower than float32 there: on a processor without instructions for it."""
+    if torch.device(device).type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class _HalfPrecision(nn.Module):

@@ -4,14 +4,8 @@ import pytest
 import torch
 from reference import SCALES, SIZES, LargestTensor, assert_close, randomise
 
-from monai_iste.coordinates import (
-    as_grid,
-    bicubic_at,
-    bicubic_on_grid,
-    cell_size,
-    output_size,
-    pixel_centres,
-)
+from monai_iste.coordinates import bicubic_at, cell_size, output_size, pixel_centres
+from monai_iste.grid_sampling import as_grid, bicubic_on_grid
 from monai_iste.networks import ISTE, EDSREncoder, limits
 
 VARIANTS = {
@@ -36,7 +30,7 @@ def image_of(*shape):
 
 @pytest.fixture
 def one_by_one(monkeypatch):
-    """Call a network with every query by itself, and count the calls of the short way meanwhile."""
+    """Call a network with every query by itself."""
 
     def call(net, *args, **kwargs):
         with monkeypatch.context() as patch, torch.no_grad():

@@ -14,29 +14,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from monai_iste.coordinates import (
-    Axis,
-    bicubic_on_grid,
-    corner_axis,
-    interpolate_on_grid,
-    nearest_axis,
-    pixel_centres,
-)
+from monai_iste.coordinates import Axis, corner_axis, nearest_axis, pixel_centres
+from monai_iste.grid_sampling import bicubic_on_grid, interpolate_on_grid
 from monai_iste.networks import limits
 from monai_iste.networks.residual import contrast
 
 if TYPE_CHECKING:
     from monai_iste.networks.iste import ISTE
 
-__all__ = ["normalised", "on_grid"]
+__all__ = ["on_grid"]
 
 #: Low-resolution rows beyond a block that its rows see: one through the LFI, one through a 3x3 projection.
 _MARGIN = 2
-
-
-def normalised(image: Tensor) -> Tensor:
-    """An image as the network works on it: [0, 1] -> [-1, 1], channels last in memory, which convolutions like."""
-    return ((image - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
 
 
 def on_grid(net: ISTE, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
@@ -44,9 +33,8 @@ def on_grid(net: ISTE, image: Tensor, rows: Tensor, columns: Tensor, cell: Tenso
 
     Shape:
         image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates; cell: (B, 2); returns (B, H, W, 3)
-    Units: as :class:`~monai_iste.networks.ISTE`.
+    Units: image in [-1, 1], as the network works on it; the result around [0, 1], not clamped.
     """
-    image = normalised(image)
     feat = net.encoder(image)  # F_LR
     keys = _keys(net, feat, cell)
     fading = contrast(image) if net.bicubic_residual else None

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.coordinates import (
-    as_grid,
     bicubic_at,
     cell_size,
     check_image,
@@ -24,9 +23,10 @@ from monai_iste.coordinates import (
     whole,
 )
 from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.grid_sampling import as_grid
 from monai_iste.networks import limits
 from monai_iste.networks.encoders import SwinIREncoder
-from monai_iste.networks.grids import normalised, on_grid
+from monai_iste.networks.grids import on_grid
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor, QueryProjection
 from monai_iste.networks.residual import contrast
@@ -161,7 +161,7 @@ class ISTE(nn.Module):
         if not torch.jit.is_scripting():
             axes = as_grid(coord) if self.may_use_grids() and cell.ndim == 2 else None
             if axes is not None:
-                return on_grid(self, image, axes[0], axes[1], cell).flatten(1, 2)
+                return on_grid(self, _normalised(image), axes[0], axes[1], cell).flatten(1, 2)
         return self.decode(self.encode(image, coord, cell), coord, cell)
 
     @torch.jit.unused
@@ -171,7 +171,7 @@ class ISTE(nn.Module):
 
     def encode(self, image: Tensor, coord: Tensor, cell: Tensor) -> Encoding:
         """The part that is done once per image, up to stage 1."""
-        image = normalised(image)
+        image = _normalised(image)
         feat = self.encoder(image)  # F_LR
         mixed = self.local_feature_interactor.interact(feat)  # F_LFI
         query = self.local_feature_interactor.projection(mixed)  # F_LFIC
@@ -206,11 +206,11 @@ class ISTE(nn.Module):
             rgb = rgb * ensemble(gather(fading, corners.pixel), corners) + bicubic_at(encoding.image, coord)
         return rgb.to(encoding.image.dtype) * 0.5 + 0.5
 
-    def keys(self, waves: Tensor, coord: Optional[Tensor], cell: Tensor) -> Tensor:
+    def keys(self, waves: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """The textures that stage 1 retrieves from, (B, K, T): see ``training_keys`` and ``inference_keys``."""
         size = (waves.shape[2], waves.shape[3])
         kind = self.training_keys if self.training else self.inference_keys
-        if kind == "queries" and coord is not None:
+        if kind == "queries":
             return self.texture_learner(waves, nearest_pixel(coord, size), cell).squeeze(2)
         cell = cell if cell.ndim == 2 else cell.mean(1)  # the queries of one image share its scale
         if kind == "lattice":
@@ -236,10 +236,15 @@ class ISTE(nn.Module):
         if not torch.jit.is_scripting():  # noqa: SIM102  # by itself, or TorchScript would compile what follows
             if self.may_use_grids():
                 rows, columns = pixel_centres((height, 1), image.device), pixel_centres((1, width), image.device)
-                return on_grid(self, image, rows[:, 0], columns[:, 1], cell).permute(0, 3, 1, 2)
+                return on_grid(self, _normalised(image), rows[:, 0], columns[:, 1], cell).permute(0, 3, 1, 2)
         coord = pixel_centres((height, width), image.device).expand(image.shape[0], -1, -1)
         rgb = self.decode(self.encode(image, coord, cell), coord, cell)
         return rgb.mT.reshape(image.shape[0], 3, height, width)
+
+
+def _normalised(image: Tensor) -> Tensor:
+    """An image as the network works on it: [0, 1] -> [-1, 1], channels last in memory, which convolutions like."""
+    return ((image - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""How much is computed at once: bounds on memory, which never change a result.
+"""How much is computed at once, and which way: neither changes a result beyond rounding.
 
 They have a module of their own because TorchScript reads constants from imported modules, not from its own globals.
 """
@@ -9,5 +9,5 @@ GRID_COLUMNS = 1024  # of a grid's rows at the most in one strip
 QUERIES_COMPARED = 512  # times KEYS_COMPARED: one block of similarities, 4 MiB an image
 KEYS_COMPARED = 2048
 
-#: False sends every call through the plain path that the tests compare with the paper: no use is made of grids.
+#: False forces the reference, which the tests compare with the paper: no use of regular grids, no kernel of our own.
 FAST_PATHS = True

@@ -10,7 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Axis, Samples, blend, ensemble, gather, gather_grid, linear, spread
+from monai_iste.coordinates import Axis, Samples, ensemble, gather, linear
+from monai_iste.grid_sampling import blend, gather_grid, spread
 
 __all__ = ["LocalPixelDecoder", "LocalTextureDecoder"]
 

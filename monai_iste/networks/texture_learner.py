@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Axis, Samples, gather, gather_grid, key_lattice, key_step, linear, spread
+from monai_iste.coordinates import Axis, Samples, gather, key_lattice, key_step, linear
+from monai_iste.grid_sampling import gather_grid, spread
 
 __all__ = ["ConvTexture", "TextureLearner"]
 
@@ -72,9 +73,7 @@ class TextureLearner(nn.Module):
         Shape:
             waves: (B, 3 T, h, w); cell: (B, 2); returns (B, K, T), with K up to about side^2
         """
-        h, w = waves.shape[2], waves.shape[3]
-        offset = key_lattice((h, w), waves.device).transpose(0, 1).view(1, 2, h, w)
-        return self._wave(_thin(waves, side), _thin(offset, side), self._phase(cell))
+        return self._on_lattice(_thin(waves, side), (waves.shape[2], waves.shape[3]), cell, side)
 
     @torch.jit.unused
     def keys_of(self, feat: Tensor, cell: Tensor, side: int = 48) -> Tensor:
@@ -83,9 +82,12 @@ class TextureLearner(nn.Module):
         Shape:
             feat: (B, C, h, w); cell: (B, 2); returns (B, K, T)
         """
-        size = (feat.shape[2], feat.shape[3])
-        offset = key_lattice(size, feat.device).transpose(0, 1).view(1, 2, *size)
-        return self._wave(_strided(self.conv, feat, side), _thin(offset, side), self._phase(cell))
+        return self._on_lattice(_strided(self.conv, feat, side), (feat.shape[2], feat.shape[3]), cell, side)
+
+    def _on_lattice(self, waves: Tensor, size: tuple[int, int], cell: Tensor, side: int) -> Tensor:
+        """The keys of waves (B, K, 3 T), those of an image of ``size`` that give one."""
+        offset = key_lattice(size, waves.device).transpose(0, 1).view(1, 2, size[0], size[1])
+        return self._wave(waves, _thin(offset, side), self._phase(cell))
 
     def _phase(self, cell: Tensor) -> Tensor:
         """(B, 1 or Q, T)"""

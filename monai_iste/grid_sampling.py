@@ -1,0 +1,107 @@
+"""Sampling on regular grids: what :mod:`monai_iste.coordinates` does for single queries, one axis after the other.
+
+Rows and columns of a grid are independent: a pixel is looked up once per column and low-resolution row, then whole rows
+are copied, and the weights of the answering pixels are products of one number per row and one per column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from monai_iste.coordinates import Axis, bicubic_axis
+
+__all__ = ["as_grid", "bicubic_on_grid", "blend", "gather_grid", "interpolate_on_grid", "spread"]
+
+
+def as_grid(coord: Tensor) -> Optional[tuple[Tensor, Tensor]]:
+    """The rows' and the columns' coordinates, if these queries are a regular grid, row by row, one for all images.
+
+    Shape:
+        coord: (B, Q, 2); returns (H,) and (W,) with H * W = Q, or None.
+
+    Example:
+        >>> from monai_iste.coordinates import pixel_centres
+        >>> [axis.tolist() for axis in as_grid(pixel_centres((1, 2)).unsqueeze(0))]
+        [[0.0], [-0.5, 0.5]]
+    """
+    queries = coord.shape[1]
+    if queries == 0:
+        return None
+    other = (coord[0, :, 0] != coord[0, 0, 0]).nonzero()
+    width = int(other[0]) if len(other) else queries
+    if queries % width:
+        return None
+    grid = coord.unflatten(1, (queries // width, width))
+    rows, columns = grid[0, :, 0, 0], grid[0, 0, :, 1]
+    regular = bool((grid[..., 0] == rows.unsqueeze(1)).all()) and bool((grid[..., 1] == columns).all())
+    return (rows, columns) if regular else None
+
+
+def spread(feature_map: Tensor, rows: Axis, columns: Axis) -> tuple[Tensor, Axis]:
+    """The feature vectors of the pixels that answer each column of a grid, for the pixel rows that its rows need.
+
+    Shape:
+        feature_map: (C, h, w), channels last in memory; rows: (R, n); columns: (W, n);
+        returns (k, n, W, C), and the rows with their pixels counted from the first of the k.
+    """
+    c, h, w = feature_map.shape
+    first = int(rows.pixel.min())
+    count = int(rows.pixel.max()) + 1 - first
+    needed = torch.arange(first, first + count, device=rows.pixel.device).view(-1, 1, 1)
+    vectors = F.embedding(needed * w + columns.pixel.mT, feature_map.permute(1, 2, 0).reshape(h * w, c))
+    return vectors, rows._replace(pixel=rows.pixel - first)
+
+
+def gather_grid(vectors: Tensor, rows: Axis) -> Tensor:
+    """What :func:`spread` returned, row by row of the grid.
+
+    Shape:
+        vectors: (k, n, W, C); rows: (R, n'); returns (R, n', n, W, C).
+    """
+    return F.embedding(rows.pixel, vectors.flatten(1)).unflatten(2, vectors.shape[1:])
+
+
+def blend(values: Tensor, rows: Axis, columns: Axis) -> Tensor:
+    """The weighted sum over the answering pixels, as :func:`~monai_iste.coordinates.ensemble`, with separable weights.
+
+    Shape:
+        values: (R, n', n, W, C); returns (R, W, C).
+    """
+    if values.shape[1] == values.shape[2] == 1:
+        return values[:, 0, 0]  # one pixel's weight is 1
+    weight = rows.weight.to(values.dtype)[:, :, None, None, None] * columns.weight.to(values.dtype).mT[:, :, None]
+    return _weighted(values.flatten(1, 2).unbind(1), weight.flatten(1, 2).unbind(1))
+
+
+def bicubic_on_grid(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """:func:`~monai_iste.coordinates.bicubic_at` on a regular grid.
+
+    Shape:
+        image: (C, h, w); rows: (R,) and columns: (W,), coordinates in [-1, 1]; returns (R, W, C).
+    """
+    return interpolate_on_grid(image, bicubic_axis(rows, image.shape[1]), bicubic_axis(columns, image.shape[2]))
+
+
+def interpolate_on_grid(image: Tensor, rows: Axis, columns: Axis) -> Tensor:
+    """The weighted sum of an image's pixels over those that answer, one axis after the other.
+
+    Shape:
+        image: (C, h, w); rows: (R, n'); columns: (W, n); returns (R, W, C).
+    """
+    first = int(rows.pixel.min())
+    needed = image[:, first : int(rows.pixel.max()) + 1].contiguous()
+    lines = _weighted([needed.index_select(2, p) for p in columns.pixel.unbind(-1)], columns.weight.unbind(-1))
+    weights = [weight.unsqueeze(-1) for weight in rows.weight.unbind(-1)]
+    return _weighted([lines.index_select(1, p - first) for p in rows.pixel.unbind(-1)], weights).permute(1, 2, 0)
+
+
+def _weighted(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    total = terms[0] * weights[0]
+    for term, weight in zip(terms[1:], weights[1:], strict=True):
+        total.addcmul_(term, weight)
+    return total
