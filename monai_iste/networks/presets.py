@@ -96,7 +96,8 @@ def require_weights(preset: str) -> Path:
         raise ConfigError(
             f"a preset with released weights ({having})",
             f"{preset!r}, which has none",
-            "Choose one of those, name a file (--weights), or try random weights (--allow-untrained).",
+            "Choose one of those, name a file (--weights, in a bundle --checkpoint), or try random weights "
+            "(monai-iste --allow-untrained).",
         )
     return path
 
