@@ -52,7 +52,7 @@ def test_windows_share_every_pixel_out(size, scale):
     inferer = ArbitraryScaleInferer(**SMALL)
     rows = output_size(size, scale)[0]
     total = torch.zeros(rows, dtype=torch.float64)
-    for span in inferer._spans(size[0], rows, 0, rows):
+    for span in inferer.spans(size[0], rows, 0, rows):
         total[span.start : span.stop] += span.weight
         assert span.first % 8 == 0
         assert 0 <= span.first < span.last <= size[0]

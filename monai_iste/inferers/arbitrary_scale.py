@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from monai_iste.coordinates import LATTICE_PERIOD, cell_size, output_size
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 
-__all__ = ["ArbitraryScaleInferer", "Region"]
+__all__ = ["ArbitraryScaleInferer", "Reader", "Region", "Span"]
 
 _STRIP = 16  # rows that are handed out at once
 
@@ -28,13 +28,14 @@ class Region(NamedTuple):
     width: int
 
 
-class _Span(NamedTuple):
-    """One canonical window along one axis.
+class Span(NamedTuple):
+    """One canonical window along one axis, the ``index``-th of the slide.
 
     ``start:stop`` are the output pixels it contributes to, ``first:last`` the low-resolution pixels it is computed
-    from, ``coord`` where those output pixels lie in that input (in [-1, 1]), ``weight`` its share in each.
+    from, ``coord`` where those output pixels lie in that input (in [-1, 1]), ``weight`` its share in each (float64).
     """
 
+    index: int
     start: int
     stop: int
     first: int
@@ -129,14 +130,13 @@ class ArbitraryScaleInferer(Inferer):
         box = Region(0, 0, *full) if region is None else _inside(region, full)
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
         cell = cell_size(size, full, device).unsqueeze(0)
-        rows = self._spans(size[0], full[0], box.top, box.top + box.height)
-        columns = self._spans(size[1], full[1], box.left, box.left + box.width)
+        rows = self.spans(size[0], full[0], box.top, box.top + box.height)
+        columns = self.spans(size[1], full[1], box.left, box.left + box.width)
         left, width = columns[0].start, columns[-1].stop - columns[0].start
         band = torch.zeros(3, max(row.stop - row.start for row in rows), width)  # one buffer, rows move up in it
         for row, end in zip(rows, [row.start for row in rows[1:]] + [rows[-1].stop], strict=True):
             for column in columns:
-                crop = read(row.first, column.first, row.last, column.last).unsqueeze(0).to(device)
-                share = self._answer(network, crop, row, column, cell)
+                share = self.share(read, network, row, column, cell)
                 band[:, : share.shape[1], column.start - left : column.stop - left] += share
             finished, blended = end - row.start, row.stop - end
             wanted = range(max(0, box.top - row.start), min(finished, box.top + box.height - row.start))
@@ -146,35 +146,55 @@ class ArbitraryScaleInferer(Inferer):
             band[:, :blended] = band[:, finished : finished + blended].clone()
             band[:, blended:] = 0
 
-    def _answer(self, network: nn.Module, crop: Tensor, row: _Span, column: _Span, cell: Tensor) -> Tensor:
-        """A window's weighted share of the output: always the whole window, so that every request gets the same."""
+    @torch.no_grad()
+    def share(self, read: Reader, network: nn.Module, row: Span, column: Span, cell: Tensor) -> Tensor:
+        """A window's weighted share of the output: always the whole window, so that every request gets the same.
+
+        Args:
+            cell: of the whole output, on the network's device (:func:`~monai_iste.coordinates.cell_size`).
+        Shape:
+            cell: (1, 2); returns (3, row.stop - row.start, column.stop - column.start), float32, on the CPU.
+        """
+        crop = read(row.first, column.first, row.last, column.last).unsqueeze(0).to(cell.device)
         grid = torch.meshgrid(row.coord, column.coord, indexing="ij")
-        coord = torch.stack(grid, dim=-1).view(1, -1, 2).to(crop.device)
+        coord = torch.stack(grid, dim=-1).view(1, -1, 2).to(cell.device)
         rgb: Tensor = network(crop, coord=coord, cell=cell)
         rgb = rgb[0].float().T.reshape(3, len(row.coord), len(column.coord)).cpu()
         return rgb * (row.weight.unsqueeze(1) * column.weight).float()
 
-    def _spans(self, lr_size: int, hr_size: int, begin: int, end: int) -> list[_Span]:
-        """The canonical windows of one axis that contribute to the output pixels ``begin:end``."""
-        position = (torch.arange(hr_size, dtype=torch.float64) + 0.5) * lr_size / hr_size - 0.5
+    def spans(self, lr_size: int, hr_size: int, begin: int = 0, end: int | None = None) -> list[Span]:
+        """The canonical windows of one axis that contribute to the output pixels ``begin:end`` (default: all)."""
+        end = hr_size if end is None else end
         count = max(1, -(-(lr_size - self.overlap) // self.window))  # no window is narrower than the overlap
-        # Share of the output that lies beyond the border between windows k - 1 and k: 0, then a smooth rise, then 1.
-        borders = torch.arange(1, count, dtype=torch.float64) * self.window - 0.5
-        ramp = ((position - borders.unsqueeze(1)) / self.overlap + 0.5).clamp(0, 1)
-        beyond = torch.cat([torch.ones(1, hr_size), ramp * ramp * (3 - 2 * ramp), torch.zeros(1, hr_size)])
+        first, last = (int(i * lr_size / hr_size) // self.window for i in (begin, end - 1))
+        near = range(max(0, first - 1), min(count, last + 2))
+        return [
+            span for k in near if (span := self._span(k, count, lr_size, hr_size)).start < end and span.stop > begin
+        ]
+
+    def _span(self, k: int, count: int, lr_size: int, hr_size: int) -> Span:
+        """Window k of ``count``; what it costs does not depend on the size of the image."""
+        edges = (k * self.window - self.overlap, (k + 1) * self.window + self.overlap)
+        low, high = (min(max(0, edge * hr_size // lr_size), hr_size) for edge in edges)
+        if k == count - 1:
+            high = hr_size
+        position = (torch.arange(low, high, dtype=torch.float64) + 0.5) * lr_size / hr_size - 0.5
+
+        def beyond(border: int) -> Tensor:
+            """The share of the output that lies beyond the border before a window: 0, then a smooth rise, then 1."""
+            if border in (0, count):
+                return torch.full_like(position, border == 0)
+            ramp = ((position - (border * self.window - 0.5)) / self.overlap + 0.5).clamp(0, 1)
+            return ramp * ramp * (3 - 2 * ramp)
+
+        weight = beyond(k) - beyond(k + 1)
+        index = weight.nonzero().flatten()
+        inner = slice(int(index[0]), int(index[-1]) + 1)
         margin = self.overlap // 2 + self.halo
-        spans = []
-        for k in range(count):
-            weight = beyond[k] - beyond[k + 1]
-            index = weight.nonzero().flatten()
-            start, stop = int(index[0]), int(index[-1]) + 1
-            if stop <= begin or start >= end:
-                continue
-            first = max(0, k * self.window - margin)
-            last = lr_size if k == count - 1 else min(lr_size, (k + 1) * self.window + margin)
-            coord = (2 * (position[start:stop] - first) + 1) / (last - first) - 1
-            spans.append(_Span(start, stop, first, last, coord.float(), weight[start:stop]))
-        return spans
+        first = max(0, k * self.window - margin)
+        last = lr_size if k == count - 1 else min(lr_size, (k + 1) * self.window + margin)
+        coord = (2 * (position[inner] - first) + 1) / (last - first) - 1
+        return Span(k, low + inner.start, low + inner.stop, first, last, coord.float(), weight[inner])
 
 
 def _output_size(size: tuple[int, int], scale: float | tuple[int, int]) -> tuple[int, int]:
