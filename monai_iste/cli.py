@@ -8,7 +8,6 @@ Every refusal is one sentence on standard error and an exit code: 2 options, pre
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import signal
@@ -16,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Optional
+from typing import Annotated, Any, Optional
 
 import numpy as np
 import torch
@@ -26,21 +25,19 @@ from tqdm import tqdm
 
 import monai_iste
 from monai_iste.compare import with_truth, without_truth
-from monai_iste.data.datasets import image_datalist
-from monai_iste.data.io import image_size, read_rgb
-from monai_iste.errors import ConfigError, DataError, ISTEError, OutputError, ScaleError
-from monai_iste.images import MAX_FILE_PIXELS, WRITABLE_SUFFIXES, check_output, save_image, source_icc, source_mpp
+from monai_iste.data.io import image_size
+from monai_iste.errors import ConfigError, DataError, ISTEError, ScaleError
+from monai_iste.images import MAX_FILE_PIXELS, check_output, save_image
+from monai_iste.inferers import Region
 from monai_iste.magnify import (
     at_precision,
     default_device,
     emulates_bf16,
-    magnified_bands,
     magnified_size,
-    to_range,
 )
 from monai_iste.networks import PRESETS, create_iste, load_network, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
-from monai_iste.transforms.loading import plain_tensor
+from monai_iste.upscaling import SlideOptions, Upscaler, Wanted, check_apart, pairs
 
 __all__ = ["app", "main"]
 
@@ -94,7 +91,7 @@ def _sentences() -> Iterator[None]:
         raise typer.Exit(DataError.exit_code) from error
     except KeyboardInterrupt as error:
         what, code = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
-        typer.echo(f"{what}: finished files are kept, the unfinished one is gone", err=True)
+        typer.echo(f"{what}: finished files are kept; an unfinished slide goes on with --resume", err=True)
         raise typer.Exit(code) from error
 
 
@@ -108,53 +105,36 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 # --- upscale ----------------------------------------------------------------------------------------------------------
 
 
-class _Wanted(NamedTuple):
-    """How large the results shall be: one of scale, size (H, W) and mpp is given."""
-
-    scale: float | None
-    size: tuple[int, int] | None
-    mpp: float | None
-    input_mpp: float | None
-
-
-class _Job(NamedTuple):
-    """One image to magnify: (h, w) to (H, W), with the micrometres per pixel (y, x) of the result if known."""
-
-    source: Path
-    target: Path
-    size: tuple[int, int]
-    output: tuple[int, int]
-    mpp: tuple[float, float] | None
-
-    def __str__(self) -> str:
-        (h, w), (height, width) = self.size, self.output
-        mpp = "" if self.mpp is None else f", {self.mpp[1]:.4g} um/px"
-        return (
-            f"{self.target}: {h} x {w} -> {height} x {width} (H x W, x{math.sqrt(height * width / (h * w)):.4g}{mpp})"
-        )
-
-    def record(self) -> dict[str, Any]:
-        return {
-            "input": str(self.source),
-            "output": str(self.target),
-            "input_size": self.size,
-            "output_size": self.output,
-            "scale": [n / m for n, m in zip(self.output, self.size, strict=True)],
-            "mpp": self.mpp,
-        }
-
-
 @app.command()
 def upscale(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image, or a folder of images.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="An image, a slide, or a folder of them.")],
     target: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="A .png, .tif or .jpg file; for a folder, another folder.")
+        Path,
+        typer.Argument(
+            metavar="OUTPUT", help="A .png, .tif or .jpg file, a slide (.ome.tiff, .ome.zarr, .dcm), or a folder."
+        ),
     ],
     scale: Annotated[Optional[float], typer.Option("--scale", help="Magnification, such as 3.7.")] = None,
     size: Annotated[Optional[str], typer.Option("--size", metavar="HxW", help="Exact size of the result.")] = None,
     mpp: Annotated[Optional[float], typer.Option("--mpp", help="Micrometres per pixel of the result.")] = None,
     input_mpp: Annotated[
         Optional[float], typer.Option("--input-mpp", help="Those of the input, if its file does not state them.")
+    ] = None,
+    region: Annotated[
+        Optional[str], typer.Option("--region", metavar="Y,X,H,W", help="Part of the input alone, in its pixels.")
+    ] = None,
+    tissue_only: Annotated[bool, typer.Option("--tissue-only", help="Interpolate bare glass instead.")] = False,
+    work_dir: Annotated[
+        Optional[Path], typer.Option("--work-dir", help="Where a slide's unfinished work is; default: beside OUTPUT.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a slide that was interrupted.")] = False,
+    compression: Annotated[str, typer.Option("--compression", help="Of slides: jpeg or lossless.")] = "jpeg",
+    consistency: Annotated[
+        bool, typer.Option("--consistency", help="Also map where a slide's result departs from its input.")
+    ] = False,
+    workers: Annotated[Optional[int], typer.Option("--workers", min=1, help="Processes for a slide.")] = None,
+    scheduler: Annotated[
+        Optional[str], typer.Option("--scheduler", help="A Dask scheduler for a slide: tcp://host:8786.")
     ] = None,
     preset: PresetOption = DEFAULT_PRESET,
     weights: WeightsOption = None,
@@ -166,19 +146,23 @@ def upscale(
     as_json: Annotated[bool, typer.Option("--json", help="Report in JSON.")] = False,
     allow_untrained: UntrainedOption = False,
 ) -> None:
-    """Magnify an image, or every image of a folder, to 8-bit RGB.
+    """Magnify an image or a slide, or every one of a folder, to 8-bit RGB.
 
     The colour profile is kept, and the new pixel size written where the input's is known. A file appears complete or
-    not at all. For a folder, files that are already there in the right size are skipped, so that interrupted work goes
-    on where it stopped.
+    not at all. A slide's work is kept in a folder until it is done, so that --resume goes on where it was interrupted;
+    in a folder of images, those that are there already in the right size are skipped.
     """
     with _sentences():
-        wanted = _Wanted(scale, _parse_size(size), _check_mpp("--mpp", mpp), _check_mpp("--input-mpp", input_mpp))
+        wanted = Wanted(scale, _parse_size(size), _check_mpp("--mpp", mpp), _check_mpp("--input-mpp", input_mpp))
         if sum(option is not None for option in wanted[:3]) != 1:
             raise ConfigError("one of --scale, --size and --mpp", "none or several", "Give the one you mean.")
+        options = SlideOptions(
+            _parse_region(region), tissue_only, work_dir, resume, compression, consistency, workers, scheduler
+        )
         several = source.is_dir()
-        pairs = _pairs(source, target) if several else [(source, target)]
+        found = pairs(source, target) if several else [(source, target)]
         network, about = _network(preset, weights, device, precision, threads, allow_untrained)
+        upscaler = Upscaler(wanted, options, network, about, threads, overwrite, several, _tell)
         report: dict[str, Any] = {**about, "dry_run": dry_run, "skipped": 0, "failed": 0, "images": []}
 
         @contextmanager
@@ -189,37 +173,50 @@ def upscale(
             except DataError as error:
                 if not several:
                     raise
-                tqdm.write(f"error: {error}", file=typer.get_text_stream("stderr"))
+                _tell(f"error: {error}")
                 report["failed"] += 1
 
         jobs = []
-        for pair in pairs:
+        for pair in found:
             with one_of_several():
-                job = _plan(*pair, wanted)
-                if several and not overwrite and _is_finished(job):
+                job = upscaler.plan(*pair)
+                if job.is_complete():
                     report["skipped"] += 1
                     continue
-                if not several:
-                    check_output(job.target, job.output, overwrite)
                 jobs.append(job)
         if report["skipped"]:
-            typer.echo(f"{report['skipped']} of {len(pairs)} are there already and are skipped", err=True)
+            _tell(
+                f"{report['skipped']} of {len(found)} are there already and are skipped"
+                if several
+                else f"{target} is complete already"
+            )
 
-        pixels = sum(math.prod(job.output) for job in jobs)
-        with tqdm(total=pixels, unit="px", unit_scale=True, desc="magnifying", disable=dry_run or None) as bar:
+        with upscaler.at_work(jobs, dry_run):
             for job in jobs:
                 with one_of_several():
                     started = time.perf_counter()
-                    if not dry_run:
-                        _magnify(job, network, overwrite, bar)
-                    seconds = time.perf_counter() - started
-                    report["images"].append({**job.record(), "seconds": None if dry_run else round(seconds, 3)})
+                    done = job.estimate() if dry_run else job.run()
+                    seconds = None if dry_run else round(time.perf_counter() - started, 3)
+                    report["images"].append({**job.record(), "seconds": seconds, **done})
                     if not as_json:
                         tqdm.write(f"would write {job}" if dry_run else f"wrote {job} in {seconds:.1f} s")
         if as_json:
             typer.echo(json.dumps(report, indent=2))
         if report["failed"]:
             raise typer.Exit(DataError.exit_code)
+
+
+def _tell(text: str) -> None:
+    tqdm.write(text, file=typer.get_text_stream("stderr"))
+
+
+def _parse_region(text: str | None) -> Region | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9})", text)
+    if match is None:
+        raise ConfigError("a region Y,X,H,W, such as 1000,2000,512,512", repr(text), "Top and left first, no spaces.")
+    return Region(*(int(number) for number in match.groups()))
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
@@ -235,64 +232,6 @@ def _check_mpp(option: str, value: float | None) -> float | None:
     if value is not None and not 1e-3 <= value <= 1e3:
         raise ScaleError(f"{option} between 0.001 and 1000 micrometres per pixel", repr(value), "Try 0.25, as at 40x.")
     return value
-
-
-def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """Every image of a folder and where its result goes: the same relative path, in a format that can be written."""
-    if target.exists() and not target.is_dir():
-        raise OutputError("a folder for the results of a folder", f"the file {target}", "Name another.")
-    if target.resolve().is_relative_to(source.resolve()):
-        raise OutputError(f"an output outside {source}", str(target), "Results beside inputs would become inputs.")
-    pairs = []
-    for item in image_datalist(source):
-        path = Path(item["image"])
-        name = path.relative_to(source)
-        written = name if name.suffix.lower() in WRITABLE_SUFFIXES else name.with_name(f"{name.name}.png")
-        pairs.append((path, target / written))
-    return pairs
-
-
-def _plan(source: Path, target: Path, wanted: _Wanted) -> _Job:
-    size = image_size(source)
-    _check_apart(source, target)
-    mpp = source_mpp(source) if wanted.input_mpp is None else (wanted.input_mpp, wanted.input_mpp)
-    target_size = wanted.size
-    if wanted.mpp is not None:
-        if mpp is None:
-            raise DataError(
-                f"the pixel size of {source} in its file", "none or an implausible one", "Give it: --input-mpp 0.5."
-            )
-        if wanted.mpp > min(mpp):
-            raise ScaleError(
-                f"--mpp of at most {min(mpp):.4g}, the input's", f"{wanted.mpp:g}", "Reduce with a resampler instead."
-            )
-        target_size = round(size[0] * mpp[0] / wanted.mpp), round(size[1] * mpp[1] / wanted.mpp)
-    output = magnified_size(size, wanted.scale, target_size, MAX_FILE_PIXELS)
-    if mpp is not None:
-        mpp = mpp[0] * size[0] / output[0], mpp[1] * size[1] / output[1]
-    return _Job(source, target, size, output, mpp)
-
-
-def _check_apart(source: Path, target: Path) -> None:
-    if os.path.exists(target) and target.samefile(source):
-        raise OutputError("an output other than the input", str(target), "Choose another name.")
-
-
-def _is_finished(job: _Job) -> bool:
-    """Whether the result is there; a file of another size, or none of ours, is not taken for it."""
-    if not job.target.exists():
-        return False
-    try:
-        found = image_size(job.target)
-    except DataError:
-        found = None
-    if found != job.output:
-        raise OutputError(
-            f"{job.target} to be absent or of {job.output[0]} x {job.output[1]} pixels (H x W)",
-            "another file" if found is None else f"{found[0]} x {found[1]}",
-            "Add --overwrite, or choose another folder.",
-        )
-    return True
 
 
 def _network(
@@ -315,21 +254,6 @@ def _network(
         typer.echo("warning: the weights are random; the result shows nothing about the method", err=True)
     about = {"preset": preset, "weights": path and str(path), "device": device, "precision": precision}
     return network, {"version": monai_iste.__version__, **about}
-
-
-def _magnify(job: _Job, network: nn.Module, overwrite: bool, bar: tqdm[Any]) -> None:
-    image = plain_tensor(read_rgb(job.source))
-
-    def bands() -> Iterator[np.ndarray]:
-        for band in magnified_bands(image, network, job.output):
-            yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()
-            bar.update(band.shape[1] * band.shape[2])
-
-    try:
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"to be able to make the folder {job.target.parent}", str(error.strerror)) from error
-    save_image(job.target, bands(), job.output, mpp=job.mpp, icc=source_icc(job.source), overwrite=overwrite)
 
 
 # --- compare ----------------------------------------------------------------------------------------------------------
@@ -356,7 +280,7 @@ def compare(
     """Draw bicubic and ISTE side by side, where the image has most detail."""
     with _sentences():
         magnified_size(image_size(source), scale, limit=MAX_FILE_PIXELS)  # refuses impossible scales
-        _check_apart(source, target)
+        check_apart(source, target)
         check_output(target, (1, 1), overwrite)
         network, _ = _network(preset, weights, device, precision, threads, allow_untrained)
         picture = with_truth(source, scale, network) if degrade else without_truth(source, scale, network)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
 import struct
 import zlib
@@ -21,22 +20,20 @@ import tifffile
 from PIL import Image
 
 from monai_iste.errors import ISTEError, OutputError
+from monai_iste.pixel_size import PLAUSIBLE_MPP, Mpp, is_tiff  # noqa: F401  # importers are moving to pixel_size
 
 __all__ = [
     "MAX_FILE_PIXELS",
     "WRITABLE_SUFFIXES",
     "check_output",
+    "make_folder",
     "open_output",
     "save_image",
     "source_icc",
-    "source_mpp",
 ]
 
 #: Largest width * height of a file; PNG and TIFF are written in bands, so only the disk limits them otherwise.
 MAX_FILE_PIXELS = 20_000_000_000
-
-#: Pixel sizes outside this range, in micrometres, are not a microscope's: 72 dpi means "unknown".
-PLAUSIBLE_MPP = (0.05, 20.0)
 
 #: A pixel size below this, in micrometres, is left out: PNG's count of pixels per metre ends there.
 FINEST_MPP = 5e-4
@@ -46,7 +43,6 @@ _JPEG_SIDE = 65_500
 _JPEG_PIXELS = 500_000_000  # 1.5 GB: a JPEG is encoded from memory
 
 Size = tuple[int, int]
-Mpp = tuple[float, float]
 Bands = Iterable[np.ndarray]
 
 
@@ -148,6 +144,18 @@ def check_output(path: str | os.PathLike[str], size: Size, overwrite: bool = Fal
         raise OutputError(
             f"up to {needed / 1e9:,.3g} GB of room for {path}", f"{free / 1e9:,.3g} GB", "Make room, or choose a disk."
         )
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, with its parents, if it is absent.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"to be able to make the folder {folder}", str(error.strerror)) from error
 
 
 def _check_name(path: Path, overwrite: bool) -> None:
@@ -256,7 +264,7 @@ def source_icc(path: str | os.PathLike[str]) -> bytes | None:
     A profile of another colour space (of a grey image, say) would not describe the RGB that was read, and is left out.
     """
     path, icc = Path(path), None
-    if _is_tiff(path):
+    if is_tiff(path):
         with tifffile.TiffFile(path) as tiff:
             tag = tiff.series[0].keyframe.tags.get("InterColorProfile")
             icc = None if tag is None else bytes(tag.value)
@@ -264,41 +272,3 @@ def source_icc(path: str | os.PathLike[str]) -> bytes | None:
         with Image.open(path) as image:
             icc = image.info.get("icc_profile")
     return icc if icc and icc[16:20] == b"RGB " else None
-
-
-def source_mpp(path: str | os.PathLike[str]) -> Mpp | None:
-    """Micrometres per pixel, (y, x), if an image file states them, else None: never a guess.
-
-    Believed are the PhysicalSize of OME-TIFF and the resolution tags of TIFF in inches or centimetres, in that order,
-    within :data:`PLAUSIBLE_MPP`. PNG and JPEG are not asked: their density is a printer's.
-    """
-    if not _is_tiff(Path(path)):
-        return None
-    with tifffile.TiffFile(path) as tiff:
-        found = _ome_mpp(tiff.ome_metadata or "") or _tag_mpp(tiff.series[0].keyframe.tags)
-    low, high = PLAUSIBLE_MPP
-    return found if found and all(low <= value <= high for value in found) else None
-
-
-def _is_tiff(path: Path) -> bool:
-    return path.suffix.lower() in (".tif", ".tiff", ".svs")
-
-
-def _ome_mpp(xml: str) -> Mpp | None:
-    pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", xml)
-    values = dict(re.findall(r'\bPhysicalSize(\w+)="([^"]*)"', pixels.group())) if pixels else {}
-    units = {"\N{MICRO SIGN}m": 1, "\N{GREEK SMALL LETTER MU}m": 1, "um": 1, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
-    try:
-        y, x = (float(values[axis]) * units[values.get(f"{axis}Unit", "um")] for axis in "YX")
-    except (KeyError, ValueError):
-        return None
-    return y, x
-
-
-def _tag_mpp(tags: tifffile.TiffTags) -> Mpp | None:
-    try:
-        unit = {2: 25_400.0, 3: 10_000.0}[int(tags["ResolutionUnit"].value)]
-        (top, y), (left, x) = (tags[f"{axis}Resolution"].value for axis in "YX")
-        return unit * y / top, unit * x / left
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None

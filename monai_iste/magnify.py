@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from monai_iste.coordinates import output_size
-from monai_iste.errors import ConfigError, ScaleError, ShapeError
+from monai_iste.errors import ConfigError, DataError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.networks import ISTE, load_network
 from monai_iste.networks.presets import DEFAULT_PRESET
@@ -25,6 +25,7 @@ __all__ = [
     "emulates_bf16",
     "magnified_bands",
     "magnified_size",
+    "size_at_mpp",
     "to_range",
     "upscale",
 ]
@@ -120,6 +121,30 @@ def magnified_size(
         raise ScaleError(f"a size of at least {size[0]} x {size[1]} (H x W)", f"{height} x {width}", _REDUCE)
     _check_extent(height, width, limit)
     return height, width
+
+
+def size_at_mpp(path: Any, size: tuple[int, int], mpp: tuple[float, float] | None, wanted: float) -> tuple[int, int]:
+    """The size (H, W) that an image of ``size`` and ``mpp`` is magnified to at ``wanted`` micrometres per pixel.
+
+    Args:
+        path: the image's, for the messages.
+        mpp: micrometres per pixel of the image, (y, x); None if they are unknown.
+    Raises:
+        DataError: they are unknown. ScaleError: ``wanted`` is coarser than the image.
+
+    Example:
+        >>> size_at_mpp("a.svs", (100, 200), (0.5, 0.5), 0.3)
+        (167, 333)
+    """
+    if mpp is None:
+        raise DataError(
+            f"the pixel size of {path} in its file", "none or an implausible one", "Give it: --input-mpp 0.5."
+        )
+    if wanted > min(mpp):
+        raise ScaleError(
+            f"--mpp of at most {min(mpp):.4g}, the input's", f"{wanted:g}", "Reduce with a resampler instead."
+        )
+    return round(size[0] * mpp[0] / wanted), round(size[1] * mpp[1] / wanted)
 
 
 def _check_extent(height: float, width: float, limit: int) -> None:

@@ -22,9 +22,10 @@ import monai_iste
 from monai_iste import cli
 from monai_iste.data import read_rgb
 from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ScaleError
-from monai_iste.images import source_icc, source_mpp
+from monai_iste.images import source_icc
 from monai_iste.magnify import upscale
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, presets
+from monai_iste.pixel_size import source_mpp
 
 TISSUE = immunohistochemistry()
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -15,7 +15,8 @@ from reference import assert_teaches
 from monai_iste import images
 from monai_iste.data import read_rgb
 from monai_iste.errors import OutputError
-from monai_iste.images import check_output, open_output, save_image, source_icc, source_mpp
+from monai_iste.images import check_output, open_output, save_image, source_icc
+from monai_iste.pixel_size import source_mpp
 
 RGB = np.random.default_rng(0).integers(0, 256, (300, 517, 3), dtype=np.uint8)
 SMOOTH = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None] * 5, (40, 30, 3))

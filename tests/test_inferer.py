@@ -123,7 +123,7 @@ def test_bad_requests(network):
     with pytest.raises(ShapeError, match="Add the batch axis"):
         inferer(image[0], network, scale=2)
     for region in [(-1, 0, 2, 2), (0, 0, 41, 2), (0, 0, 0, 2), (39, 0, 2, 2)]:
-        with pytest.raises(ShapeError, match="inside 40 x 40 output pixels"):
+        with pytest.raises(ShapeError, match="inside 40 x 40 pixels"):
             inferer(image, network, scale=2, region=Region(*region))
     for scale in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ScaleError):

@@ -17,9 +17,11 @@ from monai_iste.errors import ConfigError, DataError, ScaleError
 __all__ = ["evaluation_datalist", "image_datalist", "split_datalist", "training_datalists"]
 
 
-def image_datalist(folder: str | os.PathLike[str]) -> list[dict]:
+def image_datalist(folder: str | os.PathLike[str], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[dict]:
     """The images of a folder and its subfolders, sorted by relative path; hidden files are left out.
 
+    Args:
+        suffixes: lower-case endings of what counts as an image.
     Returns:
         per image ``{"image": path, "name": relative path without suffix}``, with forward slashes in the name.
     Raises:
@@ -42,17 +44,17 @@ def image_datalist(folder: str | os.PathLike[str]) -> list[dict]:
     images = [
         {"image": str(root / name), "name": name[: -len(suffix)]}
         for name in sorted(names)
-        if not any(part.startswith(".") for part in name.split("/")) and (suffix := _suffix(name))
+        if not any(part.startswith(".") for part in name.split("/")) and (suffix := _suffix(name, suffixes))
     ]
     if not images:
         raise DataError(
-            f"images ({', '.join(IMAGE_SUFFIXES)}) in {root}", "none", "Name a folder that holds some, or convert them."
+            f"images ({', '.join(suffixes)}) in {root}", "none", "Name a folder that holds some, or convert them."
         )
     return images
 
 
-def _suffix(name: str) -> str:
-    return next((suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), "")
+def _suffix(name: str, suffixes: Sequence[str]) -> str:
+    return next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
 
 
 def split_datalist(datalist: Sequence[dict], val_fraction: float = 0.1, seed: int = 0) -> tuple[list[dict], list[dict]]:

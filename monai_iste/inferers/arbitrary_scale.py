@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from monai_iste.coordinates import LATTICE_PERIOD, cell_size, output_size
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 
-__all__ = ["ArbitraryScaleInferer", "Reader", "Region", "Span"]
+__all__ = ["ArbitraryScaleInferer", "Reader", "Region", "Span", "inside"]
 
 _STRIP = 16  # rows that are handed out at once
 
@@ -127,7 +127,7 @@ class ArbitraryScaleInferer(Inferer):
             yields (3, rows, W), float32, on the CPU; the rows of all bands make up the region.
         """
         full = _output_size(size, scale)
-        box = Region(0, 0, *full) if region is None else _inside(region, full)
+        box = Region(0, 0, *full) if region is None else inside(region, full)
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
         cell = cell_size(size, full, device).unsqueeze(0)
         rows = self.spans(size[0], full[0], box.top, box.top + box.height)
@@ -156,6 +156,7 @@ class ArbitraryScaleInferer(Inferer):
             cell: (1, 2); returns (3, row.stop - row.start, column.stop - column.start), float32, on the CPU.
         """
         crop = read(row.first, column.first, row.last, column.last).unsqueeze(0).to(cell.device)
+        crop = crop.contiguous()  # the order of its bytes decides which kernels run, and so the last bit of the result
         grid = torch.meshgrid(row.coord, column.coord, indexing="ij")
         coord = torch.stack(grid, dim=-1).view(1, -1, 2).to(cell.device)
         rgb: Tensor = network(crop, coord=coord, cell=cell)
@@ -205,12 +206,13 @@ def _output_size(size: tuple[int, int], scale: float | tuple[int, int]) -> tuple
     return scale
 
 
-def _inside(region: Region, size: tuple[int, int]) -> Region:
+def inside(region: Region, size: tuple[int, int]) -> Region:
+    """The region, if it lies inside an image of ``size`` (h, w); else a ShapeError."""
     top, left, height, width = region
     if min(top, left) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
         raise ShapeError(
-            f"a region (top, left, height, width) inside {size[0]} x {size[1]} output pixels",
+            f"a region (top, left, height, width) inside {size[0]} x {size[1]} pixels",
             str(tuple(region)),
-            "Ask for a part of the output.",
+            "Ask for a part of the image.",
         )
     return Region(*region)

@@ -33,6 +33,13 @@ from monai_iste.transforms.degradation import (
     degrade,
 )
 from monai_iste.transforms.loading import LoadRGB, LoadRGBD, LoadRGBd, LoadRGBDict
+from monai_iste.transforms.resolution import (
+    SuperResolveToMpp,
+    SuperResolveToMppD,
+    SuperResolveToMppd,
+    SuperResolveToMppDict,
+    image_mpp,
+)
 from monai_iste.transforms.super_resolve import SuperResolve, SuperResolveD, SuperResolved, SuperResolveDict
 
 __all__ = [
@@ -60,7 +67,12 @@ __all__ = [
     "SuperResolve",
     "SuperResolveD",
     "SuperResolveDict",
+    "SuperResolveToMpp",
+    "SuperResolveToMppD",
+    "SuperResolveToMppDict",
+    "SuperResolveToMppd",
     "SuperResolved",
     "degrade",
+    "image_mpp",
     "tissue_fraction",
 ]

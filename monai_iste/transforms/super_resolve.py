@@ -63,12 +63,21 @@ class SuperResolve(Transform):
         if image.ndim != 3:
             raise ShapeError("an image of shape (3, H, W)", str(tuple(image.shape)), "Put the channels first.")
         result = upscale(plain_tensor(image), **self.options)
-        if isinstance(image, MetaTensor):
-            zoom = to_affine_nd(len(image.affine) - 1, scale_affine(image.shape[1:], result.shape[1:]))
-            affine = image.affine @ torch.as_tensor(zoom, dtype=image.affine.dtype, device=image.affine.device)
-            meta = {key: value for key, value in image.meta.items() if key != "affine"}
-            return MetaTensor(result, affine, meta, image.applied_operations)
-        return result if isinstance(image, Tensor) else result.numpy()
+        return keep_place(image, result)
+
+
+def keep_place(image: np.ndarray | Tensor, result: Tensor) -> np.ndarray | Tensor:
+    """The resampled ``result`` in the kind of ``image``: an array, a tensor, or a MetaTensor that lies where it did.
+
+    Shape:
+        image: (C, h, w); result: (C, H, W), covering the same field.
+    """
+    if isinstance(image, MetaTensor):
+        zoom = to_affine_nd(len(image.affine) - 1, scale_affine(image.shape[1:], result.shape[1:]))
+        affine = image.affine @ torch.as_tensor(zoom, dtype=image.affine.dtype, device=image.affine.device)
+        meta = {key: value for key, value in image.meta.items() if key != "affine"}
+        return MetaTensor(result, affine, meta, image.applied_operations)
+    return result if isinstance(image, Tensor) else result.numpy()
 
 
 class SuperResolved(MapTransform):

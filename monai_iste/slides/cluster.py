@@ -1,0 +1,136 @@
+"""Windows on several processes or machines, through Dask (extra ``distributed``).
+
+A window is a task that can be repeated: a worker reads its part of the slide, computes it and writes its chunks into
+the work folder, which every worker must see under the same path, like the slide. The ledger is written by the process
+that started the work, alone. What a killed worker had not finished is given to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from monai_iste.errors import ConfigError, DataError
+from monai_iste.slides.extras import require
+from monai_iste.slides.plan import SlidePlan, Window
+from monai_iste.slides.reader import Slide
+from monai_iste.slides.run import Progress, read_window, window_share
+from monai_iste.slides.store import Index, WorkStore
+from monai_iste.slides.tissue import TissueMask
+
+__all__ = ["cluster_client", "compute_windows_on"]
+
+_QUEUED = 4  # windows that each thread of the cluster has before it, so that none waits and few are lost
+
+#: How often a window may lose its worker before the work is given up; Dask's own three is one bad night's.
+_LOSSES = 20
+
+
+@contextmanager
+def cluster_client(
+    workers: int | None = None, scheduler: str | None = None, threads: int | None = None
+) -> Iterator[Any]:
+    """A Dask client: of a local cluster with so many processes, or of a scheduler that runs already.
+
+    Args:
+        workers: processes on this machine; with several GPUs, as many as GPUs.
+        scheduler: address, such as ``tcp://10.0.0.5:8786``, instead.
+        threads: processor threads for each process; default: this machine's, shared out.
+    Raises:
+        ConfigError: the extra is missing, or nothing answers at that address.
+    """
+    distributed = require("distributed", "distributed")
+    dask = require("dask", "distributed")
+    if scheduler is not None:
+        try:
+            client = distributed.Client(scheduler, timeout="10s")
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ConfigError(
+                "the address of a Dask scheduler that runs", f"{scheduler} ({error})", "Start one: dask scheduler."
+            ) from error
+        with client:
+            yield client
+        return
+    threads = threads or max(1, torch.get_num_threads() // (workers or 1))
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": _LOSSES}),
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            env={"OMP_NUM_THREADS": str(threads)},
+            silence_logs="ERROR",
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        yield client
+
+
+def compute_windows_on(
+    client: Any,
+    device: str,
+    store: WorkStore,
+    windows: Iterable[Window],
+    slide: Slide,
+    network: nn.Module,
+    mask: TissueMask | None,
+    progress: Progress,
+) -> None:
+    """Compute windows on a cluster; as :func:`~monai_iste.slides.run.compute_windows`, which says what the rest means.
+
+    Args:
+        client: a ``distributed.Client``.
+        device: where the workers compute; of several GPUs in a local cluster, each worker takes its own.
+    """
+    distributed = require("distributed", "distributed")
+    (job,) = client.scatter([(store.plan, store.folder.resolve(), network.cpu(), mask)], broadcast=True, hash=False)
+    waiting = (window.index for window in windows)
+
+    def submit(index: Index) -> Any:
+        return client.submit(_task, job, index, device, pure=False, retries=2)
+
+    workers = max(1, sum(client.nthreads().values()))
+    first = [submit(index) for _, index in zip(range(_QUEUED * workers), waiting, strict=False)]
+    queue = distributed.as_completed(first)
+    for future in queue:
+        try:
+            index, checksum = future.result()
+        except distributed.KilledWorker as error:
+            raise DataError(
+                "workers that stay alive", str(error), "See their logs (memory?), then run again with --resume."
+            ) from error
+        store.enter(index, checksum)
+        progress(store.plan.window(index))
+        for following in waiting:
+            queue.add(submit(following))
+            break
+
+
+def _task(job: tuple[SlidePlan, Path, nn.Module, TissueMask | None], index: Index, device: str) -> tuple[Index, int]:
+    """On a worker: compute a window and write its chunks; repeating it does no harm."""
+    plan, folder, network, mask = job
+    network.to(_own_device(device)).eval()
+    window = plan.window(index)
+    crop = read_window(_slide(str(plan.source)), window)
+    share = window_share(plan, network, crop, mask, window)
+    return index, WorkStore(folder, plan).write(window, share)
+
+
+def _own_device(device: str) -> str:
+    """Worker i of a local cluster takes GPU i; elsewhere the scheduler of the machines shares them out."""
+    if device != "cuda" or torch.cuda.device_count() < 2:
+        return device
+    name = require("distributed", "distributed").get_worker().name
+    return f"cuda:{name % torch.cuda.device_count()}" if isinstance(name, int) else device
+
+
+@lru_cache(maxsize=2)
+def _slide(path: str) -> Slide:
+    return Slide(path)

@@ -1,0 +1,374 @@
+"""One slide from its file to a magnified file: plan, work, result; what ``monai-iste upscale`` does with slides."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import tifffile
+from torch import nn
+from tqdm import tqdm
+
+import monai_iste
+from monai_iste.data.io import image_size
+from monai_iste.errors import DataError, OutputError
+from monai_iste.images import check_output, make_folder, save_image
+from monai_iste.inferers.arbitrary_scale import Region
+from monai_iste.manifest import checksum
+from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
+from monai_iste.slides.plan import SlidePlan, Window
+from monai_iste.slides.reader import Slide
+from monai_iste.slides.run import compute_windows
+from monai_iste.slides.store import WorkStore
+from monai_iste.slides.tissue import TissueMask, tissue_mask
+from monai_iste.slides.writer import SLIDE_SUFFIXES, SlideMetadata, check_slide_output, write_slide
+
+__all__ = ["Cost", "SlideJob", "origin", "work_folder"]
+
+_BAND = 256  # rows of a plain image that are assembled at once
+
+#: Bytes per pixel of a finished file: JPEG of quality 90 stays below one; lossless never passes three.
+_FILE_BYTES = {"jpeg": 1.0, "lossless": 3.0}
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Cost:
+    """What the rest of a job will take, extrapolated from windows that were computed and kept."""
+
+    windows: int
+    seconds: float
+    disk: int
+    memory: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.windows:,} windows to compute: about {_duration(self.seconds)}, {self.disk / 1e9:.2g} GB of disk "
+            f"until it is done, {self.memory / 1e9:.2g} GB of memory a process"
+        )
+
+
+def work_folder(target: Path, work_dir: Path | None = None) -> Path:
+    """Where the unfinished work for a target is kept: beside it, or in ``work_dir``."""
+    return (work_dir or target.parent) / f"{target.name}.work"
+
+
+@dataclass
+class SlideJob:
+    """The magnification of one slide to one file.
+
+    Args:
+        slide: opened.
+        target: ends in one of :data:`~monai_iste.slides.writer.SLIDE_SUFFIXES`, or is a plain image.
+        plan: what to make.
+        network: on its device, in evaluation mode; the one of the plan.
+        about: what the result shall say of its network (:func:`origin`).
+        folder: where unfinished work is kept (:func:`work_folder`).
+        compression: ``jpeg`` or ``lossless``, for slides.
+        consistency: whether the map is written beside the result (:mod:`monai_iste.slides.consistency`).
+        resume, overwrite: what is done about unfinished work, and about a result that is there already.
+        tell: receives a sentence now and then.
+        compute: computes windows, called as :func:`~monai_iste.slides.run.compute_windows` is.
+        quiet: no progress bars; default: none where standard error is not a terminal.
+    """
+
+    slide: Slide
+    target: Path
+    plan: SlidePlan
+    network: nn.Module
+    about: dict[str, str]
+    folder: Path
+    compression: str = "jpeg"
+    consistency: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    tell: Tell = lambda text: None
+    compute: Callable[..., None] = compute_windows
+    quiet: bool | None = None
+
+    def __post_init__(self) -> None:
+        self.store = WorkStore(self.folder, self.plan)
+
+    # --- before the work ----------------------------------------------------------------------------------------------
+
+    @property
+    def metadata(self) -> SlideMetadata:
+        """What is written into the result."""
+        box, full = self.plan.region, (0, 0, *self.plan.output)
+        provenance = {
+            "software": f"monai_iste {monai_iste.__version__}",
+            **self.about,
+            "scale": f"{self.plan.scale[0]:.6g} x {self.plan.scale[1]:.6g} (y, x)",
+            "source mpp": _um(self.plan.mpp) + f" ({self.slide.mpp_source})",
+            "region": "all" if tuple(box) == full else f"top {box.top}, left {box.left}, of {full[2]} x {full[3]}",
+            "glass": "interpolated" if self.plan.tissue_only else "magnified by the network",
+            "job": self.plan.digest,
+            "notice": "Super-resolved: pixels are inferred, not measured. Not for diagnosis.",
+        }
+        return SlideMetadata(self.plan.output_mpp, self.slide.icc, provenance)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the result."""
+        return self.plan.region.height, self.plan.region.width
+
+    def is_complete(self) -> bool:
+        """Whether the result is there already, made by this very job.
+
+        Raises:
+            OutputError: something else has its name, and may not be overwritten.
+        """
+        if not self.target.exists() or self.overwrite or not self.resume:
+            return False
+        if self._states_job():
+            return True
+        raise OutputError(
+            f"{self.target} to be absent or the result of this job", "another file", "Name another, or add --overwrite."
+        )
+
+    def _states_job(self) -> bool:
+        if self.target.name.lower().endswith(SLIDE_SUFFIXES):
+            return stated_job(self.target) == self.plan.digest
+        try:  # plain images do not say how they were made
+            return image_size(self.target) == self.size
+        except DataError:
+            return False
+
+    def check(self) -> None:
+        """Refuse what can be refused before hours of work."""
+        if self.target.name.lower().endswith(SLIDE_SUFFIXES):
+            check_slide_output(self.target, self.size, self.metadata, self.overwrite)
+        else:
+            check_output(self.target, self.size, self.overwrite)
+
+    # --- the work -----------------------------------------------------------------------------------------------------
+
+    def estimate(self) -> dict[str, Any]:
+        """What the whole job will cost, found by two windows that are thrown away."""
+        with TemporaryDirectory() as folder:
+            trial = replace(self, folder=Path(folder) / "trial")
+            trial.store.begin()
+            cost = trial._calibrate(trial._todo(), trial._mask())
+        self.tell(str(cost))
+        self._check_room(cost.disk)
+        return {"estimate": asdict(cost)}
+
+    def run(self) -> dict[str, Any]:
+        """Do all of it, and remove the unfinished work; returns what a report says beside :meth:`record`."""
+        make_folder(self.target.parent)
+        self.check()
+        continued = self.store.begin(self.resume, self.overwrite)
+        with self.store.lock():
+            mask, total, reused = self._mask(), len(self.plan.windows), len(self.store.done)
+            if continued:
+                self.tell(f"goes on in {self.folder}: {reused:,} of {total:,} windows are done and are kept")
+            elif self.resume:
+                self.tell("there is no unfinished work of this job: it begins anew")
+            cost = self._calibrate(self._todo(), mask)
+            self.tell(str(cost))
+            self._check_room(cost.disk)
+            self._compute(mask)
+            result = self._write()
+        self.store.remove()
+        report = {"windows": total, "windows_reused": reused, **result}
+        if mask is not None:
+            report["tissue"] = round(mask.fraction, 4)
+        return report
+
+    def record(self) -> dict[str, Any]:
+        """The job as plain values."""
+        return {
+            "input": str(self.slide.path),
+            "output": str(self.target),
+            "input_size": list(self.plan.size),
+            "output_size": list(self.size),
+            "scale": list(self.plan.scale),
+            "mpp": self.plan.output_mpp and list(self.plan.output_mpp),
+        }
+
+    def __str__(self) -> str:
+        (h, w), (height, width), scale = self.plan.size, self.size, math.sqrt(math.prod(self.plan.scale))
+        return f"{self.target}: {h} x {w} -> {height} x {width} (H x W, x{scale:.4g}, {_um(self.plan.output_mpp)})"
+
+    def _mask(self) -> TissueMask | None:
+        if not self.plan.tissue_only:
+            return None
+        mask = self.store.mask()
+        if mask is None:
+            mask = tissue_mask(self.slide)
+            self.store.keep_mask(mask)
+        return mask
+
+    def _todo(self) -> list[Window]:
+        return [window for window in self.plan.windows if window.index not in self.store.done]
+
+    def _calibrate(self, todo: list[Window], mask: TissueMask | None) -> Cost:
+        """Compute two windows, of which the first warms up, and extrapolate from the second; both are kept.
+
+        A window of glass takes next to nothing, so that only those with tissue count.
+        """
+        asked = [window for window in todo if mask is None or _touches(self.plan, mask, window)] or todo
+        samples = [asked[0], asked[len(asked) // 2]] if len(asked) > 1 else asked
+        seconds, before = 0.0, _folder_bytes(self.folder)
+        for window in samples:
+            started = time.perf_counter()
+            compute_windows(self.store, [window], self.slide, self.network, mask, lambda _: None)
+            seconds = time.perf_counter() - started
+        rest = len(todo) - len(samples)
+        each = (_folder_bytes(self.folder) - before) / max(1, len(samples))
+        return Cost(
+            rest, (len(asked) - len(samples)) * seconds, round(each * rest + self._writing_bytes()), _peak_memory()
+        )
+
+    def _writing_bytes(self) -> int:
+        """Room for the result and for its levels while it is written."""
+        pixels = math.prod(self.size)
+        slide = self.target.name.lower().endswith(SLIDE_SUFFIXES)
+        return round(pixels * (_FILE_BYTES[self.compression] * 4 / 3 + 1)) if slide else 3 * pixels
+
+    def _check_room(self, needed: int) -> None:
+        free = shutil.disk_usage(next(path for path in (self.folder, *self.folder.parents) if path.exists())).free
+        if needed > free:
+            raise OutputError(
+                f"about {needed / 1e9:,.3g} GB of room for {self.target} and the work on it",
+                f"{free / 1e9:,.3g} GB",
+                "Make room, then run again with --resume, or choose another disk.",
+            )
+
+    def _compute(self, mask: TissueMask | None) -> None:
+        plan, todo = self.plan, self._todo()
+        total = math.prod(self.size)
+        initial = total - sum(plan.pixels(window) for window in todo)
+        with tqdm(
+            total=total, initial=initial, unit="px", unit_scale=True, desc="magnifying", disable=self.quiet
+        ) as bar:
+            self.compute(
+                self.store, todo, self.slide, self.network, mask, lambda window: bar.update(plan.pixels(window))
+            )
+
+    # --- the result ---------------------------------------------------------------------------------------------------
+
+    def _write(self) -> dict[str, Any]:
+        """The result and the map beside it."""
+        with tqdm(total=math.prod(self.size), unit="px", unit_scale=True, desc="writing", disable=self.quiet) as bar:
+            if self.target.name.lower().endswith(SLIDE_SUFFIXES):
+                write_slide(
+                    self.target,
+                    self._read,
+                    self.size,
+                    self.metadata,
+                    self.folder,
+                    compression=self.compression,
+                    overwrite=self.overwrite,
+                    progress=bar.update,
+                )
+            else:
+                self._write_image(bar)
+        return self._write_consistency() if self.consistency else {}
+
+    def _read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """A part of the result."""
+        box = self.plan.region
+        return self.store.assemble(Region(box.top + top, box.left + left, height, width))
+
+    def _write_image(self, bar: Any) -> None:
+        height, width = self.size
+
+        def bands() -> Iterator[np.ndarray]:
+            for top in range(0, height, _BAND):
+                band = self._read(top, 0, min(_BAND, height - top), width)
+                yield band
+                bar.update(band.shape[0] * width)
+
+        save_image(
+            self.target, bands(), self.size, mpp=self.plan.output_mpp, icc=self.slide.icc, overwrite=self.overwrite
+        )
+
+    def _write_consistency(self) -> dict[str, Any]:
+        """The map beside the result, one line about it, and that line in the report."""
+        plan = self.plan
+
+        def read_output(top: int, left: int, height: int, width: int) -> np.ndarray:
+            return self.store.assemble(Region(top, left, height, width))
+
+        levels = consistency_map(self.slide.read, read_output, plan.size, plan.output, region=plan.region)
+        first = comparable(plan.size, plan.output, plan.region)[:2]
+        found = summary(levels, origin=first)
+        picture, numbers = write_consistency(map_name(self.target), levels, mpp=plan.mpp, overwrite=True)
+        self.tell(str(found))
+        return {"consistency": {**found._asdict(), "picture": str(picture), "numbers": str(numbers)}}
+
+
+def stated_job(path: Path) -> str | None:
+    """The :attr:`SlidePlan.digest` that a written OME-TIFF or OME-Zarr carries; None where none is found."""
+    try:
+        if path.is_dir():
+            text = (path / "zarr.json").read_text()
+        else:
+            with tifffile.TiffFile(path) as tiff:
+                text = tiff.ome_metadata or ""
+    except (OSError, UnicodeDecodeError, tifffile.TiffFileError):
+        return None
+    found = re.search(r"\bjob\b\W+([0-9a-f]{64})\b", text)
+    return None if found is None else found[1]
+
+
+def map_name(target: Path) -> Path:
+    """Where a result's consistency map is drawn.
+
+    Example:
+        >>> map_name(Path("a.ome.tiff")).name
+        'a.consistency.png'
+    """
+    return target.with_name(f"{target.name.split('.')[0]}.consistency.png")
+
+
+def origin(preset: str, weights: str | os.PathLike[str] | None, precision: str) -> dict[str, str]:
+    """What a result says of the network that made it: never a path, which may name people."""
+    made_by = "random" if weights is None else f"sha256 {checksum(weights)}"
+    return {"preset": preset, "weights": made_by, "precision": precision}
+
+
+def _touches(plan: SlidePlan, mask: TissueMask, window: Window) -> bool:
+    """Whether the network is asked for a window; where not, it takes next to nothing."""
+    y, x = (plan.positions(span, axis) for axis, span in enumerate(window))
+    return mask.touches(float(y[0]), float(x[0]), float(y[-1]) + 1, float(x[-1]) + 1)
+
+
+def _um(mpp: tuple[float, float] | None) -> str:
+    return "unknown um/px" if mpp is None else f"{mpp[1]:.4g} um/px"
+
+
+def _duration(seconds: float) -> str:
+    """
+    Example:
+        >>> _duration(12), _duration(754), _duration(9000)
+        ('12 s', '13 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _peak_memory() -> int:
+    """The largest resident memory of this process so far, in bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,158 @@
+"""Read any region of a whole slide at any pixel size."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from monai_iste.errors import ConfigError, DataError, ShapeError
+from monai_iste.pixel_size import Mpp, find_mpp
+from monai_iste.slides.files import open_pixels
+from monai_iste.slides.resampling import LevelPixels, Size, best_level, resample_region
+
+__all__ = ["Slide"]
+
+
+class Slide:
+    """A whole slide, or a plain image, of which regions are read; opening it decodes nothing.
+
+    * What OpenSlide recognises (SVS, NDPI, MRXS, DICOM, tiled TIFF, ...) is read through MONAI's ``WSIReader``. Where a
+      slide has no pixels, its background colour is put, white if it names none.
+    * Everything else goes through :func:`monai_iste.data.io.read_rgb` (PNG, JPEG, BMP, striped TIFF), by its rules: it
+      has one level, which is decoded at the first reading and held. So does a TIFF that is not 8-bit RGB, of which
+      OpenSlide would show something regardless.
+
+    A slide may be read from several threads. After OpenSlide has failed once, it refuses everything: open the slide
+    again.
+
+    Args:
+        path: the file; of formats with several files, the one that OpenSlide is given.
+        input_mpp: micrometres per pixel by the user's word, which counts more than the file's.
+    Attributes:
+        path: the file.
+        size: (h, w) of level 0.
+        levels: (h, w) of each level, from the largest to the smallest.
+        mpp: micrometres per pixel of level 0, (y, x); None if nobody said, or only something implausible.
+        mpp_source: who said so: the vendor ("aperio"), "OME", "TIFF tags", "--input-mpp" or "unknown"; see
+            :func:`~monai_iste.pixel_size.find_mpp`.
+        stated_mpp: what the file states, where it contradicts ``input_mpp`` by more than 1 %; else None.
+        icc: RGB colour profile, or None. It is not applied to the pixels.
+    Shape:
+        pixels are (3, height, width).
+    Units: uint8, 0 to 255; positions in pixels, rows from top to bottom.
+    Raises:
+        DataError: the file is missing, damaged, cut short, too large, smaller than what it claims, or not RGB.
+        ConfigError: ``input_mpp`` is not above 0.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> file = Path(tempfile.mkdtemp()) / "a.png"
+        >>> Image.new("RGB", (60, 40), "pink").save(file)
+        >>> with Slide(file, input_mpp=0.5) as slide:
+        ...     slide.read(0, 0, 8, 9).shape, slide.size_at(0.7), slide.read_at((29, 43), 9, 0, 20, 43).shape
+        ((3, 8, 9), (29, 43), (3, 20, 43))
+    """
+
+    def __init__(self, path: str | os.PathLike[str], input_mpp: float | None = None) -> None:
+        self.path = Path(path)
+        self._pixels = open_pixels(self.path)
+        try:
+            self.levels: tuple[Size, ...] = self._pixels.levels
+            self.size: Size = self.levels[0]
+            found = find_mpp(self.path, input_mpp, self._pixels.properties)
+            self.mpp: Mpp | None = found.mpp
+            self.mpp_source: str = found.source
+            self.stated_mpp: Mpp | None = found.stated
+            self.icc: bytes | None = self._pixels.icc()
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, top: int, left: int, height: int, width: int, level: int = 0) -> np.ndarray:
+        """A region of a level, in that level's pixels.
+
+        A level of rounded size (a quarter of 1001 pixels, 250) can only be entered at level-0 pixels: its regions
+        may lie beside the position asked for, by up to half a level-0 pixel. :meth:`read_at` accounts for that.
+
+        Shape:
+            returns (3, height, width), contiguous.
+        Raises:
+            ShapeError: the region is not inside the level, or there is no such level.
+            DataError: it cannot be decoded; the file and the region are named.
+        """
+        if not 0 <= level < len(self.levels):
+            raise ShapeError(
+                f"a level from 0 to {len(self.levels) - 1} of {self.path}", f"{level}", "Its levels have them all."
+            )
+        _check_inside((top, left, height, width), self.levels[level], f"level {level} of {self.path}")
+        step = self._pixels.steps[level]
+        pixels = self._pixels.read(level, (round(top * step), round(left * step)), (height, width))
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def read_at(self, size: Size, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """A region of the slide as if all of it had been resampled to ``size``: where it is cut out changes nothing.
+
+        It is made from the smallest level that is large enough, by Lanczos's filter over all the pixels it reaches,
+        with pixel centres where they belong; see :func:`~monai_iste.slides.resampling.resample_region`.
+
+        Args:
+            size: (H, W) of the resampled slide; :meth:`size_at` tells it for a pixel size. May be larger than level 0.
+        Shape:
+            returns (3, height, width), contiguous.
+        Raises:
+            ShapeError: the region is not inside ``size``. DataError: as :meth:`read`.
+        """
+        if min(size) < 1:
+            raise ShapeError("a size (H, W) of at least 1 x 1", f"{size[0]} x {size[1]}", "Ask size_at for one.")
+        _check_inside((top, left, height, width), size, f"{self.path} at {size[0]} x {size[1]}")
+        level = best_level(self.levels, size)
+        if level == 0 and tuple(size) == self.size:
+            return self.read(top, left, height, width)
+        pixels = LevelPixels(
+            self.levels[level],
+            self._pixels.steps[level],
+            lambda y, x, height, width: self._pixels.read(level, (y, x), (height, width)),
+        )
+        return resample_region(pixels, size, top, left, height, width)
+
+    def size_at(self, mpp: float) -> Size:
+        """The size (H, W) that the slide has at so many micrometres per pixel.
+
+        Raises:
+            DataError: the slide's own pixel size is unknown. ConfigError: ``mpp`` is not above 0.
+        """
+        if self.mpp is None:
+            raise DataError(
+                f"a pixel size in {self.path}", "none, or an implausible one", "Give it: --input-mpp 0.5, say."
+            )
+        if not (math.isfinite(mpp) and mpp > 0):
+            raise ConfigError("micrometres per pixel above 0", f"{mpp}", "20x is about 0.5, 40x 0.25.")
+        height, width = (max(1, round(n * own / mpp)) for n, own in zip(self.size, self.mpp, strict=True))
+        return height, width
+
+    def close(self) -> None:
+        """Let go of the file. Reading after that is an error; closing again is none."""
+        self._pixels.close()
+
+    def __enter__(self) -> Slide:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _check_inside(region: tuple[int, int, int, int], size: Size, what: str) -> None:
+    top, left, height, width = region
+    if min(top, left) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
+        raise ShapeError(
+            f"a region (top, left, height, width) inside {what}, {size[0]} x {size[1]} pixels",
+            str(tuple(region)),
+            "Ask for a part of it.",
+        )

@@ -1,0 +1,291 @@
+"""Where on a slide there is tissue: one mask for the whole slide, feathered, the same for every region and request."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
+from skimage.measure import label
+from torch import Tensor
+
+from monai_iste.errors import ConfigError, ShapeError
+
+__all__ = ["TissueMask", "glass_colour", "tissue_mask"]
+
+# One sample of the mask: fine enough that a single cell fills one, coarse enough to average away noise and JPEG blocks.
+_SPACING_UM = 8.0
+_SPACING_PX = 16.0  # where the pixel size is unknown: 8 um at 20x
+_SPACING_RANGE = (8.0, 32.0)  # in pixels
+_MAX_SAMPLES = 4_000_000
+_DETAIL = 2  # samples are looked at in 2 x 2 parts, which show what an average hides
+_BLOCK = 256  # samples of a block that is read at once
+
+# A sample is glass if none of these is exceeded; all are shares of the white that glass has on this slide.
+_ABSORBED = 0.045  # light missing in the most absorbed channel
+_CHROMA = 0.03  # between the most and the least absorbed channel
+_TEXTURE = 0.035  # between the parts of the sample
+_CERTAIN = 2.0  # a limit exceeded this often is tissue even if nothing beside it is
+_FEWEST = 16  # samples that are tissue together although none of them is certain
+_LARGEST_HOLE = 64  # samples of glass that are filled: a lumen
+
+# What may be bare glass before its white is known, in 8-bit levels.
+_GLASS_DARKEST, _GLASS_CHROMA, _GLASS_SPREAD, _GLASS_NOISE = 150, 16, 7, 5.0
+_GLASS_SHARE = 0.002
+_PROBES, _PROBE_SIDE = 24, 32
+
+
+class _Slide(Protocol):
+    """What is needed of :class:`~monai_iste.slides.reader.Slide`."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def mpp(self) -> tuple[float, float] | None: ...
+    def read(self, top: int, left: int, height: int, width: int) -> np.ndarray: ...
+    def read_at(self, size: tuple[int, int], top: int, left: int, height: int, width: int) -> np.ndarray: ...
+
+
+class TissueMask:
+    """A weight in [0, 1] at every position of a slide: 1 on tissue, 0 on glass, a smooth fall between.
+
+    Held are samples ``q`` (8 bits) on a grid of n x m over the slide of h x w pixels. A position y (0 at the centre of
+    the first pixel) lies at ``t = (y + 0.5) * n / h - 0.5`` samples, clamped to [0, n - 1]; with ``i = floor(t)``
+    and ``f = t - i``, and likewise j and g along x::
+
+        weight = ((1 - f) (1 - g) q[i, j] + (1 - f) g q[i, j + 1] + f (1 - g) q[i + 1, j] + f g q[i + 1, j + 1]) / 255
+
+    in float64, element by element: a function of the position alone, whichever others are asked for with it.
+
+    Args:
+        samples: ``q``, as :meth:`to_array` gives it back.
+        size: (h, w) of the slide's level 0.
+    Shape:
+        samples: (n, m) uint8
+    Units: positions in level-0 pixels.
+    Raises:
+        ShapeError: the samples are not such an array.
+
+    Example:
+        >>> mask = TissueMask(np.array([[0, 255]], np.uint8), (16, 32))
+        >>> mask.weight(torch.zeros(1), torch.tensor([0.0, 11.5, 15.5, 31.0])).tolist()
+        [[0.0, 0.25, 0.5, 1.0]]
+        >>> mask.touches(0, 0, 16, 8), mask.touches(0, 0, 16, 9)
+        (False, True)
+    """
+
+    def __init__(self, samples: np.ndarray, size: tuple[int, int]) -> None:
+        if samples.ndim != 2 or samples.dtype != np.uint8 or not samples.size or min(size) < 1:
+            raise ShapeError(
+                "mask samples of shape (n, m), uint8, for a slide of at least 1 x 1",
+                f"{samples.dtype} of shape {samples.shape} for {size[0]} x {size[1]}",
+                "Give what to_array() returned.",
+            )
+        self._samples = np.ascontiguousarray(samples)
+        self.size = size
+
+    def weight(self, y: Tensor, x: Tensor) -> Tensor:
+        """The weight at every pair of positions.
+
+        Shape:
+            y: (H,); x: (W,); returns (H, W), float32, on the device of y
+        """
+        upper, lower, f = self._neighbours(y, 0)
+        left, right, g = self._neighbours(x, 1)
+        samples = torch.from_numpy(self._samples).to(y.device)
+        f = f.unsqueeze(1)
+        # Rows first: (1 - f) and f are shared by a row, g by a column.
+        rows = samples[upper].double() * (1 - f) + samples[lower].double() * f
+        return ((rows[:, left] * (1 - g) + rows[:, right] * g) / 255).float()
+
+    def touches(self, top: float, left: float, bottom: float, right: float) -> bool:
+        """Whether the weight is above 0 anywhere in the pixels ``top:bottom``, ``left:right``, borders included.
+
+        Exact: the positions meant are those from ``top - 0.5`` to ``bottom - 0.5``, and a sample counts if it has a
+        share in one of them.
+        """
+        rows, columns = (
+            slice(math.floor(self._sample(a - 0.5, axis)), math.ceil(self._sample(b - 0.5, axis)) + 1)
+            for axis, (a, b) in enumerate(((top, bottom), (left, right)))
+        )
+        return bool(self._samples[rows, columns].any())
+
+    @property
+    def fraction(self) -> float:
+        """Share of the slide's area whose weight is above 0.
+
+        Between four samples the weight is above 0 if one of theirs is; beyond the outermost samples lies half a
+        spacing on each side.
+        """
+        positive = np.pad(self._samples > 0, 1, mode="edge")
+        positive = positive[1:] | positive[:-1]
+        positive = positive[:, 1:] | positive[:, :-1]
+        height, width = (np.r_[0.5, np.ones(n - 1), 0.5] for n in self._samples.shape)
+        return float(height @ positive @ width / self._samples.size)
+
+    def to_array(self) -> np.ndarray:
+        """The samples, (n, m) uint8: with the slide's size, all that makes the same mask again."""
+        return self._samples.copy()
+
+    def _sample(self, position: Any, axis: int) -> Any:
+        """Positions in pixels as positions in samples, numbers or float64 tensors."""
+        count = self._samples.shape[axis]
+        t = (position + 0.5) * count / self.size[axis] - 0.5
+        return t.clamp(0, count - 1) if isinstance(t, Tensor) else min(max(t, 0), count - 1)
+
+    def _neighbours(self, position: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        t = self._sample(position.double(), axis)
+        first = t.floor()
+        return first.long(), (first.long() + 1).clamp(max=self._samples.shape[axis] - 1), t - first
+
+
+def tissue_mask(slide: _Slide, margin: float = 16, feather: float = 48) -> TissueMask:
+    """Find the tissue of a slide, once, from the whole of it reduced.
+
+    The grid is fixed by the slide alone: a sample every 8 um (16 pixels where the pixel size is unknown), at least
+    every 8 and at most every 32 pixels, and coarser where that would be more than four million. Let ``c`` be a
+    sample's mean colour, ``s`` the largest difference in a channel between its 2 x 2 parts, and ``white`` the
+    :func:`glass_colour`. Then::
+
+        r = c / white
+        score = max( (1 - min r) / 0.045,  (max r - min r) / 0.03,  s / (0.035 white) )
+
+    over the channels: glass is bright, without colour and without texture. A score above 1 is tissue if some sample of
+    its connected group is above 2, or the group has at least 16 samples; a single cell is enough, a speck of noise is
+    not. Holes of fewer than 64 samples are filled. No threshold is taken from the histogram: on a slide that is all
+    tissue it would find two halves. In doubt a sample is tissue; that costs time, the opposite would cost detail. A pen
+    mark or dust counts as tissue too. Without any glass everything is tissue, except what the scanner left out
+    (exactly black or white).
+
+    With ``d`` the distance of a sample from the centre of the nearest tissue sample and ``spacing`` the distance of
+    samples, both in level-0 pixels, and ``S(u) = u^2 (3 - 2 u)``, u clamped to [0, 1]::
+
+        q = round(255 (1 - S((d - margin - 3 / sqrt(2) spacing) / feather)))
+
+    so that the weight is 1 up to ``margin`` pixels around every tissue sample, interpolation included.
+
+    Args:
+        margin: pixels around tissue in which the weight is still 1.
+        feather: pixels over which it falls to 0; at least two samples' distance is taken.
+    Raises:
+        ConfigError: margin or feather is negative.
+    """
+    if margin < 0 or feather < 0:
+        raise ConfigError(
+            "margin and feather of at least 0 pixels", f"{margin} and {feather}", "The default is 16, 48."
+        )
+    found = _measure(slide)
+    tissue = _tissue(found, _white(slide, found))
+    spacing = [n / count for n, count in zip(slide.size, tissue.shape, strict=True)]
+    if not tissue.any():
+        return TissueMask(np.zeros(tissue.shape, np.uint8), slide.size)
+    distance = distance_transform_edt(~tissue, sampling=spacing)
+    beyond = distance - margin - 3 / math.sqrt(2) * max(spacing)
+    u = np.clip(beyond / max(feather, 2 * max(spacing)), 0, 1)
+    return TissueMask(np.round(255 * (1 - u * u * (3 - 2 * u))).astype(np.uint8), slide.size)
+
+
+def glass_colour(slide: _Slide) -> np.ndarray | None:
+    """The colour of bare glass on a slide, (3,) float32 in 8-bit levels; None if there is no glass to be seen.
+
+    Looked at are the samples of :func:`tissue_mask` that are bright, nearly grey and like their neighbours. Glass is
+    the brightest of them: the white is their mean around the brightest peak of their brightness. It is confirmed at
+    full resolution, where tissue has a texture however pale it is: the median of the standard deviations of probes is
+    at most 5 levels.
+    """
+    return _white(slide, _measure(slide))
+
+
+class _Measured(NamedTuple):
+    """What the reduced slide shows, sample by sample: mean colour (n, m, 3) and spread of the parts (n, m), uint8."""
+
+    colour: np.ndarray
+    spread: np.ndarray
+
+    @property
+    def blank(self) -> np.ndarray:
+        """Where the scanner left out: (n, m), exactly black or white."""
+        darkest, brightest = self.colour.min(2), self.colour.max(2)
+        return (self.spread == 0) & ((brightest == 0) | (darkest == 255))
+
+
+def _grid(slide: _Slide) -> tuple[int, int]:
+    low, high = _SPACING_RANGE
+    spacing = [_SPACING_PX] * 2 if slide.mpp is None else [min(max(_SPACING_UM / m, low), high) for m in slide.mpp]
+    coarser = max(1.0, math.sqrt(math.prod(slide.size) / math.prod(spacing) / _MAX_SAMPLES))
+    rows, columns = (math.ceil(n / s / coarser) for n, s in zip(slide.size, spacing, strict=True))
+    return rows, columns
+
+
+def _measure(slide: _Slide) -> _Measured:
+    """Read the whole slide once, reduced, block by block."""
+    rows, columns = _grid(slide)
+    fine = (rows * _DETAIL, columns * _DETAIL)
+    found = _Measured(np.empty((rows, columns, 3), np.uint8), np.empty((rows, columns), np.uint8))
+    for top in range(0, rows, _BLOCK):
+        for left in range(0, columns, _BLOCK):
+            height, width = min(_BLOCK, rows - top), min(_BLOCK, columns - left)
+            pixels = slide.read_at(fine, *(n * _DETAIL for n in (top, left, height, width)))
+            parts = pixels.reshape(3, height, _DETAIL, width, _DETAIL)
+            here = slice(top, top + height), slice(left, left + width)
+            found.colour[here] = parts.mean((2, 4)).round().transpose(1, 2, 0)
+            found.spread[here] = (parts.max((2, 4)) - parts.min((2, 4))).max(0)
+    return found
+
+
+def _white(slide: _Slide, found: _Measured) -> np.ndarray | None:
+    darkest, brightest = found.colour.min(2), found.colour.max(2)
+    flat = maximum_filter(brightest, 3).astype(int) - minimum_filter(brightest, 3) <= _GLASS_SPREAD
+    flat &= (found.spread <= _GLASS_SPREAD) & (darkest >= _GLASS_DARKEST) & (brightest - darkest <= _GLASS_CHROMA)
+    flat &= ~found.blank
+    where = np.argwhere(flat)
+    if len(where) < max(1, _GLASS_SHARE * flat.size):
+        return None
+    colours = found.colour[flat].astype(np.float32)
+    brightness = colours.mean(1)
+    counts = np.convolve(np.bincount(brightness.round().astype(int), minlength=256), np.ones(7), mode="same")
+    peak = max(level for level in range(256) if counts[level] >= 0.1 * counts.max())
+    # The brightest level with a tenth of the highest count is a peak's flank: its summit is near, in the same peak.
+    peak -= int(counts[max(0, peak - 6) : peak + 1][::-1].argmax())
+    chosen = np.abs(brightness - peak) <= 3
+    if _noise(slide, where[chosen], found.spread.shape) > _GLASS_NOISE:
+        return None
+    white: np.ndarray = colours[chosen].mean(0)
+    return white
+
+
+def _noise(slide: _Slide, samples: np.ndarray, grid: tuple[int, ...]) -> float:
+    """Median standard deviation of the brightness at full resolution around some of the samples, in levels."""
+    height, width = (min(_PROBE_SIDE, n) for n in slide.size)
+    deviations = []
+    for row, column in samples[np.linspace(0, len(samples) - 1, min(_PROBES, len(samples))).astype(int)]:
+        top = min(int(row * slide.size[0] / grid[0]), slide.size[0] - height)
+        left = min(int(column * slide.size[1] / grid[1]), slide.size[1] - width)
+        deviations.append(slide.read(top, left, height, width).astype(np.float32).mean(0).std())
+    return float(np.median(deviations))
+
+
+def _tissue(found: _Measured, white: np.ndarray | None) -> np.ndarray:
+    """(n, m) bool, by the rules of :func:`tissue_mask`."""
+    if white is None:
+        return ~found.blank
+    relative = found.colour / white
+    least, most = relative.min(2), relative.max(2)
+    score = np.maximum((1 - least) / _ABSORBED, (most - least) / _CHROMA)
+    score = np.maximum(score, found.spread / (_TEXTURE * white.mean()))
+    score[found.blank] = 0
+    tissue = _large_groups(score > 1, _FEWEST, score > _CERTAIN)
+    return ~_large_groups(~tissue, _LARGEST_HOLE)
+
+
+def _large_groups(mask: np.ndarray, fewest: int, certain: np.ndarray | None = None) -> np.ndarray:
+    """The connected groups of at least ``fewest`` samples, or with a certain one."""
+    groups = label(mask, connectivity=2)
+    keep = np.bincount(groups.ravel()) >= fewest
+    if certain is not None:
+        keep[groups[certain & mask]] = True
+    keep[0] = False
+    kept: np.ndarray = keep[groups]
+    return kept

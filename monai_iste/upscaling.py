@@ -1,0 +1,268 @@
+"""What ``monai-iste upscale`` does: plain images in one go, slides as work that can be interrupted."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import openslide
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from monai_iste.data.datasets import image_datalist
+from monai_iste.data.io import IMAGE_SUFFIXES, image_size, read_rgb
+from monai_iste.errors import ConfigError, DataError, OutputError
+from monai_iste.images import MAX_FILE_PIXELS, WRITABLE_SUFFIXES, check_output, make_folder, save_image, source_icc
+from monai_iste.inferers import Region
+from monai_iste.magnify import magnified_bands, magnified_size, size_at_mpp, to_range
+from monai_iste.pixel_size import Mpp, find_mpp
+from monai_iste.slides.cluster import cluster_client, compute_windows_on
+from monai_iste.slides.job import SlideJob, origin, work_folder
+from monai_iste.slides.plan import plan_slide
+from monai_iste.slides.reader import Slide
+from monai_iste.slides.writer import SLIDE_SUFFIXES
+from monai_iste.transforms.loading import plain_tensor
+
+__all__ = ["ImageJob", "SlideOptions", "Upscaler", "Wanted", "check_apart", "pairs"]
+
+
+#: Endings of slides among the files of a folder; formats of many files are named one by one.
+SLIDE_SOURCES = (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu", ".czi")
+
+
+class Wanted(NamedTuple):
+    """How large the results shall be: one of scale, size (H, W) and mpp is given."""
+
+    scale: float | None
+    size: tuple[int, int] | None
+    mpp: float | None
+    input_mpp: float | None
+
+
+@dataclass(frozen=True)
+class SlideOptions:
+    """What only makes sense for slides; whoever gives one of them means a slide, whatever the file is called."""
+
+    region: Region | None = None
+    tissue_only: bool = False
+    work_dir: Path | None = None
+    resume: bool = False
+    compression: str = "jpeg"
+    consistency: bool = False
+    workers: int | None = None
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.compression not in ("jpeg", "lossless"):
+            raise ConfigError("--compression jpeg or lossless", repr(self.compression), "Choose one of these.")
+        if self.workers is not None and self.scheduler is not None:
+            raise ConfigError("one of --workers and --scheduler", "both", "Give the one you mean.")
+
+
+@dataclass
+class ImageJob:
+    """One image to magnify in memory, (h, w) to (H, W); ``mpp`` are the result's micrometres per pixel, (y, x)."""
+
+    source: Path
+    target: Path
+    size: tuple[int, int]
+    output: tuple[int, int]
+    mpp: Mpp | None
+    network: nn.Module
+    overwrite: bool
+    may_be_complete: bool
+    progress: Callable[[int], Any] = lambda pixels: None
+
+    def __str__(self) -> str:
+        (h, w), (height, width) = self.size, self.output
+        mpp = "" if self.mpp is None else f", {self.mpp[1]:.4g} um/px"
+        return (
+            f"{self.target}: {h} x {w} -> {height} x {width} (H x W, x{math.sqrt(height * width / (h * w)):.4g}{mpp})"
+        )
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "input": str(self.source),
+            "output": str(self.target),
+            "input_size": self.size,
+            "output_size": self.output,
+            "scale": [n / m for n, m in zip(self.output, self.size, strict=True)],
+            "mpp": self.mpp,
+        }
+
+    def is_complete(self) -> bool:
+        """Whether the result is there; a file of another size, or none of ours, is not taken for it."""
+        if self.overwrite or not self.may_be_complete or not self.target.exists():
+            return False
+        try:
+            found = image_size(self.target)
+        except DataError:
+            found = None
+        if found != self.output:
+            raise OutputError(
+                f"{self.target} to be absent or of {self.output[0]} x {self.output[1]} pixels (H x W)",
+                "another file" if found is None else f"{found[0]} x {found[1]}",
+                "Add --overwrite, or choose another folder.",
+            )
+        return True
+
+    def estimate(self) -> dict[str, Any]:
+        return {}
+
+    def run(self) -> dict[str, Any]:
+        image = plain_tensor(read_rgb(self.source))
+
+        def bands() -> Iterator[np.ndarray]:
+            for band in magnified_bands(image, self.network, self.output):
+                yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()
+                self.progress(band.shape[1] * band.shape[2])
+
+        make_folder(self.target.parent)
+        save_image(
+            self.target, bands(), self.output, mpp=self.mpp, icc=source_icc(self.source), overwrite=self.overwrite
+        )
+        return {}
+
+
+class Upscaler:
+    """Plans and does the jobs of one command.
+
+    Args:
+        wanted: the size of the results.
+        options: for slides.
+        network: on its device, in evaluation mode.
+        about: what is reported of the network: preset, weights, device, precision.
+        threads: processor threads of each worker.
+        overwrite: whether existing files are replaced.
+        several: whether there may be results of an earlier run to go on from.
+        tell: receives a sentence now and then.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        options: SlideOptions,
+        network: nn.Module,
+        about: dict[str, Any],
+        threads: int | None,
+        overwrite: bool,
+        several: bool,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.wanted, self.options, self.network, self.about = wanted, options, network, about
+        self.threads, self.overwrite, self.several, self.tell = threads, overwrite, several, tell
+
+    @contextmanager
+    def at_work(self, jobs: Sequence[ImageJob | SlideJob], dry_run: bool) -> Iterator[None]:
+        """Bars, and a cluster if one is asked for, while jobs are run."""
+        images = [job for job in jobs if isinstance(job, ImageJob)]
+        slides = [job for job in jobs if isinstance(job, SlideJob)]
+        with ExitStack() as stack:
+            if images:
+                total = sum(math.prod(job.output) for job in images)
+                bar = tqdm(total=total, unit="px", unit_scale=True, desc="magnifying", disable=dry_run or None)
+                for image in images:
+                    image.progress = stack.enter_context(bar).update
+            options = self.options
+            if slides and not dry_run and (options.workers or options.scheduler):
+                client = stack.enter_context(cluster_client(options.workers, options.scheduler, self.threads))
+                for slide in slides:
+                    slide.compute = partial(compute_windows_on, client, self.about["device"])
+            yield
+
+    def plan(self, source: Path, target: Path) -> ImageJob | SlideJob:
+        """The job of one file, after all that can be refused before the work."""
+        check_apart(source, target)
+        return self._slide(source, target) if self._is_slide(source, target) else self._image(source, target)
+
+    def _is_slide(self, source: Path, target: Path) -> bool:
+        """Whether a file is magnified through a work folder, in memory that does not grow with it: what only slide
+        readers open or slide writers write, what memory cannot hold, and whatever comes with an option for slides."""
+        if self.options != SlideOptions() or target.name.lower().endswith(SLIDE_SUFFIXES):
+            return True
+        try:
+            image_size(source)
+        except DataError:  # too large, or not an image: is it a slide?
+            return source.is_file() and openslide.OpenSlide.detect_format(source) is not None
+        return False
+
+    def _image(self, source: Path, target: Path) -> ImageJob:
+        size, wanted = image_size(source), self.wanted
+        mpp, _, stated = find_mpp(source, wanted.input_mpp)
+        self._warn_contradiction(source, stated)
+        exact = wanted.size if wanted.mpp is None else size_at_mpp(source, size, mpp, wanted.mpp)
+        output = magnified_size(size, wanted.scale, exact, MAX_FILE_PIXELS)
+        if mpp is not None:
+            mpp = mpp[0] * size[0] / output[0], mpp[1] * size[1] / output[1]
+        if not self.several:
+            check_output(target, output, self.overwrite)
+        return ImageJob(source, target, size, output, mpp, self.network, self.overwrite, self.several)
+
+    def _slide(self, source: Path, target: Path) -> SlideJob:
+        wanted, options = self.wanted, self.options
+        slide = Slide(source, wanted.input_mpp)
+        plan = plan_slide(
+            slide,
+            self.network,
+            scale=wanted.scale,
+            size=wanted.size,
+            mpp=wanted.mpp,
+            region=options.region,
+            tissue_only=options.tissue_only,
+            precision=self.about["precision"],
+        )
+        self._warn_contradiction(source, slide.stated_mpp)
+        job = SlideJob(
+            slide,
+            target,
+            plan,
+            self.network,
+            origin(self.about["preset"], self.about["weights"], self.about["precision"]),
+            work_folder(target, options.work_dir),
+            compression=options.compression,
+            consistency=options.consistency,
+            resume=options.resume or self.several,
+            overwrite=self.overwrite,
+            tell=self.tell,
+        )
+        if not self.several and not job.is_complete():
+            job.check()
+        return job
+
+    def _warn_contradiction(self, path: Path, stated: Mpp | None) -> None:
+        if stated is not None:
+            self.tell(f"warning: {path} itself states {stated[1]:.4g} um/px; --input-mpp is used")
+
+
+def pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """Every image and slide of a folder, and where its result goes: the same relative path, with an ending that can be
+    written (slides become OME-TIFF)."""
+    if target.exists() and not target.is_dir():
+        raise OutputError("a folder for the results of a folder", f"the file {target}", "Name another.")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise OutputError(f"an output outside {source}", str(target), "Results beside inputs would become inputs.")
+    found = []
+    for item in image_datalist(source, IMAGE_SUFFIXES + SLIDE_SOURCES):
+        path = Path(item["image"])
+        found.append((path, target / _written_name(path.relative_to(source))))
+    return found
+
+
+def _written_name(name: Path) -> Path:
+    suffix = name.suffix.lower()
+    if suffix in SLIDE_SOURCES:
+        return name.with_suffix(".ome.tiff")
+    return name if suffix in WRITABLE_SUFFIXES else name.with_name(f"{name.name}.png")
+
+
+def check_apart(source: Path, target: Path) -> None:
+    if os.path.exists(target) and target.samefile(source):
+        raise OutputError("an output other than the input", str(target), "Choose another name.")
