@@ -155,7 +155,7 @@ class Islands:
         )
         self._outline = ((distances[..., 1] - distances[..., 0]) / 2 * np.exp(shape)).astype(np.float32)
         self._owner = nearest[..., 0].astype(np.int32)
-        threshold = np.quantile(self._outline[:-2, :-2], 1 - tissue) if 0 < tissue < 1 else math.inf * (0.5 - tissue)
+        threshold = np.quantile(self._outline[:-2, :-2], 1 - tissue) if 0 < tissue < 1 else 1e6 * (0.5 - tissue)
         self._outline -= np.float32(threshold)
         self.share = float((self._outline[:-2, :-2] > 0).mean())
         grain = random.normal(0, 1.0, (3 * TILE, 3 * TILE, 1)) + random.normal(0, 0.5, (3 * TILE, 3 * TILE, 3))
@@ -270,19 +270,20 @@ def _write(file: BinaryIO, tile: Tile, side: int, mpp: Mpp | None, folder: Path)
 
 def _tiles(tile: Tile, side: int, stored: Path) -> Iterator[np.ndarray]:
     """The tiles of a level row by row; reduced, they are also stored as rows for the next level."""
-    across = -(-side // TILE)
-    with open(stored, "wb") as file:
-        for top in range(0, side, TILE):
-            band = np.empty((TILE // FACTOR, across * TILE // FACTOR, 3), np.uint8)
-            for left in range(0, side, TILE):
-                # What lies beyond the side repeats the edge: it must not shine through in JPEG, nor in the next level.
-                inside = tile(top, left)[: side - top, : side - left]
-                pixels = np.pad(inside, [(0, TILE - n) for n in inside.shape[:2]] + [(0, 0)], mode="edge")
-                reduced = np.asarray(Image.fromarray(pixels).reduce(FACTOR))
-                band[:, left // FACTOR : (left + TILE) // FACTOR] = reduced
-                yield pixels
-            height, width = (-(-n // FACTOR) for n in (min(side - top, TILE), side))
-            file.write(band[:height, :width].tobytes())
+    last = (side - 1) // TILE * TILE
+    for top in range(0, side, TILE):
+        band = np.empty((TILE // FACTOR, (last + TILE) // FACTOR, 3), np.uint8)
+        for left in range(0, side, TILE):
+            # What lies beyond the side repeats the edge: it must not shine through in JPEG, nor in the next level.
+            inside = tile(top, left)[: side - top, : side - left]
+            pixels = np.pad(inside, [(0, TILE - n) for n in inside.shape[:2]] + [(0, 0)], mode="edge")
+            reduced = np.asarray(Image.fromarray(pixels).reduce(FACTOR))
+            band[:, left // FACTOR : (left + TILE) // FACTOR] = reduced
+            if left == last:  # before the tile is handed out: nobody asks for more after the last one
+                height, width = (-(-n // FACTOR) for n in (min(side - top, TILE), side))
+                with open(stored, "ab") as file:
+                    file.write(band[:height, :width].tobytes())
+            yield pixels
 
 
 class _Stored:

@@ -3,7 +3,7 @@
 Importing it makes its networks and transforms known to MONAI configurations under their short names.
 """
 
-from monai_iste import bundle, data, engines, errors, handlers, inferers, losses, metrics, networks, transforms
+from monai_iste import bundle, data, engines, errors, handlers, inferers, losses, metrics, networks, slides, transforms
 from monai_iste.magnify import upscale
 
 # Under the name load_network in its own module, so that MONAI configurations keep MONAI's load.
@@ -21,6 +21,7 @@ __all__ = [
     "losses",
     "metrics",
     "networks",
+    "slides",
     "transforms",
     "upscale",
 ]

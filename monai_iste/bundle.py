@@ -33,6 +33,7 @@ __all__ = [
     "join_processes",
     "leave_cores_to_workers",
     "output_folder",
+    "required",
     "resume_point",
 ]
 
@@ -156,6 +157,21 @@ def output_folder(folder: str) -> str:
             "an output folder that can be written to", f"{folder} ({error.strerror})", "Name another --output_dir."
         ) from error
     return folder
+
+
+def required(value: Any, key: str) -> Any:
+    """A setting that has no default.
+
+    Raises:
+        ConfigError: it was not given.
+
+    Example:
+        >>> required("a.svs", "slide")
+        'a.svs'
+    """
+    if value is None:
+        raise ConfigError(f"a value for {key}", "none", f"Name it: --{key} FILE.")
+    return value
 
 
 def default_preset(output_dir: str, checkpoint: str | None = None) -> str:

@@ -25,7 +25,7 @@ from monai_iste.inferers import Region
 from monai_iste.magnify import magnified_bands, magnified_size, size_at_mpp, to_range
 from monai_iste.pixel_size import Mpp, find_mpp
 from monai_iste.slides.cluster import cluster_client, compute_windows_on
-from monai_iste.slides.job import SlideJob, origin, work_folder
+from monai_iste.slides.job import SlideJob, origin
 from monai_iste.slides.plan import plan_slide
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.writer import SLIDE_SUFFIXES
@@ -226,7 +226,7 @@ class Upscaler:
             plan,
             self.network,
             origin(self.about["preset"], self.about["weights"], self.about["precision"]),
-            work_folder(target, options.work_dir),
+            options.work_dir,
             compression=options.compression,
             consistency=options.consistency,
             resume=options.resume or self.several,

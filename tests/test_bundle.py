@@ -14,7 +14,9 @@ import yaml
 from fire.parser import DefaultParseValue
 from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
+from openslide import OpenSlide
 from PIL import Image
+from slide_files import picture, write_slide_file
 
 from monai_iste import bundle
 from monai_iste.data import sample_datalists
@@ -28,6 +30,7 @@ from monai_iste.errors import (
     find_error,
 )
 from monai_iste.handlers import LoadWeights
+from monai_iste.magnify import upscale
 from monai_iste.metrics import PROTOCOLS
 from monai_iste.networks import ISTE, PRESETS, create_iste, load_weights, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
@@ -270,6 +273,47 @@ def test_inference_magnifies_a_folder(tmp_path):
     expected = np.asarray(tile.resize((148, 111), Image.Resampling.BICUBIC)).astype(float)
     assert result.shape == expected.shape
     assert np.abs(result - expected).mean() < 1.5  # the kernels differ: a = -0.75 and -0.5
+
+
+def test_inference_magnifies_a_slide(tmp_path, capsys):
+    """The same pixels as :func:`monai_iste.upscale`, with the pixel size that was asked for."""
+    pytest.importorskip("zarr")
+    pixels = picture(100, 120)
+    options = {
+        "slide": str(write_slide_file(tmp_path / "a.tif", pixels, mpp=0.5)),
+        "output": str(tmp_path / "a.ome.tif"),
+        "output_dir": str(tmp_path),
+        "mpp": 0.2,
+        "compression": "lossless",
+    }
+    for told in ("wrote", "is complete already"):
+        flow = workflow("inference_wsi.json", kind="infer", **options)
+        flow.initialize()
+        flow.run()
+        assert told in capsys.readouterr().out
+    with OpenSlide(tmp_path / "a.ome.tif") as slide:
+        assert float(slide.properties["openslide.mpp-x"]) == pytest.approx(0.2)
+        found = np.asarray(slide.read_region((0, 0), 0, slide.dimensions).convert("RGB"))
+    np.testing.assert_array_equal(found, upscale(pixels, 2.5))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "--slide"),
+        ({"slide": "a.svs"}, "a.svs, which does not exist"),
+        ({"slide": "a.tif"}, "--output"),
+        ({"slide": "a.tif", "output": "b.ome.tif", "scale": None}, "one of scale and size"),
+    ],
+)
+def test_a_slide_that_cannot_be_magnified(changes, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_slide_file(tmp_path / "a.tif", picture(40, 50))
+    flow = workflow("inference_wsi.json", kind="infer", output_dir=".", **{"scale": 2, **changes})
+    flow.initialize()
+    with pytest.raises(RuntimeError) as caught:
+        flow.run()
+    assert words in str(find_error(caught.value))
 
 
 def evaluated(folder: Path, name: str = "evaluate.json", **changes) -> tuple[str, str | None]:

@@ -295,25 +295,25 @@ def test_levels_of_rounded_sizes_give_the_same_whatever_region_is_read(tmp_path,
                 np.testing.assert_array_equal(part, whole[:, top : top + height, left : left + width])
 
 
-def test_where_a_level_is_really_entered_is_accounted_for(monkeypatch):
-    """Blocks begin up to 0.21 level pixels beside a pixel of this level; without a correction they would be moved."""
-    monkeypatch.setattr(resampling, "_LARGEST_BLOCK", 64)
-    step, dither = 2.37, np.random.default_rng(3)
+@pytest.mark.parametrize("place", [40, 70, 97, 125, 150])
+def test_where_a_level_is_really_entered_is_accounted_for(monkeypatch, place):
+    """Blocks begin up to 0.21 level pixels beside a pixel of this level, and would be moved by as much."""
+    monkeypatch.setattr(resampling, "_LARGEST_BLOCK", 32)
+    step, steep, dither = 2.37, 8.3, np.random.default_rng(3)
 
-    def read(y, x, height, width):  # a slope, between pixels as OpenSlide reads there
+    def read(y, x, height, width):  # edges across and down, read between pixels as OpenSlide does
         rows, columns = y / step + np.arange(height), x / step + np.arange(width)
         assert rows[-1] <= 199
         assert columns[-1] <= 299
-        slope = np.stack(np.broadcast_arrays(1.25 * rows[:, None], 0.8 * columns, 0), axis=2)
-        return np.floor(slope + dither.random(slope.shape)).astype(np.uint8)
+        edges = np.stack(np.broadcast_arrays(rows[:, None] - place, columns - place, 0), axis=2)
+        return np.floor(np.clip(steep * edges + 128, 0, 254) + dither.random(edges.shape)).astype(np.uint8)
 
     region = resample_region(LevelPixels((200, 300), step, read), (150, 200), 10, 20, 130, 170)
-    rows = (np.arange(10, 140) + 0.5) * 200 / 150 - 0.5
-    columns = (np.arange(20, 190) + 0.5) * 300 / 200 - 0.5
-    for begin, end in ((10, 64), (64, 128), (128, 140)):
-        assert abs((region[0] - 1.25 * rows[:, None])[begin - 10 : end - 10].mean()) < 0.05
-    for begin, end in ((20, 64), (64, 128), (128, 190)):
-        assert abs((region[1] - 0.8 * columns)[:, begin - 20 : end - 20].mean()) < 0.05
+    for values, start, scale in ((region[0].mean(1), 10, 200 / 150), (region[1].mean(0), 20, 300 / 200)):
+        positions = (np.arange(start, start + len(values)) + 0.5) * scale - 0.5
+        seen = (values > 40) & (values < 215)
+        assert seen.sum() >= 10
+        assert abs(((values - 128) / steep - (positions - place))[seen].mean()) < 0.03
 
 
 def centre(pixels):

@@ -212,6 +212,29 @@ def test_all_glass_has_no_tissue(glass, noise):
     assert not mask.touches(0, 0, *mask.size)
 
 
+@pytest.mark.parametrize("level", range(170, 256, 7))
+def test_glass_of_any_grey_is_its_own_white(level):
+    slide = Picture(paint((128, 160), glass=(level, level - 2, level), noise=0))
+    np.testing.assert_array_equal(glass_colour(slide), (level, level - 2, level))
+    assert tissue_mask(slide).fraction == 0
+
+
+def test_the_brightest_glass_is_the_white():
+    """Pale, flat and grey as it is, an area darker than the glass is tissue, even where it is the larger one."""
+    pixels = paint(area=(slice(None), slice(0, 800), (219, 214, 220), 0.5))
+    np.testing.assert_allclose(glass_colour(Picture(pixels)), GLASS, atol=1)
+    weight = weights(tissue_mask(Picture(pixels)))
+    assert (weight[:, :800] == 1).all()
+    assert not weight[:, 950:].any()
+
+
+def test_tissue_as_flat_as_glass_when_reduced_is_known_by_its_texture():
+    fine = paint(all=(slice(None), slice(None), (226, 222, 228), 0))
+    fine = (fine + texture(fine.shape[:2], 9, 0.7)).clip(0, 255).round().astype(np.uint8)
+    assert glass_colour(Picture(fine)) is None
+    assert tissue_mask(Picture(fine)).to_array().min() == 255
+
+
 @pytest.mark.parametrize("blank", [0, 255])
 def test_what_the_scanner_left_out_is_neither_tissue_nor_the_white(blank):
     pixels = paint(glass=GREY_GLASS, island=(slice(300, 420), slice(700, 860), PALE_STROMA, 6))

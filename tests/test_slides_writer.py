@@ -488,7 +488,7 @@ def watch():
 tile = np.random.default_rng(0).integers(100, 140, (512, 512, 3), dtype=np.uint8)
 read = lambda top, left, height, width: tile[:height, :width] + np.uint8((top + left) // 512 % 100)
 path, metadata = Path(sys.argv[1]), SlideMetadata((0.25, 0.25), None, {})
-write_slide(path, read, (600, 600), metadata, path.parent)  # whatever is loaded once
+write_slide(path, read, (600, 600), metadata, path.parent, overwrite=True)  # whatever is loaded once
 peak = [0]
 threading.Thread(target=watch, daemon=True).start()
 write_slide(path, read, (2048, int(sys.argv[2])), metadata, path.parent, overwrite=True)

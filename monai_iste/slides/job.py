@@ -25,6 +25,7 @@ from monai_iste.errors import DataError, OutputError
 from monai_iste.images import check_output, make_folder, save_image
 from monai_iste.inferers.arbitrary_scale import Region
 from monai_iste.manifest import checksum
+from monai_iste.networks import released_weights
 from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.reader import Slide
@@ -33,7 +34,7 @@ from monai_iste.slides.store import WorkStore
 from monai_iste.slides.tissue import TissueMask, tissue_mask
 from monai_iste.slides.writer import SLIDE_SUFFIXES, SlideMetadata, check_slide_output, write_slide
 
-__all__ = ["Cost", "SlideJob", "origin", "work_folder"]
+__all__ = ["Cost", "SlideJob", "map_name", "origin", "stated_job"]
 
 _BAND = 256  # rows of a plain image that are assembled at once
 
@@ -54,14 +55,9 @@ class Cost:
 
     def __str__(self) -> str:
         return (
-            f"{self.windows:,} windows to compute: about {_duration(self.seconds)}, {self.disk / 1e9:.2g} GB of disk "
+            f"{self.windows:,} windows are left: about {_duration(self.seconds)}, {self.disk / 1e9:.2g} GB of disk "
             f"until it is done, {self.memory / 1e9:.2g} GB of memory a process"
         )
-
-
-def work_folder(target: Path, work_dir: Path | None = None) -> Path:
-    """Where the unfinished work for a target is kept: beside it, or in ``work_dir``."""
-    return (work_dir or target.parent) / f"{target.name}.work"
 
 
 @dataclass
@@ -74,7 +70,7 @@ class SlideJob:
         plan: what to make.
         network: on its device, in evaluation mode; the one of the plan.
         about: what the result shall say of its network (:func:`origin`).
-        folder: where unfinished work is kept (:func:`work_folder`).
+        work_dir: where the folder of unfinished work is made; default: beside the target.
         compression: ``jpeg`` or ``lossless``, for slides.
         consistency: whether the map is written beside the result (:mod:`monai_iste.slides.consistency`).
         resume, overwrite: what is done about unfinished work, and about a result that is there already.
@@ -88,7 +84,7 @@ class SlideJob:
     plan: SlidePlan
     network: nn.Module
     about: dict[str, str]
-    folder: Path
+    work_dir: str | os.PathLike[str] | None = None
     compression: str = "jpeg"
     consistency: bool = False
     resume: bool = False
@@ -98,6 +94,9 @@ class SlideJob:
     quiet: bool | None = None
 
     def __post_init__(self) -> None:
+        self.target = Path(self.target)
+        beside = self.target.parent if self.work_dir is None else Path(self.work_dir)
+        self.folder = beside / f"{self.target.name}.work"
         self.store = WorkStore(self.folder, self.plan)
 
     # --- before the work ----------------------------------------------------------------------------------------------
@@ -157,7 +156,7 @@ class SlideJob:
     def estimate(self) -> dict[str, Any]:
         """What the whole job will cost, found by two windows that are thrown away."""
         with TemporaryDirectory() as folder:
-            trial = replace(self, folder=Path(folder) / "trial")
+            trial = replace(self, work_dir=folder)
             trial.store.begin()
             cost = trial._calibrate(trial._todo(), trial._mask())
         self.tell(str(cost))
@@ -166,6 +165,9 @@ class SlideJob:
 
     def run(self) -> dict[str, Any]:
         """Do all of it, and remove the unfinished work; returns what a report says beside :meth:`record`."""
+        if self.is_complete():
+            self.tell(f"{self.target} is complete already")
+            return {"complete": True}
         make_folder(self.target.parent)
         self.check()
         continued = self.store.begin(self.resume, self.overwrite)
@@ -334,8 +336,13 @@ def map_name(target: Path) -> Path:
     return target.with_name(f"{target.name.split('.')[0]}.consistency.png")
 
 
-def origin(preset: str, weights: str | os.PathLike[str] | None, precision: str) -> dict[str, str]:
-    """What a result says of the network that made it: never a path, which may name people."""
+def origin(preset: str, weights: str | os.PathLike[str] | None = None, precision: str = "fp32") -> dict[str, str]:
+    """What a result says of the network that made it: never a path, which may name people.
+
+    Args:
+        weights: their file; default: the preset's released ones.
+    """
+    weights = weights or released_weights(preset)
     made_by = "random" if weights is None else f"sha256 {checksum(weights)}"
     return {"preset": preset, "weights": made_by, "precision": precision}
 

@@ -191,9 +191,9 @@ def glass_colour(slide: _Slide) -> np.ndarray | None:
     """The colour of bare glass on a slide, (3,) float32 in 8-bit levels; None if there is no glass to be seen.
 
     Looked at are the samples of :func:`tissue_mask` that are bright, nearly grey and like their neighbours. Glass is
-    the brightest of them: the white is their mean around the brightest peak of their brightness. It is confirmed at
-    full resolution, where tissue has a texture however pale it is: the median of the standard deviations of probes is
-    at most 5 levels.
+    the brightest of them: the white is their mean around the brightest peak of their brightness that has a tenth of
+    the highest. It is confirmed at full resolution, where tissue has a texture however pale it is: the median of the
+    standard deviations of some probes is at most 5 levels.
     """
     return _white(slide, _measure(slide))
 
@@ -246,10 +246,9 @@ def _white(slide: _Slide, found: _Measured) -> np.ndarray | None:
     colours = found.colour[flat].astype(np.float32)
     brightness = colours.mean(1)
     counts = np.convolve(np.bincount(brightness.round().astype(int), minlength=256), np.ones(7), mode="same")
-    peak = max(level for level in range(256) if counts[level] >= 0.1 * counts.max())
-    # The brightest level with a tenth of the highest count is a peak's flank: its summit is near, in the same peak.
-    peak -= int(counts[max(0, peak - 6) : peak + 1][::-1].argmax())
-    chosen = np.abs(brightness - peak) <= 3
+    flank = max(level for level in range(256) if counts[level] >= 0.1 * counts.max())
+    summit = np.percentile(brightness[np.abs(brightness - flank + 3) <= 7], 50, method="lower")
+    chosen = np.abs(brightness - summit) <= 3
     if _noise(slide, where[chosen], found.spread.shape) > _GLASS_NOISE:
         return None
     white: np.ndarray = colours[chosen].mean(0)

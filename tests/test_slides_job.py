@@ -1,0 +1,371 @@
+"""The command on slides: complete files, interruptions of every kind, several workers, one sentence for what fails."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import safetensors.torch
+import tifffile
+import torch
+from openslide import OpenSlide
+from PIL import Image, ImageCms
+from slide_files import picture, write_slide_file
+from typer.testing import CliRunner
+
+from monai_iste import cli
+from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, ShapeError
+from monai_iste.magnify import upscale
+from monai_iste.networks import PRESETS, EDSREncoder, create_iste, load_weights, presets
+from monai_iste.slides.job import stated_job
+
+pytest.importorskip("zarr")
+pytest.importorskip("imagecodecs")
+
+PIXELS = picture(230, 420)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+#: The command with one more preset, as a program of its own.
+PROGRAM = """
+from monai_iste.networks import PRESETS, EDSREncoder, presets
+arguments = {"texture_channels": 8, "hidden_channels": 8, "bicubic_residual": True}
+PRESETS["tiny"] = presets.Preset("for tests", lambda: EDSREncoder(8, 1), arguments)
+from monai_iste.cli import main
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A preset named tiny with weights, a slide and the program, in an empty folder."""
+    arguments = {"texture_channels": 8, "hidden_channels": 8, "bicubic_residual": True}
+    monkeypatch.setitem(PRESETS, "tiny", presets.Preset("for tests", lambda: EDSREncoder(8, 1), arguments))
+    torch.manual_seed(0)
+    safetensors.torch.save_file(create_iste("tiny").state_dict(), tmp_path / "tiny.safetensors")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    monkeypatch.chdir(tmp_path)
+    write_slide_file(tmp_path / "a.tif", PIXELS, icc=SRGB)
+    return tmp_path
+
+
+OPTIONS = ("--preset", "tiny", "--weights", "tiny.safetensors", "--device", "cpu", "--threads", "1")
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.app, ["upscale", *(str(argument) for argument in arguments), *OPTIONS])
+
+
+def succeeded(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def refused(error, *arguments):
+    """The sentence of a refusal, which leaves nothing behind."""
+    before = sorted(os.listdir())
+    result = run(*arguments)
+    assert result.exit_code == error.exit_code, result.output
+    lines = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.output
+    assert "Traceback" not in result.output
+    assert sorted(os.listdir()) == before
+    return lines[0]
+
+
+def magnified(scale, pixels=PIXELS):
+    return upscale(pixels, scale, model=load_weights(create_iste("tiny"), "tiny.safetensors"))
+
+
+def pixels_of(path, level=0):
+    with tifffile.TiffFile(path) as tiff:
+        return tiff.series[0].levels[level].asarray()
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1.3, 2.7])
+def test_a_slide_is_magnified_exactly(scale):
+    succeeded("a.tif", "b.ome.tiff", "--scale", scale, "--compression", "lossless")
+    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), magnified(scale))
+    with OpenSlide("b.ome.tiff") as slide:
+        height, width = (round(n * scale) for n in PIXELS.shape[:2])
+        assert slide.dimensions == (width, height)
+        assert float(slide.properties["openslide.mpp-x"]) == pytest.approx(0.5 * 420 / width, rel=1e-6)
+        assert float(slide.properties["openslide.mpp-y"]) == pytest.approx(0.5 * 230 / height, rel=1e-6)
+        assert slide.level_count == len(tifffile.TiffFile("b.ome.tiff").series[0].levels)
+        assert slide.color_profile.tobytes() == SRGB
+    assert sorted(os.listdir()) == ["a.tif", "b.ome.tiff", "program.py", "tiny.safetensors"]
+
+
+def test_mpp_is_reached():
+    succeeded("a.tif", "b.ome.tiff", "--mpp", 0.3)
+    with OpenSlide("b.ome.tiff") as slide:
+        assert float(slide.properties["openslide.mpp-x"]) == pytest.approx(0.3, rel=2e-3)
+    xml = tifffile.TiffFile("b.ome.tiff").ome_metadata
+    for stated in ("monai_iste", "tiny", "sha256", "Not for diagnosis", "0.5 um/px"):
+        assert stated in xml
+    assert "a.tif" not in xml  # a file's name may be a patient's
+
+
+@pytest.mark.parametrize("name", ["b.png", "b.tif", "b.ome.zarr", "b.ome.tif"])
+def test_a_region_in_every_format_has_the_pixels_of_the_whole(name):
+    succeeded("a.tif", name, "--scale", 2, "--region", "50,180,101,90", "--compression", "lossless")
+    expected = magnified(2)[100:302, 360:540]
+    if name.endswith(".zarr"):
+        import zarr
+
+        found = np.asarray(zarr.open_group(name, mode="r")["0"]).transpose(1, 2, 0)
+    else:
+        found = np.asarray(Image.open(name))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_tissue_only_leaves_glass_to_interpolation(tmp_path):
+    pixels = np.full((400, 900, 3), 240, np.uint8)
+    pixels[:, :230] = picture(400, 230)
+    write_slide_file(tmp_path / "g.tif", pixels)
+    report = json.loads(
+        succeeded("g.tif", "g.ome.tiff", "--scale", 1.5, "--tissue-only", "--compression", "lossless", "--json").stdout
+    )
+    assert 0.2 < report["images"][0]["tissue"] < 0.6
+    found, network = pixels_of("g.ome.tiff"), magnified(1.5, pixels)
+    np.testing.assert_array_equal(found[:, :300], network[:, :300])
+    assert np.ptp(found[:, -200:]) == 0
+
+
+def test_consistency_is_mapped_beside_the_result():
+    report = json.loads(succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--consistency", "--json").stdout)
+    numbers = tifffile.imread("b.consistency.tif")
+    assert numbers.shape == (15, 27)
+    assert report["images"][0]["consistency"]["mean"] == pytest.approx(numbers.mean(), rel=1e-4)
+    assert Image.open("b.consistency.png").mode == "RGB"
+
+
+def test_dry_run_says_what_it_will_cost_and_leaves_nothing():
+    before = sorted(os.listdir())
+    result = succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--dry-run")
+    assert "windows are left: about" in result.output
+    assert "GB of disk" in result.output
+    assert "would write b.ome.tiff: 230 x 420 -> 460 x 840" in result.output
+    assert sorted(os.listdir()) == before
+
+
+def test_a_folder_of_slides(tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy("a.tif", "in/a.svs")
+    Image.fromarray(PIXELS[:20, :30]).save("in/b.png")
+    (tmp_path / "in" / "c.svs").write_text("not a slide")
+    result = run("in", "out", "--scale", 2)
+    assert result.exit_code == DataError.exit_code
+    assert sorted(os.listdir("out")) == ["a.ome.tiff", "b.png"]
+    assert result.output.count("error: ") == 1
+    stamp = os.stat("out/a.ome.tiff").st_mtime_ns
+    again = run("in", "out", "--scale", 2)
+    assert "2 of 3 are there already" in again.output
+    assert os.stat("out/a.ome.tiff").st_mtime_ns == stamp
+
+
+# --- interruptions ----------------------------------------------------------------------------------------------------
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "program.py", "upscale", *(str(argument) for argument in arguments), *OPTIONS],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def done(target):
+    path = f"{target}.work/ledger.txt"
+    return len(open(path).read().splitlines()) if os.path.exists(path) else 0
+
+
+def wait_until(condition, process, seconds=240):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError(process.communicate()[0] if process.poll() is not None else "nothing happened")
+
+
+def test_killed_and_resumed(tmp_path):
+    process = start("a.tif", "b.ome.tiff", "--scale", 2, "--compression", "lossless")
+    wait_until(lambda: done("b.ome.tiff") >= 3, process)
+    process.kill()
+    process.communicate()
+    assert not os.path.exists("b.ome.tiff")
+    assert "--resume" in refused(OutputError, "a.tif", "b.ome.tiff", "--scale", 2)
+    assert "another slide" in refused(OutputError, "a.tif", "b.ome.tiff", "--scale", 3, "--resume")
+    result = succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--compression", "lossless", "--resume")
+    assert "are done and are kept" in result.output
+    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), magnified(2))
+    assert not os.path.exists("b.ome.tiff.work")
+    again = succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--resume")
+    assert "complete already" in again.output
+    assert "not the" not in again.output
+    assert "the result of this job" in refused(OutputError, "a.tif", "b.ome.tiff", "--scale", 3, "--resume")
+    assert "exists" in refused(OutputError, "a.tif", "b.ome.tiff", "--scale", 3)
+
+
+def test_resume_begins_anew_where_there_is_nothing():
+    result = succeeded("a.tif", "b.ome.tiff", "--scale", 1.5, "--resume")
+    assert "begins anew" in result.output
+    assert len(stated_job_of("b.ome.tiff")) == 64
+
+
+def stated_job_of(name):
+    from pathlib import Path
+
+    return stated_job(Path(name))
+
+
+@pytest.mark.slow
+def test_killed_at_ten_instants(tmp_path):
+    """SIGKILL at 5 %, 15 % ... 95 % of the windows, and once while the result is written: the same pixels."""
+    pixels = picture(1000, 1100)
+    write_slide_file(tmp_path / "c.tif", pixels)
+    command = ("c.tif", "c.ome.tiff", "--scale", 1.3, "--compression", "lossless")
+    total, reused = 36, 0
+    for share in [*(0.05 + 0.1 * i for i in range(10)), 1.0]:
+        process = start(*command, "--resume")
+        wait_until(lambda share=share: done("c.ome.tiff") >= share * total, process)
+        process.kill()
+        output = process.communicate()[0]
+        assert not os.path.exists("c.ome.tiff")
+        if reused:
+            assert f"{reused} of {total} windows are done and are kept" in output
+        reused = done("c.ome.tiff")
+    result = succeeded(*command, "--resume")
+    assert f"{total} of {total} windows are done" in result.output
+    np.testing.assert_array_equal(pixels_of("c.ome.tiff"), magnified(1.3, pixels))
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_politely(how):
+    process = start("a.tif", "b.ome.tiff", "--scale", 2)
+    wait_until(lambda: done("b.ome.tiff") >= 2, process)
+    process.send_signal(how)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + how
+    assert "--resume" in output
+    assert "Traceback" not in output
+    assert done("b.ome.tiff") >= 2
+
+
+def test_the_source_vanishes_midway(tmp_path):
+    process = start("a.tif", "b.ome.tiff", "--scale", 2)
+    wait_until(lambda: done("b.ome.tiff") >= 1, process)
+    os.truncate("a.tif", 2000)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode in (DataError.exit_code, OutputError.exit_code), output
+    assert "error: Expected" in output
+    assert "Traceback" not in output
+    assert not os.path.exists("b.ome.tiff")
+    write_slide_file(tmp_path / "a.tif", PIXELS, icc=SRGB)
+    succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--compression", "lossless", "--resume")
+    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), magnified(2))
+
+
+def test_the_output_folder_vanishes_midway(tmp_path):
+    (tmp_path / "out").mkdir()
+    process = start("a.tif", "out/b.ome.tiff", "--scale", 2, "--work-dir", ".")
+    wait_until(lambda: done("b.ome.tiff") >= 1, process)
+    shutil.rmtree("out")
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == OutputError.exit_code, output
+    assert "error: Expected" in output
+    assert "Traceback" not in output
+    (tmp_path / "out").mkdir()
+    result = succeeded("a.tif", "out/b.ome.tiff", "--scale", 2, "--work-dir", ".", "--resume")
+    assert "6 of 6 windows are done" in result.output
+
+
+# --- several workers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_workers_one_killed(tmp_path):
+    pytest.importorskip("distributed")
+    psutil = pytest.importorskip("psutil")
+    pixels = picture(1000, 1100)
+    write_slide_file(tmp_path / "c.tif", pixels)
+    process = start("c.tif", "c.ome.tiff", "--scale", 1.3, "--compression", "lossless", "--workers", 2)
+    wait_until(lambda: done("c.ome.tiff") >= 12, process)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if any("spawn_main" in word for word in child.cmdline())
+    ]
+    assert len(workers) == 2
+    workers[0].kill()
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    np.testing.assert_array_equal(pixels_of("c.ome.tiff"), magnified(1.3, pixels))
+
+
+def test_no_scheduler_answers():
+    pytest.importorskip("distributed")
+    assert "scheduler" in refused(ConfigError, "a.tif", "b.ome.tiff", "--scale", 2, "--scheduler", "tcp://127.0.0.1:9")
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_mistake_has_its_sentence(tmp_path):
+    (tmp_path / "text.svs").write_text("a text")
+    write_slide_file(tmp_path / "nameless.tif", PIXELS, mpp=None)
+    (tmp_path / "b.ome.tiff.work").mkdir()
+    (tmp_path / "b.ome.tiff.work" / "letter.doc").touch()
+    sentences = {
+        refused(DataError, "text.svs", "c.ome.tiff", "--scale", 2),
+        refused(DataError, "missing.svs", "c.ome.tiff", "--scale", 2),
+        refused(DataError, "nameless.tif", "c.ome.tiff", "--mpp", 0.25),
+        refused(ScaleError, "a.tif", "c.ome.tiff", "--mpp", 0.6),
+        refused(ScaleError, "a.tif", "c.ome.tiff", "--mpp", 0.002),
+        refused(ScaleError, "a.tif", "c.ome.tiff", "--mpp", 1e-9),
+        refused(ShapeError, "a.tif", "c.ome.tiff", "--scale", 2, "--region", "0,0,500,10"),
+        refused(ConfigError, "a.tif", "c.ome.tiff", "--scale", 2, "--region", "0,0,50"),
+        refused(ConfigError, "a.tif", "c.ome.tiff", "--scale", 2, "--compression", "zip"),
+        refused(ConfigError, "a.tif", "c.ome.tiff", "--scale", 2, "--workers", 2, "--scheduler", "tcp://a:1"),
+        refused(OutputError, "a.tif", "c.svs", "--scale", 2),
+        refused(OutputError, "a.tif", "absent/c.ome.tiff", "--scale", 2),
+        refused(OutputError, "a.tif", "b.ome.tiff", "--scale", 2),
+        refused(OutputError, "a.tif", "a.tif", "--scale", 2, "--region", "0,0,50,50"),
+    }
+    assert len(sentences) == 14
+
+
+def test_an_unknown_pixel_size_is_said_to_be_unknown(tmp_path):
+    write_slide_file(tmp_path / "n.tif", PIXELS, mpp=None)
+    result = succeeded("n.tif", "n.ome.tiff", "--scale", 2, "--region", "0,0,60,60")
+    assert "unknown um/px" in result.output
+    assert "openslide.mpp-x" not in OpenSlide("n.ome.tiff").properties
+    succeeded("n.tif", "m.ome.tiff", "--mpp", 0.25, "--input-mpp", 0.5, "--region", "0,0,60,60")
+    assert float(OpenSlide("m.ome.tiff").properties["openslide.mpp-x"]) == pytest.approx(0.25)
+
+
+def test_the_users_pixel_size_counts_and_a_contradiction_is_named():
+    result = succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--input-mpp", 0.4, "--region", "0,0,60,60")
+    assert "itself states 0.5 um/px" in result.output
+    assert float(OpenSlide("b.ome.tiff").properties["openslide.mpp-x"]) == pytest.approx(0.2)
+
+
+def test_a_disk_that_is_too_small(monkeypatch):
+    usage = shutil.disk_usage(".")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    result = run("a.tif", "b.ome.tiff", "--scale", 2)
+    assert result.exit_code == OutputError.exit_code
+    assert "Make room" in result.output
+    assert not os.path.exists("b.ome.tiff")
+    monkeypatch.undo()
