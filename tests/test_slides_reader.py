@@ -76,7 +76,9 @@ def test_a_plain_image_is_decoded_once_when_it_is_read(tmp_path, monkeypatch, su
 
 
 def test_colours_that_openslide_would_coarsen_are_read_by_the_rules_of_images(tmp_path):
-    deep = NOISE.astype(np.uint16) * 257 - (NOISE > 0)  # a little less: rounds up to the same, truncates to one less
+    deep = NOISE.astype(np.uint16) * 257 - np.uint16(100) * (
+        NOISE > 0
+    )  # rounds to the same, but its upper byte is less
     with Slide(tiff(tmp_path / "a.tif", deep)) as slide:
         np.testing.assert_array_equal(slide.read(3, 5, 20, 30), NOISE[3:23, 5:35].transpose(2, 0, 1))
 
@@ -293,6 +295,13 @@ def test_levels_of_rounded_sizes_give_the_same_whatever_region_is_read(tmp_path,
             for top, left, height, width in ((0, 0, 9, 9), (11, 7, 25, 20), (size[0] - 9, size[1] - 30, 9, 30)):
                 part = slide.read_at(size, top, left, height, width)
                 np.testing.assert_array_equal(part, whole[:, top : top + height, left : left + width])
+
+
+def test_what_lies_beyond_a_level_does_not_shine_through_its_edge(tmp_path):
+    path, _ = pyramid(tmp_path / "a.tif", np.full_like(NOISE, 50), (305, 373), (152, 187))
+    with Slide(path) as slide:
+        for size in ((305, 373), (290, 350), (152, 187), (100, 100)):
+            assert np.unique(slide.read_at(size, 0, 0, *size)) == 50
 
 
 @pytest.mark.parametrize("place", [40, 70, 97, 125, 150])

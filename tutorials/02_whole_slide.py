@@ -55,7 +55,8 @@ print("at 4 um/px:", overview.shape)
 
 # %%
 network = monai_iste.load("iste_light")
-region = Region(top=60, left=80, height=100, width=140)  # in pixels of the slide
+middle = slide.size[0] // 2, slide.size[1] // 2
+region = Region(top=middle[0] - 50, left=middle[1] - 70, height=100, width=140)  # in pixels of the slide
 plan = plan_slide(slide, network, mpp=0.25, region=region)
 print(f"x{plan.scale[0]:.3f}: {plan.region.height} x {plan.region.width} pixels in {len(plan.windows)} windows")
 

@@ -49,8 +49,7 @@ def write_dicom(
     with tempfile.TemporaryDirectory(dir=work_dir) as work:
         source = Path(work) / "slide.ome.tif"
         with open(source, "wb") as file:
-            # What DICOM calls YBR_FULL_422. It has a word for full colour resolution, but OpenSlide refuses it.
-            write_ome_tiff(file, pyramid, metadata, "jpeg 4:2:2" if compression == "jpeg" else compression)
+            write_ome_tiff(file, pyramid, metadata, compression)
         convert(source, folder, metadata, compression)
 
 

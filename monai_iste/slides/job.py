@@ -177,13 +177,22 @@ class SlideJob:
                 self.tell(f"goes on in {self.folder}: {reused:,} of {total:,} windows are done and are kept")
             elif self.resume:
                 self.tell("there is no unfinished work of this job: it begins anew")
+            started = time.perf_counter()
             cost = self._calibrate(self._todo(), mask)
             self.tell(str(cost))
             self._check_room(cost.disk)
             self._compute(mask)
+            computed, work = time.perf_counter(), _folder_bytes(self.folder)
             result = self._write()
         self.store.remove()
-        report = {"windows": total, "windows_reused": reused, **result}
+        report = {
+            "windows": total,
+            "windows_reused": reused,
+            "compute_seconds": round(computed - started, 3),
+            "write_seconds": round(time.perf_counter() - computed, 3),
+            "work_bytes": work,
+            **result,
+        }
         if mask is not None:
             report["tissue"] = round(mask.fraction, 4)
         return report

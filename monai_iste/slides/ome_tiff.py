@@ -24,15 +24,19 @@ __all__ = ["ome_xml", "write_ome_tiff"]
 _OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 _JPEG_QUALITY = 90
 
+# What DICOM calls YBR_FULL_422. Full colour resolution would be better still, but Bio-Formats 7.3 converts it to RGB
+# once too often (green and yellow tissue turns violet), and OpenSlide refuses it in DICOM.
+_JPEG_SUBSAMPLING = (2, 1)
+
 Encoder = Callable[[Tile, np.ndarray], bytes]
 
 
 def write_ome_tiff(file: BinaryIO, pyramid: Pyramid, metadata: SlideMetadata, compression: str) -> None:
-    """Write all levels in tiles: JPEG of quality 90, or deflate, which loses nothing.
+    """Write all levels in tiles: JPEG of quality 90 with half the colour resolution along x, or lossless deflate.
 
     Args:
         file: a new file on the disk, open for writing.
-        compression: "jpeg" with full colour resolution, "jpeg 4:2:2" with half of it along x, or "lossless".
+        compression: "jpeg" or "lossless".
     """
     encode, tags = _CODECS[compression]
     with tifffile.TiffWriter(file, bigtiff=_may_pass_4_gb(pyramid.sizes), byteorder="<", ome=False) as tiff:
@@ -81,36 +85,13 @@ def _padded(pixels: np.ndarray) -> np.ndarray:
     return np.pad(pixels, ((0, TILE - height), (0, TILE - width), (0, 0)), mode="edge")
 
 
-def _jpeg(subsampling: tuple[int, int]) -> tuple[Encoder, dict[str, Any]]:
-    def encode(tile: Tile, pixels: np.ndarray) -> bytes:
-        import imagecodecs
+def _jpeg(tile: Tile, pixels: np.ndarray) -> bytes:
+    import imagecodecs
 
-        stream = imagecodecs.jpeg8_encode(
-            _padded(pixels), level=_JPEG_QUALITY, colorspace="RGB", outcolorspace="YCBCR", subsampling=subsampling
-        )
-        return _without_hints(stream) if subsampling == (1, 1) else bytes(stream)
-
-    return encode, {"compression": "jpeg", "photometric": "ycbcr", "subsampling": subsampling}
-
-
-def _without_hints(stream: bytes | bytearray) -> bytes:
-    """A JPEG stream that leaves it to the TIFF's tags that its colours are YCbCr.
-
-    Bio-Formats converts full-resolution YCbCr itself, after Java has decoded it. Java would have converted it already
-    if it saw a JFIF header, or components with the numbers 1, 2, 3. Other readers go by the tags.
-    """
-    plain, at = bytearray(stream[:2]), 2
-    while True:
-        marker, end = stream[at + 1], at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
-        segment = bytearray(stream[at:end])
-        if marker == 0xC0:  # start of frame: number, sampling and quantisation table of each component
-            segment[10:19:3] = b"\0\1\2"
-        elif marker == 0xDA:  # start of scan: number and Huffman tables of each component
-            segment[5:11:2] = b"\0\1\2"
-            return bytes(plain + segment + stream[end:])
-        if marker != 0xE0:  # JFIF
-            plain += segment
-        at = end
+    stream = imagecodecs.jpeg8_encode(
+        _padded(pixels), level=_JPEG_QUALITY, colorspace="RGB", outcolorspace="YCBCR", subsampling=_JPEG_SUBSAMPLING
+    )
+    return bytes(stream)
 
 
 def _deflate(tile: Tile, pixels: np.ndarray) -> bytes:
@@ -121,8 +102,7 @@ def _deflate(tile: Tile, pixels: np.ndarray) -> bytes:
 
 
 _CODECS: dict[str, tuple[Encoder, dict[str, Any]]] = {
-    "jpeg": _jpeg((1, 1)),
-    "jpeg 4:2:2": _jpeg((2, 1)),
+    "jpeg": (_jpeg, {"compression": "jpeg", "photometric": "ycbcr", "subsampling": _JPEG_SUBSAMPLING}),
     "lossless": (_deflate, {"compression": "adobe_deflate", "photometric": "rgb", "predictor": 2}),
 }
 

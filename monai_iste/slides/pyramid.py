@@ -23,7 +23,7 @@ TILE = 512
 
 Size = tuple[int, int]
 Read = Callable[[int, int, int, int], np.ndarray]
-Progress = Callable[[int], None]
+Progress = Callable[[int], object]
 T = TypeVar("T")
 S = TypeVar("S")
 

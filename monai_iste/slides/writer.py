@@ -29,7 +29,7 @@ _PACKAGES = {
 #: Endings of the names that :func:`write_slide` knows, lower case; ".ome.zarr" and ".dcm" are folders.
 SLIDE_SUFFIXES = tuple(_PACKAGES)
 
-#: "jpeg" is quality 90 with full colour resolution (in DICOM half of it along x, which is all that it knows).
+#: "jpeg" is quality 90 with half the colour resolution along x, which every reader decodes right.
 COMPRESSIONS = ("jpeg", "lossless")
 
 

@@ -1,0 +1,158 @@
+"""Whole slides: time, peak anonymous memory and disk of a job, every one in a process of its own.
+
+python -m benchmarks.slides small.tif large.tif --network interpolation --scale 2
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor, nn
+
+from benchmarks import common
+from benchmarks.common import Row
+from monai_iste.coordinates import bicubic_at
+from monai_iste.grid_sampling import as_grid, bicubic_on_grid
+from monai_iste.slides import Slide, SlideJob, plan_slide
+
+__all__ = ["app", "observe", "slides"]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+ROOT = Path(__file__).resolve().parents[1]
+MIB = 2**20
+
+
+class Interpolation(nn.Module):
+    """A network that costs next to nothing, to see what everything else costs."""
+
+    def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        grid = as_grid(coord)
+        if grid is None:
+            return bicubic_at(image, coord)
+        return bicubic_on_grid(image, *grid).flatten(2).transpose(1, 2)
+
+
+@app.command()
+def slides(
+    files: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides, such as benchmarks.mosaic makes.")],
+    network: Annotated[str, typer.Option("--network", help="A preset, or interpolation.")] = "interpolation",
+    scale: Annotated[float, typer.Option("--scale", help="Magnification.")] = 2.0,
+    tissue_only: Annotated[bool, typer.Option("--tissue-only", help="Interpolate bare glass.")] = False,
+    work_dir: Annotated[Path | None, typer.Option("--work-dir", help="A disk with room.")] = None,
+    threads: common.ThreadsOption = 1,
+    json_file: common.JsonOption = None,
+) -> list[Row]:
+    """Magnify whole slides to OME-TIFF and say what it took; the results are thrown away."""
+    rows: list[Row] = []
+    for file in files:
+        case = {
+            "path": str(file.resolve()),
+            "network": network,
+            "scale": scale,
+            "tissue_only": tissue_only,
+            "work_dir": work_dir and str(work_dir.resolve()),
+            "threads": threads,
+        }
+        rows.append({"slide": file.name, "network": network, "scale": scale, **_in_a_process_of_its_own(case)})
+        common.save("Slides", rows, "cpu", json_file)
+    common.report("Slides", rows, _printed, "cpu", json_file)
+    return rows
+
+
+def _in_a_process_of_its_own(case: Row) -> Row:
+    program = (
+        "import json, sys; from benchmarks.slides import observe; print(json.dumps(observe(**json.loads(sys.argv[1]))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(case)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": str(case["threads"])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode:  # it has said why
+        raise typer.Exit(done.returncode)
+    found: Row = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def observe(path: str, network: str, scale: float, tissue_only: bool, work_dir: str | None, threads: int) -> Row:
+    """One job in this process. Memory is anonymous (``RssAnon``, Linux): what the system cannot drop and read again."""
+    torch.set_num_threads(threads)
+    net = Interpolation().eval() if network == "interpolation" else common.network(network)
+    with tempfile.TemporaryDirectory(dir=work_dir) as folder, Slide(path) as slide, _anonymous_memory() as memory:
+        plan = plan_slide(slide, net, scale=scale, tissue_only=tissue_only)
+        job = SlideJob(slide, Path(folder) / "out.ome.tif", plan, net, {"preset": network}, quiet=True)
+        idle = memory[-1]
+        report = job.run()
+        written = job.target.stat().st_size
+    pixels = plan.output[0] * plan.output[1]
+    return {
+        "size": list(plan.size),
+        "windows": report["windows"],
+        "tissue": report.get("tissue"),
+        "output_megapixels": pixels / 1e6,
+        "compute_seconds": report["compute_seconds"],
+        "write_seconds": report["write_seconds"],
+        "idle_mib": idle / MIB,
+        "peak_mib": max(memory) / MIB,
+        "work_bytes_per_pixel": report["work_bytes"] / pixels,
+        "file_bytes_per_pixel": written / pixels,
+    }
+
+
+@contextmanager
+def _anonymous_memory(interval: float = 0.02) -> Iterator[list[int]]:
+    """The process's anonymous memory in bytes, over and over while the context lasts."""
+
+    def now() -> int:
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(lines["RssAnon"].split()[0]) * 1024
+
+    seen, ended = [now()], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(interval):
+            seen.append(now())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _printed(row: Row) -> Row:
+    shown = {
+        "slide": row["slide"],
+        "LR": f"{row['size'][0]}x{row['size'][1]}",
+        "network": row["network"],
+        "scale": f"x{row['scale']:g}",
+        "windows": f"{row['windows']:,}",
+        "output megapixels": f"{row['output_megapixels']:,.4g}",
+        "compute s": f"{row['compute_seconds']:,.3g}",
+        "write s": f"{row['write_seconds']:,.3g}",
+        "idle MiB": f"{row['idle_mib']:.0f}",
+        "peak MiB, anonymous": f"{row['peak_mib']:.0f}",
+        "work, bytes a pixel": f"{row['work_bytes_per_pixel']:.2f}",
+        "file, bytes a pixel": f"{row['file_bytes_per_pixel']:.2f}",
+    }
+    return shown if row["tissue"] is None else {**shown, "tissue": f"{row['tissue']:.0%}"}
+
+
+if __name__ == "__main__":
+    common.run(app)
