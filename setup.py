@@ -27,15 +27,16 @@ CORE = [
     "openslide-bin>=4.0.1",
 ]
 SLIDES = ["zarr>=3", "imagecodecs"]
+DISTRIBUTED = [*SLIDES, "dask", "distributed"]
 EXTRAS = {
     "slides": SLIDES,
-    "distributed": [*SLIDES, "dask", "distributed"],
+    "distributed": DISTRIBUTED,
     "viewer": ["fastapi", "uvicorn"],
     "fid": ["pytorch-fid>=0.3"],
     "export": ["onnx", "onnxruntime"],
     "experiments": ["h5py", "lmdb"],
     "mlflow": ["mlflow>=2.12"],
-    "test": ["pytest>=8", "pytest-xdist>=3.5", "jsonschema"],
+    "test": [*DISTRIBUTED, "pytest>=8", "pytest-xdist>=3.5", "jsonschema"],
     "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"],
 }
 EXTRAS["all"] = sorted({package for packages in EXTRAS.values() for package in packages})

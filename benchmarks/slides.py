@@ -18,13 +18,11 @@ from typing import Annotated
 
 import torch
 import typer
-from torch import Tensor, nn
 
 from benchmarks import common
 from benchmarks.common import Row
-from monai_iste.coordinates import bicubic_at
-from monai_iste.grid_sampling import as_grid, bicubic_on_grid
 from monai_iste.slides import Slide, SlideJob, plan_slide
+from monai_iste.slides.run import Interpolation
 
 __all__ = ["app", "observe", "slides"]
 
@@ -32,16 +30,6 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
-
-
-class Interpolation(nn.Module):
-    """A network that costs next to nothing, to see what everything else costs."""
-
-    def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        grid = as_grid(coord)
-        if grid is None:
-            return bicubic_at(image, coord)
-        return bicubic_on_grid(image, *grid).flatten(2).transpose(1, 2)
 
 
 @app.command()

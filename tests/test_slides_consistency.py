@@ -80,6 +80,14 @@ def test_the_tiling_changes_nothing(size, reach, monkeypatch):
     assert calls == [(i, len(calls)) for i in range(1, len(calls) + 1)]
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_no_pixel_sees_the_tiling(size, monkeypatch):
+    low = np.zeros((3, *size), np.uint8)
+    whole = map_of(low, HIGH, block=1)
+    monkeypatch.setattr(module, "_REACH", 40)
+    np.testing.assert_allclose(map_of(low, HIGH, block=1), whole, atol=2e-3)
+
+
 def test_memory_is_bounded_by_the_reach(monkeypatch):
     monkeypatch.setattr(module, "_REACH", 64)
     largest = 0

@@ -177,6 +177,19 @@ def test_a_single_cell_is_enough(mpp):
     assert weight[:200].max() == weight[:, :300].max() == 0
 
 
+def test_the_margin_is_as_wide_along_both_axes():
+    pixels = paint(dot=(slice(380, 396), slice(500, 516), HAEMATOXYLIN, 3))
+    mask = tissue_mask(Picture(pixels, (1.0, 0.25)))
+    assert mask.to_array().shape == (96, 32)  # every 8 rows, every 32 columns
+    y, x = (torch.arange(n, dtype=torch.float64) for n in mask.size)
+    down, across = mask.weight(y, torch.tensor([508.0]))[:, 0], mask.weight(torch.tensor([388.0]), x)[0]
+    for line, middle in ((down, 388), (across, 508)):
+        assert (line[middle - 8 - 16 : middle + 8 + 16] == 1).all()
+        # Of a sample's centre full up to 16 + 3 / sqrt(2) * 32 pixels, none 64 further, but for a spacing of 32.
+        assert 2 * (84 - 32) < int((line == 1).sum()) < 2 * (84 + 32)
+        assert 2 * (84 + 64 - 32) < int((line > 0).sum()) < 2 * (84 + 64 + 32)
+
+
 def test_a_thin_fibre_is_found():
     pixels = paint(fibre=(slice(100, 700), slice(500, 503), EOSIN, 3))
     assert (weights(tissue_mask(Picture(pixels)))[100:700, 480:520] == 1).all()

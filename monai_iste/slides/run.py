@@ -15,26 +15,38 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.coordinates import bicubic_at, cell_size
+from monai_iste.grid_sampling import as_grid, bicubic_on_grid
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.store import WorkStore
 from monai_iste.slides.tissue import TissueMask
 
-__all__ = ["compute_windows", "window_share"]
+__all__ = ["Interpolation", "Progress", "compute_windows", "read_window", "window_share"]
 
 _AHEAD = 2  # windows that are read before their turn, and kept waiting to be written
 
 Progress = Callable[[Window], None]
 
 
-class _Interpolation(nn.Module):
-    """What glass gets: bicubic, which is also what a light network's answer fades to on flat ground."""
+class Interpolation(nn.Module):
+    """What glass gets: bicubic, which is also what a light network's answer fades to on flat ground.
+
+    Shape:
+        image: (1, C, h, w); coord: (1, Q, 2); returns (1, Q, C)
+
+    Example:
+        >>> Interpolation()(torch.ones(1, 3, 4, 4), torch.zeros(1, 1, 2), torch.ones(1, 2)).tolist()
+        [[[1.0, 1.0, 1.0]]]
+    """
 
     def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        return bicubic_at(image, coord)
+        grid = as_grid(coord)
+        if grid is None:
+            return bicubic_at(image, coord)
+        return bicubic_on_grid(image[0], *grid).reshape(1, coord.shape[1], -1)
 
 
-_INTERPOLATION = _Interpolation()
+_INTERPOLATION = Interpolation()
 
 
 def window_share(plan: SlidePlan, network: nn.Module, crop: Tensor, mask: TissueMask | None, window: Window) -> Tensor:
