@@ -3,6 +3,7 @@
 import math
 import os
 import struct
+import time
 import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -151,6 +152,21 @@ def test_threads_read_what_one_reads(tmp_path, name):
         np.testing.assert_array_equal(part, NOISE[top : top + 64, left : left + 64].transpose(2, 0, 1))
 
 
+def test_threads_that_wait_for_an_image_decode_it_once(tmp_path, monkeypatch):
+    Image.fromarray(NOISE).save(tmp_path / "a.png")
+    decoded = []
+
+    def slowly(path, read=files.read_rgb):
+        decoded.append(path)
+        time.sleep(0.2)
+        return read(path)
+
+    monkeypatch.setattr(files, "read_rgb", slowly)
+    with Slide(tmp_path / "a.png") as slide, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda top: slide.read(top, 0, 9, 9), range(4)))
+    assert len(decoded) == 1
+
+
 @pytest.mark.parametrize("name", ["a.tif", "b.tif", "a.png"])
 def test_colour_profile(tmp_path, name):
     if name == "a.png":
@@ -229,6 +245,13 @@ def test_what_counts_as_a_contradiction(tmp_path):
         assert_teaches(caught.value, "above 0")
 
 
+def test_the_vendors_axes_are_not_mixed_up(tmp_path):
+    says = {"openslide.vendor": "mirax", "openslide.mpp-y": "0.25", "openslide.mpp-x": "0.23"}
+    assert find_mpp(tmp_path / "a.mrxs", properties=says) == PixelSize((0.25, 0.23), "mirax")
+    for nothing in ({**says, "openslide.mpp-y": "unknown"}, {**says, "openslide.mpp-x": "nan"}, {}):
+        assert find_mpp(tmp_path / "a.mrxs", properties=nothing) == PixelSize(None, "unknown")
+
+
 # --- resampled --------------------------------------------------------------------------------------------------------
 
 SIZES = [(611, 747), (611, 700), (300, 400), (100, 124), (31, 37), (7, 5), (1, 1), (700, 747), (1400, 2000)]
@@ -301,7 +324,8 @@ def test_what_lies_beyond_a_level_does_not_shine_through_its_edge(tmp_path):
     path, _ = pyramid(tmp_path / "a.tif", np.full_like(NOISE, 50), (305, 373), (152, 187))
     with Slide(path) as slide:
         for size in ((305, 373), (290, 350), (152, 187), (100, 100)):
-            assert np.unique(slide.read_at(size, 0, 0, *size)) == 50
+            # OpenSlide rounds where its tiles meet; white behind a quarter of a pixel would be 50 levels more
+            assert difference(slide.read_at(size, 0, 0, *size), np.full((3, *size), 50)) <= 2
 
 
 @pytest.mark.parametrize("place", [40, 70, 97, 125, 150])

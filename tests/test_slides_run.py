@@ -60,7 +60,7 @@ def finished(plan, folder, slide, network, windows=None, mask=None):
 def test_windows_cover_the_output_once(slide, network, scale):
     plan = plan_slide(slide, network, scale=scale)
     assert sum(plan.pixels(window) for window in plan.windows) == plan.output[0] * plan.output[1]
-    assert [plan.window(window.index).index for window in plan.windows] == [window.index for window in plan.windows]
+    assert [plan.window(window.key).index for window in plan.windows] == [window.key for window in plan.windows]
 
 
 @pytest.mark.parametrize("region", [(0, 0, 240, 430), (10, 20, 100, 90), (200, 380, 1, 1), (239, 0, 1, 430)])
@@ -68,8 +68,8 @@ def test_a_region_has_its_share_of_the_windows(slide, network, region):
     plan = plan_slide(slide, network, scale=2, region=Region(*region))
     assert plan.region == Region(*(2 * number for number in region))
     assert sum(plan.pixels(window) for window in plan.windows) == plan.region.height * plan.region.width
-    whole = {window.index for window in plan_slide(slide, network, scale=2).windows}
-    assert {window.index for window in plan.windows} <= whole
+    whole = {window.key for window in plan_slide(slide, network, scale=2).windows}
+    assert {window.key for window in plan.windows} <= whole
 
 
 def test_mpp_and_size_lead_to_the_same_plan_as_the_scale(slide, network):
@@ -188,11 +188,11 @@ def test_what_is_done_is_kept_and_the_rest_goes_on(slide, network, tmp_path, mon
     finished(plan, tmp_path / "work", slide, network, plan.windows[:3])
     again = WorkStore(tmp_path / "work", plan)
     assert again.begin(resume=True)
-    assert set(again.done) == {window.index for window in plan.windows[:3]}
+    assert set(again.done) == {window.key for window in plan.windows[:3]}
     asked = []
-    monkeypatch.setattr(slides_run, "read_window", lambda s, w: asked.append(w.index) or read_window(s, w))
-    compute_windows(again, [w for w in plan.windows if w.index not in again.done], slide, network, None, nothing)
-    assert asked == [window.index for window in plan.windows[3:]]
+    monkeypatch.setattr(slides_run, "read_window", lambda s, w: asked.append(w.key) or read_window(s, w))
+    compute_windows(again, [w for w in plan.windows if w.key not in again.done], slide, network, None, nothing)
+    assert asked == [window.key for window in plan.windows[3:]]
     np.testing.assert_array_equal(again.assemble(plan.region), upscale(PIXELS, 2, model=network))
 
 
@@ -206,7 +206,7 @@ def test_a_line_that_was_cut_off_does_not_count(slide, network, tmp_path, tail):
     assert again.done == store.done
     compute_windows(again, plan.windows[1:], slide, network, None, nothing)
     final = WorkStore(tmp_path / "work", plan)
-    assert set(final.done) == {window.index for window in plan.windows}
+    assert set(final.done) == {window.key for window in plan.windows}
     np.testing.assert_array_equal(final.assemble(plan.region), upscale(PIXELS, 2, model=network))
 
 
@@ -225,7 +225,7 @@ def test_a_damaged_window_is_found_and_computed_again(slide, network, tmp_path, 
         again.assemble(plan.region)
     assert_teaches(caught.value)
     last = WorkStore(tmp_path / "work", plan)
-    missing = [window for window in plan.windows if window.index not in last.done]
+    missing = [window for window in plan.windows if window.key not in last.done]
     assert len(missing) == 1
     compute_windows(last, missing, slide, network, None, nothing)
     np.testing.assert_array_equal(last.assemble(plan.region), store.assemble(plan.region))

@@ -12,6 +12,7 @@ from skimage.data import immunohistochemistry
 
 from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.slides import tissue as module
+from monai_iste.slides.reader import Slide
 from monai_iste.slides.tissue import TissueMask, glass_colour, tissue_mask
 
 GLASS = (244, 243, 243)
@@ -341,3 +342,12 @@ def test_negative_distances_are_refused():
     with pytest.raises(ConfigError) as caught:
         tissue_mask(Picture(paint((32, 32))), margin=-1)
     assert_teaches(caught.value, "at least 0", "-1")
+
+
+def test_a_slide_from_a_file(tmp_path):
+    Image.fromarray(paint(island=(*SQUARE, PALE_STROMA, 6))).save(tmp_path / "a.png")
+    with Slide(tmp_path / "a.png", input_mpp=0.5) as slide:
+        weight = weights(tissue_mask(slide))
+        np.testing.assert_allclose(glass_colour(slide), GLASS, atol=1)
+    assert (weight[SQUARE] == 1).all()
+    assert weight[:150].max() == weight[:, :250].max() == 0

@@ -29,13 +29,13 @@ class Region(NamedTuple):
 
 
 class Span(NamedTuple):
-    """One canonical window along one axis, the ``index``-th of the slide.
+    """One canonical window along one axis, the ``number``-th of the slide.
 
     ``start:stop`` are the output pixels it contributes to, ``first:last`` the low-resolution pixels it is computed
     from, ``coord`` where those output pixels lie in that input (in [-1, 1]), ``weight`` its share in each (float64).
     """
 
-    index: int
+    number: int
     start: int
     stop: int
     first: int

@@ -21,7 +21,7 @@ from monai_iste.slides.extras import require
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.run import Progress, read_window, window_share
-from monai_iste.slides.store import Index, WorkStore
+from monai_iste.slides.store import Key, WorkStore
 from monai_iste.slides.tissue import TissueMask
 
 __all__ = ["cluster_client", "compute_windows_on"]
@@ -91,36 +91,36 @@ def compute_windows_on(
     """
     distributed = require("distributed", "distributed")
     (job,) = client.scatter([(store.plan, store.folder.resolve(), network.cpu(), mask)], broadcast=True, hash=False)
-    waiting = (window.index for window in windows)
+    waiting = (window.key for window in windows)
 
-    def submit(index: Index) -> Any:
-        return client.submit(_task, job, index, device, pure=False, retries=2)
+    def submit(key: Key) -> Any:
+        return client.submit(_task, job, key, device, pure=False, retries=2)
 
     workers = max(1, sum(client.nthreads().values()))
-    first = [submit(index) for _, index in zip(range(_QUEUED * workers), waiting, strict=False)]
+    first = [submit(key) for _, key in zip(range(_QUEUED * workers), waiting, strict=False)]
     queue = distributed.as_completed(first)
     for future in queue:
         try:
-            index, checksum = future.result()
+            key, checksum = future.result()
         except distributed.KilledWorker as error:
             raise DataError(
                 "workers that stay alive", str(error), "See their logs (memory?), then run again with --resume."
             ) from error
-        store.enter(index, checksum)
-        progress(store.plan.window(index))
+        store.enter(key, checksum)
+        progress(store.plan.window(key))
         for following in waiting:
             queue.add(submit(following))
             break
 
 
-def _task(job: tuple[SlidePlan, Path, nn.Module, TissueMask | None], index: Index, device: str) -> tuple[Index, int]:
+def _task(job: tuple[SlidePlan, Path, nn.Module, TissueMask | None], key: Key, device: str) -> tuple[Key, int]:
     """On a worker: compute a window and write its chunks; repeating it does no harm."""
     plan, folder, network, mask = job
     network.to(_own_device(device)).eval()
-    window = plan.window(index)
+    window = plan.window(key)
     crop = read_window(_slide(str(plan.source)), window)
     share = window_share(plan, network, crop, mask, window)
-    return index, WorkStore(folder, plan).write(window, share)
+    return key, WorkStore(folder, plan).write(window, share)
 
 
 def _own_device(device: str) -> str:

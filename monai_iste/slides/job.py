@@ -6,7 +6,6 @@ import math
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +26,7 @@ from monai_iste.inferers.arbitrary_scale import Region
 from monai_iste.manifest import checksum
 from monai_iste.networks import released_weights
 from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
+from monai_iste.slides.cost import Cost, folder_bytes, peak_memory
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.run import compute_windows
@@ -34,7 +34,7 @@ from monai_iste.slides.store import WorkStore
 from monai_iste.slides.tissue import TissueMask, tissue_mask
 from monai_iste.slides.writer import SLIDE_SUFFIXES, SlideMetadata, check_slide_output, write_slide
 
-__all__ = ["Cost", "SlideJob", "map_name", "origin", "stated_job"]
+__all__ = ["SlideJob", "map_name", "origin", "stated_job"]
 
 _BAND = 256  # rows of a plain image that are assembled at once
 
@@ -42,22 +42,6 @@ _BAND = 256  # rows of a plain image that are assembled at once
 _FILE_BYTES = {"jpeg": 1.0, "lossless": 3.0}
 
 Tell = Callable[[str], None]
-
-
-@dataclass
-class Cost:
-    """What the rest of a job will take, extrapolated from windows that were computed and kept."""
-
-    windows: int
-    seconds: float
-    disk: int
-    memory: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.windows:,} windows are left: about {_duration(self.seconds)}, {self.disk / 1e9:.2g} GB of disk "
-            f"until it is done, {self.memory / 1e9:.2g} GB of memory a process"
-        )
 
 
 @dataclass
@@ -182,7 +166,7 @@ class SlideJob:
             self.tell(str(cost))
             self._check_room(cost.disk)
             self._compute(mask)
-            computed, work = time.perf_counter(), _folder_bytes(self.folder)
+            computed, work = time.perf_counter(), folder_bytes(self.folder)
             result = self._write()
         self.store.remove()
         report = {
@@ -222,7 +206,7 @@ class SlideJob:
         return mask
 
     def _todo(self) -> list[Window]:
-        return [window for window in self.plan.windows if window.index not in self.store.done]
+        return [window for window in self.plan.windows if window.key not in self.store.done]
 
     def _calibrate(self, todo: list[Window], mask: TissueMask | None) -> Cost:
         """Compute two windows, of which the first warms up, and extrapolate from the second; both are kept.
@@ -231,15 +215,15 @@ class SlideJob:
         """
         asked = [window for window in todo if mask is None or _touches(self.plan, mask, window)] or todo
         samples = [asked[0], asked[len(asked) // 2]] if len(asked) > 1 else asked
-        seconds, before = 0.0, _folder_bytes(self.folder)
+        seconds, before = 0.0, folder_bytes(self.folder)
         for window in samples:
             started = time.perf_counter()
             compute_windows(self.store, [window], self.slide, self.network, mask, lambda _: None)
             seconds = time.perf_counter() - started
         rest = len(todo) - len(samples)
-        each = (_folder_bytes(self.folder) - before) / max(1, len(samples))
+        each = (folder_bytes(self.folder) - before) / max(1, len(samples))
         return Cost(
-            rest, (len(asked) - len(samples)) * seconds, round(each * rest + self._writing_bytes()), _peak_memory()
+            rest, (len(asked) - len(samples)) * seconds, round(each * rest + self._writing_bytes()), peak_memory()
         )
 
     def _writing_bytes(self) -> int:
@@ -364,27 +348,3 @@ def _touches(plan: SlidePlan, mask: TissueMask, window: Window) -> bool:
 
 def _um(mpp: tuple[float, float] | None) -> str:
     return "unknown um/px" if mpp is None else f"{mpp[1]:.4g} um/px"
-
-
-def _duration(seconds: float) -> str:
-    """
-    Example:
-        >>> _duration(12), _duration(754), _duration(9000)
-        ('12 s', '13 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _peak_memory() -> int:
-    """The largest resident memory of this process so far, in bytes; 0 where the system does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -98,7 +98,7 @@ def _deflate(tile: Tile, pixels: np.ndarray) -> bytes:
     import imagecodecs
 
     differences = imagecodecs.delta_encode(_padded(pixels), axis=1)
-    return bytes(imagecodecs.zlib_encode(differences.tobytes(), level=6))
+    return bytes(imagecodecs.deflate_encode(differences.tobytes(), level=6, raw=False))
 
 
 _CODECS: dict[str, tuple[Encoder, dict[str, Any]]] = {

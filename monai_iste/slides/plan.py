@@ -42,9 +42,9 @@ class Window(NamedTuple):
     column: Span
 
     @property
-    def index(self) -> tuple[int, int]:
+    def key(self) -> tuple[int, int]:
         """Its (row, column) in the lattice of the whole slide."""
-        return self.row.index, self.column.index
+        return self.row.number, self.column.number
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ class SlidePlan:
         """Every window that the region needs, row by row."""
         return [Window(row, column) for row in self.rows for column in self.columns]
 
-    def window(self, index: tuple[int, int]) -> Window:
-        """The window with this :attr:`Window.index`."""
-        return Window(self.rows[index[0] - self.rows[0].index], self.columns[index[1] - self.columns[0].index])
+    def window(self, key: tuple[int, int]) -> Window:
+        """The window with this :attr:`Window.key`."""
+        return Window(self.rows[key[0] - self.rows[0].number], self.columns[key[1] - self.columns[0].number])
 
     def pixels(self, window: Window) -> int:
         """How many pixels a window adds to the region; what it shares with the next is counted there.
@@ -137,7 +137,7 @@ class SlidePlan:
 
 
 def _new(span: Span, spans: list[Span], begin: int, end: int) -> int:
-    following = spans[span.index - spans[0].index + 1 :]
+    following = spans[span.number - spans[0].number + 1 :]
     stop = following[0].start if following else span.stop
     return max(0, min(stop, end) - max(span.start, begin))
 

@@ -98,7 +98,7 @@ def compute_windows(
     """
 
     def keep(window: Window, share: Tensor) -> None:
-        store.enter(window.index, store.write(window, share))
+        store.enter(window.key, store.write(window, share))
         progress(window)
 
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:

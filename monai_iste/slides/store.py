@@ -28,6 +28,7 @@ from monai_iste.errors import DataError, ISTEError, OutputError
 from monai_iste.inferers.arbitrary_scale import Region, Span
 from monai_iste.magnify import to_range
 from monai_iste.slides.extras import require
+from monai_iste.slides.frames import alone, overlap, parts
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.tissue import TissueMask
 
@@ -46,24 +47,7 @@ _OWN_FILES = {
     "pyramid",
 }
 
-Index = tuple[int, int]
-
-
-class _Rectangle(NamedTuple):
-    """Part of a window: rows ``top:bottom`` and columns ``left:right``, from the window's own corner."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    @property
-    def size(self) -> int:
-        return (self.bottom - self.top) * (self.right - self.left)
-
-    @property
-    def part(self) -> tuple[slice, slice]:
-        return slice(self.top, self.bottom), slice(self.left, self.right)
+Key = tuple[int, int]
 
 
 class _Stored(NamedTuple):
@@ -137,7 +121,7 @@ class WorkStore:
         zarr = require("zarr", "slides")
         rows, columns = self.plan.rows, self.plan.columns
         grid = (len(rows), len(columns))
-        heights, widths = ({(length, stop - start) for start, stop, length in map(_alone, s)} for s in (rows, columns))
+        heights, widths = ({(length, stop - start) for start, stop, length in map(alone, s)} for s in (rows, columns))
         height, width = (max(inner for _, inner in lengths) for lengths in (heights, widths))
         frame = max(h * w - inner_h * inner_w for h, inner_h in heights for w, inner_w in widths)
         group = zarr.create_group(self.folder / "windows.zarr")
@@ -162,8 +146,8 @@ class WorkStore:
 
     @property
     def _window_bytes(self) -> int:
-        row, column = (max(spans, key=_length) for spans in (self.plan.rows, self.plan.columns))
-        return 4 * _length(row) * _length(column)
+        height, width = (max(s.stop - s.start for s in spans) for spans in (self.plan.rows, self.plan.columns))
+        return 4 * height * width
 
     def remove(self) -> None:
         """Delete the folder, when its work is done."""
@@ -204,7 +188,7 @@ class WorkStore:
     # --- the ledger ---------------------------------------------------------------------------------------------------
 
     @cached_property
-    def done(self) -> dict[Index, int]:
+    def done(self) -> dict[Key, int]:
         """Checksums of the windows that are done. A line that was cut off by a crash does not count."""
         done = {}
         path = self.folder / "ledger.txt"
@@ -215,13 +199,13 @@ class WorkStore:
                     done[int(row), int(column)] = int(checksum, 16)
         return done
 
-    def enter(self, index: Index, checksum: int) -> None:
+    def enter(self, key: Key, checksum: int) -> None:
         """Write into the ledger that a window is done; by the one process that owns the work, in one write."""
         with writing(self.folder), open(self.folder / "ledger.txt", "ab") as file:
             if file.tell() and not self._ends_with_a_line():
                 file.write(b"\n")
-            file.write(f"{index[0]} {index[1]} {checksum:08x} done\n".encode())
-        self.done[index] = checksum
+            file.write(f"{key[0]} {key[1]} {checksum:08x} done\n".encode())
+        self.done[key] = checksum
 
     def _ends_with_a_line(self) -> bool:
         with open(self.folder / "ledger.txt", "rb") as file:
@@ -236,11 +220,11 @@ class WorkStore:
         Shape:
             share: (3, H, W), as :meth:`ArbitraryScaleInferer.share` returns it.
         """
-        interior, sides = _parts(window)
+        interior, sides = parts(window)
         pixels = share.permute(1, 2, 0)
-        inner = to_range(pixels[interior.part], torch.uint8).numpy()
-        frame = np.concatenate([pixels[side.part].reshape(-1, 3).numpy() for side in sides])
-        place = self._place(window.index)
+        inner = to_range(pixels[interior.slices], torch.uint8).numpy()
+        frame = np.concatenate([pixels[side.slices].reshape(-1, 3).numpy() for side in sides])
+        place = self._place(window.key)
         with writing(self.folder):
             for name, values in (("interior", inner), ("frame", frame)):
                 array = self._arrays[name]
@@ -248,39 +232,39 @@ class WorkStore:
                 array[place] = np.pad(values, [(0, n - m) for n, m in zip(array.shape[2:], values.shape, strict=True)])
         return _checksum(inner, frame)
 
-    def _read(self, index: Index) -> _Stored:
-        interior, sides = _parts(self.plan.window(index))
-        place = self._place(index)
+    def _read(self, key: Key) -> _Stored:
+        interior, sides = parts(self.plan.window(key))
+        place = self._place(key)
         try:
-            height, width = interior.bottom - interior.top, interior.right - interior.left
+            height, width = interior.height, interior.width
             inner = np.asarray(self._arrays["interior"][(*place, slice(height), slice(width))])
-            frame = np.asarray(self._arrays["frame"][(*place, slice(sum(side.size for side in sides)))])
+            frame = np.asarray(self._arrays["frame"][(*place, slice(sum(side.height * side.width for side in sides)))])
         except Exception as error:  # whatever Zarr and its codecs raise on a file that is damaged or gone
-            raise self._damaged(index) from error
-        if _checksum(inner, frame) != self.done[index]:
-            raise self._damaged(index)
-        cuts = np.cumsum([side.size for side in sides])[:-1]
+            raise self._damaged(key) from error
+        if _checksum(inner, frame) != self.done[key]:
+            raise self._damaged(key)
+        cuts = np.cumsum([side.height * side.width for side in sides])[:-1]
         flat = np.split(frame, cuts)
         return _Stored(
             inner,
-            [part.reshape(s.bottom - s.top, s.right - s.left, 3) for part, s in zip(flat, sides, strict=True)],
+            [part.reshape(s.height, s.width, 3) for part, s in zip(flat, sides, strict=True)],
         )
 
-    def _damaged(self, index: Index) -> ISTEError:
+    def _damaged(self, key: Key) -> ISTEError:
         """What is damaged is struck from the ledger, so that the next run computes it again."""
-        self.done.pop(index, None)
+        self.done.pop(key, None)
         with writing(self.folder):
             part = self.folder / "ledger.txt.part"
             part.write_text("".join(f"{r} {c} {checksum:08x} done\n" for (r, c), checksum in self.done.items()))
             os.replace(part, self.folder / "ledger.txt")
         return DataError(
-            f"the stored window {index} in {self.folder} as it was written",
+            f"the stored window {key} in {self.folder} as it was written",
             "a damaged or missing one",
             "Run again with --resume: it alone is computed again.",
         )
 
-    def _place(self, index: Index) -> Index:
-        return index[0] - self.plan.rows[0].index, index[1] - self.plan.columns[0].index
+    def _place(self, key: Key) -> Key:
+        return key[0] - self.plan.rows[0].number, key[1] - self.plan.columns[0].number
 
     # --- the result ---------------------------------------------------------------------------------------------------
 
@@ -293,18 +277,22 @@ class WorkStore:
             returns (height, width, 3), uint8.
         """
         top, left, height, width = region
+
+        def touched(spans: list[Span], begin: int, end: int) -> list[Span]:
+            return [span for span in spans if span.start < end and span.stop > begin]
+
         result = np.empty((height, width, 3), np.uint8)
         shares = np.zeros((height, width, 3), np.float32)
         blended = np.zeros((height, width), bool)
-        for row in _touched(self.plan.rows, top, top + height):
-            for column in _touched(self.plan.columns, left, left + width):
+        for row in touched(self.plan.rows, top, top + height):
+            for column in touched(self.plan.columns, left, left + width):
                 window = Window(row, column)
-                stored, (interior, sides) = self._cached(window.index), _parts(window)
+                stored, (interior, sides) = self._cached(window.key), parts(window)
                 corner = row.start - top, column.start - left
-                here, there = _overlap(interior, corner, (height, width))
+                here, there = overlap(interior, corner, (height, width))
                 result[here] = stored.interior[there]
                 for side, values in zip(sides, stored.sides, strict=True):
-                    here, there = _overlap(side, corner, (height, width))
+                    here, there = overlap(side, corner, (height, width))
                     shares[here] += values[there]
                     blended[here] = True
         if blended.any():
@@ -327,44 +315,5 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _length(span: Span) -> int:
-    return span.stop - span.start
-
-
-def _touched(spans: list[Span], begin: int, end: int) -> list[Span]:
-    return [span for span in spans if span.start < end and span.stop > begin]
-
-
-def _parts(window: Window) -> tuple[_Rectangle, list[_Rectangle]]:
-    """A window's interior, where it answers alone, and the four sides of its frame: above, left, right, below."""
-    (top, bottom, height), (left, right, width) = (_alone(span) for span in window)
-    return _Rectangle(top, bottom, left, right), [
-        _Rectangle(0, top, 0, width),
-        _Rectangle(top, bottom, 0, left),
-        _Rectangle(top, bottom, right, width),
-        _Rectangle(bottom, height, 0, width),
-    ]
-
-
-def _alone(span: Span) -> tuple[int, int, int]:
-    """Where along an axis a window's weight is 1, and its length."""
-    inner = (span.weight == 1).nonzero().flatten()
-    length = len(span.weight)
-    return (int(inner[0]), int(inner[-1]) + 1, length) if len(inner) else (length, length, length)
-
-
-def _overlap(part: _Rectangle, corner: Index, size: Index) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a part of a window at ``corner`` meets an image of ``size``: in the image, and in the part itself."""
-    here, there = [], []
-    for (low, high), offset, limit in zip(
-        ((part.top, part.bottom), (part.left, part.right)), corner, size, strict=True
-    ):
-        begin, end = max(0, low + offset), min(limit, high + offset)
-        end = max(begin, end)
-        here.append(slice(begin, end))
-        there.append(slice(begin - offset - low, end - offset - low))
-    return (here[0], here[1]), (there[0], there[1])
-
-
 def _checksum(interior: np.ndarray, frame: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(frame), zlib.crc32(np.ascontiguousarray(interior)))
+    return zlib.crc32(frame.tobytes(), zlib.crc32(interior.tobytes()))
