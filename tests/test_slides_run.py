@@ -60,7 +60,7 @@ def finished(plan, folder, slide, network, windows=None, mask=None):
 def test_windows_cover_the_output_once(slide, network, scale):
     plan = plan_slide(slide, network, scale=scale)
     assert sum(plan.pixels(window) for window in plan.windows) == plan.output[0] * plan.output[1]
-    assert [plan.window(window.key).index for window in plan.windows] == [window.key for window in plan.windows]
+    assert [plan.window(window.key).key for window in plan.windows] == [window.key for window in plan.windows]
 
 
 @pytest.mark.parametrize("region", [(0, 0, 240, 430), (10, 20, 100, 90), (200, 380, 1, 1), (239, 0, 1, 430)])
