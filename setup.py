@@ -17,6 +17,7 @@ CORE = [
     "tifffile>=2024.1",
     "pillow>=10.1",
     "scikit-image>=0.23",
+    "scipy>=1.11",
     "pyyaml>=6",
     "fire>=0.6",
     "typer>=0.16",
@@ -48,7 +49,7 @@ EXTRAS["label"] = [
     "pynetdicom<3",
     "dicomweb-client[gcp]>=0.59.1,<0.60",
 ]
-EXTRAS["dicom"] = ["wsidicomizer"]
+EXTRAS["dicom"] = [*SLIDES, "wsidicomizer"]
 
 setup(
     name="monai_iste",

@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image
 
 from monai_iste.errors import ISTEError, OutputError
-from monai_iste.pixel_size import PLAUSIBLE_MPP, Mpp, is_tiff  # noqa: F401  # importers are moving to pixel_size
+from monai_iste.pixel_size import Mpp, is_tiff
 
 __all__ = [
     "MAX_FILE_PIXELS",

@@ -19,7 +19,7 @@ from reference import assert_teaches
 from monai_iste.errors import ConfigError, DataError, ShapeError
 from monai_iste.pixel_size import PixelSize, find_mpp, source_mpp
 from monai_iste.slides import Slide, files, resampling
-from monai_iste.slides.resampling import LevelPixels, best_level, resample_region
+from monai_iste.slides.resampling import LevelPixels, best_level, level_extent, resample_region
 
 NOISE = np.random.default_rng(0).integers(0, 256, (611, 747, 3), dtype=np.uint8)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -76,12 +76,18 @@ def test_a_plain_image_is_decoded_once_when_it_is_read(tmp_path, monkeypatch, su
     assert part.flags["C_CONTIGUOUS"]
 
 
-def test_colours_that_openslide_would_coarsen_are_read_by_the_rules_of_images(tmp_path):
-    deep = NOISE.astype(np.uint16) * 257 - np.uint16(100) * (
-        NOISE > 0
-    )  # rounds to the same, but its upper byte is less
-    with Slide(tiff(tmp_path / "a.tif", deep)) as slide:
+def test_sixteen_bits_are_rounded_as_images_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "read_rgb", None)
+    values = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
+    with Slide(tiff(tmp_path / "a.tif", np.stack([values, values.T, values[::-1]], axis=2))) as slide:
+        np.testing.assert_array_equal(slide.read(0, 0, 256, 256)[0], np.round(values / 257))
+
+
+def test_colours_that_openslide_does_not_know_are_read_by_the_rules_of_images(tmp_path):
+    with Slide(tiff(tmp_path / "a.tif", NOISE.astype(np.float32) / 255)) as slide:
         np.testing.assert_array_equal(slide.read(3, 5, 20, 30), NOISE[3:23, 5:35].transpose(2, 0, 1))
+    with Slide(tiff(tmp_path / "b.tif", NOISE[..., 0], photometric="minisblack")) as slide:
+        np.testing.assert_array_equal(slide.read(3, 5, 20, 30), NOISE[3:23, 5:35, :1].repeat(3, 2).transpose(2, 0, 1))
 
 
 def test_levels_are_read_in_their_own_pixels(tmp_path):
@@ -284,8 +290,19 @@ def test_a_region_is_that_part_of_the_whole(tmp_path, monkeypatch, size, bounds)
             assert region.flags["C_CONTIGUOUS"]
 
 
+def reduced(pixels, size):
+    """A level as pyramids have it: k x k pixels averaged where k leads to that size, else resampled as a whole."""
+    factors = [round(whole / n) for whole, n in zip(pixels.shape, size, strict=False)]
+    if any(n not in (w // k, -(-w // k)) for w, n, k in zip(pixels.shape, size, factors, strict=False)):
+        return np.asarray(Image.fromarray(pixels).resize(size[::-1], LANCZOS))
+    (h, w), (k, m) = size, factors
+    missing = [(0, max(0, n * f - whole)) for whole, n, f in zip(pixels.shape, size, factors, strict=False)]
+    padded = np.pad(pixels, [*missing, (0, 0)], mode="edge")[: h * k, : w * m]
+    return np.round(padded.reshape(h, k, w, m, 3).mean((1, 3))).astype(np.uint8)
+
+
 def pyramid(path, pixels, *sizes):
-    smaller = [np.asarray(Image.fromarray(pixels).resize(size[::-1], LANCZOS)) for size in sizes]
+    smaller = [reduced(pixels, size) for size in sizes]
     return tiff(path, pixels, *smaller), smaller
 
 
@@ -313,7 +330,9 @@ def test_levels_of_rounded_sizes_give_the_same_whatever_region_is_read(tmp_path,
         for size in ((sizes[-1][0] - 3, sizes[-1][1] - 20), (90, 111), (40, 33)):
             whole = slide.read_at(size, 0, 0, *size)
             # OpenSlide blurs such a level where it is entered between its pixels: near it, not equal
-            truth = resized(smaller[-1], size)
+            extent = level_extent(sizes[-1], NOISE.shape[:2])
+            beyond = Image.fromarray(np.pad(smaller[-1], ((0, 1), (0, 1), (0, 0)), mode="edge"))
+            truth = np.asarray(beyond.resize(size[::-1], LANCZOS, (0, 0, *extent[::-1]))).transpose(2, 0, 1)
             assert np.abs(whole.astype(int) - truth).mean() < 4
             for top, left, height, width in ((0, 0, 9, 9), (11, 7, 25, 20), (size[0] - 9, size[1] - 30, 9, 30)):
                 part = slide.read_at(size, top, left, height, width)
@@ -341,7 +360,7 @@ def test_where_a_level_is_really_entered_is_accounted_for(monkeypatch, place):
         edges = np.stack(np.broadcast_arrays(rows[:, None] - place, columns - place, 0), axis=2)
         return np.floor(np.clip(steep * edges + 128, 0, 254) + dither.random(edges.shape)).astype(np.uint8)
 
-    region = resample_region(LevelPixels((200, 300), step, read), (150, 200), 10, 20, 130, 170)
+    region = resample_region(LevelPixels((200, 300), (200, 300), step, read), (150, 200), 10, 20, 130, 170)
     for values, start, scale in ((region[0].mean(1), 10, 200 / 150), (region[1].mean(0), 20, 300 / 200)):
         positions = (np.arange(start, start + len(values)) + 0.5) * scale - 0.5
         seen = (values > 40) & (values < 215)
@@ -357,7 +376,15 @@ def centre(pixels):
 
 
 @pytest.mark.parametrize(
-    "sizes", [[], [(305, 373)], [(152, 186)], [(305, 373), (152, 186), (76, 93)], [(300, 360), (100, 120)]]
+    "sizes",
+    [
+        [],
+        [(305, 373)],
+        [(152, 186)],
+        [(305, 373), (152, 186), (76, 93)],
+        [(300, 360), (100, 120)],
+        [(306, 374), (153, 187)],
+    ],
 )
 @pytest.mark.parametrize("place", [(100.3, 90.8), (305, 373), (540.9, 690.2)])
 def test_nothing_moves_at_any_pixel_size(tmp_path, sizes, place):
@@ -397,7 +424,7 @@ def test_a_large_reduction_reads_little_at_once(monkeypatch):
         assert 0 <= x <= 90_000 - width
         return np.full((height, width, 3), 77, np.uint8)
 
-    region = resample_region(LevelPixels((5_000, 90_000), 1.0, read), (100, 300), 0, 290, 100, 10)
+    region = resample_region(LevelPixels((5_000, 90_000), (5_000, 90_000), 1.0, read), (100, 300), 0, 290, 100, 10)
     assert np.unique(region) == 77
     assert max(held) <= 100_000
     assert sum(held) < 5_000 * 3_000 * 1.5  # what the region covers, and a margin

@@ -3,6 +3,7 @@
 They have a module of their own because TorchScript reads constants from imported modules, not from its own globals.
 """
 
+PIXELS_ATTENDED = 2**12  # that a transformer's layer holds at once, when no gradients are kept
 PIXELS_FUSED = 2**13  # low-resolution pixels of a grid that are brought to the decoders' width at once
 NUMBERS_DECODED = 2**20  # of a decoder's hidden layer in one strip (4 MiB, about a cache), when no gradients are kept
 GRID_COLUMNS = 1024  # of a grid's rows at the most in one strip

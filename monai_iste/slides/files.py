@@ -35,7 +35,7 @@ _MAX_TILE_PIXELS = 2**26
 # has 6 bytes in the directory of its TIFF: 43,690. So bare glass passes, and a few bytes that claim terabytes do not.
 _MAX_PIXELS_PER_BYTE = 50_000
 
-# Formats in which OpenSlide makes 8-bit RGB of whatever the TIFF declares, 16-bit fluorescence too.
+# Formats in which OpenSlide makes RGB of whatever the TIFF declares, fluorescence too.
 _DECLARED_BY_TIFF = ("generic-tiff", "aperio")
 
 
@@ -201,7 +201,7 @@ def _over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
 
 
 class _TiffHeader(NamedTuple):
-    """What a TIFF declares: its (H, W), whether it is one 8-bit RGB image, and where the last of its tiles ends."""
+    """What a TIFF declares: its (H, W), whether it is one RGB image of integers, and where its last tile ends."""
 
     size: Size
     is_rgb: bool
@@ -222,7 +222,7 @@ def _tiff_header(path: Path) -> _TiffHeader | None:
             ends = (max(map(add, part.dataoffsets, part.databytecounts)) for part in tiled)
             return _TiffHeader(
                 (page.imagelength, page.imagewidth),
-                single and colour and page.dtype == np.uint8,
+                single and colour and page.dtype in (np.uint8, np.uint16),  # 16 bits: rounded as by read_rgb
                 max(ends, default=0),
             )
     except Exception:  # whatever a damaged header raises

@@ -12,7 +12,7 @@ import numpy as np
 from monai_iste.errors import ConfigError, DataError, ShapeError
 from monai_iste.pixel_size import Mpp, find_mpp
 from monai_iste.slides.files import open_pixels
-from monai_iste.slides.resampling import LevelPixels, Size, best_level, resample_region
+from monai_iste.slides.resampling import LevelPixels, Size, best_level, level_extent, resample_region
 
 __all__ = ["Slide"]
 
@@ -23,8 +23,8 @@ class Slide:
     * What OpenSlide recognises (SVS, NDPI, MRXS, DICOM, tiled TIFF, ...) is read through MONAI's ``WSIReader``. Where a
       slide has no pixels, its background colour is put, white if it names none.
     * Everything else goes through :func:`monai_iste.data.io.read_rgb` (PNG, JPEG, BMP, striped TIFF), by its rules: it
-      has one level, which is decoded at the first reading and held. So does a TIFF that is not 8-bit RGB, of which
-      OpenSlide would show something regardless.
+      has one level, which is decoded at the first reading and held. So does a TIFF that is not RGB of 8 or 16 bits, of
+      which OpenSlide would show something regardless, or nothing.
 
     A slide may be read from several threads. After OpenSlide has failed once, it refuses everything: open the slide
     again.
@@ -115,6 +115,7 @@ class Slide:
             return self.read(top, left, height, width)
         pixels = LevelPixels(
             self.levels[level],
+            level_extent(self.levels[level], self.size),
             self._pixels.steps[level],
             lambda y, x, height, width: self._pixels.read(level, (y, x), (height, width)),
         )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-__all__ = ["LevelPixels", "best_level", "resample_region"]
+__all__ = ["LevelPixels", "best_level", "level_extent", "resample_region"]
 
 # Lanczos, because it keeps what the new grid can hold and folds back little of what it cannot: tissue brought from 0.5
 # to 1.2 um/px and back loses less of itself than with Pillow's bicubic, and is changed less by sampling it elsewhere.
@@ -29,12 +29,14 @@ class LevelPixels(NamedTuple):
 
     Args:
         size: (h, w) of the level.
+        extent: what all of level 0 measures in the level's pixels, (y, x): see :func:`level_extent`.
         step: level-0 pixels from one of its pixels to the next; 1 for level 0.
         read: (y, x, height, width) -> (height, width, 3) uint8, from the level-0 pixel (y, x) on. A level whose step
             is no whole number cannot be entered at every one of its pixels: it is then read between them.
     """
 
     size: Size
+    extent: tuple[float, float]
     step: float
     read: Callable[[int, int, int, int], np.ndarray]
 
@@ -62,6 +64,28 @@ class _Span(NamedTuple):
     box: tuple[float, float]
 
 
+def level_extent(level: Size, full: Size) -> tuple[float, float]:
+    """What level 0, of size ``full``, measures in the pixels of a level: where the two lie over each other.
+
+    Most pyramids average k x k pixels, whether k divides the size or not: then the level's pixel i covers those from
+    k i on, and its last one is left out or cut. So it is read where the level's size is that of full / k rounded up or
+    down, axis by axis. Any other level was resampled as a whole, and its edges are those of level 0.
+
+    Example:
+        >>> level_extent((501, 1003), (1003, 2007)), level_extent((100, 333), (1003, 1000))
+        ((501.5, 1003.5), (100.3, 333.3333333333333))
+        >>> level_extent((300, 300), (1003, 1000))
+        (300.0, 300.0)
+    """
+    height, width = (_axis_extent(n, whole) for n, whole in zip(level, full, strict=True))
+    return height, width
+
+
+def _axis_extent(n: int, whole: int) -> float:
+    exact = whole / max(1, round(whole / n))
+    return exact if n in (math.floor(exact), math.ceil(exact)) else float(n)
+
+
 def best_level(levels: tuple[Size, ...], size: Size) -> int:
     """The smallest level that is not smaller than wanted on either axis, or level 0 where all are.
 
@@ -83,8 +107,8 @@ def best_level(levels: tuple[Size, ...], size: Size) -> int:
 def resample_region(level: LevelPixels, size: Size, top: int, left: int, height: int, width: int) -> np.ndarray:
     """A region of what :meth:`PIL.Image.Image.resize` would make of a whole level, to within its rounding.
 
-    Output pixel i is centred at ``(i + 0.5) * n / N - 0.5`` of the level's pixels (n pixels become N), so that a level
-    of rounded size is used where it lies. The output is made in blocks of a fixed lattice, each with all the pixels
+    Output pixel i is centred at ``(i + 0.5) * e / N - 0.5`` of the level's pixels (level 0, of extent e there, becomes N
+    pixels), so that a level of rounded size is used where it lies. The output is made in blocks of a fixed lattice, each with all the pixels
     that the filter reaches, from one place of the level on: so a pixel is the same, bit for bit, in whichever region
     it is asked for, although Pillow keeps positions in single precision, and although a level that is entered between
     its pixels is blurred by where it was entered. Only what the region needs is read, in strips that bound the memory.
@@ -103,7 +127,7 @@ def resample_region(level: LevelPixels, size: Size, top: int, left: int, height:
 
 def _spans(level: LevelPixels, axis: int, full: int, start: int, length: int) -> Iterator[_Span]:
     n, step, stop = level.size[axis], level.step, start + length
-    scale = n / full
+    scale = level.extent[axis] / full
     block = min(max(int(_READ / scale), _LEAST_BLOCK), _LARGEST_BLOCK)
     margin = math.ceil(_SUPPORT * max(1.0, scale)) + 1
 

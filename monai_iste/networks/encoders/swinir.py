@@ -12,6 +12,7 @@ from monai.networks.layers import DropPath
 from torch import Tensor, nn
 
 from monai_iste.errors import ConfigError
+from monai_iste.networks import limits
 
 __all__ = ["SwinIREncoder"]
 
@@ -103,6 +104,17 @@ class _SwinLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, windows, n, C); mask: for shifted windows."""
+        windows, once = x.shape[1], max(1, limits.PIXELS_ATTENDED // (x.shape[0] * x.shape[2]))
+        if torch.is_grad_enabled() or windows <= once:
+            return self._windows(x, mask)
+        # No window sees another: some at a time keep the memory of large images flat.
+        parts = [
+            self._windows(x[:, i : i + once], mask[i : i + once] if mask is not None else None)
+            for i in range(0, windows, once)
+        ]
+        return torch.cat(parts, dim=1)
+
+    def _windows(self, x: Tensor, mask: Tensor | None) -> Tensor:
         x = x + self.drop_path(self.attention(self.norm1(x), mask))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
