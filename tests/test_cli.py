@@ -19,7 +19,7 @@ from skimage.data import immunohistochemistry
 from typer.testing import CliRunner
 
 import monai_iste
-from monai_iste import cli
+from monai_iste import cli, upscaling
 from monai_iste.data import read_rgb
 from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ScaleError
 from monai_iste.images import source_icc
@@ -298,7 +298,7 @@ def test_a_disk_that_fills_up_meanwhile(monkeypatch):
         yield torch.zeros(3, 1, 60)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cli, "magnified_bands", fill)
+    monkeypatch.setattr(upscaling, "magnified_bands", fill)
     result = run("upscale", "a.png", "b.png", "--scale", 2)
     assert result.exit_code == OutputError.exit_code
     assert result.stderr.splitlines()[-1].startswith("error: Expected to be able to write b.png, got No space left")
@@ -353,7 +353,7 @@ def test_interrupted(monkeypatch):
         yield torch.zeros(3, 1, 60)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "magnified_bands", interrupt)
+    monkeypatch.setattr(upscaling, "magnified_bands", interrupt)
     result = run("upscale", "a.png", "b.png", "--scale", 2)
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1].startswith("interrupted")
