@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +33,7 @@ __all__ = [
     "environment",
     "network",
     "numbers",
+    "observed",
     "peak_macs",
     "ratios",
     "report",
@@ -206,6 +209,23 @@ def environment(device: str) -> Row:
     """Versions, hardware, threads and date, as every manifest has them."""
     found = manifest("iste-rgb", device=device)
     return {key: found[key] for key in ("versions", "hardware", "date")}
+
+
+def observed(module: str, case: Row) -> Row:
+    """What ``benchmarks.<module>.observe(**case)`` returns in a process of its own, which has ``case["threads"]``."""
+    call = "print(json.dumps(observe(**json.loads(sys.argv[1]))))"
+    program = f"import json, sys; from benchmarks.{module} import observe; {call}"
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(case)],
+        cwd=Path(__file__).resolve().parents[1],
+        env={**os.environ, "OMP_NUM_THREADS": str(case["threads"])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode:  # it has said why
+        raise typer.Exit(done.returncode)
+    found: Row = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def run(app: typer.Typer) -> None:

@@ -5,12 +5,8 @@ python -m benchmarks.memory --presets iste_light --sizes 256,512 --scale 4
 
 from __future__ import annotations
 
-import json
-import os
 import resource
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +23,6 @@ __all__ = ["app", "memory", "observe"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-ROOT = Path(__file__).resolve().parents[1]
 MODES = ("whole", "windowed")
 MIB = 2**20
 
@@ -61,29 +56,11 @@ def memory(
                 for width in (int(side), 2 * int(side)):
                     case = {"preset": preset, "mode": mode, "height": int(side), "width": width, "scale": scale}
                     options = {"repeats": repeats, "patience": patience, "threads": threads, "device": device}
-                    pair.append({**case, **_in_a_process_of_its_own({**case, **options})})
+                    pair.append({**case, **common.observed("memory", {**case, **options})})
                 rows += [pair[0], {**pair[1], **_doubling(*pair)}]
                 common.save("Memory", rows, device, json_file)
     common.report("Memory", rows, _printed, device, json_file)
     return rows
-
-
-def _in_a_process_of_its_own(case: Row) -> Row:
-    program = (
-        "import json, sys; from benchmarks.memory import observe; print(json.dumps(observe(**json.loads(sys.argv[1]))))"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": str(case["threads"])}
-    done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(case)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    if done.returncode:  # it has said why
-        raise typer.Exit(done.returncode)
-    found: Row = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def observe(

@@ -5,10 +5,6 @@ python -m benchmarks.slides small.tif large.tif --network interpolation --scale 
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -28,7 +24,6 @@ __all__ = ["app", "observe", "slides"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
 
 
@@ -53,27 +48,10 @@ def slides(
             "work_dir": work_dir and str(work_dir.resolve()),
             "threads": threads,
         }
-        rows.append({"slide": file.name, "network": network, "scale": scale, **_in_a_process_of_its_own(case)})
+        rows.append({"slide": file.name, "network": network, "scale": scale, **common.observed("slides", case)})
         common.save("Slides", rows, "cpu", json_file)
     common.report("Slides", rows, _printed, "cpu", json_file)
     return rows
-
-
-def _in_a_process_of_its_own(case: Row) -> Row:
-    program = (
-        "import json, sys; from benchmarks.slides import observe; print(json.dumps(observe(**json.loads(sys.argv[1]))))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(case)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": str(case["threads"])},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    if done.returncode:  # it has said why
-        raise typer.Exit(done.returncode)
-    found: Row = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def observe(path: str, network: str, scale: float, tissue_only: bool, work_dir: str | None, threads: int) -> Row:

@@ -30,6 +30,7 @@ __all__ = [
     "open_output",
     "save_image",
     "source_icc",
+    "writing",
 ]
 
 #: Largest width * height of a file; PNG and TIFF are written in bands, so only the disk limits them otherwise.
@@ -103,18 +104,28 @@ def open_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
     _check_name(path, overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    except ISTEError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"to be able to write {path}", error.strerror or str(error), "Choose another place, or make room."
-        ) from error
+        with writing(path):
+            with open(temporary, "wb") as file:
+                yield file
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str], remedy: str = "Choose another place, or make room.") -> Iterator[None]:
+    """What the system refuses while the block writes, as a sentence.
+
+    Raises:
+        OutputError: names the path, what the system said, and the remedy.
+    """
+    try:
+        yield
+    except ISTEError:
+        raise
+    except OSError as error:
+        raise OutputError(f"to be able to write {path}", error.strerror or str(error), remedy) from error
 
 
 def check_output(path: str | os.PathLike[str], size: Size, overwrite: bool = False) -> None:

@@ -8,15 +8,9 @@ from monai_iste.coordinates import bicubic_at, output_size
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.networks import ISTE, EDSREncoder
+from monai_iste.slides.run import Interpolation
 
 SMALL = {"window": 16, "overlap": 8, "halo": 12}
-
-
-class Interpolation(nn.Module):
-    """A network whose value depends on the position alone: tiled and whole must agree."""
-
-    def forward(self, image, coord, cell):
-        return bicubic_at(image, coord)
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,13 @@ from PIL import Image
 from reference import assert_teaches
 from torch import nn
 
-from monai_iste.coordinates import bicubic_at
 from monai_iste.data import sample_datalists
 from monai_iste.errors import ConfigError, DataError, ScaleError
 from monai_iste.inferers import ArbitraryScaleInferer
 from monai_iste.magnify import to_range
 from monai_iste.networks import ISTE, EDSREncoder
 from monai_iste.slides import Slide
+from monai_iste.slides.run import Interpolation
 from monai_iste.slides.wsi_reader import SuperResolvedWSIReader
 from monai_iste.transforms import image_mpp
 
@@ -42,13 +42,6 @@ class Counting(nn.Module):
     def forward(self, image, coord, cell):
         self.calls += 1
         return self.network(image, coord=coord, cell=cell)
-
-
-class Interpolation(nn.Module):
-    """A network that keeps everything where it is."""
-
-    def forward(self, image, coord, cell):
-        return bicubic_at(image, coord)
 
 
 @pytest.fixture(scope="module")

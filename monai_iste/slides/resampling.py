@@ -107,11 +107,12 @@ def best_level(levels: tuple[Size, ...], size: Size) -> int:
 def resample_region(level: LevelPixels, size: Size, top: int, left: int, height: int, width: int) -> np.ndarray:
     """A region of what :meth:`PIL.Image.Image.resize` would make of a whole level, to within its rounding.
 
-    Output pixel i is centred at ``(i + 0.5) * e / N - 0.5`` of the level's pixels (level 0, of extent e there, becomes N
-    pixels), so that a level of rounded size is used where it lies. The output is made in blocks of a fixed lattice, each with all the pixels
-    that the filter reaches, from one place of the level on: so a pixel is the same, bit for bit, in whichever region
-    it is asked for, although Pillow keeps positions in single precision, and although a level that is entered between
-    its pixels is blurred by where it was entered. Only what the region needs is read, in strips that bound the memory.
+    Output pixel i is centred at ``(i + 0.5) * e / N - 0.5`` of the level's pixels (level 0, which measures e of them,
+    becomes N pixels), so that a level of rounded size is used where it lies. The output is made in blocks of a fixed
+    lattice, each with all the pixels that the filter reaches, from one place of the level on: so a pixel is the same,
+    bit for bit, in whichever region it is asked for, although Pillow keeps positions in single precision, and although
+    a level that is entered between its pixels is blurred by where it was entered. Only what the region needs is read,
+    in strips that bound the memory.
 
     Args:
         size: (H, W) of the whole output; may be larger than the level.

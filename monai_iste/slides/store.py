@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from monai_iste.errors import DataError, ISTEError, OutputError
+from monai_iste.images import writing
 from monai_iste.inferers.arbitrary_scale import Region, Span
 from monai_iste.magnify import to_range
 from monai_iste.slides.extras import require
@@ -46,6 +47,8 @@ _OWN_FILES = {
     "tissue.npy.part",
     "pyramid",
 }
+
+_REMEDY = "Make room or restore the folder, then run again with --resume: what is done is kept."
 
 Key = tuple[int, int]
 
@@ -85,7 +88,7 @@ class WorkStore:
                 that is no work at all; or it cannot be written.
         """
         record = self.folder / "plan.json"
-        with writing(self.folder):
+        with writing(self.folder, _REMEDY):
             found = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
             if found and not found <= _OWN_FILES:
                 raise OutputError(
@@ -174,7 +177,7 @@ class WorkStore:
 
     def keep_mask(self, mask: TissueMask) -> None:
         """Keep the mask of tissue, so that a run that goes on has the same."""
-        with writing(self.folder):
+        with writing(self.folder, _REMEDY):
             part = self.folder / "tissue.npy.part"
             with open(part, "wb") as file:
                 np.save(file, mask.to_array(), allow_pickle=False)
@@ -201,7 +204,7 @@ class WorkStore:
 
     def enter(self, key: Key, checksum: int) -> None:
         """Write into the ledger that a window is done; by the one process that owns the work, in one write."""
-        with writing(self.folder), open(self.folder / "ledger.txt", "ab") as file:
+        with writing(self.folder, _REMEDY), open(self.folder / "ledger.txt", "ab") as file:
             if file.tell() and not self._ends_with_a_line():
                 file.write(b"\n")
             file.write(f"{key[0]} {key[1]} {checksum:08x} done\n".encode())
@@ -225,7 +228,7 @@ class WorkStore:
         inner = to_range(pixels[interior.slices], torch.uint8).numpy()
         frame = np.concatenate([pixels[side.slices].reshape(-1, 3).numpy() for side in sides])
         place = self._place(window.key)
-        with writing(self.folder):
+        with writing(self.folder, _REMEDY):
             for name, values in (("interior", inner), ("frame", frame)):
                 array = self._arrays[name]
                 # Whole chunks: what lies there, damaged perhaps, is not read.
@@ -253,7 +256,7 @@ class WorkStore:
     def _damaged(self, key: Key) -> ISTEError:
         """What is damaged is struck from the ledger, so that the next run computes it again."""
         self.done.pop(key, None)
-        with writing(self.folder):
+        with writing(self.folder, _REMEDY):
             part = self.folder / "ledger.txt.part"
             part.write_text("".join(f"{r} {c} {checksum:08x} done\n" for (r, c), checksum in self.done.items()))
             os.replace(part, self.folder / "ledger.txt")
@@ -298,21 +301,6 @@ class WorkStore:
         if blended.any():
             result[blended] = to_range(torch.from_numpy(shares[blended]), torch.uint8).numpy()
         return result
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What the system refuses while files are written, as a sentence that tells how to go on."""
-    try:
-        yield
-    except ISTEError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"to be able to write in {path}",
-            error.strerror or str(error),
-            "Make room or restore the folder, then run again with --resume: what is done is kept.",
-        ) from error
 
 
 def _checksum(interior: np.ndarray, frame: np.ndarray) -> int:

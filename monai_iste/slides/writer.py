@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from monai_iste.errors import ConfigError, ISTEError, OutputError, ShapeError
-from monai_iste.images import open_output
+from monai_iste.errors import ConfigError, OutputError, ShapeError
+from monai_iste.images import open_output, writing
 from monai_iste.slides.dicom import check_dicom, write_dicom
 from monai_iste.slides.extras import require
 from monai_iste.slides.ome_tiff import write_ome_tiff
@@ -85,7 +85,7 @@ def write_slide(
     levels = (read, size, work_dir, progress)
     name = path.name.lower()
     # The pyramid is the inner context: its threads have ended when what they wrote is given its name or removed.
-    with _errors_as_sentences(path):
+    with writing(path):
         if name.endswith(".ome.zarr"):
             with _open_folder(path, overwrite) as folder, Pyramid(*levels) as pyramid:
                 write_ome_zarr(folder, pyramid, metadata)
@@ -160,15 +160,3 @@ def _open_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
     with suppress(OSError):
         old.unlink()  # a link to a folder
-
-
-@contextmanager
-def _errors_as_sentences(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except ISTEError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"to be able to write {path}", error.strerror or str(error), "Choose another place, or make room."
-        ) from error
