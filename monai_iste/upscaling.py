@@ -25,6 +25,7 @@ from monai_iste.inferers import Region
 from monai_iste.magnify import magnified_bands, magnified_size, size_at_mpp, to_range
 from monai_iste.pixel_size import Mpp, find_mpp
 from monai_iste.slides.cluster import cluster_client, compute_windows_on
+from monai_iste.slides.files import SLIDE_ENDINGS
 from monai_iste.slides.job import SlideJob, origin
 from monai_iste.slides.plan import plan_slide
 from monai_iste.slides.reader import Slide
@@ -32,10 +33,6 @@ from monai_iste.slides.writer import SLIDE_SUFFIXES
 from monai_iste.transforms.loading import plain_tensor
 
 __all__ = ["ImageJob", "SlideOptions", "Upscaler", "Wanted", "check_apart", "pairs"]
-
-
-#: Endings of slides among the files of a folder; formats of many files are named one by one.
-SLIDE_SOURCES = (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu", ".czi")
 
 
 class Wanted(NamedTuple):
@@ -250,7 +247,7 @@ def pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     if target.resolve().is_relative_to(source.resolve()):
         raise OutputError(f"an output outside {source}", str(target), "Results beside inputs would become inputs.")
     found = []
-    for item in image_datalist(source, IMAGE_SUFFIXES + SLIDE_SOURCES):
+    for item in image_datalist(source, IMAGE_SUFFIXES + SLIDE_ENDINGS):
         path = Path(item["image"])
         found.append((path, target / _written_name(path.relative_to(source))))
     return found
@@ -258,7 +255,7 @@ def pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
 
 def _written_name(name: Path) -> Path:
     suffix = name.suffix.lower()
-    if suffix in SLIDE_SOURCES:
+    if suffix in SLIDE_ENDINGS:
         return name.with_suffix(".ome.tiff")
     return name if suffix in WRITABLE_SUFFIXES else name.with_name(f"{name.name}.png")
 

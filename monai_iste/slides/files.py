@@ -22,7 +22,10 @@ from monai_iste.images import source_icc
 from monai_iste.pixel_size import is_tiff
 from monai_iste.slides.resampling import Size
 
-__all__ = ["MAX_SLIDE_PIXELS", "Pixels", "open_pixels"]
+__all__ = ["MAX_SLIDE_PIXELS", "SLIDE_ENDINGS", "Pixels", "open_pixels"]
+
+#: Endings of files that are slides, lower case; DICOM, of which one slide is many files, is named by its user.
+SLIDE_ENDINGS = (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu", ".czi")
 
 #: Largest width * height that a slide may declare; the whole glass, 26 x 76 mm at 0.12 um/px, is 137 thousand million.
 MAX_SLIDE_PIXELS = 150_000_000_000

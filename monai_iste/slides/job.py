@@ -194,7 +194,10 @@ class SlideJob:
 
     def __str__(self) -> str:
         (h, w), (height, width), scale = self.plan.size, self.size, math.sqrt(math.prod(self.plan.scale))
-        return f"{self.target}: {h} x {w} -> {height} x {width} (H x W, x{scale:.4g}, {_um(self.plan.output_mpp)})"
+        part = "" if self.size == self.plan.output else "a part of "
+        return (
+            f"{self.target}: {part}{h} x {w} -> {height} x {width} (H x W, x{scale:.4g}, {_um(self.plan.output_mpp)})"
+        )
 
     def _mask(self) -> TissueMask | None:
         if not self.plan.tissue_only:

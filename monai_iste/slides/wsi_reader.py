@@ -26,12 +26,13 @@ from monai_iste.magnify import MAX_OUTPUT_PIXELS, at_precision, default_device, 
 from monai_iste.networks import load_network
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.pixel_size import Mpp
+from monai_iste.slides.files import SLIDE_ENDINGS
 from monai_iste.slides.reader import Slide
 from monai_iste.transforms.resolution import MPP_KEY, MPP_SPACING_KEY, mpp_pair, size_at_mpp
 
 __all__ = ["SuperResolvedWSIReader", "VirtualSlide"]
 
-_SUFFIXES = ("tif", "tiff", "svs", "ndpi", "scn", "mrxs", "vms", "vmu", "bif", "svslide", "dcm", "png", "jpg", "jpeg")
+_SUFFIXES = [ending.removeprefix(".") for ending in SLIDE_ENDINGS] + ["tif", "tiff", "dcm", "png", "jpg", "jpeg"]
 _GLASS = 255  # what lies beyond the slide
 _SMALLEST = 32  # pixels along the shorter side of the coarsest level, unless the levels are given
 _POWER_UM = 10.0  # an objective's power by the usual convention: 40x at 0.25 um, 20x at 0.5
