@@ -25,7 +25,7 @@ __all__ = [
     "emulates_bf16",
     "magnified_bands",
     "magnified_size",
-    "size_at_mpp",
+    "magnified_to_mpp",
     "to_range",
     "upscale",
 ]
@@ -123,7 +123,9 @@ def magnified_size(
     return height, width
 
 
-def size_at_mpp(path: Any, size: tuple[int, int], mpp: tuple[float, float] | None, wanted: float) -> tuple[int, int]:
+def magnified_to_mpp(
+    path: Any, size: tuple[int, int], mpp: tuple[float, float] | None, wanted: float
+) -> tuple[int, int]:
     """The size (H, W) that an image of ``size`` and ``mpp`` is magnified to at ``wanted`` micrometres per pixel.
 
     Args:
@@ -133,7 +135,7 @@ def size_at_mpp(path: Any, size: tuple[int, int], mpp: tuple[float, float] | Non
         DataError: they are unknown. ScaleError: ``wanted`` is coarser than the image.
 
     Example:
-        >>> size_at_mpp("a.svs", (100, 200), (0.5, 0.5), 0.3)
+        >>> magnified_to_mpp("a.svs", (100, 200), (0.5, 0.5), 0.3)
         (167, 333)
     """
     if mpp is None:

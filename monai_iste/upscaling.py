@@ -22,12 +22,13 @@ from monai_iste.data.io import IMAGE_SUFFIXES, image_size, read_rgb
 from monai_iste.errors import ConfigError, DataError, OutputError
 from monai_iste.images import MAX_FILE_PIXELS, WRITABLE_SUFFIXES, check_output, make_folder, save_image, source_icc
 from monai_iste.inferers import Region
-from monai_iste.magnify import magnified_bands, magnified_size, size_at_mpp, to_range
+from monai_iste.magnify import magnified_bands, magnified_size, magnified_to_mpp, to_range
 from monai_iste.pixel_size import Mpp, find_mpp
 from monai_iste.slides.cluster import cluster_client, compute_windows_on
 from monai_iste.slides.files import SLIDE_ENDINGS
-from monai_iste.slides.job import SlideJob, origin
+from monai_iste.slides.job import SlideJob
 from monai_iste.slides.plan import plan_slide
+from monai_iste.slides.provenance import origin
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.writer import SLIDE_SUFFIXES
 from monai_iste.transforms.loading import plain_tensor
@@ -195,7 +196,7 @@ class Upscaler:
         size, wanted = image_size(source), self.wanted
         mpp, _, stated = find_mpp(source, wanted.input_mpp)
         self._warn_contradiction(source, stated)
-        exact = wanted.size if wanted.mpp is None else size_at_mpp(source, size, mpp, wanted.mpp)
+        exact = wanted.size if wanted.mpp is None else magnified_to_mpp(source, size, mpp, wanted.mpp)
         output = magnified_size(size, wanted.scale, exact, MAX_FILE_PIXELS)
         if mpp is not None:
             mpp = mpp[0] * size[0] / output[0], mpp[1] * size[1] / output[1]

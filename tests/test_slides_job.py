@@ -22,7 +22,7 @@ from monai_iste import cli
 from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, ShapeError
 from monai_iste.magnify import upscale
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, load_weights, presets
-from monai_iste.slides.job import stated_job
+from monai_iste.slides.provenance import stated_job
 
 pytest.importorskip("zarr")
 pytest.importorskip("imagecodecs")

@@ -3,8 +3,9 @@
 :class:`Slide` reads, :func:`plan_slide` says what shall come out, :class:`SlideJob` makes it, whatever interrupts it.
 """
 
-from monai_iste.slides.job import SlideJob, origin
+from monai_iste.slides.job import SlideJob
 from monai_iste.slides.plan import SlidePlan, plan_slide
+from monai_iste.slides.provenance import origin
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.writer import SlideMetadata, write_slide
 from monai_iste.slides.wsi_reader import SuperResolvedWSIReader

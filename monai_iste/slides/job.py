@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import tifffile
 from torch import nn
 from tqdm import tqdm
 
@@ -23,18 +21,17 @@ from monai_iste.data.io import image_size
 from monai_iste.errors import DataError, OutputError
 from monai_iste.images import check_output, make_folder, save_image
 from monai_iste.inferers.arbitrary_scale import Region
-from monai_iste.manifest import checksum
-from monai_iste.networks import released_weights
 from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
 from monai_iste.slides.cost import Cost, folder_bytes, peak_memory
 from monai_iste.slides.plan import SlidePlan, Window
+from monai_iste.slides.provenance import stated_job
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.run import compute_windows
 from monai_iste.slides.store import WorkStore
 from monai_iste.slides.tissue import TissueMask, tissue_mask
 from monai_iste.slides.writer import SLIDE_SUFFIXES, SlideMetadata, check_slide_output, write_slide
 
-__all__ = ["SlideJob", "map_name", "origin", "stated_job"]
+__all__ = ["SlideJob", "map_name"]
 
 _BAND = 256  # rows of a plain image that are assembled at once
 
@@ -53,7 +50,7 @@ class SlideJob:
         target: ends in one of :data:`~monai_iste.slides.writer.SLIDE_SUFFIXES`, or is a plain image.
         plan: what to make.
         network: on its device, in evaluation mode; the one of the plan.
-        about: what the result shall say of its network (:func:`origin`).
+        about: what the result shall say of its network (:func:`~monai_iste.slides.provenance.origin`).
         work_dir: where the folder of unfinished work is made; default: beside the target.
         compression: ``jpeg`` or ``lossless``, for slides.
         consistency: whether the map is written beside the result (:mod:`monai_iste.slides.consistency`).
@@ -308,20 +305,6 @@ class SlideJob:
         return {"consistency": {**found._asdict(), "picture": str(picture), "numbers": str(numbers)}}
 
 
-def stated_job(path: Path) -> str | None:
-    """The :attr:`SlidePlan.digest` that a written OME-TIFF or OME-Zarr carries; None where none is found."""
-    try:
-        if path.is_dir():
-            text = (path / "zarr.json").read_text()
-        else:
-            with tifffile.TiffFile(path) as tiff:
-                text = tiff.ome_metadata or ""
-    except (OSError, UnicodeDecodeError, tifffile.TiffFileError):
-        return None
-    found = re.search(r"\bjob\b\W+([0-9a-f]{64})\b", text)
-    return None if found is None else found[1]
-
-
 def map_name(target: Path) -> Path:
     """Where a result's consistency map is drawn.
 
@@ -330,17 +313,6 @@ def map_name(target: Path) -> Path:
         'a.consistency.png'
     """
     return target.with_name(f"{target.name.split('.')[0]}.consistency.png")
-
-
-def origin(preset: str, weights: str | os.PathLike[str] | None = None, precision: str = "fp32") -> dict[str, str]:
-    """What a result says of the network that made it: never a path, which may name people.
-
-    Args:
-        weights: their file; default: the preset's released ones.
-    """
-    weights = weights or released_weights(preset)
-    made_by = "random" if weights is None else f"sha256 {checksum(weights)}"
-    return {"preset": preset, "weights": made_by, "precision": precision}
 
 
 def _touches(plan: SlidePlan, mask: TissueMask, window: Window) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from monai_iste.errors import ScaleError
 from monai_iste.inferers.arbitrary_scale import ArbitraryScaleInferer, Region, Span, inside
-from monai_iste.magnify import magnified_size, size_at_mpp
+from monai_iste.magnify import magnified_size, magnified_to_mpp
 from monai_iste.slides.reader import Slide
 
 __all__ = ["MAX_OUTPUT_PIXELS", "MAX_SCALE", "SlidePlan", "Window", "network_digest", "plan_slide"]
@@ -167,7 +167,7 @@ def plan_slide(
         ShapeError: the region is not inside the slide.
     """
     if mpp is not None:
-        size = size_at_mpp(slide.path, slide.size, slide.mpp, mpp)
+        size = magnified_to_mpp(slide.path, slide.size, slide.mpp, mpp)
     output = magnified_size(slide.size, scale, size, MAX_OUTPUT_PIXELS)
     largest = max(n / m for n, m in zip(output, slide.size, strict=True))
     if largest > MAX_SCALE:
