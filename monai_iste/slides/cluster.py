@@ -118,7 +118,11 @@ def _task(job: tuple[SlidePlan, Path, nn.Module, TissueMask | None], key: Key, d
     plan, folder, network, mask = job
     network.to(_own_device(device)).eval()
     window = plan.window(key)
-    crop = read_window(_slide(str(plan.source)), window)
+    try:
+        crop = read_window(_slide(str(plan.source)), window)
+    except DataError:  # after which a slide reads nothing more until it is opened again
+        _slide.cache_clear()
+        raise
     share = window_share(plan, network, crop, mask, window)
     return key, WorkStore(folder, plan).write(window, share)
 
