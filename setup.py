@@ -28,6 +28,7 @@ CORE = [
     "openslide-bin>=4.0.1",
 ]
 SLIDES = ["zarr>=3", "imagecodecs"]
+EXPERIMENTS = ["h5py", "lmdb", "matplotlib>=3.8"]
 DISTRIBUTED = [*SLIDES, "dask", "distributed"]
 EXTRAS = {
     "slides": SLIDES,
@@ -35,9 +36,9 @@ EXTRAS = {
     "viewer": ["fastapi", "uvicorn"],
     "fid": ["pytorch-fid>=0.3"],
     "export": ["onnx", "onnxruntime"],
-    "experiments": ["h5py", "lmdb"],
+    "experiments": EXPERIMENTS,
     "mlflow": ["mlflow>=2.12"],
-    "test": [*DISTRIBUTED, "pytest>=8", "pytest-xdist>=3.5", "jsonschema"],
+    "test": [*DISTRIBUTED, *EXPERIMENTS, "pytest>=8", "pytest-xdist>=3.5", "jsonschema"],
     "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"],
 }
 EXTRAS["all"] = sorted({package for packages in EXTRAS.values() for package in packages})

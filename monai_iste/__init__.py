@@ -3,7 +3,20 @@
 Importing it makes its networks and transforms known to MONAI configurations under their short names.
 """
 
-from monai_iste import bundle, data, engines, errors, handlers, inferers, losses, metrics, networks, slides, transforms
+from monai_iste import (
+    adversarial,
+    bundle,
+    data,
+    engines,
+    errors,
+    handlers,
+    inferers,
+    losses,
+    metrics,
+    networks,
+    slides,
+    transforms,
+)
 from monai_iste.magnify import upscale
 
 # Under the name load_network in its own module, so that MONAI configurations keep MONAI's load.
@@ -11,6 +24,7 @@ from monai_iste.networks.presets import load_network as load
 
 __all__ = [
     "__version__",
+    "adversarial",
     "bundle",
     "data",
     "engines",

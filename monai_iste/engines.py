@@ -39,8 +39,8 @@ class PrepareWholeImage(PrepareBatch):
 class ResultTable:
     """Evaluator handler: ``engine.state.images`` holds one row per image, scale and method after every run.
 
-    Reads the metrics ``psnr`` and ``ssim`` (the network) and ``bicubic_psnr`` and ``bicubic_ssim``, which MONAI keeps
-    per image, and the items' ``name`` and ``scale``; on several processes each ends with all rows.
+    Reads every metric that is kept twice, as ``psnr`` for the network and as ``bicubic_psnr`` for interpolation, which
+    MONAI does per image, and the items' ``name`` and ``scale``; on several processes each ends with all rows.
 
     Args:
         method: the network's name in the table.
@@ -61,13 +61,13 @@ class ResultTable:
     def _collect(self, engine: Engine) -> None:
         details: dict[str, torch.Tensor] = engine.state.metric_details  # type: ignore[attr-defined]
         items = [item.split(" ", 1) for item in string_list_all_gather(self._items)]
+        metrics = [name for name in details if f"bicubic_{name}" in details]
         engine.state.images = [  # type: ignore[attr-defined]
             {
                 "image": name,
                 "scale": _plain(float(scale)),
                 "method": method,
-                "psnr": details[f"{prefix}psnr"][i].item(),
-                "ssim": details[f"{prefix}ssim"][i].item(),
+                **{metric: details[f"{prefix}{metric}"][i].item() for metric in metrics},
             }
             for method, prefix in (("bicubic", "bicubic_"), (self.method, ""))
             for i, (scale, name) in enumerate(items)
@@ -75,7 +75,7 @@ class ResultTable:
 
 
 def mean_rows(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean PSNR and SSIM over images for every scale and method, in order of scale, then of first appearance."""
+    """Mean of every metric over images, for every scale and method, in order of scale, then of first appearance."""
     groups: dict[tuple[float, str], list[dict[str, Any]]] = {}
     for row in images:
         groups.setdefault((row["scale"], row["method"]), []).append(row)
@@ -83,8 +83,11 @@ def mean_rows(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             "scale": scale,
             "method": method,
-            "psnr": round(sum(r["psnr"] for r in rows) / len(rows), 4),
-            "ssim": round(sum(r["ssim"] for r in rows) / len(rows), 5),
+            **{
+                metric: round(sum(r[metric] for r in rows) / len(rows), 5 if metric == "ssim" else 4)
+                for metric in rows[0]
+                if metric not in ("image", "scale", "method")
+            },
             "images": len(rows),
         }
         for (scale, method), rows in sorted(groups.items(), key=lambda group: group[0][0])

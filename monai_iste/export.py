@@ -36,7 +36,7 @@ class _Queries(nn.Module):
         return self.network.decode_strip(self.network.encode(image, coord, cell), coord, cell)
 
 
-def export_onnx(network: ISTE, path: str | os.PathLike[str]) -> None:
+def export_onnx(network: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a network as an ONNX program (opset 17) that takes images of any size at any scale.
 
     The program answers all of its queries at once: ask for some ten thousand at a time to keep its memory small. It
@@ -50,11 +50,14 @@ def export_onnx(network: ISTE, path: str | os.PathLike[str]) -> None:
         ``cell_size``; output rgb: (1, Q, 3). All float32; h, w and Q are free.
     Units: as :class:`~monai_iste.networks.ISTE`.
     Raises:
-        ConfigError: onnx is not installed, or the keys depend on the scale (``inference_keys="all"``).
+        ConfigError: onnx is not installed, the network is not ISTE, or its keys depend on the scale
+            (``inference_keys="all"``).
         OutputError: the file cannot be written.
     """
     if find_spec("onnx") is None:
         raise ConfigError("the package onnx", "none", "Install it with: pip install 'monai_iste[export]'.")
+    if not isinstance(network, ISTE):
+        raise ConfigError("an ISTE network", type(network).__name__, "Choose one of the presets of ISTE.")
     if network.inference_keys != "lattice":
         raise ConfigError("inference_keys='lattice' for ONNX", repr(network.inference_keys), "Use TorchScript instead.")
     path = Path(path)

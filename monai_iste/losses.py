@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ColourL1Loss"]
+from monai_iste.errors import ConfigError, ShapeError, shape_of
+from monai_iste.networks.baselines.wavelets import haar, pad_to_multiple
+
+__all__ = ["ColourL1Loss", "SpatialWaveletLoss"]
 
 
 class ColourL1Loss(nn.Module):
@@ -35,3 +38,49 @@ class ColourL1Loss(nn.Module):
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
         return F.l1_loss(pred, target) + self.weight * F.l1_loss(pred.mean(1), target.mean(1))
+
+
+class SpatialWaveletLoss(nn.Module):
+    """``spatial_weight * L1(spatial) + final_weight * L1(final) + L1(Haar(final))``, each against the label's.
+
+    Implements Eq. (4) of Chen et al., "Joint Spatial-Wavelet Dual-Stream Network for Super-Resolution", MICCAI 2020,
+    with the weights of its release, for :class:`~monai_iste.networks.baselines.swd_net.SWDNet`.
+    Differs from the release: means instead of sums over pixels, a constant factor which Adam does not see; sides that
+    do not divide are padded by replication.
+
+    Args:
+        spatial_weight: of the spatial stage's image.
+        final_weight: of the final image.
+        levels: of the transform that are compared; the release compares 1.
+    Shape:
+        pred: (B, 2, 3, H, W), the final image and the spatial stage's; target: (B, 3, H, W); returns a number
+    Raises:
+        ShapeError: the shapes do not belong together; ConfigError: ``levels`` is below 1.
+
+    Example:
+        >>> import torch
+        >>> pred = torch.stack([torch.full((1, 3, 4, 4), 0.5), torch.full((1, 3, 4, 4), 0.25)], dim=1)
+        >>> float(SpatialWaveletLoss(0.5, 0.25)(pred, torch.zeros(1, 3, 4, 4)))  # a quarter of the bands is 1, others 0
+        0.5
+    """
+
+    def __init__(self, spatial_weight: float = 0.1, final_weight: float = 0.1, levels: int = 1) -> None:
+        super().__init__()
+        if levels < 1:
+            raise ConfigError("at least one level of wavelets", repr(levels), "The release compares one.")
+        self.spatial_weight, self.final_weight, self.levels = spatial_weight, final_weight, levels
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        if target.ndim != 4 or pred.shape != (target.shape[0], 2, *target.shape[1:]):
+            raise ShapeError(
+                "the two images of an SWDNet in training mode, (B, 2, 3, H, W), and a label (B, 3, H, W)",
+                f"{shape_of(pred)} and {shape_of(target)}",
+                "Train with whole labels (configs/fixed_scale.json); judge single images by another loss.",
+            )
+        final, spatial = (pred - target.unsqueeze(1)).unbind(1)
+        loss = self.spatial_weight * spatial.abs().mean() + self.final_weight * final.abs().mean()
+        bands = pad_to_multiple(final, 2**self.levels)
+        for _ in range(self.levels):  # the transform is linear: that of the difference is the transforms' difference
+            bands = haar(bands)
+            loss = loss + bands.abs().mean()
+        return loss

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError, DataError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer, Region
-from monai_iste.networks import ISTE, load_network
+from monai_iste.networks import load_network
 from monai_iste.networks.presets import DEFAULT_PRESET
 
 __all__ = [
@@ -69,7 +69,7 @@ def upscale(
         ShapeError: not an RGB image of these kinds. ConfigError: no such preset, weights, device or precision.
 
     Example:
-        >>> from monai_iste.networks import EDSREncoder
+        >>> from monai_iste.networks import ISTE, EDSREncoder
         >>> network = ISTE(EDSREncoder(8, 1), texture_channels=8, hidden_channels=8)
         >>> upscale(np.zeros((10, 20, 3), np.uint8), 3.7, model=network).shape
         (37, 74, 3)
@@ -233,7 +233,7 @@ def default_device() -> str:
 
 
 @lru_cache(maxsize=2)
-def _preset(name: str, device: str) -> ISTE:
+def _preset(name: str, device: str) -> nn.Module:
     return load_network(name, device=device)
 
 

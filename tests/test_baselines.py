@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import reference
 import torch
+import torch.nn.functional as F
+from overfitting import assert_overfits
 from reference import SCALES, SIZES, assert_all_learn, assert_close, assert_teaches, inexact, part, randomise, weights
 
 from monai_iste.coordinates import cell_size, output_size, pixel_centres
@@ -51,17 +53,23 @@ def mlp(state):
     return [*reference.linear_layers(part(state, "mlp")), (state["colour.weight"], state["colour.bias"])]
 
 
-def liif(state, feat, image, query, cell):
+def faded(rgb, image, query):
+    """The bicubic interpolation, and what a network adds to it: less where the image is flat."""
+    share = sum(weight * reference.contrast(image, i, j) for i, j, _, weight in corners(query, image.shape[1:]))
+    return rgb * share + reference.bicubic(image, query)
+
+
+def liif(state, feat, image, query, cell, residual=False):
     first = np.concatenate([state["feature_part.weight"].reshape(6, -1), state["coordinate_part.weight"]], axis=1)
     layers = [(first, state["feature_part.bias"]), *mlp(state)]
     assert len(layers) == 5  # four hidden ones
     rgb = np.zeros(3)
     for row, col, offset, weight in corners(query, feat.shape[1:]):
         rgb += weight * reference.perceptron(layers, np.concatenate([unfolded(feat, row, col), offset, cell]))
-    return rgb
+    return faded(rgb, image, query) if residual else rgb
 
 
-def lte(state, feat, image, query, cell):
+def lte(state, feat, image, query, cell, residual=False):
     amplitudes = reference.convolution(part(state, "amplitude"), feat, "zero")
     frequencies = reference.convolution(part(state, "frequency"), feat, "zero")
     layers = mlp(state)
@@ -73,15 +81,18 @@ def lte(state, feat, image, query, cell):
             pair = frequencies[2 * k : 2 * k + 2, row, col]
             waves.append(math.pi * (pair @ offset + state["phase.weight"][k] @ cell))
         basis = np.array([math.cos(wave) for wave in waves] + [math.sin(wave) for wave in waves])
-        rgb += weight * (reference.perceptron(layers, amplitudes[:, row, col] * basis) + image[:, row, col])
-    return rgb
+        rgb += weight * reference.perceptron(layers, amplitudes[:, row, col] * basis)
+        rgb += 0 if residual else weight * image[:, row, col]
+    return faded(rgb, image, query) if residual else rgb
 
 
 @pytest.mark.parametrize("cls", NETWORKS)
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(("scale", "residual"), [*((scale, False) for scale in SCALES), (2.5, True)])
 @pytest.mark.parametrize("size", SIZES)
-def test_equals_its_equations(size, scale, cls):
-    net, images = network(cls), image_of(2, 3, *size)
+def test_equals_its_equations(size, scale, cls, residual):
+    net, images = network(cls, bicubic_residual=residual), image_of(2, 3, *size)
+    if residual:
+        images[0] = images[0] / 50 + 0.4  # a contrast of about one 8-bit level, where what is learned fades
     output = output_size(size, scale)
     queries = reference.grid(output)
     queries = queries[:: 1 + len(queries) // 20] + queries[-1:]
@@ -90,7 +101,8 @@ def test_equals_its_equations(size, scale, cls):
     state, equations = weights(net), {LIIF: liif, LTE: lte}[cls]
     for image, result in zip(images.double().numpy() * 2 - 1, actual, strict=True):
         feat = reference.edsr(part(state, "encoder"), image)
-        expected = [equations(state, feat, image, query, cells[0].double().numpy()) * 0.5 + 0.5 for query in queries]
+        cell = cells[0].double().numpy()
+        expected = [equations(state, feat, image, query, cell, residual) * 0.5 + 0.5 for query in queries]
         assert_close(result, expected)
 
 
@@ -124,10 +136,11 @@ def test_whole_image_equals_its_coordinates(scale, cls):
     assert torch.equal(network(cls, scale=scale)(image), whole)
 
 
+@pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("cls", NETWORKS)
 @pytest.mark.parametrize("strip", [1, 7, 100])  # queries, of four corners with at most twelve numbers each
-def test_strips_change_nothing_and_bound_the_work(strip, cls, monkeypatch):
-    net, image, lengths = network(cls), image_of(1, 3, 5, 4), []
+def test_strips_change_nothing_and_bound_the_work(strip, cls, residual, monkeypatch):
+    net, image, lengths = network(cls, bicubic_residual=residual), image_of(1, 3, 5, 4), []
     net.mlp.register_forward_hook(lambda module, args, out: lengths.append(out.shape[1]))
     whole = net(image, scale=2.5).detach()
     assert lengths == [12 * 10]
@@ -141,16 +154,17 @@ def test_strips_change_nothing_and_bound_the_work(strip, cls, monkeypatch):
 
 @pytest.mark.parametrize("cls", NETWORKS)
 def test_goes_through_the_inferer(cls):
-    net, image = network(cls), image_of(1, 3, 30, 26)
+    net, image = network(cls, bicubic_residual=cls is LIIF), image_of(1, 3, 30, 26)
     with torch.no_grad():
         expected = net(image, scale=2.5)
     # Windows see far enough: the encoder's reach is five pixels.
     assert_close(ArbitraryScaleInferer(window=16)(image, net, scale=2.5), expected.numpy(), 1e-5)
 
 
+@pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("cls", NETWORKS)
-def test_all_parameters_learn(cls):
-    net = network(cls).train()
+def test_all_parameters_learn(cls, residual):
+    net = network(cls, bicubic_residual=residual).train()
     coord = torch.rand(2, 40, 2, generator=torch.Generator().manual_seed(3)) * 2 - 1
     (net(image_of(2, 3, 6, 5), coord=coord, scale=3.7) - 0.3).abs().mean().backward()
     assert_all_learn(net)
@@ -165,6 +179,35 @@ def test_autocast_stays_close(cls):
         with torch.autocast("cpu", torch.bfloat16):
             difference = (net(image, scale=2.5).float() - expected).abs()
     assert 0 < difference.max() < 0.02
+
+
+@pytest.mark.parametrize("cls", NETWORKS)
+def test_one_colour_stays_that_colour(cls):
+    for scale in (1, 2.5):
+        colour = torch.tensor([0.9, 0.4, 0.7]).view(1, 3, 1, 1).expand(1, 3, 4, 5)
+        result = network(cls, bicubic_residual=True)(colour, scale=scale)
+        assert_close(result, colour[:, :, :1, :1].expand_as(result).numpy(), 1e-6)
+
+
+def test_nothing_is_added_but_the_residual():
+    # LTE brings a bilinear interpolation of its own, LIIF none; the bicubic one takes its place.
+    image = image_of(1, 3, 5, 4)
+    for cls in NETWORKS:
+        assert not cls(EDSREncoder(4, 1)).bicubic_residual
+        net = network(cls, bicubic_residual=True)
+        with torch.no_grad():
+            net.colour.weight.zero_()
+            net.colour.bias.zero_()
+        expected = F.interpolate(image, scale_factor=2, mode="bicubic", align_corners=False)
+        assert_close(net(image, scale=2), expected.numpy(), 1e-6)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("cls", NETWORKS)
+def test_overfits_one_tile(cls, residual):
+    torch.manual_seed(0)
+    net = cls(EDSREncoder(16, 2), hidden_channels=32, bicubic_residual=residual)
+    assert_overfits(net, steps=50 if cls is LIIF and not residual else 30)
 
 
 # --- what does not fit ------------------------------------------------------------------------------------------------

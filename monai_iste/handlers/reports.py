@@ -207,7 +207,7 @@ def _write_metrics(
 
 def _write_csv(path: Path, images: list[dict[str, Any]]) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, ("image", "scale", "method", "psnr", "ssim"), lineterminator="\n")
+    writer = csv.DictWriter(text, list(images[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(images)
     with open_output(path, overwrite=True) as file:

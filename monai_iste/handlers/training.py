@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.handlers import CheckpointLoader, CheckpointSaver
+from monai.utils import AdversarialKeys, CommonKeys
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -48,7 +49,7 @@ class TrainingProgress:
 
     def _step(self, engine: Engine) -> None:
         if self._bar is not None:
-            self._shown["loss"] = f"{_loss(engine):.4f}"
+            self._shown["loss"] = f"{_losses(engine)[0]:.4f}"
             self._bar.set_postfix(self._shown, refresh=False)
             self._bar.update()
 
@@ -95,10 +96,11 @@ class StopOnNonFiniteLoss:
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._check)
 
     def _check(self, engine: Engine) -> None:
-        if not math.isfinite(_loss(engine)):
+        loss = next((loss for loss in _losses(engine) if not math.isfinite(loss)), None)
+        if loss is not None:
             raise TrainingError(
                 "a finite loss",
-                f"{_loss(engine)} at step {engine.state.iteration}",
+                f"{loss} at step {engine.state.iteration}",
                 "The last good checkpoint is kept: lower --learning_rate and type the command again to go on from it.",
             )
 
@@ -160,14 +162,18 @@ class LoadWeights:
         engine.add_event_handler(Events.STARTED, self._load)
 
     def _load(self) -> None:
+        if not self.network.state_dict():  # bicubic interpolation
+            return
         path = self.path or require_weights(self.preset)
         load_weights(self.network, path)
         if is_main():
             print(f"Network {self.preset} with the weights in {os.path.relpath(path)}", flush=True)
 
 
-def _loss(engine: Engine) -> float:
-    """The loss of the current step, before or after MONAI has split the batch into items."""
+def _losses(engine: Engine) -> list[float]:
+    """The losses of the current step, before or after MONAI has split the batch into items: that of the network that is
+    trained and, where another is trained against it and already has one, its discriminator's."""
     output: Any = engine.state.output
-    loss = (output[0] if isinstance(output, list) else output)["loss"]
-    return float(loss.detach()) if isinstance(loss, Tensor) else float(loss)
+    item = output[0] if isinstance(output, list) else output
+    losses = [item[key] for key in (CommonKeys.LOSS, AdversarialKeys.DISCRIMINATOR_LOSS) if key in item]
+    return [float(loss.detach()) if isinstance(loss, Tensor) else float(loss) for loss in losses]

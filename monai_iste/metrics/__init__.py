@@ -1,5 +1,6 @@
 """How results are scored: named protocols on MONAI's metrics."""
 
+from monai_iste.metrics.fidelity import RadialSpectrumMetric
 from monai_iste.metrics.protocols import PROTOCOLS, Protocol, get_protocol
 
-__all__ = ["PROTOCOLS", "Protocol", "get_protocol"]
+__all__ = ["PROTOCOLS", "Protocol", "RadialSpectrumMetric", "get_protocol"]

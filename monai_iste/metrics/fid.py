@@ -7,6 +7,7 @@ their file is looked for in ``$TORCH_HOME/hub/checkpoints``, and anything else u
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from monai_iste.errors import CheckpointError, ConfigError, DataError, ShapeError
 from monai_iste.manifest import checksum
 
-__all__ = ["FrechetInceptionDistance", "cut_patches", "format_fid", "frechet_distance"]
+__all__ = ["FrechetInceptionDistance", "can_measure_fid", "cut_patches", "format_fid", "frechet_distance"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,11 @@ class FrechetInceptionDistance:
                 for method in ("bicubic", self.method)
             ],
         }
+
+
+def can_measure_fid() -> bool:
+    """Whether pytorch-fid is installed and its file of weights lies where it is looked for."""
+    return importlib.util.find_spec("pytorch_fid") is not None and _Inception().path.is_file()
 
 
 def cut_patches(image: Tensor, size: int) -> Tensor:

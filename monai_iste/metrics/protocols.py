@@ -22,6 +22,7 @@ from monai.transforms import Compose, EnsureTyped, MapTransform, ScaleIntensityR
 from torch import Tensor
 
 from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.metrics.fidelity import AddReducedd
 from monai_iste.networks.baselines import Bicubic
 from monai_iste.transforms import ArbitraryScaleCropd, BlurDegradationd, LoadRGBd
 
@@ -65,8 +66,10 @@ class Protocol:
         )
 
     def postprocessing(self) -> Compose:
-        """Predictions as they are scored, with bicubic interpolation beside them under the key ``bicubic``."""
-        return Compose([AddBicubicd(), AsScoredd(("pred", "bicubic", "label"), self.shave, self.channels)])
+        """Predictions as they are scored, with bicubic interpolation beside them under the key ``bicubic``, and both
+        reduced again as ``pred_reduced`` and ``bicubic_reduced``."""
+        scored = AsScoredd(("pred", "bicubic", "label"), self.shave, self.channels)
+        return Compose([AddBicubicd(), AddReducedd(("pred", "bicubic"), self.degradation), scored])
 
 
 PROTOCOLS = {

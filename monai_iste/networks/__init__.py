@@ -1,30 +1,55 @@
 """ISTE and its parts as MONAI networks: one file per box of the paper's Figure 2, :class:`ISTE` wires them."""
 
-from monai_iste.networks.baselines import LIIF, LTE, Bicubic
+from monai_iste.networks.baselines import (
+    EDSR,
+    LIIF,
+    LTE,
+    Bicubic,
+    ConditionalDiscriminator,
+    LiUNetGAN,
+    SWDNet,
+    SwinIR,
+    load_published,
+)
 from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor
-from monai_iste.networks.presets import PRESETS, create_iste, load_network, released_weights
+from monai_iste.networks.presets import (
+    BASELINES,
+    PRESETS,
+    create_iste,
+    create_network,
+    load_network,
+    released_weights,
+)
 from monai_iste.networks.self_texture_fusion import SelfTextureFusion
 from monai_iste.networks.texture_learner import TextureLearner
 from monai_iste.networks.weights import load_weights
 
 __all__ = [
+    "BASELINES",
+    "EDSR",
     "ISTE",
     "LIIF",
     "LTE",
     "PRESETS",
     "Bicubic",
+    "ConditionalDiscriminator",
     "EDSREncoder",
+    "LiUNetGAN",
     "LocalFeatureInteractor",
     "LocalPixelDecoder",
     "LocalTextureDecoder",
+    "SWDNet",
     "SelfTextureFusion",
+    "SwinIR",
     "SwinIREncoder",
     "TextureLearner",
     "create_iste",
+    "create_network",
     "load_network",
+    "load_published",
     "load_weights",
     "released_weights",
 ]

@@ -1,4 +1,4 @@
-"""Named configurations of :class:`~monai_iste.networks.ISTE`."""
+"""Named configurations of :class:`~monai_iste.networks.ISTE` and of what it is compared with."""
 
 from __future__ import annotations
 
@@ -6,39 +6,60 @@ import os
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
+from torch import nn
 
 from monai_iste.errors import ConfigError
+from monai_iste.networks.baselines import EDSR, LIIF, LTE, Bicubic, LiUNetGAN, SWDNet, SwinIR
 from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
 from monai_iste.networks.weights import load_weights
 
-__all__ = ["DEFAULT_PRESET", "PRESETS", "Preset", "create_iste", "load_network", "released_weights", "require_weights"]
+__all__ = [
+    "BASELINES",
+    "DEFAULT_PRESET",
+    "PRESETS",
+    "Preset",
+    "create_iste",
+    "create_network",
+    "load_network",
+    "released_weights",
+    "require_weights",
+]
 
 
 class Preset(NamedTuple):
-    """A configuration under a name: one line about it, the arguments of ISTE (the encoder as a factory), and the terms
-    under which its released weights may be used."""
+    """A configuration under a name: one line about it, the network's arguments (the encoder as a factory, where there
+    is one to choose), the terms under which its released weights may be used, and the network's class."""
 
     summary: str
-    encoder: Callable[[], EDSREncoder | SwinIREncoder]
+    encoder: Callable[[], EDSREncoder | SwinIREncoder] | None
     arguments: dict[str, Any]
     terms: str = "no weights released: train it first"
+    network: Callable[..., nn.Module] = ISTE
+
+
+def _small() -> SwinIREncoder:
+    return SwinIREncoder(dim=60, depths=(6, 6, 6, 6))
+
+
+def _light() -> EDSREncoder:
+    return EDSREncoder(48, 8)
 
 
 PRESETS = {
     "iste": Preset("the paper's network: SwinIR encoder, 256-wide branches, 12.7 M parameters", SwinIREncoder, {}),
     "iste_small": Preset(
         "the paper's branches on the lightweight SwinIR encoder, 2 M parameters",
-        lambda: SwinIREncoder(dim=60, depths=(6, 6, 6, 6)),
+        _small,
         {},
     ),
     "iste_light": Preset(
         "for CPUs, which train it in minutes: 8 residual blocks of 48 channels, 32-wide branches, learns the "
         "difference to bicubic (a departure from the paper), 0.4 M parameters",
-        lambda: EDSREncoder(48, 8),
+        _light,
         {
             "texture_channels": 32,
             "hidden_channels": 32,
@@ -49,6 +70,46 @@ PRESETS = {
         "research only, non-commercial (trained on GlaS and MoNuSeg, CC BY-NC-SA 4.0); not for diagnosis",
     ),
 }
+
+
+def _baseline(summary: str, network: Callable[..., nn.Module], encoder: Any = None, **arguments: Any) -> Preset:
+    return Preset(summary, encoder, arguments, network=network)
+
+
+#: The rows of the paper's Table I beside ISTE. ``_small`` and ``_light`` have the encoder and the residual of the ISTE
+#: preset of that size, or as many parameters; fixed-scale networks are built for ``scale=2`` unless told otherwise.
+BASELINES = {
+    "bicubic": _baseline("bicubic interpolation, no parameters", Bicubic),
+    "liif": _baseline("LIIF on the SwinIR encoder", LIIF, SwinIREncoder),
+    "liif_small": _baseline("LIIF on the lightweight SwinIR encoder", LIIF, _small),
+    "liif_light": _baseline(
+        "LIIF on the encoder of iste_light", LIIF, _light, hidden_channels=32, bicubic_residual=True
+    ),
+    "lte": _baseline("LTE on the SwinIR encoder", LTE, SwinIREncoder),
+    "lte_small": _baseline("LTE on the lightweight SwinIR encoder", LTE, _small),
+    "lte_light": _baseline("LTE on the encoder of iste_light", LTE, _light, hidden_channels=32, bicubic_residual=True),
+    "edsr": _baseline("EDSR, baseline size", EDSR),
+    "edsr_small": _baseline(
+        "EDSR, 8 residual blocks of 48 channels", EDSR, out_channels=48, num_blocks=8, bicubic_residual=True
+    ),
+    "li_unet_gan": _baseline("U-Net of Li et al., trained against a discriminator", LiUNetGAN),
+    "li_unet_gan_small": _baseline(
+        "the same, a quarter as wide", LiUNetGAN, channels=(16, 32, 64, 128), bicubic_residual=True
+    ),
+    "swd_net": _baseline("SWD-Net, spatial and wavelet stage", SWDNet),
+    "swd_net_small": _baseline(
+        "the same, a third as wide and half as deep",
+        SWDNet,
+        shallow_channels=32,
+        channels=16,
+        blocks=2,
+        wavelet_channels=6,
+        bicubic_residual=True,
+    ),
+    "swinir": _baseline("SwinIR, classical size", SwinIR),
+    "swinir_small": _baseline("SwinIR, lightweight size", SwinIR, dim=60, depths=(6, 6, 6, 6), bicubic_residual=True),
+}
+
 
 #: What is used where nothing else is named: its weights are released.
 DEFAULT_PRESET = "iste_light"
@@ -67,10 +128,32 @@ def create_iste(preset: str, **changes: Any) -> ISTE:
         >>> sum(p.numel() for p in create_iste("iste_light").parameters()) < 1_000_000
         True
     """
-    if preset not in PRESETS:
-        raise ConfigError(f"a preset: {', '.join(PRESETS)}", repr(preset), "Choose one of these.")
-    chosen = PRESETS[preset]
-    return ISTE(**{"encoder": chosen.encoder(), **chosen.arguments, **changes})
+    return cast(ISTE, _create(PRESETS, preset, changes))
+
+
+def create_network(preset: str, **changes: Any) -> nn.Module:
+    """A network by the name of its preset, with random weights: ISTE, or what it is compared with.
+
+    Args:
+        preset: a key of :data:`PRESETS` or :data:`BASELINES`.
+        changes: arguments of the network that differ from the preset, such as ``scale=3``.
+    Raises:
+        ConfigError: no preset of that name.
+
+    Example:
+        >>> create_network("edsr_small", scale=3).scale
+        3
+    """
+    return _create({**PRESETS, **BASELINES}, preset, changes)
+
+
+def _create(presets: dict[str, Preset], name: str, changes: dict[str, Any]) -> nn.Module:
+    if name not in presets:
+        raise ConfigError(f"a preset: {', '.join(presets)}", repr(name), "Choose one of these.")
+    chosen = presets[name]
+    if chosen.encoder is not None and "encoder" not in changes:
+        changes = {**changes, "encoder": chosen.encoder()}
+    return chosen.network(**{**chosen.arguments, **changes})
 
 
 def released_weights(preset: str) -> Path | None:
@@ -107,11 +190,11 @@ def load_network(
     weights: str | os.PathLike[str] | None = None,
     device: torch.device | str = "cpu",
     allow_untrained: bool = False,
-) -> ISTE:
+) -> nn.Module:
     """A network that is ready to magnify: a preset with its weights, in evaluation mode (``monai_iste.load``).
 
     Args:
-        preset: a key of :data:`PRESETS`.
+        preset: a key of :data:`PRESETS` or :data:`BASELINES`.
         weights: file that is read instead of the released weights, ``.safetensors`` or ``.pt``.
         device: where the network goes.
         allow_untrained: return random weights where there are no others; for trying things out.
@@ -123,7 +206,7 @@ def load_network(
         >>> load_network("iste_small", allow_untrained=True).training
         False
     """
-    network = create_iste(preset)
+    network = create_network(preset)
     if weights is not None:
         load_weights(network, os.fspath(weights))
     elif released_weights(preset) or not allow_untrained:

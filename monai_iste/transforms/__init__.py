@@ -24,6 +24,13 @@ from monai_iste.transforms.crop import (
     RandArbitraryScaleCropDict,
     tissue_fraction,
 )
+from monai_iste.transforms.curriculum import (
+    Curriculum,
+    CurriculumDegradation,
+    CurriculumDegradationD,
+    CurriculumDegradationd,
+    CurriculumDegradationDict,
+)
 from monai_iste.transforms.degradation import (
     DEGRADATIONS,
     BlurDegradation,
@@ -52,6 +59,11 @@ __all__ = [
     "BlurDegradationD",
     "BlurDegradationDict",
     "BlurDegradationd",
+    "Curriculum",
+    "CurriculumDegradation",
+    "CurriculumDegradationD",
+    "CurriculumDegradationDict",
+    "CurriculumDegradationd",
     "LoadRGB",
     "LoadRGBD",
     "LoadRGBDict",

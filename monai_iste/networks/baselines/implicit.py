@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from monai_iste.coordinates import (
     Samples,
+    bicubic_at,
     cell_size,
     check_queries,
     ensemble,
     four_corners,
+    gather,
     output_size,
     pixel_centres,
     position,
@@ -20,6 +22,7 @@ from monai_iste.coordinates import (
 from monai_iste.errors import ShapeError
 from monai_iste.networks import limits
 from monai_iste.networks.encoders import SwinIREncoder
+from monai_iste.networks.residual import contrast
 
 __all__ = ["ImplicitNetwork"]
 
@@ -37,6 +40,9 @@ class ImplicitNetwork(nn.Module):
         encoder: image -> feature map, with an attribute ``out_channels``. Default: SwinIR at the paper's size.
         hidden_channels: width of the decoder's last hidden layer.
         scale: magnification of a whole image when the call names none.
+        bicubic_residual: add the bicubic interpolation of the image, so that the network learns the difference, as
+            :class:`~monai_iste.networks.ISTE` does under the same name; in place of what a subclass adds by itself
+            (:meth:`interpolated`).
     Shape:
         image: (B, 3, h, w); coord: (B, Q, 2), order (y, x); cell: (B, 2) or (B, Q, 2);
         returns (B, Q, 3) with coordinates, (B, 3, round(h * scale), round(w * scale)) without.
@@ -46,10 +52,17 @@ class ImplicitNetwork(nn.Module):
         ShapeError: a tensor's shape does not fit; ScaleError: the scale is not a positive number.
     """
 
-    def __init__(self, encoder: nn.Module | None = None, hidden_channels: int = 256, scale: float = 2.0) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module | None = None,
+        hidden_channels: int = 256,
+        scale: float = 2.0,
+        bicubic_residual: bool = False,
+    ) -> None:
         super().__init__()
         output_size((1, 1), scale)  # refuses what is no scale
         self.scale = float(scale)
+        self.bicubic_residual = bicubic_residual
         self.encoder = SwinIREncoder() if encoder is None else encoder
         self.colour = nn.Linear(hidden_channels, 3)
 
@@ -93,17 +106,23 @@ class ImplicitNetwork(nn.Module):
         check_queries(image, coord, cell)
         image = (image - 0.5) / 0.5
         maps = self.maps(self.encoder(image)).contiguous(memory_format=torch.channels_last)
+        fading = contrast(image) if self.bicubic_residual else None
         strip = max(1, coord.shape[1] if torch.is_grad_enabled() else limits.NUMBERS_DECODED // (4 * maps.shape[1]))
         cells = cell.unsqueeze(1).expand_as(coord) if cell.ndim == 2 else cell
         parts = zip(coord.split(strip, dim=1), cells.split(strip, dim=1), strict=True)
-        return torch.cat([self._strip(image, maps, *part) for part in parts], dim=1)
+        return torch.cat([self._strip(image, fading, maps, *part) for part in parts], dim=1)
 
-    def _strip(self, image: Tensor, maps: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+    def _strip(self, image: Tensor, fading: Tensor | None, maps: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """The same in one piece; image in [-1, 1], fading: its contrast (B, 1, h, w) where bicubic is added."""
         samples = four_corners(coord, (image.shape[2], image.shape[3]))
         offset = _offset_from_read_pixel(samples, coord, (image.shape[2], image.shape[3]))
         hidden = self.hidden(maps, samples._replace(offset=offset), cell.unsqueeze(2))
         rgb = self.colour(ensemble(hidden, samples))
-        return (rgb + self.interpolated(image, samples)).to(image.dtype) * 0.5 + 0.5
+        if fading is None:
+            rgb = rgb + self.interpolated(image, samples)
+        else:
+            rgb = rgb * ensemble(gather(fading, samples.pixel), samples) + bicubic_at(image, coord)
+        return rgb.to(image.dtype) * 0.5 + 0.5
 
 
 def _offset_from_read_pixel(samples: Samples, coord: Tensor, size: tuple[int, int]) -> Tensor:

@@ -28,6 +28,7 @@ class LIIF(ImplicitNetwork):
         encoder: image -> feature map, with an attribute ``out_channels``. Default: SwinIR at the paper's size.
         hidden_channels: width of the hidden layers.
         scale: magnification of a whole image when the call names none.
+        bicubic_residual: add the bicubic interpolation of the image, see :class:`ImplicitNetwork`; not in the paper.
     Shape:
         as :class:`ImplicitNetwork`.
 
@@ -37,8 +38,14 @@ class LIIF(ImplicitNetwork):
         torch.Size([1, 3, 18, 26])
     """
 
-    def __init__(self, encoder: nn.Module | None = None, hidden_channels: int = 256, scale: float = 2.0) -> None:
-        super().__init__(encoder, hidden_channels, scale)
+    def __init__(
+        self,
+        encoder: nn.Module | None = None,
+        hidden_channels: int = 256,
+        scale: float = 2.0,
+        bicubic_residual: bool = False,
+    ) -> None:
+        super().__init__(encoder, hidden_channels, scale, bicubic_residual)
         d = hidden_channels
         self.feature_part = nn.Conv2d(self.channels, d, 3, padding=1)
         self.coordinate_part = nn.Linear(4, d, bias=False)

@@ -30,6 +30,8 @@ class LTE(ImplicitNetwork):
         hidden_channels: number of amplitudes and of frequencies (half of them along each axis), even; width of the
             hidden layers.
         scale: magnification of a whole image when the call names none.
+        bicubic_residual: add the bicubic interpolation of the image in place of the bilinear one, see
+            :class:`ImplicitNetwork`; not in the paper.
     Shape:
         as :class:`ImplicitNetwork`.
     Raises:
@@ -41,11 +43,17 @@ class LTE(ImplicitNetwork):
         torch.Size([1, 3, 18, 26])
     """
 
-    def __init__(self, encoder: nn.Module | None = None, hidden_channels: int = 256, scale: float = 2.0) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module | None = None,
+        hidden_channels: int = 256,
+        scale: float = 2.0,
+        bicubic_residual: bool = False,
+    ) -> None:
         d = hidden_channels
         if d < 2 or d % 2:
             raise ConfigError("an even number of hidden channels", str(d), "Choose another.")
-        super().__init__(encoder, d, scale)
+        super().__init__(encoder, d, scale, bicubic_residual)
         self.amplitude = nn.Conv2d(self.channels, d, 3, padding=1)
         self.frequency = nn.Conv2d(self.channels, d, 3, padding=1)
         self.phase = nn.Linear(2, d // 2, bias=False)

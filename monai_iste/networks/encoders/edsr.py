@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["EDSREncoder"]
+__all__ = ["EDSREncoder", "FullPrecisionConv2d"]
 
 
 class _ResidualBlock(nn.Sequential):
@@ -28,7 +28,7 @@ class _ResidualBlock(nn.Sequential):
         return x + y
 
 
-class _FullPrecision(nn.Conv2d):
+class FullPrecisionConv2d(nn.Conv2d):
     """A convolution that autocast leaves alone: the first and the last, whose rounding would be seen in the result.
 
     The sums along the skips are then in full precision too; it is the blocks that half precision makes faster.
@@ -60,10 +60,10 @@ class EDSREncoder(nn.Module):
     def __init__(self, out_channels: int = 64, num_blocks: int = 16) -> None:
         super().__init__()
         self.out_channels = out_channels
-        self.head = _FullPrecision(3, out_channels, 3, padding=1)
+        self.head = FullPrecisionConv2d(3, out_channels, 3, padding=1)
         self.body = nn.Sequential(
             *(_ResidualBlock(out_channels) for _ in range(num_blocks)),
-            _FullPrecision(out_channels, out_channels, 3, padding=1),
+            FullPrecisionConv2d(out_channels, out_channels, 3, padding=1),
         )
 
     def forward(self, image: Tensor) -> Tensor:

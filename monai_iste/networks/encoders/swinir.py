@@ -150,7 +150,7 @@ class SwinIREncoder(nn.Module):
 
     The default is the paper's encoder (11.6 M parameters). Images whose sides are no multiple of the window are
     padded by replicating the border, and the result is cropped back. The mask of shifted windows is applied to
-    shifted layers only (upstream applies it to all when the size differs from training).
+    shifted layers only.
 
     Args:
         out_channels: width of the feature map.

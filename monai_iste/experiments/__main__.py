@@ -1,0 +1,26 @@
+"""The command ``python -m monai_iste.experiments``."""
+
+from __future__ import annotations
+
+import typer
+
+from monai_iste.errors import show_errors_as_sentences
+from monai_iste.experiments.figures import figure
+from monai_iste.experiments.prepare import prepare
+from monai_iste.experiments.quality import table1, table2
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(prepare)
+app.command()(table1)
+app.command()(table2)
+app.command()(figure)
+
+
+@app.callback()
+def main() -> None:
+    """The paper's experiments, each by one command."""
+    show_errors_as_sentences()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,306 @@
+"""What Tables III and IV share: reconstructions of a data set, trainings that resume, results with their manifest."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.utils.data import RandomSampler
+from tqdm import tqdm
+
+from monai_iste.bundle import resume_point
+from monai_iste.errors import ConfigError
+from monai_iste.handlers import Checkpoints, StopOnNonFiniteLoss
+from monai_iste.images import make_folder, open_output
+from monai_iste.magnify import upscale
+from monai_iste.manifest import checksum
+from monai_iste.metrics import get_protocol
+from monai_iste.networks import load_weights
+from monai_iste.networks.baselines import Bicubic
+from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork
+from monai_iste.networks.presets import create_network, require_weights
+
+__all__ = [
+    "PROTOCOL",
+    "Reconstructor",
+    "claim",
+    "markdown_table",
+    "mean_and_deviation",
+    "pause",
+    "read_json",
+    "train",
+    "write_csv",
+    "write_json",
+]
+
+#: How images are reduced; the paper's. See :mod:`monai_iste.metrics.protocols`.
+PROTOCOL = "iste-rgb"
+
+_STEPS_PER_EPOCH = 50  # a checkpoint after so many
+
+
+class Reconstructor:
+    """Reduce an image by the protocol ``iste-rgb`` and magnify it again by the same scale.
+
+    Args:
+        preset: a network's name (:func:`monai_iste.networks.presets.create_network`), such as ``bicubic``.
+        weights: its file; None for the released weights. Bicubic has none.
+        scale: of both. Networks with a built-in magnification are built for it.
+        device: where the network runs.
+        bicubic_residual: whether the network was trained to learn the difference to bicubic, which its weights do not
+            tell; None for what the preset says.
+    Raises:
+        ConfigError: no such preset, or no weights for it. CheckpointError: the file does not fit the network.
+
+    Example:
+        >>> high, low, again = Reconstructor("bicubic", scale=4)(np.full((3, 23, 17), 200, np.uint8))
+        >>> high.shape, low.shape, again.shape, int(again.min())
+        ((3, 20, 16), (3, 5, 4), (3, 20, 16), 200)
+    """
+
+    def __init__(
+        self,
+        preset: str,
+        weights: str | os.PathLike[str] | None = None,
+        scale: float = 4.0,
+        device: str = "cpu",
+        bicubic_residual: bool | None = None,
+    ) -> None:
+        self.preset, self.scale = preset, float(scale)
+        self.residual = None if preset == "bicubic" else bicubic_residual
+        changes = {} if self.residual is None else {"bicubic_residual": self.residual}
+        self.network = create_network(preset, scale=int(scale) if float(scale).is_integer() else scale, **changes)
+        self.weights: dict[str, str] | None = None
+        if not isinstance(self.network, Bicubic):
+            file = Path(weights) if weights is not None else require_weights(preset)
+            load_weights(self.network, file)
+            self.weights = {"file": file.name, "sha256": checksum(file)}
+        self.network.to(device).eval()
+        self.device = device
+        self._preprocessing = get_protocol(PROTOCOL).preprocessing()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the reconstructions depend on, for manifests and for the name of their folder."""
+        residual = {} if self.residual is None else {"bicubic_residual": self.residual}
+        return {"preset": self.preset, **residual, "weights": self.weights, "scale": self.scale, "protocol": PROTOCOL}
+
+    @property
+    def name(self) -> str:
+        """The preset with the first digits of the identity's hash: what is kept under it is never another's."""
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+        return f"{self.preset}-x{self.scale:g}-{digest[:8]}"
+
+    @torch.no_grad()
+    def __call__(self, image: str | np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The original, cropped at its lower right to the size that the scale needs; its reduction; the reconstruction.
+
+        Shape:
+            image: a path, or (3, H, W); returns (3, H', W'), (3, h, w), (3, H', W'), at most ``scale`` pixels smaller.
+        Units: uint8, 0 to 255.
+        """
+        pair = self._preprocessing({"image": image, "scale": self.scale})
+        low, size = pair["image"], tuple(pair["label"].shape[1:])
+        if isinstance(self.network, (Bicubic, FixedScaleNetwork)):
+            again = self.network(low.unsqueeze(0).to(self.device), scale=self.scale)[0].cpu()
+        else:
+            again = upscale(low, size=size, model=self.network)
+        high, low, again = (
+            np.asarray((tensor.clamp(0, 1) * 255).round().byte()) for tensor in (pair["label"], low, again)
+        )
+        return high, low, again
+
+
+# --- trainings --------------------------------------------------------------------------------------------------------
+
+
+def train(
+    network: nn.Module,
+    make_dataset: Callable[[], Dataset],
+    loss: nn.Module,
+    folder: Path,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    device: str = "cpu",
+    num_workers: int = 0,
+) -> Path:
+    """Train a network with MONAI's SupervisedTrainer and write ``weights.safetensors``; at once done if that is there.
+
+    Adam, with a learning rate that falls to 0 along half a cosine ("paper silent"). A checkpoint is written after every
+    epoch of 50 steps, and an interrupted training goes on from the last one to the same result: what is drawn at random
+    in an epoch depends on the seed and on the epoch alone.
+
+    Args:
+        network: with random weights of that seed; the result's are loaded into it.
+        make_dataset: gives items ``{"image": (C, H, W), "label": ...}`` with a random transform; they are drawn with
+            replacement. Not called if the training is done.
+        folder: of this training alone.
+        steps: of the optimiser, rounded up to whole epochs.
+    Returns:
+        the file of the weights.
+    Raises:
+        TrainingError: the loss is no longer finite. CheckpointError: a checkpoint belongs to another network.
+    """
+    file = folder / "weights.safetensors"
+    if file.is_file():
+        load_weights(network.to(device), file)
+        return file
+    make_folder(folder)
+    dataset = make_dataset()
+    length = min(steps, _STEPS_PER_EPOCH)
+    epochs = math.ceil(steps / length)
+    generator = torch.Generator()
+    sampler = RandomSampler(dataset, replacement=True, num_samples=length * batch_size, generator=generator)
+    loader = DataLoader(
+        dataset, batch_size=batch_size, sampler=sampler, num_workers=num_workers, generator=generator, drop_last=True
+    )
+    network.to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    schedule = CosineAnnealingLR(optimizer, T_max=epochs * length)
+
+    def start_epoch(engine: Engine) -> None:
+        number = (seed << 20) + engine.state.epoch
+        generator.manual_seed(number)
+        torch.manual_seed(number)
+        transform = dataset.transform
+        if hasattr(transform, "set_random_state"):
+            transform.set_random_state(number % 2**32)
+
+    trainer = SupervisedTrainer(
+        device=torch.device(device),
+        max_epochs=epochs,
+        train_data_loader=loader,
+        network=network,
+        optimizer=optimizer,
+        loss_function=loss,
+        train_handlers=[
+            Checkpoints(
+                str(folder),
+                {"network": network, "optimizer": optimizer, "lr_scheduler": schedule},
+                resume_point(str(folder), epochs + 1),
+            ),
+            StopOnNonFiniteLoss(),
+            LrScheduleHandler(cast(Any, schedule), print_lr=False, epoch_level=False),
+        ],
+    )
+    trainer.add_event_handler(Events.EPOCH_STARTED, start_epoch)
+    with tqdm(total=epochs * length, unit="step", desc=folder.name, mininterval=pause()) as bar:
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, _advance, bar)
+        trainer.run()
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with open_output(file, overwrite=True) as out:
+        out.write(save(state))
+    for path in folder.glob("checkpoint_epoch=*.pt"):
+        path.unlink()
+    return file
+
+
+def pause() -> float:
+    """Seconds between two states of a bar: a log file keeps every one of them."""
+    return 1.0 if sys.stderr.isatty() else 30.0
+
+
+def _advance(engine: Engine, bar: tqdm[Any]) -> None:
+    output: Any = engine.state.output
+    bar.set_postfix(loss=f"{float(output[0]['loss']):.4f}", refresh=False)
+    bar.update(engine.state.iteration - bar.n)  # more than one step at first in a training that goes on
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make a folder that of one experiment: on the way back into it, the settings have to be the same.
+
+    Raises:
+        ConfigError: it holds an experiment with others; the first difference is named. OutputError: it cannot be made.
+    """
+    make_folder(folder)
+    wanted = json.loads(json.dumps(settings))
+    before = read_json(folder / "settings.json")
+    if before is None:
+        write_json(folder / "settings.json", wanted)
+        return
+    for key in (*before, *wanted):
+        if before.get(key) != wanted.get(key):
+            raise ConfigError(
+                f"the settings of the experiment in {folder}",
+                f"{key} {wanted.get(key)}, which is {before.get(key)} there",
+                "Choose another --output-dir, or remove that one.",
+            )
+
+
+def read_json(path: Path) -> Any:
+    """The contents of a file of :func:`write_json`, or None if it is not there."""
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values; the file appears complete or not at all."""
+    with open_output(path, overwrite=True) as file:
+        file.write(json.dumps(value, indent=1).encode() + b"\n")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the columns of the first one."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with open_output(path, overwrite=True) as file:
+        file.write(text.getvalue().encode())
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]], digits: Mapping[str, int] | None = None) -> str:
+    """Rows as a Markdown table; None as a dash, a column of nothing else left out.
+
+    Args:
+        digits: decimals by column; other numbers as they are.
+
+    Example:
+        >>> print(markdown_table([{"setting": "iste", "f1": 0.9512}, {"setting": "lte", "f1": None}], {"f1": 2}))
+        | setting | f1 |
+        |---|---|
+        | iste | 0.95 |
+        | lte | - |
+    """
+
+    def show(column: str, value: Any) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.{digits[column]}f}" if digits and column in digits else str(value)
+
+    columns = [column for column in rows[0] if any(row[column] is not None for row in rows)]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(show(column, row[column]) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean, and the sample's standard deviation, None for a single value.
+
+    Example:
+        >>> mean_and_deviation([1.0, 3.0]), mean_and_deviation([2.0])
+        ((2.0, 1.4142135623730951), (2.0, None))
+    """
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -1,0 +1,194 @@
+"""What the network computes between an image and its magnification, taken from the network itself while it runs.
+
+Nothing of the equations is repeated here: modules are listened to, or silenced, inside the network's own
+``encode`` and ``decode``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from monai_iste.coordinates import (
+    cell_size,
+    check_image,
+    ensemble,
+    key_lattice,
+    key_step,
+    output_size,
+    pixel_centres,
+    position,
+)
+from monai_iste.experiments.figures.inputs import device_of
+from monai_iste.inferers import Region
+from monai_iste.inferers.arbitrary_scale import inside
+from monai_iste.networks import ISTE
+from monai_iste.networks.self_texture_fusion import most_similar
+
+__all__ = ["Features", "Parts", "Retrieval", "decoder_parts", "key_positions", "retrieve", "texture_features"]
+
+
+class Retrieval(NamedTuple):
+    """Which key every low-resolution pixel retrieves in stage 1.
+
+    Args:
+        keys: their number K.
+    Shape:
+        key: (h, w), int64, which of the K keys; place: (h, w, 2), where that key lies; confidence: (h, w), their cosine
+    Units: low-resolution pixels, (y, x), 0 at the centre of the first.
+    """
+
+    key: Tensor
+    place: Tensor
+    confidence: Tensor
+    keys: int
+
+
+class Features(NamedTuple):
+    """Feature maps before and after the Texture Learner: F_LR (C, h, w), and F_TL (T, H', W') over a region."""
+
+    before: Tensor
+    after: Tensor
+
+
+class Parts(NamedTuple):
+    """What a magnified region is the sum of: ``base + pixel + texture = total``.
+
+    ``base`` is the bicubic interpolation where the network adds it (``bicubic_residual``), else a constant grey, the
+    middle of the range. ``pixel`` and ``texture`` are I_LPD and I_LTD as they enter the sum, signed; where bicubic is
+    added, after they have been faded out on flat ground.
+
+    Shape:
+        (3, H', W') each
+    Units: of an image in [0, 1]: half of those inside the network.
+    """
+
+    base: Tensor
+    pixel: Tensor
+    texture: Tensor
+    total: Tensor
+
+
+@torch.no_grad()
+def retrieve(network: ISTE, low: Tensor, scale: float) -> Retrieval:
+    """What Self-Texture Fusion retrieves for the whole image.
+
+    Args:
+        network: in evaluation mode, with its ``self_texture_fusion``.
+    Shape:
+        low: (3, h, w)
+    Units: in [0, 1].
+    """
+    seen: list[tuple[Any, ...]] = []
+    module = cast(nn.Module, network.self_texture_fusion)
+    with _listening(module, lambda args, result: seen.append(args)):
+        _encode(network, low, scale)
+    query, keys, source, matrix = (*seen[0], None, None)[:4]
+    h, w = query.shape[2:]
+    rows = query.flatten(2).mT
+    index = most_similar(rows if matrix is None else source.flatten(2).mT, keys, matrix)
+    confidence = F.cosine_similarity(rows, keys[:, index[0]], dim=-1)
+    places = key_positions(network, (h, w), scale).to(index.device)[index[0]]
+    return Retrieval(index.view(h, w).cpu(), places.view(h, w, 2).cpu(), confidence.view(h, w).cpu(), keys.shape[1])
+
+
+def key_positions(network: ISTE, size: tuple[int, int], scale: float) -> Tensor:
+    """Where the texture keys of an image lie, in the order in which :meth:`ISTE.keys` has them.
+
+    Args:
+        size: (h, w) of the low-resolution image.
+    Shape:
+        returns (K, 2), (y, x), float64
+    Units: low-resolution pixels, 0 at the centre of the first.
+    """
+    if network.inference_keys == "all":
+        return position(pixel_centres(output_size(size, scale)), size)
+    h, w = size
+    step = key_step(size, network.key_side)
+    pixel = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"), dim=-1)
+    offset = key_lattice(size).double().view(h, w, 2) / 2  # from half pixels
+    return (pixel + offset)[::step, ::step].reshape(-1, 2)
+
+
+@torch.no_grad()
+def texture_features(network: ISTE, low: Tensor, scale: float, region: Region) -> Features:
+    """The feature maps on either side of the Texture Learner; with four corners, blended by their areas.
+
+    Args:
+        region: of the output, where the texture is evaluated.
+    Shape:
+        low: (3, h, w)
+    """
+    seen: list[Tensor] = []
+    with _listening(network.encoder, lambda args, result: seen.append(result)):
+        encoding, cell = _encode(network, low, scale)
+    coord = _coordinates(low, scale, region).to(cell.device)
+    samples = network.texture_samples(coord, (low.shape[1], low.shape[2]))
+    texture = ensemble(network.texture_learner(encoding.waves, samples, cell), samples)
+    return Features(seen[0][0].float().cpu(), texture[0].mT.reshape(-1, region.height, region.width).float().cpu())
+
+
+@torch.no_grad()
+def decoder_parts(network: ISTE, low: Tensor, scale: float, region: Region) -> Parts:
+    """The share of each decoder in a region of the magnified image, each with the other one silenced.
+
+    Args:
+        network: in evaluation mode, with its ``local_texture_decoder``.
+        region: of the output.
+    Shape:
+        low: (3, h, w)
+    """
+    encoding, cell = _encode(network, low, scale)
+    coord = _coordinates(low, scale, region).to(cell.device)
+
+    def image(*silent: nn.Module) -> Tensor:
+        with _silenced(*silent):
+            rgb = network.decode(encoding, coord, cell)
+        return rgb[0].T.reshape(3, region.height, region.width).float().cpu()
+
+    lpd, ltd = network.local_pixel_decoder, cast(nn.Module, network.local_texture_decoder)
+    base = image(lpd, ltd)
+    return Parts(base, image(ltd) - base, image(lpd) - base, image())
+
+
+def _encode(network: ISTE, low: Tensor, scale: float) -> tuple[Any, Tensor]:
+    """Everything up to stage 1 for the whole image, and the cell. At inference the keys do not depend on queries."""
+    image = low.unsqueeze(0).to(device_of(network))
+    check_image(image)
+    size = (low.shape[1], low.shape[2])
+    cell = cell_size(size, output_size(size, scale), image.device).unsqueeze(0)
+    return network.eval().encode(image, torch.zeros(1, 1, 2, device=image.device), cell), cell
+
+
+def _coordinates(low: Tensor, scale: float, region: Region) -> Tensor:
+    """The region's pixel centres on the grid of the whole output, (1, H' W', 2)."""
+    output = output_size((low.shape[1], low.shape[2]), scale)
+    top, left, height, width = inside(region, output)
+    grid = pixel_centres(output).view(*output, 2)
+    return grid[top : top + height, left : left + width].reshape(1, -1, 2)
+
+
+@contextmanager
+def _listening(module: nn.Module, heard: Any) -> Iterator[None]:
+    """Inside, every call of the module is told to ``heard(arguments, result)``."""
+    handle = module.register_forward_hook(lambda _, args, result: heard(args, result))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _silenced(*modules: nn.Module) -> Iterator[None]:
+    """Inside, the modules answer zero."""
+    handles = [module.register_forward_hook(lambda _, args, result: torch.zeros_like(result)) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,84 @@
+"""What the networks with one built-in magnification share: EDSR, SwinIR, SWD-Net and the U-Net of Li et al."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from monai_iste.coordinates import check_image, check_queries
+from monai_iste.errors import ScaleError
+from monai_iste.networks.residual import contrast
+
+__all__ = ["FixedScaleNetwork"]
+
+
+class FixedScaleNetwork(nn.Module):
+    """A network that magnifies by the one whole factor it was built for; called as the others are.
+
+    A subclass says how (:meth:`magnify`). Coordinates get the colour of the magnified pixel in which they lie, so that
+    windows of any image can be asked for as from a network of any scale.
+
+    Args:
+        scale: the factor, 2 or more.
+        bicubic_residual: add the bicubic interpolation of the image, so that the network learns the difference, as
+            :class:`~monai_iste.networks.ISTE` does under the same name.
+    Shape:
+        image: (B, 3, h, w); coord: (B, Q, 2), order (y, x); cell: (B, 2) or (B, Q, 2);
+        returns (B, Q, 3) with coordinates, (B, 3, h * scale, w * scale) without.
+    Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centres); cell in half
+        low-resolution pixels (2 / scale).
+    Raises:
+        ShapeError: a tensor's shape does not fit; ScaleError: a call asks for another scale, or the network is built
+            for none of 2, 3, 4, ...
+    """
+
+    def __init__(self, scale: int = 2, bicubic_residual: bool = False) -> None:
+        super().__init__()
+        if not (isinstance(scale, (int, float)) and math.isfinite(scale) and int(scale) == scale >= 2):
+            raise ScaleError("a whole scale of at least 2", repr(scale), "Build one network for each factor.")
+        self.scale = int(scale)
+        self.bicubic_residual = bicubic_residual
+
+    def magnify(self, image: Tensor) -> Tensor:
+        """(B, 3, h, w) -> (B, 3, h * scale, w * scale), both in [-1, 1]."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        image: Tensor,
+        coord: Tensor | None = None,
+        cell: Tensor | None = None,
+        scale: float | None = None,
+    ) -> Tensor:
+        check_image(image)
+        self._check_scale(cell, scale)
+        result = self.whole(image)
+        if coord is None:
+            return result
+        check_queries(image, coord, coord.new_zeros(coord.shape[0], 2) if cell is None else cell)
+        size = torch.tensor(result.shape[2:], device=coord.device)
+        row, col = ((coord + 1) / 2 * size).floor().long().clamp(min=0).minimum(size - 1).unbind(-1)
+        index = (row * result.shape[3] + col).unsqueeze(1).expand(-1, 3, -1)
+        return result.flatten(2).gather(2, index).mT
+
+    def whole(self, image: Tensor) -> Tensor:
+        """The magnified image with what the network learned the difference to, in [0, 1]."""
+        image = (image - 0.5) / 0.5
+        rgb = self.magnify(image)
+        if self.bicubic_residual:
+            size = (rgb.shape[2], rgb.shape[3])
+            fading = F.interpolate(contrast(image), size, mode="bilinear", align_corners=False)
+            rgb = rgb * fading + F.interpolate(image, size, mode="bicubic", align_corners=False)
+        return rgb * 0.5 + 0.5
+
+    def _check_scale(self, cell: Tensor | None, scale: float | None) -> None:
+        asked = scale if scale is not None else None if cell is None or not cell.numel() else float(2 / cell.mean())
+        if asked is not None and abs(asked - self.scale) > 1e-3 * self.scale:
+            raise ScaleError(
+                f"scale {self.scale}, which this {type(self).__name__} was built for",
+                f"{asked:g}",
+                "Build and train one for that scale, or take a network of any scale such as ISTE.",
+            )

@@ -1,0 +1,92 @@
+"""Blocks of SWD-Net: how its streams inform each other, and convolutions shaped like wavelets."""
+
+from __future__ import annotations
+
+from monai.networks.blocks import ChannelSELayer
+from torch import Tensor, nn
+
+__all__ = ["AlignedMultiPathConv", "RefineContextFusion", "ResidualBlock", "conv_prelu", "feature_adaption"]
+
+
+class RefineContextFusion(nn.Module):
+    """What one stream learns from the other: ``squeeze-excite(backbone) + MLP(sum over pixels of share * bypass)``.
+
+    The shares are a softmax over all pixels of a 1x1 convolution of the backbone. The MLP's last layer begins at zero,
+    so a new network's streams do not mix. The convolution has no bias: a softmax does not see it.
+
+    Args:
+        channels: of both streams, 2 or more.
+        ratio: by how much the two hidden layers are narrower.
+    Shape:
+        backbone, bypass: (B, channels, h, w); returns (B, channels, h, w)
+
+    Example:
+        >>> import torch
+        >>> RefineContextFusion(4)(torch.rand(1, 4, 3, 5), torch.rand(1, 4, 3, 5)).shape
+        torch.Size([1, 4, 3, 5])
+    """
+
+    def __init__(self, channels: int, ratio: int = 2) -> None:
+        super().__init__()
+        self.squeeze_excite = ChannelSELayer(2, channels, r=ratio)
+        self.share = nn.Conv2d(channels, 1, 1, bias=False)
+        last = nn.Linear(channels // ratio, channels)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.context = nn.Sequential(nn.Linear(channels, channels // ratio), nn.ReLU(inplace=True), last)
+
+    def forward(self, backbone: Tensor, bypass: Tensor) -> Tensor:
+        share = self.share(backbone).flatten(2).softmax(dim=2)
+        pooled = (share * bypass.flatten(2)).sum(dim=2)
+        return self.squeeze_excite(backbone) + self.context(pooled)[..., None, None]
+
+
+class AlignedMultiPathConv(nn.Module):
+    """The sum of four paths, each shaped like what a band of wavelets sees; PReLU after every convolution.
+
+    Approximation: 3x3; detail along x: 1x3, 1x3; along y: 3x1, 3x1; along both: 3x3, 3x3.
+
+    Shape:
+        x: (B, in_channels, h, w); returns (B, out_channels, h, w)
+
+    Example:
+        >>> import torch
+        >>> AlignedMultiPathConv(4, 6)(torch.rand(1, 4, 3, 5)).shape
+        torch.Size([1, 6, 3, 5])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.approximation = conv_prelu(in_channels, out_channels)
+        self.along_x, self.along_y, self.diagonal = (
+            nn.Sequential(conv_prelu(in_channels, out_channels, kernel), conv_prelu(out_channels, out_channels, kernel))
+            for kernel in ((1, 3), (3, 1), (3, 3))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.approximation(x) + self.along_x(x) + self.along_y(x) + self.diagonal(x)
+
+
+class ResidualBlock(nn.Module):
+    """conv - PReLU - conv, added to its input, PReLU; no normalisation."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv_prelu(channels, channels), nn.Conv2d(channels, channels, 3, padding=1))
+        self.activation = nn.PReLU(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(x + self.body(x))
+
+
+def conv_prelu(in_channels: int, out_channels: int, kernel: tuple[int, int] = (3, 3)) -> nn.Sequential:
+    """A convolution that keeps the size (odd kernels), then PReLU with a slope for every channel."""
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, kernel, padding=padding), nn.PReLU(out_channels))
+
+
+def feature_adaption(channels: int) -> ChannelSELayer:
+    """Every channel times a number in (-1, 1) that a small network reads from all channels' means."""
+    return ChannelSELayer(
+        2, channels, r=2, acti_type_1=("prelu", {"num_parameters": channels // 2}), acti_type_2="tanh"
+    )

@@ -1,0 +1,183 @@
+"""A degradation that grows while a training goes on, as Li et al. train their U-Net."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.utils import ensure_tuple
+from torch import Tensor
+
+from monai_iste.errors import ConfigError
+from monai_iste.networks.baselines.li_unet_gan import bicubic_upsampled
+from monai_iste.transforms.degradation import degrade
+from monai_iste.transforms.loading import BACKENDS, plain_tensor
+
+__all__ = [
+    "Curriculum",
+    "CurriculumDegradation",
+    "CurriculumDegradationD",
+    "CurriculumDegradationDict",
+    "CurriculumDegradationd",
+]
+
+
+class Curriculum:
+    """The mean factor of the degradation: ``log2(2^start + t (2^target - 2^start))``, ``t = min(progress / share, 1)``.
+
+    From Li et al., Medical Image Analysis 68 (2021) 101938: from 2 to the target over the first half of the training;
+    the paper is silent on the course in between, this is the one of the authors' code.
+
+    The progress lies in shared memory: data-loading processes see what the trainer's process sets
+    (:class:`~monai_iste.handlers.curriculum.AdvanceCurriculum`).
+
+    Args:
+        target: factor at which it ends, the network's scale.
+        start: factor at which it begins.
+        share: part of the training, in (0, 1], over which it grows.
+    Raises:
+        ConfigError: a setting out of range.
+
+    Example:
+        >>> curriculum = Curriculum(target=4)
+        >>> for progress in (0, 0.25, 0.5, 1):
+        ...     curriculum.progress = progress
+        ...     print(round(curriculum.factor, 3))
+        2.0
+        3.322
+        4.0
+        4.0
+    """
+
+    def __init__(self, target: float, start: float = 2.0, share: float = 0.5) -> None:
+        if not (1 <= start <= target < math.inf and 0 < share <= 1):
+            raise ConfigError(
+                "a curriculum with 1 <= start <= target and a share in (0, 1]",
+                f"start {start}, target {target}, share {share}",
+                "The paper has 2, the scale, 0.5.",
+            )
+        self.target, self.start, self.share = float(target), float(start), share
+        self._progress = torch.zeros((), dtype=torch.float64).share_memory_()
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, from 0 to 1."""
+        return float(self._progress)
+
+    @progress.setter
+    def progress(self, value: float) -> None:
+        self._progress.fill_(value)
+
+    @property
+    def factor(self) -> float:
+        """The mean factor at this :attr:`progress`."""
+        t = min(self.progress / self.share, 1.0)
+        return math.log2(2**self.start + t * (2**self.target - 2**self.start))
+
+
+class CurriculumDegradation(RandomizableTransform):
+    """Reduce an image by a random factor around that of a curriculum, and bring it back to its size.
+
+    f ~ N(mean factor, jitter) is drawn anew for every image; :func:`~monai_iste.transforms.degrade` reduces by f, with
+    its blur of sigma (f - 1) / 2, and :func:`~monai_iste.networks.baselines.li_unet_gan.bicubic_upsampled` leads back.
+    The result is what the network sees at any factor: it has one size, so that batches collate, and at f = target it is
+    what the network makes of the reduced image itself.
+
+    Implements the curriculum of Li et al., Medical Image Analysis 68 (2021) 101938.
+    Differs from the paper: the blur comes before the resampling, as in every training here (the authors' code blurs the
+    image brought back). f is kept in [1, target + 3 jitter]; the authors' code has the lower bound only (paper silent).
+
+    Args:
+        curriculum: where the mean factor comes from.
+        jitter: standard deviation of the factor.
+        preset: a key of :data:`~monai_iste.transforms.DEGRADATIONS`.
+    Shape:
+        (3, H, W) -> (3, H, W)
+    Units: uint8, 0 to 255, in; float32, 0 to 255 and not clamped, out.
+    Raises:
+        ConfigError: the jitter is negative. ShapeError: the image is not uint8 of (3, H, W).
+
+    Example:
+        >>> degradation = CurriculumDegradation(Curriculum(target=4)).set_random_state(0)
+        >>> degradation(np.full((3, 64, 64), 200, np.uint8)).shape, round(degradation.factor, 2)
+        (torch.Size([3, 64, 64]), 2.88)
+    """
+
+    backend = BACKENDS
+
+    def __init__(self, curriculum: Curriculum, jitter: float = 0.5, preset: str = "blur_bicubic") -> None:
+        super().__init__()
+        if jitter < 0:
+            raise ConfigError("a jitter of at least 0", repr(jitter), "The paper has 0.5.")
+        self.curriculum, self.jitter, self.preset = curriculum, jitter, preset
+        self.factor = curriculum.factor
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw the next :attr:`factor`."""
+        drawn = self.R.normal(self.curriculum.factor, self.jitter)
+        self.factor = min(max(1.0, drawn), self.curriculum.target + 3 * self.jitter)
+
+    def __call__(self, image: np.ndarray | Tensor, randomize: bool = True) -> Tensor:
+        if randomize:
+            self.randomize()
+        height, width = image.shape[-2:]
+        low = degrade(image, (max(1, round(height / self.factor)), max(1, round(width / self.factor))), self.preset)
+        return bicubic_upsampled(low[None].float(), (height, width))[0]
+
+
+class CurriculumDegradationd(Randomizable, MapTransform):
+    """Dictionary version of :class:`CurriculumDegradation`: the image becomes the label, its degradation the image.
+
+    Args:
+        keys: images; each is replaced by its degradation, all by the same factor.
+        curriculum, jitter, preset: see :class:`CurriculumDegradation`.
+        label_key: where the image as it was goes, a plain uint8 tensor; one per key.
+        allow_missing_keys: whether absent keys are passed over.
+
+    Example:
+        >>> degradation = CurriculumDegradationd("image", Curriculum(target=3)).set_random_state(0)
+        >>> data = degradation({"image": np.zeros((3, 96, 96), np.uint8)})
+        >>> data["image"].shape, data["label"].shape
+        (torch.Size([3, 96, 96]), torch.Size([3, 96, 96]))
+    """
+
+    backend = BACKENDS
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        curriculum: Curriculum,
+        jitter: float = 0.5,
+        preset: str = "blur_bicubic",
+        label_key: KeysCollection = "label",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.label_keys = ensure_tuple(label_key)
+        if len(self.label_keys) != len(self.keys):
+            raise ConfigError("one label_key per key", f"{self.label_keys} for {self.keys}", "Name as many of each.")
+        self.degradation = CurriculumDegradation(curriculum, jitter, preset)
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> CurriculumDegradationd:
+        super().set_random_state(seed, state)
+        self.degradation.set_random_state(seed, state)
+        return self
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        randomize = True
+        for key, label_key in self.key_iterator(d, self.label_keys):
+            d[label_key] = plain_tensor(d[key])
+            d[key] = self.degradation(d[label_key], randomize)
+            randomize = False
+        return d
+
+
+CurriculumDegradationD = CurriculumDegradationDict = CurriculumDegradationd
