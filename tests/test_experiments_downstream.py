@@ -17,7 +17,8 @@ from monai_iste.errors import CheckpointError, ConfigError, DataError, ScaleErro
 from monai_iste.experiments import classification, downstream, segmentation
 from monai_iste.experiments.classification import Confusion, PatchViews, create_classifier, table4
 from monai_iste.experiments.downstream import Reconstructor, claim, train
-from monai_iste.experiments.segmentation import SETTINGS, GlandTask, class_map, instances, table3
+from monai_iste.experiments.gland_task import GlandTask, class_map, instances
+from monai_iste.experiments.segmentation import SETTINGS, table3
 from monai_iste.networks import create_network, released_weights
 from monai_iste.transforms import degrade
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import typer
 
 from monai_iste.errors import show_errors_as_sentences
+from monai_iste.experiments.classification import table4
 from monai_iste.experiments.figures import figure
 from monai_iste.experiments.prepare import prepare
 from monai_iste.experiments.quality import table1, table2
+from monai_iste.experiments.segmentation import table3
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(prepare)
 app.command()(table1)
 app.command()(table2)
+app.command()(table3)
+app.command()(table4)
 app.command()(figure)
 
 
