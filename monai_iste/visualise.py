@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-__all__ = ["comparison", "contact_sheet", "error_map", "to_picture"]
+__all__ = ["comparison", "contact_sheet", "error_map", "most_detailed", "to_picture"]
 
 _ERROR_RANGE = 0.15  # the mean absolute error that is drawn white
 _MARGIN, _CAPTION = 6, 20
@@ -38,7 +38,7 @@ def comparison(rows: Sequence[Mapping[str, Any]], window: int = 112, zoom: int =
     sheets = []
     for row in rows:
         label, scale = row["label"], float(row["scale"])
-        top, left = _most_detailed(label, window)
+        top, left = most_detailed(label, window)
         part = {k: row[k][:, top : top + window, left : left + window] for k in ("bicubic", "pred", "label")}
         shown = tuple(round(v / scale) for v in (top, left, top + window, left + window))
         panels = {
@@ -83,12 +83,18 @@ def to_picture(image: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _psnr(image: Tensor, truth: Tensor) -> float:
-    return float(-10 * torch.log10((image - truth).square().mean()))
+def most_detailed(image: Tensor, window: int) -> tuple[int, int]:
+    """Top left corner of the window with the largest variance, on a grid of half windows.
 
+    Shape:
+        image: (C, H, W)
 
-def _most_detailed(image: Tensor, window: int) -> tuple[int, int]:
-    """Top left corner of the window with the largest variance, on a grid of half windows."""
+    Example:
+        >>> image = torch.zeros(3, 8, 8)
+        >>> image[:, 5:7, 1:3] = torch.eye(2)
+        >>> most_detailed(image, 4)
+        (4, 0)
+    """
     h, w = image.shape[1:]
     tops = range(0, max(1, h - window + 1), max(1, window // 2))
     lefts = range(0, max(1, w - window + 1), max(1, window // 2))
@@ -96,3 +102,7 @@ def _most_detailed(image: Tensor, window: int) -> tuple[int, int]:
         ((t, x) for t in tops for x in lefts),
         key=lambda p: float(image[:, p[0] : p[0] + window, p[1] : p[1] + window].var()),
     )
+
+
+def _psnr(image: Tensor, truth: Tensor) -> float:
+    return float(-10 * torch.log10((image - truth).square().mean()))

@@ -12,13 +12,17 @@ from monai.transforms import Compose, RandFlipd
 from PIL import Image
 from torch import nn
 
+from monai_iste.data.benchmarks import read_instances
 from monai_iste.data.io import read_rgb
 from monai_iste.errors import CheckpointError, ConfigError, DataError, ScaleError
-from monai_iste.experiments import classification, downstream, segmentation
-from monai_iste.experiments.classification import Confusion, PatchViews, create_classifier, table4
+from monai_iste.experiments import classification, downstream, segmentation, tumour_task
+from monai_iste.experiments.classification import table4
 from monai_iste.experiments.downstream import Reconstructor, claim, train
-from monai_iste.experiments.gland_task import GlandTask, class_map, instances
+from monai_iste.experiments.gland_task import GlandTask, class_map, instances, write_instances
 from monai_iste.experiments.segmentation import SETTINGS, table3
+from monai_iste.experiments.setting_tables import scores_of, write_setting_tables
+from monai_iste.experiments.tables import Metric
+from monai_iste.experiments.tumour_task import Confusion, PatchViews, create_classifier, training_set
 from monai_iste.networks import create_network, released_weights
 from monai_iste.transforms import degrade
 
@@ -218,10 +222,27 @@ def glands(tmp_path) -> Path:
     return folder
 
 
-def test_windows_cover_the_image_and_scores_are_of_the_challenge(glands):
-    items = [{"image": glands / "tile_0.png", "mask": glands / "tile_0_mask.png"}]
-    perfect = GlandTask(crop=32, min_area=20).score(Oracle(), items)
-    assert perfect == {"f1": 1, "object_dice": 1, "object_hausdorff": 0}
+def test_windows_cover_the_image_and_scores_are_of_the_challenge(glands, tmp_path):
+    items = [{"image": glands / "tile_0.png", "mask": glands / "tile_0_mask.png", "name": "tile_0"}]
+    task = GlandTask(crop=32, min_area=20)
+    assert task.score(Oracle(), items, tmp_path) == {"f1": 1, "object_dice": 1, "object_hausdorff": 0}
+    found = read_instances(tmp_path / "tile_0.png")
+    assert np.array_equal(found, read_instances(glands / "tile_0_mask.png"))
+    # What is there is scored, whatever the network says: here one of the two glands.
+    (tmp_path / "tile_0.png").unlink()
+    write_instances(tmp_path / "tile_0.png", np.where(found == 1, 1, 0))
+    assert task.score(Oracle(), items, tmp_path)["f1"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("largest", "mode"), [(0, "L"), (255, "L"), (256, "I;16"), (65_535, "I;16")])
+def test_label_maps_are_read_back(largest, mode, tmp_path):
+    labels = np.array([[0, largest, 1], [largest, 0, 0]])
+    write_instances(tmp_path / "map.png", labels)
+    assert np.array_equal(read_instances(tmp_path / "map.png"), labels)
+    assert Image.open(tmp_path / "map.png").mode == mode
+    with pytest.raises(DataError, match=r"65,535 objects in an image, got 65,536"):
+        write_instances(tmp_path / "other.png", np.array([[65_536]]))
+    assert not (tmp_path / "other.png").exists()
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -238,9 +259,9 @@ def test_table3(glands, tmp_path, monkeypatch):
         def network(self, seed):
             return Oracle()
 
-        def score(self, network, items):
+        def score(self, network, items, folder):
             scored.append((network.trained_on, Path(items[0]["image"]).parent.name))
-            return super().score(network, items)
+            return super().score(network, items, folder)
 
     def no_training(network, make_dataset, loss, folder, **options):
         network.trained_on = folder.name
@@ -270,10 +291,20 @@ def test_table3(glands, tmp_path, monkeypatch):
     assert (original["trained_on"], original["run_on"], original["images"]) == ("original", "original", "2")
     # Originals are cropped to 48 x 64 as the reconstructions are, and found exactly.
     assert (float(original["f1"]), float(original["object_dice"]), float(original["object_hausdorff"])) == (1, 1, 0)
-    assert (original["f1_reported"], original["object_hausdorff_reported"]) == ("0.95", "66.7")
-    assert (rows["bicubic"]["f1_reported"], rows["hr_unet"]["object_dice_reported"]) == ("0.71", "0.89")
+    assert (original["reported_f1"], original["reported_object_hausdorff"]) == ("0.95", "66.7")
+    assert (rows["bicubic"]["reported_f1"], rows["hr_unet"]["reported_object_dice"]) == ("0.71", "0.89")
     assert float(rows["bicubic"]["object_dice"]) < 1
-    assert "not the challenge's sets" in (tmp_path / "out" / "table3.md").read_text()
+    text = (tmp_path / "out" / "table3.md").read_text()
+    assert "testA, 2 images:" in text
+    assert "not the challenge's sets" in text
+    assert "| Original | original | original | 1.000 | 1.000 | 0.00 | 0.950 | 0.960 | 66.70 |" in text
+    assert r"\label{tab:table3}" in (tmp_path / "out" / "table3.tex").read_text()
+    for setting, trained_on in (("original", "original"), ("sisr", "original"), ("hr_unet", "reconstructed")):
+        maps = tmp_path / "out" / f"unet-{trained_on}-seed0" / setting
+        assert sorted(path.name for path in maps.iterdir()) == ["tile_3.png", "tile_4.png"]
+        truth = read_instances(glands / "tile_3_mask.png")[:48, :64]
+        same = np.array_equal(read_instances(maps / "tile_3.png"), truth)
+        assert same == (setting != "sisr")  # a reconstruction of this coarseness has other edges
     report = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert report["reconstruction"]["weights"]["sha256"] == Reconstructor("iste_light").weights["sha256"]
     assert report["dataset"]["testA"]["count"] == 2
@@ -286,18 +317,39 @@ def test_table3(glands, tmp_path, monkeypatch):
     assert {name for name, _ in scored} == {"unet-original-seed1", "unet-reconstructed-seed1"}
     assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "images").rglob("*.png")}
     assert {row["f1_std"] for row in table(tmp_path / "out" / "table3.csv")} == {"0.0"}
+    assert "1.000 ± 0.000" in (tmp_path / "out" / "table3.md").read_text()
     with pytest.raises(ConfigError, match=r"training .*'steps': 4"):
         table3(glands, **{**options, "steps": 4})
 
 
-def test_the_table_says_what_its_numbers_cannot_be_used_for(tmp_path):
-    row = {"setting": "sisr", "f1": 0.91234, "f1_std": None, "f1_reported": 0.92}
-    for count, own in ((60, False), (60, True), (59, True)):
-        segmentation._write(tmp_path, [row], {"train": 85, "testA": count, "testB": 20}, own_weights=own)
-        text = (tmp_path / "table3.md").read_text()
-        assert text.splitlines()[2] == "| sisr | 0.912 | 0.920 |"
-        assert ("not the challenge's sets" in text) == (count != 60)
-        assert ("have seen tiles of these test sets" in text) == (not own)
+def test_the_table_says_what_its_numbers_cannot_be_used_for():
+    for count, released in ((60, False), (60, True), (59, True)):
+        text = " ".join(segmentation._limits({"train": 85, "testA": count, "testB": 20}, released))
+        assert ("not the challenge's sets (train 85, testA 59, testB 20 images)" in text) == (count != 60)
+        assert ("have seen tiles of these test sets" in text) == (released and count == 60)
+
+
+def test_measured_and_reported_stand_in_groups_of_their_own(tmp_path):
+    metrics = {"f1": Metric("F1", "", 2, True), "distance": Metric("distance", "%", 1, False)}
+    seeds = [{"f1": 0.5, "distance": 10.0}, {"f1": 0.75, "distance": 13.0}]
+    row = {"label": "SISR", **scores_of(seeds, metrics, {"f1": 0.9})}
+    assert row["distance_std"] == pytest.approx(4.5**0.5)  # deviations of 1.5 from the mean, over n - 1 = 1
+    other = {"label": "HR", **scores_of(seeds[:1] * 2, metrics, None)}
+    paths = write_setting_tables(
+        [("A", [row]), ("B", [other])], {"label": "Setting"}, metrics, tmp_path, "t", "C.", ["N_1."]
+    )
+    assert [path.name for path in paths] == ["t.csv", "t.md", "t.tex"]
+    text, latex = paths[1].read_text(), paths[2].read_text()
+    assert "| Setting | F1 | distance, % | reported F1 | reported distance, % |" in text
+    assert "| SISR | 0.62 ± 0.18 | 11.5 ± 2.1 | 0.90 | - |" in text
+    assert "| HR | 0.50 ± 0.00 | 10.0 ± 0.0 | - | - |" in text
+    assert "Higher is better, but for distance. N_1." in text
+    assert r"\multicolumn{2}{c}{measured} & \multicolumn{2}{c}{reported} \\" in latex
+    assert r"Setting & F1 & distance, \% & F1 & distance, \% \\" in latex
+    assert [row["reported_f1"] for row in table(paths[0])] == ["0.9", ""]
+    assert [float(row["f1"]) for row in table(paths[0])] == [0.625, 0.5]
+    unprinted = write_setting_tables([("B", [other])], {"label": "Setting"}, metrics, tmp_path, "t", "C.", [])
+    assert "eported" not in unprinted[1].read_text()
 
 
 def test_a_reconstruction_is_of_its_original(glands, tmp_path):
@@ -311,14 +363,17 @@ def test_a_reconstruction_is_of_its_original(glands, tmp_path):
 @pytest.mark.parametrize("border", [0, 2])
 def test_the_unet_learns_glands(glands, tmp_path, border):
     """Dark glands are found after 20 steps on other tiles."""
-    items = [{"image": glands / f"tile_{i}.png", "mask": glands / f"tile_{i}_mask.png"} for i in range(5)]
+    items = [
+        {"image": glands / f"tile_{i}.png", "mask": glands / f"tile_{i}_mask.png", "name": f"tile_{i}"}
+        for i in range(5)
+    ]
     task = GlandTask(width=4, crop=32, border=border, min_area=30)
     network = task.network(seed=0)
     options = {"steps": 20, "batch_size": 4, "learning_rate": 2e-2, "seed": 0}
-    before = task.score(network, items[3:])["object_dice"]
+    before = task.score(network, items[3:], tmp_path / "before")["object_dice"]
     network.train()
     train(network, lambda: task.dataset(items[:3]), task.loss(), tmp_path, **options)
-    after = task.score(network, items[3:])["object_dice"]
+    after = task.score(network, items[3:], tmp_path / "after")["object_dice"]
     assert after > max(0.8, before)
 
 
@@ -352,7 +407,7 @@ def patches(count: int) -> list[dict]:
 
 
 def test_what_each_setting_runs_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(classification, "_BLOCK", 2)
+    monkeypatch.setattr(tumour_task, "BLOCK", 2)
     items, maker = patches(3), Reconstructor("bicubic", scale=2)
     blocks = {s: list(PatchViews(s, maker, tmp_path).blocks(items)) for s in ("original", "low_resolution", "bicubic")}
     assert all([labels.tolist() for _, labels in found] == [[0, 1], [0]] for found in blocks.values())
@@ -396,15 +451,19 @@ def test_table4(tmp_path, monkeypatch):
     rows = {row["setting"]: row for row in table(tmp_path / "out" / "table4.csv")}
     assert list(rows) == ["original", "low_resolution", "bicubic", "iste_light"]
     assert all((row["accuracy"], row["f1"], row["images"]) == ("100.0", "1.0", "5") for row in rows.values())
-    assert (rows["iste_light"]["accuracy_reported"], rows["low_resolution"]["f1_reported"]) == ("81.15", "0.2929")
+    assert (rows["iste_light"]["reported_accuracy"], rows["low_resolution"]["reported_f1"]) == ("81.15", "0.2929")
+    assert (rows["iste_light"]["label"], rows["low_resolution"]["label"]) == ("ISTE", "Low resolution")
     report = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert report["settings"]["iste_light"]["weights"]["file"] == "iste_light.safetensors"
     assert (report["training"]["steps"], report["seeds"], report["dataset"]["test"]["count"]) == (3, [0], 5)
-    assert "not PCam's patches" in (tmp_path / "out" / "table4.md").read_text()
+    text = (tmp_path / "out" / "table4.md").read_text()
+    assert "not PCam's patches" in text
+    assert "| ISTE | iste_light | 100.00 | 1.0000 | 81.15 | 0.7816 |" in text
+    assert r"accuracy, \%" in (tmp_path / "out" / "table4.tex").read_text()
 
     file = tmp_path / "liif.pt"
     torch.save(create_network("liif_light").state_dict(), file)
-    monkeypatch.setattr(classification, "_classify", lambda network, blocks, device: {"accuracy": 1.0, "f1": 0.0})
+    monkeypatch.setattr(classification, "classify", lambda network, blocks, device: {"accuracy": 1.0, "f1": 0.0})
     table4(tmp_path, sr=[f"liif_light={file}", "iste_light"], **options)  # only the new row is evaluated
     rows = {row["setting"]: row["accuracy"] for row in table(tmp_path / "out" / "table4.csv")}
     assert rows == dict.fromkeys(("original", "low_resolution", "bicubic", "iste_light"), "100.0") | {
@@ -428,7 +487,7 @@ def test_the_classifier_learns_in_training_mode_and_takes_any_size(tmp_path):
     items = [{**item, "image": item["image"][:, :32, :32]} for item in patches(8)]
     options = {"steps": 1, "batch_size": 4, "learning_rate": 1e-3, "seed": 0}
     before = network.state_dict()["bn1.running_mean"].clone()
-    train(network, lambda: classification._training_set(items), nn.CrossEntropyLoss(), tmp_path, **options)
+    train(network, lambda: training_set(items), nn.CrossEntropyLoss(), tmp_path, **options)
     assert not torch.equal(before, network.state_dict()["bn1.running_mean"])
     assert network(torch.zeros(2, 3, 48, 40)).shape == (2, 2)
 

@@ -392,7 +392,7 @@ def test_keys_lie_where_the_texture_was_sampled(variant, scale):
     cell = cell_size(size, output_size(size, scale)).unsqueeze(0)
     waves = net.texture_learner.waves(net.encoder(image))
     keys = net.keys(waves, torch.zeros(1, 1, 2), cell)
-    places = intermediates.key_positions(net, size, scale)
+    places = net.key_positions(size, cell)
     assert places.shape == (keys.shape[1], 2)
     pixel = (places + 0.5).floor()
     samples = Samples(

@@ -56,6 +56,21 @@ def test_by_hand():
     assert_close(module(query, keys).flatten(), [3 + cosine, 4 + cosine])
 
 
+@pytest.mark.parametrize("low_rank", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_retrieved_and_how_surely(size, low_rank):
+    matrix, source, keys = random(5, 4), random(2, 3, *size, seed=1), random(2, 30, 5, seed=2)
+    query = torch.einsum("cs,bshw->bchw", matrix[:, :3], source) + matrix[:, 3:, None]
+    given = (source, matrix) if low_rank else ()
+    index, retrieved, confidence = SelfTextureFusion(5).retrieve(query, keys, *given)
+    for b in range(2):
+        rows = list(query[b].flatten(1).T.double().numpy())
+        similarity = reference.similarity(rows, list(keys[b].double().numpy()))
+        assert index[b].flatten().tolist() == similarity.argmax(1).tolist()
+        assert_close(confidence[b].flatten(), similarity.max(1))
+        assert torch.equal(retrieved[b], keys[b][index[b]])
+
+
 @pytest.mark.parametrize("queries", [1, 3, 20, 64])
 @pytest.mark.parametrize("chunk", [1, 3, 7, 16, 64])
 def test_chunks_change_nothing(chunk, queries, monkeypatch):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +25,7 @@ from tqdm import tqdm
 
 from monai_iste.bundle import resume_point
 from monai_iste.errors import ConfigError
+from monai_iste.experiments.methods import METHODS
 from monai_iste.handlers import Checkpoints, StopOnNonFiniteLoss
 from monai_iste.images import make_folder, open_output
 from monai_iste.magnify import upscale
@@ -41,12 +40,10 @@ __all__ = [
     "PROTOCOL",
     "Reconstructor",
     "claim",
-    "markdown_table",
-    "mean_and_deviation",
+    "method_of",
     "pause",
     "read_json",
     "train",
-    "write_csv",
     "write_json",
 ]
 
@@ -126,6 +123,17 @@ class Reconstructor:
             np.asarray((tensor.clamp(0, 1) * 255).round().byte()) for tensor in (pair["label"], low, again)
         )
         return high, low, again
+
+
+def method_of(preset: str) -> str:
+    """The key of a preset's method in the tables, such as ``iste``; the preset itself if it belongs to none.
+
+    Example:
+        >>> method_of("iste_light"), method_of("li_unet_gan_small"), method_of("mine")
+        ('iste', 'li_unet_gan', 'mine')
+    """
+    sizes = ("full", "small", "light")
+    return next((key for key, method in METHODS.items() if preset in map(method.preset, sizes)), preset)
 
 
 # --- trainings --------------------------------------------------------------------------------------------------------
@@ -259,48 +267,3 @@ def write_json(path: Path, value: Any) -> None:
     """Write plain values; the file appears complete or not at all."""
     with open_output(path, overwrite=True) as file:
         file.write(json.dumps(value, indent=1).encode() + b"\n")
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with the columns of the first one."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with open_output(path, overwrite=True) as file:
-        file.write(text.getvalue().encode())
-
-
-def markdown_table(rows: Sequence[Mapping[str, Any]], digits: Mapping[str, int] | None = None) -> str:
-    """Rows as a Markdown table; None as a dash, a column of nothing else left out.
-
-    Args:
-        digits: decimals by column; other numbers as they are.
-
-    Example:
-        >>> print(markdown_table([{"setting": "iste", "f1": 0.9512}, {"setting": "lte", "f1": None}], {"f1": 2}))
-        | setting | f1 |
-        |---|---|
-        | iste | 0.95 |
-        | lte | - |
-    """
-
-    def show(column: str, value: Any) -> str:
-        if value is None:
-            return "-"
-        return f"{value:.{digits[column]}f}" if digits and column in digits else str(value)
-
-    columns = [column for column in rows[0] if any(row[column] is not None for row in rows)]
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(show(column, row[column]) for column in columns) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean, and the sample's standard deviation, None for a single value.
-
-    Example:
-        >>> mean_and_deviation([1.0, 3.0]), mean_and_deviation([2.0])
-        ((2.0, 1.4142135623730951), (2.0, None))
-    """
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None

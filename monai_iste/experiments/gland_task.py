@@ -6,6 +6,7 @@ The paper is silent on all of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,18 @@ from monai.transforms import (
     SpatialPadd,
     Transform,
 )
+from PIL import Image
 from scipy import ndimage
 from skimage.segmentation import expand_labels
 from torch import nn
 
 from monai_iste.data.benchmarks import read_instances
 from monai_iste.data.io import read_rgb
-from monai_iste.errors import ConfigError
+from monai_iste.errors import ConfigError, DataError
+from monai_iste.images import make_folder, open_output
 from monai_iste.metrics.glands import GlandScores
 
-__all__ = ["GlandTask", "class_map", "instances"]
+__all__ = ["GlandTask", "class_map", "instances", "write_instances"]
 
 
 # --- from glands to classes and back ----------------------------------------------------------------------------------
@@ -89,6 +92,28 @@ def _without_small(mask: np.ndarray, min_area: int) -> np.ndarray:
     large = np.bincount(regions.ravel()) >= min_area
     large[0] = False
     return large[regions]
+
+
+def write_instances(path: Path, labels: np.ndarray) -> None:
+    """Write a label map as a PNG of one channel, 8 or 16 bits; it appears complete or not at all.
+
+    Shape:
+        labels: (H, W), 0 for background, up to 65,535
+    Raises:
+        DataError: larger numbers. OutputError: the file is there, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "map.png"
+        >>> write_instances(file, np.array([[0, 300]]))
+        >>> read_instances(file).tolist()
+        [[0, 300]]
+    """
+    largest = int(labels.max(initial=0))
+    if largest > 65_535:
+        raise DataError("at most 65,535 objects in an image", f"{largest:,}", "Leave out small ones: --min-area.")
+    with open_output(path) as file:
+        Image.fromarray(labels.astype(np.uint8 if largest < 256 else np.uint16)).save(file, "PNG")
 
 
 # --- the U-Net --------------------------------------------------------------------------------------------------------
@@ -171,14 +196,31 @@ class GlandTask:
         return DiceCELoss(to_onehot_y=True, softmax=True)
 
     @torch.no_grad()
-    def score(self, network: nn.Module, items: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """The three scores of :class:`~monai_iste.metrics.glands.GlandScores` over the images."""
-        network.to(self.device).eval()
+    def segment(self, network: nn.Module, image: np.ndarray) -> np.ndarray:
+        """The glands that the network finds.
+
+        Args:
+            network: in evaluation mode, on the task's device.
+        Shape:
+            image: (3, H, W), uint8; returns (H, W), int32
+        """
         inferer = SlidingWindowInferer((self.crop, self.crop), sw_batch_size=4, overlap=0.25, mode="gaussian")
+        batch = torch.from_numpy(np.ascontiguousarray(image))[None].float().to(self.device) / 255
+        return instances(inferer(batch, network)[0].argmax(0).cpu().numpy(), self.border, self.min_area)
+
+    def score(self, network: nn.Module, items: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, float]:
+        """The three scores of :class:`~monai_iste.metrics.glands.GlandScores` over the images.
+
+        Args:
+            folder: for ``<name>.png`` of every image, its label map; one that is there is read, not made again.
+        """
+        network.to(self.device).eval()
+        make_folder(folder)
         scores = GlandScores()
         for item in items:
-            image, labels = _read(item)
-            batch = torch.from_numpy(np.ascontiguousarray(image))[None].float().to(self.device) / 255
-            classes = inferer(batch, network)[0].argmax(0).cpu().numpy()
-            scores.add(instances(classes, self.border, self.min_area), labels)
+            image, truth = _read(item)
+            file = folder / f"{item['name']}.png"
+            if not file.is_file():
+                write_instances(file, self.segment(network, image))
+            scores.add(read_instances(file), truth)
         return scores.as_dict()

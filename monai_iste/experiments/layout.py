@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from monai_iste.images import make_folder, open_output
 
-__all__ = ["NONE", "NOT_MEASURED", "Cell", "Line", "Sheet", "csv_lines", "latex", "markdown", "write_files"]
+__all__ = ["NONE", "NOT_MEASURED", "Cell", "Line", "Sheet", "csv_lines", "latex", "markdown", "number", "write_files"]
 
 #: There is no number, and there cannot be one.
 NONE = "-"
@@ -50,6 +50,18 @@ class Sheet(NamedTuple):
     names: list[str]
     groups: list[tuple[str, list[str]]]
     panels: list[tuple[str, list[Line]]]
+
+
+def number(value: float | None, digits: int, deviation: float | None = None, absent: str = NONE) -> Cell:
+    """A number with so many decimals and, if there is one, its standard deviation.
+
+    Example:
+        >>> number(31.256, 2).text, number(31.256, 2, 0.1).text, number(None, 2).text
+        ('31.26', '31.26 ± 0.10', '-')
+    """
+    if value is None:
+        return Cell(absent)
+    return Cell(f"{value:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}"))
 
 
 def csv_lines(header: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
@@ -91,7 +103,7 @@ def latex(sheet: Sheet, name: str) -> str:
     for group, columns in sheet.groups:
         heads += rf" & \multicolumn{{{len(columns)}}}{{c}}{{{_escape(group)}}}"
         rules += rf"\cmidrule(lr){{{start}-{start + len(columns) - 1}}}"
-        scales += [re.sub("^x", r"$\\times$", column) for column in columns]
+        scales += [re.sub(r"^x(?=\d)", r"$\\times$", _escape(column)) for column in columns]
         start += len(columns)
     body = []
     for title, lines in sheet.panels:

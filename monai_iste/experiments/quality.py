@@ -103,11 +103,11 @@ def _write(
         raise TrainingError("a method that could be scored", "none", f"See the logs in {folder}.")
     reported = None if dataset == "folder" else dataset
     rows = mean_over_seeds(mean_over_images(images))
-    paths = write_tables(rows, folder, name, caption, reported, number)
+    paths = write_tables(rows, folder, name, f"{caption}.", reported, number)
     comparisons = compare(images, "iste", others)
     if comparisons:
         paths += write_comparisons(
-            comparisons, folder, f"{name}-differences", f"{caption}: differences of ISTE to others"
+            comparisons, folder, f"{name}-differences", f"{caption}: differences of ISTE to others."
         )
     with open_output(folder / f"{name}-manifest.json", overwrite=True) as file:
         file.write(json.dumps(study.described(), indent=1).encode() + b"\n")
@@ -123,9 +123,9 @@ def _write(
 def _caption(study: Study, dataset: str) -> str:
     budget, data = study.budget, "own images" if dataset == "folder" else dataset.upper()
     return (
-        f"{data}, protocol {study.protocol}, {budget.size} presets, {budget.steps} steps of {budget.batch_size} crops, "
-        f"{budget.lr_size} x {budget.lr_size} low-resolution pixels, "
-        f"{'with' if budget.bicubic_residual else 'without'} bicubic residual"
+        f"{data}, centre crops of {study.crop} pixels, protocol {study.protocol}, {budget.size} presets, "
+        f"{budget.steps} steps of {budget.batch_size} crops of {budget.lr_size} x {budget.lr_size} low-resolution "
+        f"pixels, {'with' if budget.bicubic_residual else 'without'} bicubic residual"
     )
 
 

@@ -31,28 +31,23 @@ from tqdm import tqdm
 
 from monai_iste.data.benchmarks import GLAS_COUNTS, glas_datalists
 from monai_iste.data.io import image_size
-from monai_iste.experiments.downstream import (
-    PROTOCOL,
-    Reconstructor,
-    claim,
-    markdown_table,
-    mean_and_deviation,
-    pause,
-    read_json,
-    train,
-    write_csv,
-    write_json,
-)
+from monai_iste.experiments.downstream import PROTOCOL, Reconstructor, claim, pause, read_json, train, write_json
 from monai_iste.experiments.gland_task import GlandTask
 from monai_iste.experiments.reported import SOURCE, reported
-from monai_iste.images import make_folder, open_output, save_image
+from monai_iste.experiments.setting_tables import scores_of, write_setting_tables
+from monai_iste.experiments.tables import Metric
+from monai_iste.images import make_folder, save_image
 from monai_iste.magnify import default_device
 from monai_iste.manifest import checksum, fingerprint, manifest
 from monai_iste.networks.presets import DEFAULT_PRESET
 
 __all__ = ["SETTINGS", "Setting", "table3"]
 
-_METRICS = {"f1": 3, "object_dice": 3, "object_hausdorff": 2}
+_METRICS = {
+    "f1": Metric("F1", "", 3, True),
+    "object_dice": Metric("object Dice", "", 3, True),
+    "object_hausdorff": Metric("object Hausdorff", "pixels", 2, False),
+}
 _TEST_SETS = {"testA": "glas_a", "testB": "glas_b"}
 
 
@@ -139,18 +134,20 @@ def table3(
 ) -> None:
     """Table III: segment glands in originals and reconstructions with a U-Net (GlaS).
 
-    Writes table3.csv, table3.md and manifest.json. An interrupted run goes on where it was when it is repeated.
+    Writes table3.csv, table3.md, table3.tex, manifest.json and a label map of every test image and setting
+    (unet-<trained on>-seed<n>/<setting>/<image>.png). Repeated after an interruption, it goes on where it was.
     """
     device = device or default_device()
     task = GlandTask(width, crop, border, min_area, device)
     lists = glas_datalists(dataset_dir)
     reconstructor = Reconstructor(preset, weights, scale, device, bicubic_residual)
     dataset = {part: fingerprint(items) for part, items in lists.items()}
+    training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
     settings = {
         "experiment": "table3",
         "reconstruction": reconstructor.identity,
         "unet": {"width": width, "crop": crop, "border": border, "min_area": min_area},
-        "training": {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate},
+        "training": training,
         "dataset": dataset,
     }
     claim(output_dir, settings)
@@ -158,80 +155,68 @@ def table3(
     scores, unets = {}, {}
     for seed in range(seeds):
         for kind in dict.fromkeys(setting.trained_on for setting in SETTINGS.values()):
-            folder = output_dir / f"unet-{kind}-seed{seed}"
-            network = task.network(seed)
-            unets[folder.name] = checksum(
-                train(
-                    network,
-                    partial(task.dataset, kinds[kind]["train"]),
-                    task.loss(),
-                    folder,
-                    steps=steps,
-                    batch_size=batch_size,
-                    learning_rate=learning_rate,
-                    seed=seed,
-                    device=device,
-                    num_workers=num_workers,
-                )
-            )
+            network, folder = task.network(seed), output_dir / f"unet-{kind}-seed{seed}"
+            fit = partial(train, network, partial(task.dataset, kinds[kind]["train"]), task.loss(), folder, **training)
+            unets[folder.name] = checksum(fit(seed=seed, device=device, num_workers=num_workers))
             for name, setting in SETTINGS.items():
                 if setting.trained_on == kind:
-                    scores[name, seed] = _scored(task, network, kinds[setting.run_on], folder / f"{name}.json")
-    rows = _rows(scores, {part: len(lists[part]) for part in _TEST_SETS}, seeds, scale)
+                    scores[name, seed] = _scored(task, network, kinds[setting.run_on], folder / name)
     report = manifest(PROTOCOL, dataset=dataset, device=device)
     report |= {**settings, "seeds": list(range(seeds)), "unet_sha256": unets, "reported": SOURCE}
     report["scores"] = [{"setting": name, "seed": seed, **found} for (name, seed), found in scores.items()]
     write_json(output_dir / "manifest.json", report)
-    _write(output_dir, rows, {part: len(items) for part, items in lists.items()}, own_weights=weights is not None)
+    caption = f"Table III, glands segmented by a U-Net, x{scale:g}, reconstructions of {preset}, {steps} steps."
+    panels = _panels(scores, {part: len(lists[part]) for part in _TEST_SETS}, seeds, scale)
+    _write(output_dir, panels, caption, _limits({part: len(items) for part, items in lists.items()}, weights is None))
 
 
 def _scored(
-    task: GlandTask, network: nn.Module, images: Mapping[str, Sequence[Mapping[str, Any]]], file: Path
+    task: GlandTask, network: nn.Module, images: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path
 ) -> dict[str, dict[str, float]]:
-    """The scores on each test set that has images, from the file if they are there."""
+    """The scores on each test set that has images, from ``<folder>.json`` if they are there; the folder: label maps."""
+    file = folder.with_suffix(".json")
     found: dict[str, dict[str, float]] | None = read_json(file)
     if found is None:
-        typer.echo(f"{file.parent.name}: segmenting for {file.stem}", err=True)
-        found = {part: task.score(network, images[part]) for part in _TEST_SETS if images[part]}
+        typer.echo(f"{folder.parent.name}: segmenting for {folder.name}", err=True)
+        found = {part: task.score(network, images[part], folder) for part in _TEST_SETS if images[part]}
         write_json(file, found)
     return found
 
 
-def _rows(
+def _panels(
     scores: Mapping[tuple[str, int], Mapping[str, Mapping[str, float]]],
     images: Mapping[str, int],
     seeds: int,
     scale: float,
-) -> list[dict[str, Any]]:
-    """A row for every setting and test set: means over the seeds, their deviation, what the paper reports."""
-    rows = []
-    for name, setting in SETTINGS.items():
-        for part, paper in _TEST_SETS.items():
-            if not images[part]:
-                continue
-            row: dict[str, Any] = {"setting": name, "trained_on": setting.trained_on, "run_on": setting.run_on}
-            row |= {"test_set": part, "images": images[part], "seeds": seeds}
-            printed = reported(3, paper, name, scale) or {}
-            for metric in _METRICS:
-                mean, deviation = mean_and_deviation([scores[name, seed][part][metric] for seed in range(seeds)])
-                row |= {metric: mean, f"{metric}_std": deviation, f"{metric}_reported": printed.get(metric)}
-            rows.append(row)
-    return rows
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    """For every test set that has images its title, and a row for every setting."""
+    panels = []
+    for part, paper in _TEST_SETS.items():
+        if not images[part]:
+            continue
+        rows = []
+        for name, setting in SETTINGS.items():
+            row = {"setting": name, **setting._asdict(), "test_set": part, "images": images[part]}
+            found = [scores[name, seed][part] for seed in range(seeds)]
+            rows.append(row | scores_of(found, _METRICS, reported(3, paper, name, scale)))
+        panels.append((f"{part}, {images[part]} images", rows))
+    return panels
 
 
-def _write(folder: Path, rows: Sequence[dict[str, Any]], counts: Mapping[str, int], own_weights: bool) -> None:
-    write_csv(folder / "table3.csv", rows)
-    digits = {f"{metric}{ending}": n for metric, n in _METRICS.items() for ending in ("", "_std", "_reported")}
-    lines = [markdown_table(rows, digits), ""]
-    lines += [
-        f"Columns `_reported`: {SOURCE}. `_std`: over seeds. F1, object Dice and object Hausdorff distance (pixels)"
-    ]
-    lines += [f"of the GlaS challenge, objects pooled over a test set. Degradation of the protocol {PROTOCOL}."]
+def _limits(counts: Mapping[str, int], released: bool) -> list[str]:
+    """What the numbers cannot be used for."""
     if counts != GLAS_COUNTS:
         sizes = ", ".join(f"{part} {count}" for part, count in counts.items())
-        lines += [f"These are not the challenge's sets ({sizes} images): do not compare with reported numbers."]
-    elif not own_weights:
-        lines += ["The released weights have seen tiles of these test sets: for a result, name others with --weights."]
-    with open_output(folder / "table3.md", overwrite=True) as file:
-        file.write(("\n".join(lines) + "\n").encode())
-    typer.echo("\n".join(lines))
+        return [f"These are not the challenge's sets ({sizes} images): do not compare with reported numbers."]
+    if released:
+        return ["The released weights have seen tiles of these test sets: for a result, name others with --weights."]
+    return []
+
+
+def _write(
+    folder: Path, panels: Sequence[tuple[str, list[dict[str, Any]]]], caption: str, limits: Sequence[str]
+) -> None:
+    names = {"label": "Setting", "trained_on": "trained on", "run_on": "run on"}
+    notes = ["Scores of the GlaS challenge, objects pooled over a test set.", *limits]
+    paths = write_setting_tables(panels, names, _METRICS, folder, "table3", caption, notes)
+    typer.echo(next(path for path in paths if path.suffix == ".md").read_text())

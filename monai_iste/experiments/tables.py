@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from monai_iste.errors import DataError
-from monai_iste.experiments.layout import NONE, NOT_MEASURED, Cell, Line, Sheet, csv_lines, latex, markdown, write_files
+from monai_iste.experiments.layout import (
+    NONE,
+    NOT_MEASURED,
+    Cell,
+    Line,
+    Sheet,
+    csv_lines,
+    latex,
+    markdown,
+    number,
+    write_files,
+)
 from monai_iste.experiments.methods import ABLATIONS, METHODS
 from monai_iste.experiments.reported import SOURCE, reported
 from monai_iste.experiments.statistics import Comparison
@@ -51,6 +62,11 @@ class Metric(NamedTuple):
     unit: str
     digits: int
     higher_is_better: bool
+
+    @property
+    def heading(self) -> str:
+        """The name with the unit."""
+        return f"{self.name}, {self.unit}" if self.unit else self.name
 
 
 #: In the order of a table. The paper has the first three; the others are shown where a row has them.
@@ -204,7 +220,7 @@ def _sheet(rows: Sequence[Mapping[str, Any]], caption: str, lookup: _Lookup) -> 
         if key not in _OF_THE_PAPER and all(row.get(key) is None for row in rows):
             continue
         columns = [[_measured(at.get((*it, s)), it[0], s, key) for it in methods] for s in scales]
-        columns += [[_printed(lookup(method, s, key), metric) for method, _, _ in methods] for s in printed]
+        columns += [[number(lookup(method, s, key), metric.digits) for method, _, _ in methods] for s in printed]
         numbers: list[list[float | None]] = [[at.get((*it, s), {}).get(key) for it in methods] for s in scales]
         numbers += [[lookup(method, s, key) for method, _, _ in methods] for s in printed]
         for cells, values in zip(columns, numbers, strict=True):
@@ -217,22 +233,15 @@ def _sheet(rows: Sequence[Mapping[str, Any]], caption: str, lookup: _Lookup) -> 
 
 def _title(key: str, difference: bool = False) -> str:
     metric = METRICS[key]
-    name = f"{metric.name}, {metric.unit}" if metric.unit else metric.name
     better = "higher" if metric.higher_is_better else "lower"
-    return f"Difference of {name}" if difference else f"{name} ({better} is better)"
+    return f"Difference of {metric.heading}" if difference else f"{metric.heading} ({better} is better)"
 
 
 def _measured(row: Mapping[str, Any] | None, method: str, scale: float, key: str) -> Cell:
     if row is None and method in _KNOWN and not _KNOWN[method].scales((scale,)):
         return Cell(NONE)
-    if row is None or row.get(key) is None:
-        return Cell(NOT_MEASURED)
-    digits, std = METRICS[key].digits, row.get(f"{key}_std")
-    return Cell(f"{row[key]:.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}"))
-
-
-def _printed(value: float | None, metric: Metric) -> Cell:
-    return Cell(NONE if value is None else f"{value:.{metric.digits}f}")
+    row = row or {}
+    return number(row.get(key), METRICS[key].digits, row.get(f"{key}_std"), absent=NOT_MEASURED)
 
 
 def _best(values: Sequence[float | None], metric: Metric) -> list[bool]:

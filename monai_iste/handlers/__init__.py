@@ -1,6 +1,7 @@
 """Ignite handlers of the bundle: :mod:`~monai_iste.handlers.training` keeps a run on its way,
 :mod:`~monai_iste.handlers.reports` leaves its results behind."""
 
+from monai_iste.handlers.averaging import AverageWeights
 from monai_iste.handlers.curriculum import AdvanceCurriculum
 from monai_iste.handlers.reports import EvaluationReport, SaveImages, TrainingReport
 from monai_iste.handlers.training import (
@@ -13,6 +14,7 @@ from monai_iste.handlers.training import (
 
 __all__ = [
     "AdvanceCurriculum",
+    "AverageWeights",
     "Checkpoints",
     "ClipGradients",
     "EvaluationReport",

@@ -16,10 +16,13 @@ from monai_iste.coordinates import (
     ensemble,
     four_corners,
     gather,
+    key_lattice,
+    key_step,
     nearest_axis,
     nearest_pixel,
     output_size,
     pixel_centres,
+    position,
     whole,
 )
 from monai_iste.errors import ConfigError, ShapeError
@@ -219,6 +222,15 @@ class ISTE(nn.Module):
         grid = pixel_centres(output, waves.device)
         samples = nearest_pixel(grid.expand(cell.shape[0], -1, -1), size)
         return self.texture_learner(waves, samples, cell).squeeze(2)
+
+    def key_positions(self, size: tuple[int, int], cell: Tensor) -> Tensor:
+        """Where the keys of inference lie in an image of ``size``: (K, 2), (y, x), float64, in its pixels."""
+        if self.inference_keys == "all":
+            return position(pixel_centres(self.output_of(cell, size)), size)
+        pixels = torch.cartesian_prod(torch.arange(size[0]), torch.arange(size[1]))
+        places = (pixels + key_lattice(size).double() / 2).view(*size, 2)  # the lattice is in half pixels
+        step = key_step(size, self.key_side)
+        return places[::step, ::step].reshape(-1, 2)
 
     def output_of(self, cell: Tensor, size: tuple[int, int]) -> tuple[int, int]:
         """The size of the magnified image that cells (B, 2) belong to."""

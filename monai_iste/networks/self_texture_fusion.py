@@ -102,6 +102,19 @@ class SelfTextureFusion(nn.Module):
     def forward(
         self, query: Tensor, keys: Tensor, source: Optional[Tensor] = None, matrix: Optional[Tensor] = None
     ) -> Tensor:
+        _, retrieved, confidence = self.retrieve(query, keys, source, matrix)
+        query = query.permute(0, 2, 3, 1)
+        fused = query + self.mlp(torch.cat([query, retrieved], dim=-1)) * confidence
+        return fused.permute(0, 3, 1, 2)
+
+    def retrieve(
+        self, query: Tensor, keys: Tensor, source: Optional[Tensor] = None, matrix: Optional[Tensor] = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Which key every query retrieves, that key (A), and their cosine similarity (S): Eq. (4).
+
+        Shape:
+            as above; returns (B, h, w), int64, (B, h, w, C) and (B, h, w, 1)
+        """
         b, c, h, w = query.shape
         if keys.ndim != 3 or keys.shape[0] != b or keys.shape[2] != c:
             raise ShapeError(f"keys of shape ({b}, K, {c})", shape_of(keys), "Queries and keys share a width.")
@@ -110,7 +123,6 @@ class SelfTextureFusion(nn.Module):
             index = most_similar(source.permute(0, 2, 3, 1).reshape(b, h * w, matrix.shape[1] - 1), keys, matrix)
         else:
             index = most_similar(rows, keys)
-        retrieved = gather(keys.transpose(1, 2).unsqueeze(2), index.unsqueeze(2)).squeeze(2)  # A
-        confidence = F.cosine_similarity(rows, retrieved, dim=-1).unsqueeze(-1)  # S
-        fused = rows + self.mlp(torch.cat([rows, retrieved], dim=-1)) * confidence
-        return fused.view(b, h, w, c).permute(0, 3, 1, 2)
+        retrieved = gather(keys.transpose(1, 2).unsqueeze(2), index.unsqueeze(2)).squeeze(2)
+        confidence = F.cosine_similarity(rows, retrieved, dim=-1)
+        return index.view(b, h, w), retrieved.view(b, h, w, c), confidence.view(b, h, w, 1)

@@ -3,7 +3,8 @@
 The training chain is ``LoadRGBd``, ``RandArbitraryScaleCropd``, MONAI's ``RandFlipd`` (both axes) and
 ``RandRotate90d`` (``max_k=1``; with the flips it reaches all eight flips and transposes), ``BlurDegradationd``,
 ``RandSampleCoordinatesd``, then MONAI's ``ScaleIntensityRanged``. For evaluation ``ArbitraryScaleCropd`` takes the
-place of the random ones. Images stay uint8 until ``ScaleIntensityRanged``. No transform writes into the image it is
+place of the random ones; ``RandStainJitterd`` and ``RandMixedDegradationd`` prepare a network for other laboratories'
+slides and scanners. Images stay uint8 until ``ScaleIntensityRanged``. No transform writes into the image it is
 given, so a cached data set need not copy (``CacheDataset(copy_cache=False)``).
 """
 
@@ -40,6 +41,15 @@ from monai_iste.transforms.degradation import (
     degrade,
 )
 from monai_iste.transforms.loading import LoadRGB, LoadRGBD, LoadRGBd, LoadRGBDict
+from monai_iste.transforms.mixed_degradation import (
+    REDUCTIONS,
+    RandMixedDegradation,
+    RandMixedDegradationD,
+    RandMixedDegradationd,
+    RandMixedDegradationDict,
+    Scan,
+    degrade_as_scan,
+)
 from monai_iste.transforms.resolution import (
     SuperResolveToMpp,
     SuperResolveToMppD,
@@ -47,10 +57,18 @@ from monai_iste.transforms.resolution import (
     SuperResolveToMppDict,
     image_mpp,
 )
+from monai_iste.transforms.stain import (
+    RandStainJitter,
+    RandStainJitterD,
+    RandStainJitterd,
+    RandStainJitterDict,
+    adjust_stains,
+)
 from monai_iste.transforms.super_resolve import SuperResolve, SuperResolveD, SuperResolved, SuperResolveDict
 
 __all__ = [
     "DEGRADATIONS",
+    "REDUCTIONS",
     "ArbitraryScaleCrop",
     "ArbitraryScaleCropD",
     "ArbitraryScaleCropDict",
@@ -72,10 +90,19 @@ __all__ = [
     "RandArbitraryScaleCropD",
     "RandArbitraryScaleCropDict",
     "RandArbitraryScaleCropd",
+    "RandMixedDegradation",
+    "RandMixedDegradationD",
+    "RandMixedDegradationDict",
+    "RandMixedDegradationd",
     "RandSampleCoordinates",
     "RandSampleCoordinatesD",
     "RandSampleCoordinatesDict",
     "RandSampleCoordinatesd",
+    "RandStainJitter",
+    "RandStainJitterD",
+    "RandStainJitterDict",
+    "RandStainJitterd",
+    "Scan",
     "SuperResolve",
     "SuperResolveD",
     "SuperResolveDict",
@@ -84,7 +111,9 @@ __all__ = [
     "SuperResolveToMppDict",
     "SuperResolveToMppd",
     "SuperResolved",
+    "adjust_stains",
     "degrade",
+    "degrade_as_scan",
     "image_mpp",
     "tissue_fraction",
 ]

@@ -11,7 +11,7 @@ from torch import nn
 
 from monai_iste.data.benchmarks import read_instances
 from monai_iste.errors import ConfigError
-from monai_iste.experiments.downstream import Reconstructor
+from monai_iste.experiments.downstream import Reconstructor, method_of
 from monai_iste.experiments.figures.decoders import draw_decoders
 from monai_iste.experiments.figures.error_maps import draw_error_maps
 from monai_iste.experiments.figures.inputs import parse_crop
@@ -146,8 +146,8 @@ def title_of(preset: str) -> str:
         >>> title_of("iste_light"), title_of("swinir_small"), title_of("li_unet_gan")
         ('ISTE', 'SwinIR', 'Li et al.')
     """
-    families = {method.family: method.label for method in METHODS.values()}
-    return next((label for family, label in families.items() if f"{preset}_".startswith(f"{family}_")), preset)
+    method = method_of(preset)
+    return METHODS[method].label if method in METHODS else preset
 
 
 def _pairs(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:

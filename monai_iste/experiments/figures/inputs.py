@@ -19,7 +19,7 @@ from monai_iste.metrics import Protocol, get_protocol
 from monai_iste.networks import ISTE, Bicubic
 from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork
 from monai_iste.transforms import LoadRGB
-from monai_iste.visualise import _most_detailed, to_picture
+from monai_iste.visualise import most_detailed, to_picture
 
 __all__ = [
     "BICUBIC",
@@ -110,7 +110,7 @@ def view_of(image: Tensor, crop: Region | None, side: int | None) -> Region:
         return inside(crop, size)
     if side is None or side >= min(size):
         return Region(0, 0, *size)
-    return Region(*_most_detailed(image, side), side, side)
+    return Region(*most_detailed(image, side), side, side)
 
 
 def device_of(network: nn.Module) -> torch.device:

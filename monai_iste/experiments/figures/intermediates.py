@@ -11,26 +11,16 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.coordinates import (
-    cell_size,
-    check_image,
-    ensemble,
-    key_lattice,
-    key_step,
-    output_size,
-    pixel_centres,
-    position,
-)
+from monai_iste.coordinates import cell_size, check_image, ensemble, output_size, pixel_centres
 from monai_iste.experiments.figures.inputs import device_of
 from monai_iste.inferers import Region
 from monai_iste.inferers.arbitrary_scale import inside
 from monai_iste.networks import ISTE
-from monai_iste.networks.self_texture_fusion import most_similar
+from monai_iste.networks.self_texture_fusion import SelfTextureFusion
 
-__all__ = ["Features", "Parts", "Retrieval", "decoder_parts", "key_positions", "retrieve", "texture_features"]
+__all__ = ["Features", "Parts", "Retrieval", "decoder_parts", "retrieve", "texture_features"]
 
 
 class Retrieval(NamedTuple):
@@ -85,34 +75,12 @@ def retrieve(network: ISTE, low: Tensor, scale: float) -> Retrieval:
     Units: in [0, 1].
     """
     seen: list[tuple[Any, ...]] = []
-    module = cast(nn.Module, network.self_texture_fusion)
+    module = cast(SelfTextureFusion, network.self_texture_fusion)
     with _listening(module, lambda args, result: seen.append(args)):
-        _encode(network, low, scale)
-    query, keys, source, matrix = (*seen[0], None, None)[:4]
-    h, w = query.shape[2:]
-    rows = query.flatten(2).mT
-    index = most_similar(rows if matrix is None else source.flatten(2).mT, keys, matrix)
-    confidence = F.cosine_similarity(rows, keys[:, index[0]], dim=-1)
-    places = key_positions(network, (h, w), scale).to(index.device)[index[0]]
-    return Retrieval(index.view(h, w).cpu(), places.view(h, w, 2).cpu(), confidence.view(h, w).cpu(), keys.shape[1])
-
-
-def key_positions(network: ISTE, size: tuple[int, int], scale: float) -> Tensor:
-    """Where the texture keys of an image lie, in the order in which :meth:`ISTE.keys` has them.
-
-    Args:
-        size: (h, w) of the low-resolution image.
-    Shape:
-        returns (K, 2), (y, x), float64
-    Units: low-resolution pixels, 0 at the centre of the first.
-    """
-    if network.inference_keys == "all":
-        return position(pixel_centres(output_size(size, scale)), size)
-    h, w = size
-    step = key_step(size, network.key_side)
-    pixel = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"), dim=-1)
-    offset = key_lattice(size).double().view(h, w, 2) / 2  # from half pixels
-    return (pixel + offset)[::step, ::step].reshape(-1, 2)
+        _, cell = _encode(network, low, scale)
+    index, _, confidence = module.retrieve(*seen[0])
+    places = network.key_positions((low.shape[1], low.shape[2]), cell)[index[0].cpu()]
+    return Retrieval(index[0].cpu(), places, confidence[0, :, :, 0].cpu(), seen[0][1].shape[1])
 
 
 @torch.no_grad()

@@ -1,0 +1,181 @@
+"""What weights are worth on other low-resolution images than the protocol's: sharper, noisy, from JPEG files.
+
+python -m benchmarks.robustness DIR --scales 2,4
+python -m benchmarks.robustness DIR --weights released,runs/new/model.pt
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from monai.transforms import Compose, EnsureTyped, ScaleIntensityRanged
+from torch import Tensor, nn
+
+from benchmarks import common
+from benchmarks.common import Row
+from monai_iste.data import image_datalist
+from monai_iste.errors import ShapeError
+from monai_iste.metrics import get_protocol
+from monai_iste.metrics.protocols import AddBicubicd, AsScoredd
+from monai_iste.networks.presets import load_network
+from monai_iste.transforms import ArbitraryScaleCropd, LoadRGBd
+from monai_iste.transforms.mixed_degradation import Scan, degrade_as_scan
+
+__all__ = ["CASES", "app", "block_steps", "blockiness", "robustness"]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+BLOCK = 8  # low-resolution pixels of a JPEG block
+
+#: The first two are what the protocols ``bicubic-rgb`` and ``iste-rgb`` do; JPEG has 4:2:0, blocks begin at the corner.
+CASES: dict[str, Scan] = {
+    "bicubic": Scan(blur=0),
+    "blur_bicubic": Scan(),
+    "area": Scan(blur=0, reduction="area"),
+    "noise 2": Scan(noise=2),
+    **{f"JPEG {quality}": Scan(quality=quality) for quality in (90, 75, 50, 30)},
+    "bicubic, JPEG 75": Scan(blur=0, quality=75),
+    "noise 2, JPEG 75": Scan(noise=2, quality=75),
+}
+
+METHODS = ("pred", "bicubic", "label")
+
+
+@app.command()
+def robustness(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Tiles of tissue; to choose by, validation ones.")],
+    preset: Annotated[str, typer.Option("--preset", help="The network.")] = "iste_light",
+    weights: Annotated[
+        str, typer.Option("--weights", help="Files of the preset, separated by commas; the word released is one.")
+    ] = "released",
+    scales: Annotated[str, typer.Option("--scales", help="Magnifications.")] = "2,4",
+    crop: Annotated[int, typer.Option("--crop", help="Side of the centre crops that are scored.")] = 192,
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="The first of the folder; default: all.")
+    ] = None,
+    threads: common.ThreadsOption = 1,
+    device: common.DeviceOption = "cpu",
+    json_file: common.JsonOption = None,
+) -> list[Row]:
+    """Score every degradation on the same tiles: PSNR as the protocol iste-rgb takes it, and blockiness."""
+    common.clock(device, threads)
+    paths = [str(item["image"]) for item in image_datalist(folder)][:images]
+    networks = {
+        name: load_network(preset, None if name == "released" else name, device) for name in common.words(weights)
+    }
+    rows: list[Row] = []
+    for scale in common.numbers(scales):
+        for case, scan in CASES.items():
+            items = [_pair(path, scale, crop, scan) for path in paths]
+            for name, network in networks.items():
+                row = {"weights": name, "scale": scale, "degradation": case}
+                rows.append({**row, **_scores(network, items, device)})
+            common.save("Robustness", rows, device, json_file)
+    common.report(f"Robustness of {preset}", rows, _printed, device, json_file)
+    return rows
+
+
+def _pair(path: str, scale: float, crop: int, scan: Scan) -> dict[Any, Any]:
+    cut = Compose([LoadRGBd("image"), ArbitraryScaleCropd("image", max_size=crop)])
+    label = cut({"image": path, "scale": scale})["image"]
+    height, width = label.shape[1:]
+    low = degrade_as_scan(label, (round(height / scale), round(width / scale)), scan)
+    keys = ("image", "label")
+    ready = Compose([ScaleIntensityRanged(keys, 0, 255, 0, 1), EnsureTyped(keys, track_meta=False)])
+    return dict(ready({"image": low, "label": label, "scale": scale}))
+
+
+@torch.no_grad()
+def _scores(network: nn.Module, items: list[dict[Any, Any]], device: str) -> Row:
+    shave = get_protocol("iste-rgb").shave
+    psnr: dict[str, list[float]] = {method: [] for method in METHODS[:2]}
+    steps: dict[str, list[tuple[float, float]]] = {method: [] for method in METHODS}
+    for item in items:
+        pred = network(item["image"].unsqueeze(0).to(device), scale=item["scale"])[0].cpu()
+        whole = AsScoredd(METHODS, 0)(AddBicubicd()({**item, "pred": pred}))
+        for method in METHODS:
+            steps[method].append(block_steps(whole[method], item["image"].shape[1:]))
+        scored = AsScoredd(METHODS, shave)(whole)
+        for method, found in psnr.items():
+            error = (scored[method] - scored["label"]).square().mean()
+            found.append(-10 * float(torch.log10(error)))
+    return {
+        "psnr": psnr["pred"],
+        "bicubic_psnr": psnr["bicubic"],
+        "gain": statistics.mean(psnr["pred"]) - statistics.mean(psnr["bicubic"]),
+        "blockiness": blockiness(steps["pred"]),
+        "bicubic_blockiness": blockiness(steps["bicubic"]),
+        "truth_blockiness": blockiness(steps["label"]),
+    }
+
+
+def block_steps(image: Tensor, lr_size: tuple[int, int]) -> tuple[float, float]:
+    """The mean step between pixels across the borders of the low-resolution image's JPEG blocks, and elsewhere.
+
+    Between the low-resolution rows ``j - 1`` and ``j`` a magnified image ``Y`` of H from h rows has its border at
+    ``e(j) = round(j H / h)``, where it takes the step
+
+        d(j) = mean over columns and channels of |Y(e(j)) - Y(e(j) - 1)|,   j = 1 ... h - 1
+
+    Borders of blocks are those with j divisible by 8; all others have the same place between low-resolution pixels,
+    where interpolation is equally steep, and are what they are compared with. Columns are treated likewise.
+
+    Args:
+        lr_size: (h, w).
+    Shape:
+        image: (C, H, W); the first JPEG block begins at the corner.
+    Returns:
+        mean of d over the borders of blocks, and over the others.
+    Raises:
+        ShapeError: there is no border, the low-resolution image is smaller than a block.
+
+    Example:
+        >>> block_steps(torch.arange(32.0).expand(3, 32, 32), (16, 16))  # a ramp along the columns
+        (0.5, 0.5)
+    """
+    if max(lr_size) <= BLOCK:
+        raise ShapeError(
+            f"a low-resolution image of more than {BLOCK} pixels, a whole JPEG block", str(lr_size), "Raise --crop."
+        )
+    on: list[float] = []
+    off: list[float] = []
+    for axis, few in ((1, lr_size[0]), (2, lr_size[1])):
+        step = image.diff(dim=axis).abs().double().mean((0, 3 - axis))
+        for j in range(1, few):
+            (off if j % BLOCK else on).append(float(step[round(j * image.shape[axis] / few) - 1]))
+    return statistics.mean(on), statistics.mean(off)
+
+
+def blockiness(steps: list[tuple[float, float]]) -> float:
+    """The mean step across blocks over the mean step elsewhere (:func:`block_steps`), both over all images: 1 is none.
+
+    Example:
+        >>> blockiness([(3.0, 1.0), (1.0, 1.0)])
+        2.0
+    """
+    on, off = zip(*steps, strict=True)
+    return statistics.mean(on) / statistics.mean(off)
+
+
+def _printed(row: Row) -> Row:
+    means: Iterator[float] = (statistics.mean(row[key]) for key in ("bicubic_psnr", "psnr"))
+    return {
+        "weights": row["weights"],
+        "scale": f"x{row['scale']:g}",
+        "degradation": row["degradation"],
+        **dict(zip(("bicubic dB", "network dB"), (f"{value:.2f}" for value in means), strict=True)),
+        "gain dB": f"{row['gain']:+.2f}",
+        "blockiness: network": f"{row['blockiness']:.3f}",
+        "bicubic": f"{row['bicubic_blockiness']:.3f}",
+        "truth": f"{row['truth_blockiness']:.3f}",
+        "images": len(row["psnr"]),
+    }
+
+
+if __name__ == "__main__":
+    common.run(app)
