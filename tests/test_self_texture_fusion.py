@@ -66,8 +66,8 @@ def test_what_is_retrieved_and_how_surely(size, low_rank):
     for b in range(2):
         rows = list(query[b].flatten(1).T.double().numpy())
         similarity = reference.similarity(rows, list(keys[b].double().numpy()))
-        assert index[b].flatten().tolist() == similarity.argmax(1).tolist()
-        assert_close(confidence[b].flatten(), similarity.max(1))
+        assert index[b].tolist() == similarity.argmax(1).tolist()
+        assert_close(confidence[b], similarity.max(1))
         assert torch.equal(retrieved[b], keys[b][index[b]])
 
 

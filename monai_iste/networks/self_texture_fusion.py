@@ -102,10 +102,11 @@ class SelfTextureFusion(nn.Module):
     def forward(
         self, query: Tensor, keys: Tensor, source: Optional[Tensor] = None, matrix: Optional[Tensor] = None
     ) -> Tensor:
+        b, c, h, w = query.shape
         _, retrieved, confidence = self.retrieve(query, keys, source, matrix)
-        query = query.permute(0, 2, 3, 1)
-        fused = query + self.mlp(torch.cat([query, retrieved], dim=-1)) * confidence
-        return fused.permute(0, 3, 1, 2)
+        rows = query.permute(0, 2, 3, 1).reshape(b, h * w, c)  # of three axes, for which torch fuses linear layers
+        fused = rows + self.mlp(torch.cat([rows, retrieved], dim=-1)) * confidence.unsqueeze(-1)
+        return fused.view(b, h, w, c).permute(0, 3, 1, 2)
 
     def retrieve(
         self, query: Tensor, keys: Tensor, source: Optional[Tensor] = None, matrix: Optional[Tensor] = None
@@ -113,7 +114,7 @@ class SelfTextureFusion(nn.Module):
         """Which key every query retrieves, that key (A), and their cosine similarity (S): Eq. (4).
 
         Shape:
-            as above; returns (B, h, w), int64, (B, h, w, C) and (B, h, w, 1)
+            as above; returns (B, h * w), int64, (B, h * w, C) and (B, h * w)
         """
         b, c, h, w = query.shape
         if keys.ndim != 3 or keys.shape[0] != b or keys.shape[2] != c:
@@ -124,5 +125,4 @@ class SelfTextureFusion(nn.Module):
         else:
             index = most_similar(rows, keys)
         retrieved = gather(keys.transpose(1, 2).unsqueeze(2), index.unsqueeze(2)).squeeze(2)
-        confidence = F.cosine_similarity(rows, retrieved, dim=-1)
-        return index.view(b, h, w), retrieved.view(b, h, w, c), confidence.view(b, h, w, 1)
+        return index, retrieved, F.cosine_similarity(rows, retrieved, dim=-1)

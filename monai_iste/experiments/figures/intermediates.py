@@ -79,8 +79,9 @@ def retrieve(network: ISTE, low: Tensor, scale: float) -> Retrieval:
     with _listening(module, lambda args, result: seen.append(args)):
         _, cell = _encode(network, low, scale)
     index, _, confidence = module.retrieve(*seen[0])
-    places = network.key_positions((low.shape[1], low.shape[2]), cell)[index[0].cpu()]
-    return Retrieval(index[0].cpu(), places, confidence[0, :, :, 0].cpu(), seen[0][1].shape[1])
+    h, w = low.shape[1:]
+    places = network.key_positions((h, w), cell)[index[0].cpu()]
+    return Retrieval(index.view(h, w).cpu(), places.view(h, w, 2), confidence.view(h, w).cpu(), seen[0][1].shape[1])
 
 
 @torch.no_grad()
