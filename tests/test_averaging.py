@@ -145,7 +145,7 @@ def release_recipe(folder, **changes):
     """Seconds of the recipe of the released weights, on the offline sample."""
     toy = {"steps_per_epoch": 2, "batch_size": 2, "lr_size": 16, "num_points": 32, "num_workers": 0}
     toy |= {"val_crop": 48, "val_interval": 1, "scales": [2], "learning_rate": 0.02, "final_learning_rate": 0.02}
-    configs = [str(CONFIGS / name) for name in ("train.json", "light_release.json")]
+    configs = [str(CONFIGS / name) for name in ("train.json", "light_release.json", "light_scans.json")]
     flow = ConfigWorkflow(
         configs, workflow_type="train", logging_file=False, output_dir=str(folder), **{**toy, **changes}
     )

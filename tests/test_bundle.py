@@ -86,6 +86,7 @@ def alone(monkeypatch):
         (["train.json"], "train"),
         (["train.json", "paper.json"], "train"),
         (["train.json", "light_release.json"], "train"),
+        (["train.json", "light_release.json", "light_scans.json"], "train"),
         (["train.json", "multi_gpu_train.json"], "train"),
         (["evaluate.json"], "infer"),
         (["evaluate.json", "multi_gpu_evaluate.json"], "infer"),

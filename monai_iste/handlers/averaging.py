@@ -35,7 +35,7 @@ class AverageWeights:
 
     In a configuration it stands after the handlers that read weights (``LoadWeights``, ``Checkpoints``) and before
     :class:`~monai_iste.handlers.TrainingReport`, and in the state of ``Checkpoints``; :attr:`network` takes the place
-    of the network wherever it is scored or saved: see ``configs/light_release.json``.
+    of the network wherever it is scored or saved: see ``configs/light_scans.json``.
 
     Args:
         network: the network without wrappers, on its device.
