@@ -257,6 +257,18 @@ def test_table2_shares_the_training_of_the_whole_network(bundle, root, tmp_path)
     assert len(_table((tmp_path / "out" / "table2.md").read_text())) == 5
 
 
+def test_ablations_on_other_data_sets_have_nothing_beside_them(bundle, root, tmp_path):
+    quality.table2(root, dataset="tma", ablations="iste,without_lfi", output_dir=tmp_path / "out")
+    assert "reported" not in (tmp_path / "out" / "table2.md").read_text()
+
+
+def test_every_method_of_any_scale_is_compared_with_iste(bundle, root, tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "METHODS", {**METHODS, "mine": METHODS["lte"]._replace(label="Mine")})
+    quality.table1(root, methods="bicubic,edsr,liif,mine,iste", scales="2", output_dir=tmp_path / "out")
+    compared = (tmp_path / "out" / "table1-differences.csv").read_text()
+    assert {line.split(",")[2] for line in compared.splitlines()[1:]} == {"liif", "mine"}
+
+
 def test_reported_numbers_stand_beside_those_of_the_same_data_set(bundle, root, tmp_path):
     quality.table1(root, dataset="histosr", methods="iste", scales="2", output_dir=tmp_path / "out")
     text = (tmp_path / "out" / "table1.md").read_text()

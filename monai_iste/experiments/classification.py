@@ -33,17 +33,15 @@ from monai_iste.experiments.downstream import (
     PROTOCOL,
     Reconstructor,
     claim,
-    method_of,
     pause,
-    read_json,
     train,
-    write_json,
 )
-from monai_iste.experiments.methods import METHODS
+from monai_iste.experiments.methods import method_of, title_of
 from monai_iste.experiments.reported import SOURCE, reported
 from monai_iste.experiments.setting_tables import scores_of, write_setting_tables
 from monai_iste.experiments.tables import Metric
 from monai_iste.experiments.tumour_task import BLOCK, Items, PatchViews, classify, create_classifier, training_set
+from monai_iste.json_files import read_json, write_json
 from monai_iste.magnify import default_device
 from monai_iste.manifest import checksum, manifest
 from monai_iste.networks.presets import DEFAULT_PRESET
@@ -160,8 +158,7 @@ def _rows(
     """A row for every setting, with what the paper reports for that method."""
     rows = []
     for name in names:
-        method = method_of(name)
-        label = METHODS[method].label if method in METHODS else _LABELS.get(name, name)
+        method, label = method_of(name), _LABELS.get(name) or title_of(name)
         row = {"setting": name, "label": label, "note": "" if name in _LABELS else name, "images": images}
         found = [scores[name, seed] for seed in range(seeds)]
         rows.append(row | scores_of(found, _METRICS, reported(4, "pcam", method, scale)))

@@ -25,9 +25,9 @@ from tqdm import tqdm
 
 from monai_iste.bundle import resume_point
 from monai_iste.errors import ConfigError
-from monai_iste.experiments.methods import METHODS
 from monai_iste.handlers import Checkpoints, StopOnNonFiniteLoss
 from monai_iste.images import make_folder, open_output
+from monai_iste.json_files import read_json, write_json
 from monai_iste.magnify import upscale
 from monai_iste.manifest import checksum
 from monai_iste.metrics import get_protocol
@@ -40,11 +40,8 @@ __all__ = [
     "PROTOCOL",
     "Reconstructor",
     "claim",
-    "method_of",
     "pause",
-    "read_json",
     "train",
-    "write_json",
 ]
 
 #: How images are reduced; the paper's. See :mod:`monai_iste.metrics.protocols`.
@@ -123,17 +120,6 @@ class Reconstructor:
             np.asarray((tensor.clamp(0, 1) * 255).round().byte()) for tensor in (pair["label"], low, again)
         )
         return high, low, again
-
-
-def method_of(preset: str) -> str:
-    """The key of a preset's method in the tables, such as ``iste``; the preset itself if it belongs to none.
-
-    Example:
-        >>> method_of("iste_light"), method_of("li_unet_gan_small"), method_of("mine")
-        ('iste', 'li_unet_gan', 'mine')
-    """
-    sizes = ("full", "small", "light")
-    return next((key for key, method in METHODS.items() if preset in map(method.preset, sizes)), preset)
 
 
 # --- trainings --------------------------------------------------------------------------------------------------------
@@ -256,14 +242,3 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
                 f"{key} {wanted.get(key)}, which is {before.get(key)} there",
                 "Choose another --output-dir, or remove that one.",
             )
-
-
-def read_json(path: Path) -> Any:
-    """The contents of a file of :func:`write_json`, or None if it is not there."""
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write plain values; the file appears complete or not at all."""
-    with open_output(path, overwrite=True) as file:
-        file.write(json.dumps(value, indent=1).encode() + b"\n")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from monai_iste.errors import ConfigError
 from monai_iste.networks.presets import BASELINES, PRESETS
 
-__all__ = ["ABLATIONS", "BUDGETS", "METHODS", "Budget", "Method", "get_budget"]
+__all__ = ["ABLATIONS", "BUDGETS", "METHODS", "Budget", "Method", "get_budget", "method_of", "title_of"]
 
 
 class Method(NamedTuple):
@@ -124,3 +124,25 @@ def get_budget(name: str, steps: int | None = None) -> Budget:
     if name not in BUDGETS:
         raise ConfigError(f"a budget: {', '.join(BUDGETS)}", repr(name), "Choose one of these.")
     return BUDGETS[name] if steps is None else BUDGETS[name]._replace(steps=steps)
+
+
+def method_of(preset: str) -> str:
+    """The key of a preset's method in :data:`METHODS`, such as ``iste``; the preset itself if it belongs to none.
+
+    Example:
+        >>> method_of("iste_light"), method_of("li_unet_gan_small"), method_of("mine")
+        ('iste', 'li_unet_gan', 'mine')
+    """
+    sizes = ("full", "small", "light")
+    return next((key for key, method in METHODS.items() if preset in map(method.preset, sizes)), preset)
+
+
+def title_of(preset: str) -> str:
+    """The name of a preset's method in the tables; the preset itself if it belongs to none.
+
+    Example:
+        >>> title_of("iste_light"), title_of("swinir_small"), title_of("li_unet_gan")
+        ('ISTE', 'SwinIR', 'Li et al.')
+    """
+    method = method_of(preset)
+    return METHODS[method].label if method in METHODS else preset

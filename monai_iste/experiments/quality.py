@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from monai_iste.experiments.methods import ABLATIONS, METHODS, Method, get_budge
 from monai_iste.experiments.statistics import compare, mean_over_images, mean_over_seeds
 from monai_iste.experiments.study import Study
 from monai_iste.experiments.tables import write_comparisons, write_tables
-from monai_iste.images import open_output
+from monai_iste.json_files import write_json
 
 __all__ = ["DATASETS", "table1", "table2"]
 
@@ -54,7 +53,8 @@ def table1(
     name = "table1" if equal == "steps" else "table1-equal-time"
     images = _scored(study, _numbers(scales), seeds, equal)
     caption = f"Table I, {_caption(study, dataset)}{', steps for equal processor time' if equal == 'time' else ''}"
-    _write(study, images, output_dir, name, caption, ["liif", "lte"], dataset, 1)
+    others = [key for key, method in study.methods.items() if method.any_scale and method.trained and key != "iste"]
+    _write(study, images, output_dir, name, caption, others, None if dataset == "folder" else dataset, 1)
 
 
 def table2(
@@ -74,7 +74,8 @@ def table2(
     study = Study(_chosen(ABLATIONS, ablations), root, get_budget(budget, steps), DATASETS[dataset], output_dir, crop)
     images = _scored(study, _numbers(scales), seeds)
     others = [name for name in ABLATIONS if name != "iste"]
-    _write(study, images, output_dir, "table2", f"Table II, {_caption(study, dataset)}", others, dataset, 2)
+    reported = dataset if dataset == "tcga" else None  # the paper has its ablations on no other
+    _write(study, images, output_dir, "table2", f"Table II, {_caption(study, dataset)}", others, reported, 2)
 
 
 def _scored(study: Study, scales: tuple[float, ...], seeds: int, equal: str = "steps") -> list[dict[str, Any]]:
@@ -95,13 +96,17 @@ def _write(
     name: str,
     caption: str,
     others: list[str],
-    dataset: str,
+    reported: str | None,
     number: int,
 ) -> None:
-    """The tables in three forms each, the manifest; then the failures, if any."""
+    """The tables in three forms each, the manifest; then the failures, if any.
+
+    Args:
+        others: what ISTE is compared with.
+        reported: the data set whose numbers in the paper's table ``number`` stand beside.
+    """
     if not images:
         raise TrainingError("a method that could be scored", "none", f"See the logs in {folder}.")
-    reported = None if dataset == "folder" else dataset
     rows = mean_over_seeds(mean_over_images(images))
     paths = write_tables(rows, folder, name, f"{caption}.", reported, number)
     comparisons = compare(images, "iste", others)
@@ -109,8 +114,7 @@ def _write(
         paths += write_comparisons(
             comparisons, folder, f"{name}-differences", f"{caption}: differences of ISTE to others."
         )
-    with open_output(folder / f"{name}-manifest.json", overwrite=True) as file:
-        file.write(json.dumps(study.described(), indent=1).encode() + b"\n")
+    write_json(folder / f"{name}-manifest.json", study.described())
     typer.echo(next(path for path in paths if path.suffix == ".md").read_text())
     if study.failures:
         raise TrainingError(

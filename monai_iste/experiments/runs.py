@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
@@ -14,7 +13,7 @@ from typing import Any
 
 import monai_iste
 from monai_iste.errors import ConfigError, OutputError, TrainingError
-from monai_iste.images import open_output
+from monai_iste.json_files import read_json, write_json
 
 __all__ = ["bundle_command", "finished", "run_bundle"]
 
@@ -60,7 +59,7 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
         TrainingError: the command failed; the last line that it printed is quoted.
     """
     asked = {"workflow": workflow, "configs": list(configs), "options": {k: str(v) for k, v in options.items()}}
-    record = _read(folder)
+    record = read_json(folder / _DONE) or {}
     if record and {key: record[key] for key in asked} != asked:
         raise ConfigError(
             "the settings of the earlier run in its folder",
@@ -71,7 +70,7 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
         return record
     folder.mkdir(parents=True, exist_ok=True)
     record = {**asked, "cpu_seconds": 0.0, "seconds": 0.0, **record, "finished": False}
-    _write(folder, record)
+    write_json(folder / _DONE, record)
     command = bundle_command(workflow, configs, {**options, "output_dir": folder})
     start, before = time.monotonic(), _cpu_of_children()
     log = folder / f"{workflow}.log"
@@ -81,17 +80,17 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
     finally:  # an interrupted part counts too
         record["cpu_seconds"] = round(record["cpu_seconds"] + _cpu_of_children() - before, 3)
         record["seconds"] = round(record["seconds"] + time.monotonic() - start, 3)
-        _write(folder, record)
+        write_json(folder / _DONE, record)
     if code:
         raise TrainingError(f"{workflow} in {os.path.relpath(folder)} to end well", _last_line(log), f"See {log}.")
     record["finished"] = True
-    _write(folder, record)
+    write_json(folder / _DONE, record)
     return record
 
 
 def finished(folder: Path) -> bool:
     """Whether a run in that folder came to its end."""
-    return bool(_read(folder).get("finished"))
+    return bool((read_json(folder / _DONE) or {}).get("finished"))
 
 
 def _difference(record: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
@@ -100,17 +99,6 @@ def _difference(record: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     )
     key = next(key for key in (*before, *now) if before.get(key) != now.get(key))
     return f"{key} {before.get(key)} there, {now.get(key)} now"
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    path = folder / _DONE
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return found
-
-
-def _write(folder: Path, record: Mapping[str, Any]) -> None:
-    with open_output(folder / _DONE, overwrite=True) as file:
-        file.write(json.dumps(record, indent=1).encode() + b"\n")
 
 
 def _cpu_of_children() -> float:

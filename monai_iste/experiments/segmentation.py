@@ -31,12 +31,13 @@ from tqdm import tqdm
 
 from monai_iste.data.benchmarks import GLAS_COUNTS, glas_datalists
 from monai_iste.data.io import image_size
-from monai_iste.experiments.downstream import PROTOCOL, Reconstructor, claim, pause, read_json, train, write_json
+from monai_iste.experiments.downstream import PROTOCOL, Reconstructor, claim, pause, train
 from monai_iste.experiments.gland_task import GlandTask
 from monai_iste.experiments.reported import SOURCE, reported
 from monai_iste.experiments.setting_tables import scores_of, write_setting_tables
 from monai_iste.experiments.tables import Metric
 from monai_iste.images import make_folder, save_image
+from monai_iste.json_files import read_json, write_json
 from monai_iste.magnify import default_device
 from monai_iste.manifest import checksum, fingerprint, manifest
 from monai_iste.networks.presets import DEFAULT_PRESET

@@ -12,7 +12,7 @@ import typer
 from monai_iste.data import image_datalist
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.experiments.methods import Budget, Method
-from monai_iste.experiments.runs import run_bundle
+from monai_iste.experiments.runs import finished, run_bundle
 from monai_iste.manifest import checksum, fingerprint, manifest
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.fid import can_measure_fid
@@ -58,7 +58,7 @@ class Study:
         budget: Budget,
         protocol: str,
         folder: Path,
-        crop: int | None = 288,
+        crop: int = 288,
     ) -> None:
         for part in ("train", "val", "test"):
             if not (root / part).is_dir():
@@ -72,9 +72,9 @@ class Study:
         self.failures: dict[str, str] = {}
         self.records: dict[str, dict[str, Any]] = {}
 
-    def networks(self, method: str, scales: tuple[float, ...], seeds: int, steps: int | None = None) -> list[Run]:
+    def networks(self, method: str, scales: tuple[float, ...], seeds: int) -> list[Run]:
         """The trainings that a row of the table needs: each seed for methods of any scale, one seed for the others."""
-        chosen, steps = self.methods[method], self.budget.steps if steps is None else steps
+        chosen, steps = self.methods[method], self.budget.steps
         if not chosen.trained:
             return [Run(method, None, 0, 0)]
         if chosen.any_scale:
@@ -110,7 +110,8 @@ class Study:
 
     def train(self, run: Run) -> dict[str, Any]:
         """Train a network unless that is done; returns what it took."""
-        typer.echo(f"{run.name}: training", err=True)
+        if not finished(self._folder(run)):
+            typer.echo(f"{run.name}: training", err=True)
         method = self.methods[run.method]
         epochs = -(-run.steps // _STEPS_PER_EPOCH)
         options = {

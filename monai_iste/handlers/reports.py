@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from monai_iste.engines import format_table, mean_rows
 from monai_iste.images import open_output
+from monai_iste.json_files import write_json
 from monai_iste.manifest import fingerprint, manifest
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.fid import format_fid
@@ -199,8 +199,7 @@ def _write_metrics(
 ) -> None:
     name, rows = origin["protocol"]["name"], mean_rows(images)
     report = {"protocol": name, "rows": rows, **({"fid": fid} if fid else {}), "manifest": origin, "images": images}
-    with open_output(folder / "metrics.json", overwrite=True) as file:
-        file.write(json.dumps(report, indent=1).encode() + b"\n")
+    write_json(folder / "metrics.json", report)
     tables = [format_table(rows, name), *([format_fid(fid)] if fid else [])]
     print("", *tables, "", sep="\n", flush=True)
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
-from monai.utils import ensure_tuple
+from monai.transforms import RandomizableTransform
 from torch import Tensor
 
 from monai_iste.errors import ConfigError
 from monai_iste.networks.baselines.li_unet_gan import bicubic_upsampled
-from monai_iste.transforms.degradation import degrade
-from monai_iste.transforms.loading import BACKENDS, plain_tensor
+from monai_iste.transforms.degradation import degrade, lr_size_at
+from monai_iste.transforms.labelled import RandLabelledDegradation
+from monai_iste.transforms.loading import BACKENDS
 
 __all__ = [
     "Curriculum",
@@ -125,12 +125,11 @@ class CurriculumDegradation(RandomizableTransform):
     def __call__(self, image: np.ndarray | Tensor, randomize: bool = True) -> Tensor:
         if randomize:
             self.randomize()
-        height, width = image.shape[-2:]
-        low = degrade(image, (max(1, round(height / self.factor)), max(1, round(width / self.factor))), self.preset)
-        return bicubic_upsampled(low[None].float(), (height, width))[0]
+        low = degrade(image, lr_size_at(image, self.factor), self.preset)
+        return bicubic_upsampled(low[None].float(), image.shape[-2:])[0]
 
 
-class CurriculumDegradationd(Randomizable, MapTransform):
+class CurriculumDegradationd(RandLabelledDegradation):
     """Dictionary version of :class:`CurriculumDegradation`: the image becomes the label, its degradation the image.
 
     Args:
@@ -146,8 +145,6 @@ class CurriculumDegradationd(Randomizable, MapTransform):
         (torch.Size([3, 96, 96]), torch.Size([3, 96, 96]))
     """
 
-    backend = BACKENDS
-
     def __init__(
         self,
         keys: KeysCollection,
@@ -157,27 +154,11 @@ class CurriculumDegradationd(Randomizable, MapTransform):
         label_key: KeysCollection = "label",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.label_keys = ensure_tuple(label_key)
-        if len(self.label_keys) != len(self.keys):
-            raise ConfigError("one label_key per key", f"{self.label_keys} for {self.keys}", "Name as many of each.")
+        super().__init__(keys, label_key, allow_missing_keys)
         self.degradation = CurriculumDegradation(curriculum, jitter, preset)
 
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> CurriculumDegradationd:
-        super().set_random_state(seed, state)
-        self.degradation.set_random_state(seed, state)
-        return self
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        randomize = True
-        for key, label_key in self.key_iterator(d, self.label_keys):
-            d[label_key] = plain_tensor(d[key])
-            d[key] = self.degradation(d[label_key], randomize)
-            randomize = False
-        return d
+        return self.degraded(data, self.degradation)
 
 
 CurriculumDegradationD = CurriculumDegradationDict = CurriculumDegradationd

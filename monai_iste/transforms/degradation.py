@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Transform
-from monai.utils import ensure_tuple
+from monai.transforms import Transform
 from PIL import Image, ImageFilter
 from torch import Tensor
 
 from monai_iste.errors import ConfigError, ScaleError
+from monai_iste.transforms.labelled import LabelledDegradation
 from monai_iste.transforms.loading import BACKENDS, check_rgb, plain_tensor
 
 __all__ = [
@@ -80,16 +80,45 @@ def degrade(image: np.ndarray | Tensor, lr_size: tuple[int, int], preset: str = 
         [200]
     """
     recipe = _recipe(preset)
+    pixels, scale = checked(image, lr_size)
+    return pixels_of(recipe(picture_of(pixels), lr_size[::-1], scale))
+
+
+def checked(image: np.ndarray | Tensor, lr_size: tuple[int, int]) -> tuple[Tensor, float]:
+    """The image as a plain tensor and the effective scale m, if it can be reduced to ``lr_size``.
+
+    Raises:
+        ShapeError: the image is not uint8 of (3, H, W). ScaleError: ``lr_size`` is empty or larger than the image.
+    """
     check_rgb(image)
-    pixels = plain_tensor(image)
-    (height, width), (h, w) = pixels.shape[1:], lr_size
+    (height, width), (h, w) = image.shape[1:], lr_size
     if not (1 <= h <= height and 1 <= w <= width):
         raise ScaleError(
             f"a low-resolution size between 1 x 1 and {width} x {height}", f"{w} x {h}", "Degrade by a scale >= 1."
         )
-    high = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-    low = recipe(high, (w, h), (height / h + width / w) / 2)
-    return torch.from_numpy(np.array(low)).permute(2, 0, 1).contiguous()
+    return plain_tensor(image), (height / h + width / w) / 2
+
+
+def lr_size_at(image: np.ndarray | Tensor, scale: float) -> tuple[int, int]:
+    """The size ``round(H / scale)``, ``round(W / scale)`` of an image's reduction, at least 1 x 1.
+
+    Raises:
+        ScaleError: the scale is not a finite number of at least 1.
+    """
+    if not (math.isfinite(scale) and scale >= 1):
+        raise ScaleError("a finite scale of at least 1", repr(scale), "Give a magnification such as 2 or 3.7.")
+    h, w = (max(1, round(n / scale)) for n in image.shape[-2:])
+    return h, w
+
+
+def picture_of(pixels: Tensor) -> Image.Image:
+    """(3, H, W), uint8, for Pillow."""
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+
+
+def pixels_of(picture: Image.Image) -> Tensor:
+    """A Pillow image as (3, H, W), uint8."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
 def _recipe(preset: str) -> Recipe:
@@ -122,13 +151,10 @@ class BlurDegradation(Transform):
         self.preset = preset
 
     def __call__(self, image: np.ndarray | Tensor, scale: float) -> Tensor:  # type: ignore[override]
-        if not (math.isfinite(scale) and scale >= 1):
-            raise ScaleError("a finite scale of at least 1", repr(scale), "Give a magnification such as 2 or 3.7.")
-        h, w = (max(1, round(n / scale)) for n in image.shape[-2:])
-        return degrade(image, (h, w), self.preset)
+        return degrade(image, lr_size_at(image, scale), self.preset)
 
 
-class BlurDegradationd(MapTransform):
+class BlurDegradationd(LabelledDegradation):
     """Dictionary version of :class:`BlurDegradation`: the image becomes the label, its reduction the image.
 
     Both are plain uint8 tensors afterwards.
@@ -146,8 +172,6 @@ class BlurDegradationd(MapTransform):
         (torch.Size([3, 48, 48]), torch.Size([3, 96, 96]))
     """
 
-    backend = BACKENDS
-
     def __init__(
         self,
         keys: KeysCollection = "image",
@@ -156,19 +180,12 @@ class BlurDegradationd(MapTransform):
         preset: str = "blur_bicubic",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.label_keys = ensure_tuple(label_key)
-        if len(self.label_keys) != len(self.keys):
-            raise ConfigError("one label_key per key", f"{self.label_keys} for {self.keys}", "Name as many of each.")
+        super().__init__(keys, label_key, allow_missing_keys)
         self.scale_key = scale_key
         self.degradation = BlurDegradation(preset)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key, label_key in self.key_iterator(d, self.label_keys):
-            d[label_key] = plain_tensor(d[key])
-            d[key] = self.degradation(d[label_key], float(d[self.scale_key]))
-        return d
+        return self.degraded(data, lambda image, first: self.degradation(image, float(data[self.scale_key])))
 
 
 BlurDegradationD = BlurDegradationDict = BlurDegradationd

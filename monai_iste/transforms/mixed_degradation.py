@@ -13,14 +13,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
-from monai.utils import ensure_tuple
+from monai.transforms import RandomizableTransform
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from monai_iste.errors import ConfigError, ScaleError
-from monai_iste.transforms.degradation import degrade
-from monai_iste.transforms.loading import BACKENDS, check_rgb, plain_tensor
+from monai_iste.errors import ConfigError
+from monai_iste.transforms.degradation import checked, degrade, lr_size_at, picture_of, pixels_of
+from monai_iste.transforms.labelled import RandLabelledDegradation
+from monai_iste.transforms.loading import BACKENDS
 
 __all__ = [
     "REDUCTIONS",
@@ -43,7 +43,7 @@ def _bicubic(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _lanczos(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    return _tensor(_picture(pixels).resize(size[::-1], Image.Resampling.LANCZOS))
+    return pixels_of(picture_of(pixels).resize(size[::-1], Image.Resampling.LANCZOS))
 
 
 def _area(pixels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -140,17 +140,10 @@ def degrade_as_scan(image: np.ndarray | Tensor, lr_size: tuple[int, int], scan: 
         torch.Size([3, 3, 2])
     """
     scan = scan or Scan()
-    check_rgb(image)
-    pixels = plain_tensor(image)
-    (height, width), (h, w) = pixels.shape[1:], lr_size
-    if not (1 <= h <= height and 1 <= w <= width):
-        raise ScaleError(
-            f"a low-resolution size between 1 x 1 and {width} x {height}", f"{w} x {h}", "Degrade by a scale >= 1."
-        )
+    pixels, scale = checked(image, lr_size)
     if scan.blur > 0:
-        sigma = scan.blur * ((height / h + width / w) / 2 - 1) / 2
-        pixels = _tensor(_picture(pixels).filter(ImageFilter.GaussianBlur(sigma)))
-    low = REDUCTIONS[scan.reduction](pixels, (h, w))
+        pixels = pixels_of(picture_of(pixels).filter(ImageFilter.GaussianBlur(scan.blur * (scale - 1) / 2)))
+    low = REDUCTIONS[scan.reduction](pixels, lr_size)
     if scan.noise > 0:
         noise = np.random.RandomState(scan.seed).standard_normal(low.shape)
         low = _levels(low + scan.noise * torch.from_numpy(noise))
@@ -163,17 +156,9 @@ def _through_jpeg(pixels: Tensor, quality: int, subsampling: str, phase: tuple[i
     beyond = [(part, -(part + n) % _JPEG_UNIT) for part, n in zip(phase, (h, w), strict=True)]
     whole = np.pad(pixels.numpy(), [(0, 0), *beyond], mode="symmetric")
     file = io.BytesIO()
-    _picture(torch.from_numpy(whole)).save(file, "JPEG", quality=quality, subsampling=subsampling)
-    decoded = _tensor(Image.open(file))
+    picture_of(torch.from_numpy(whole)).save(file, "JPEG", quality=quality, subsampling=subsampling)
+    decoded = pixels_of(Image.open(file))
     return decoded[:, phase[0] : phase[0] + h, phase[1] : phase[1] + w].contiguous()
-
-
-def _picture(pixels: Tensor) -> Image.Image:
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-
-
-def _tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
 def _levels(values: Tensor) -> Tensor:
@@ -261,12 +246,10 @@ class RandMixedDegradation(RandomizableTransform):
         )
 
     def __call__(self, image: np.ndarray | Tensor, scale: float, randomize: bool = True) -> Tensor:  # type: ignore[override]
-        if not (math.isfinite(scale) and scale >= 1):
-            raise ScaleError("a finite scale of at least 1", repr(scale), "Give a magnification such as 2 or 3.7.")
+        size = lr_size_at(image, scale)
         if randomize:
             self.randomize()
-        h, w = (max(1, round(n / scale)) for n in image.shape[-2:])
-        return degrade_as_scan(image, (h, w), self.scan)
+        return degrade_as_scan(image, size, self.scan)
 
 
 def _check_range(name: str, value: tuple[float, float], low: float, high: float) -> None:
@@ -275,7 +258,7 @@ def _check_range(name: str, value: tuple[float, float], low: float, high: float)
         raise ConfigError(f"{name} (low, high) {bounds}, low <= high", repr(value), "Give the smaller one first.")
 
 
-class RandMixedDegradationd(Randomizable, MapTransform):
+class RandMixedDegradationd(RandLabelledDegradation):
     """Dictionary version of :class:`RandMixedDegradation`: the image becomes the label, its reduction the image.
 
     Both are plain uint8 tensors afterwards.
@@ -295,8 +278,6 @@ class RandMixedDegradationd(Randomizable, MapTransform):
         (torch.Size([3, 48, 48]), torch.Size([3, 96, 96]))
     """
 
-    backend = BACKENDS
-
     def __init__(
         self,
         keys: KeysCollection = "image",
@@ -313,30 +294,15 @@ class RandMixedDegradationd(Randomizable, MapTransform):
         phase_prob: float = 0.5,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.label_keys = ensure_tuple(label_key)
-        if len(self.label_keys) != len(self.keys):
-            raise ConfigError("one label_key per key", f"{self.label_keys} for {self.keys}", "Name as many of each.")
+        super().__init__(keys, label_key, allow_missing_keys)
         self.scale_key = scale_key
         self.degradation = RandMixedDegradation(
             blur, blur_prob, reductions, noise, noise_prob, quality, jpeg_prob, subsampling_prob, phase_prob
         )
 
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandMixedDegradationd:
-        super().set_random_state(seed, state)
-        self.degradation.set_random_state(seed, state)
-        return self
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        randomize = True
-        for key, label_key in self.key_iterator(d, self.label_keys):
-            d[label_key] = plain_tensor(d[key])
-            d[key] = self.degradation(d[label_key], float(d[self.scale_key]), randomize)
-            randomize = False
-        return d
+        scale = float(data[self.scale_key])
+        return self.degraded(data, lambda image, first: self.degradation(image, scale, first))
 
 
 RandMixedDegradationD = RandMixedDegradationDict = RandMixedDegradationd

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from monai_iste.data.datasets import image_datalist
 from monai_iste.data.io import image_size
 from monai_iste.errors import ConfigError, DataError, OutputError
-from monai_iste.images import make_folder, open_output, save_image, writing
+from monai_iste.images import make_folder, save_image, writing
+from monai_iste.json_files import write_json
 from monai_iste.manifest import checksum, fingerprint, manifest
 from monai_iste.pixel_size import Mpp
 
@@ -81,10 +82,10 @@ def fill(
     with plan() as (images, about):
         missing = [image for image in images if not _is_complete(root / image.file, image.size)]
         _check_place(root, images, missing)
-        _write_json(root / _UNFINISHED, job)
+        write_json(root / _UNFINISHED, job)
         _write_images(root, missing, len(images), quiet)
         report = _report(root, job, images, about, quiet)
-    _write_json(root / MANIFEST, report)
+    write_json(root / MANIFEST, report)
     for left in (root / _UNFINISHED, *(file for part in PARTS for file in (root / part).glob(".*.part"))):
         with suppress(OSError):  # what a killed process left half-written
             left.unlink()
@@ -217,11 +218,6 @@ def _report(
         "job": job,
         "files": files,
     }
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    with open_output(path, overwrite=True) as file:
-        file.write(f"{json.dumps(values, indent=2)}\n".encode())
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from monai_iste.data.benchmarks import read_instances
 from monai_iste.errors import ConfigError
-from monai_iste.experiments.downstream import Reconstructor, method_of
+from monai_iste.experiments.downstream import Reconstructor
 from monai_iste.experiments.figures.decoders import draw_decoders
 from monai_iste.experiments.figures.error_maps import draw_error_maps
 from monai_iste.experiments.figures.inputs import parse_crop
@@ -20,7 +20,7 @@ from monai_iste.experiments.figures.segmentations import draw_segmentations
 from monai_iste.experiments.figures.style import PAGE, check_figure_file, save_figure
 from monai_iste.experiments.figures.texture_features import draw_texture_features
 from monai_iste.experiments.figures.zoom_strip import draw_zoom_strip
-from monai_iste.experiments.methods import METHODS
+from monai_iste.experiments.methods import title_of
 from monai_iste.magnify import default_device
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.slides.extras import require
@@ -28,7 +28,7 @@ from monai_iste.slides.extras import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["figure", "load_methods", "title_of"]
+__all__ = ["figure", "load_methods"]
 
 
 def figure(
@@ -137,17 +137,6 @@ def load_methods(
         names = (title_of(preset), preset, text)  # the second of a kind goes by its preset
         networks[next((name for name in names if name not in networks), text)] = network
     return networks
-
-
-def title_of(preset: str) -> str:
-    """The name of a preset's method in the tables.
-
-    Example:
-        >>> title_of("iste_light"), title_of("swinir_small"), title_of("li_unet_gan")
-        ('ISTE', 'SwinIR', 'Li et al.')
-    """
-    method = method_of(preset)
-    return METHODS[method].label if method in METHODS else preset
 
 
 def _pairs(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
