@@ -28,17 +28,18 @@ CORE = [
     "openslide-bin>=4.0.1",
 ]
 SLIDES = ["zarr>=3", "imagecodecs"]
+VIEWER = ["fastapi", "uvicorn"]
 EXPERIMENTS = ["h5py", "lmdb", "matplotlib>=3.8"]
 DISTRIBUTED = [*SLIDES, "dask", "distributed"]
 EXTRAS = {
     "slides": SLIDES,
     "distributed": DISTRIBUTED,
-    "viewer": ["fastapi", "uvicorn"],
+    "viewer": VIEWER,
     "fid": ["pytorch-fid>=0.3"],
     "export": ["onnx", "onnxruntime"],
     "experiments": EXPERIMENTS,
     "mlflow": ["mlflow>=2.12"],
-    "test": [*DISTRIBUTED, *EXPERIMENTS, "pytest>=8", "pytest-xdist>=3.5", "jsonschema"],
+    "test": [*DISTRIBUTED, *EXPERIMENTS, *VIEWER, "httpx", "pytest>=8", "pytest-xdist>=3.5", "jsonschema"],
     "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"],
 }
 EXTRAS["all"] = sorted({package for packages in EXTRAS.values() for package in packages})
@@ -61,7 +62,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["monai_iste", "monai_iste.*"]),
-    package_data={"monai_iste": ["py.typed", "weights/*.safetensors"]},
+    package_data={"monai_iste": ["py.typed", "weights/*.safetensors", "viewer/static/*", "viewer/static/vendor/*/*"]},
     entry_points={"console_scripts": ["monai-iste = monai_iste.cli:main"]},
     install_requires=CORE,
     extras_require=EXTRAS,

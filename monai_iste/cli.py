@@ -38,6 +38,7 @@ from monai_iste.magnify import (
 from monai_iste.networks import PRESETS, create_iste, load_network, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.upscaling import SlideOptions, Upscaler, Wanted, check_apart, pairs
+from monai_iste.viewer.command import view
 
 __all__ = ["app", "main"]
 
@@ -299,6 +300,9 @@ def presets() -> None:
         path = released_weights(name)
         weights = "no weights" if path is None else f"weights, {os.path.getsize(path) / 1e6:.1f} MB"
         typer.echo(f"{name:12}{count / 1e6:6.2f} M  {weights}\n    {preset.summary}\n    terms: {preset.terms}")
+
+
+app.command()(_sentences()(view))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,151 @@
+"""The command ``monai-iste view``: a viewer of slides in the browser, on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from monai_iste.errors import ConfigError, OutputError
+from monai_iste.magnify import default_device, emulates_bf16
+from monai_iste.networks import PRESETS, released_weights
+from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
+from monai_iste.slides.extras import require
+from monai_iste.slides.provenance import origin
+
+__all__ = ["view"]
+
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+def view(
+    sources: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides, images, or folders of them.")],
+    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen at; 0: a free one.")] = 8765,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+    input_mpp: Annotated[
+        Optional[float], typer.Option("--input-mpp", help="Micrometres per pixel, if the files do not state them.")
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="Network, see: monai-iste presets.")] = DEFAULT_PRESET,
+    weights: Annotated[
+        Optional[Path],
+        typer.Option("--weights", help="Weights of the preset, .safetensors or .pt, instead of the released."),
+    ] = None,
+    device: Annotated[
+        Optional[str], typer.Option("--device", help="cpu, cuda, cuda:1; default: the GPU if any.")
+    ] = None,
+    precision: Annotated[str, typer.Option("--precision", help="fp32 or bf16.")] = "fp32",
+    threads: Annotated[Optional[int], typer.Option("--threads", min=1, help="Processor threads.")] = None,
+    allow_untrained: Annotated[
+        bool, typer.Option("--allow-untrained", help="Random weights where none are released.")
+    ] = False,
+) -> None:
+    """Look at slides in the browser, and zoom past their last level: super-resolved at exactly the screen's scale.
+
+    Listens on this machine alone unless --host says otherwise, and shows the named files and no others. Ctrl-C ends it.
+    """
+    uvicorn = require("uvicorn", "viewer")
+    require("fastapi", "viewer")
+    device = device or default_device()
+    _check_network(preset, weights, precision, allow_untrained)
+    if precision == "bf16" and emulates_bf16(device):
+        _tell("warning: this processor only emulates bfloat16, at a fraction of fp32's speed")
+    if not _is_loopback(host):
+        _tell(f"warning: whoever reaches {host} can see these slides; there is no password")
+    from monai_iste.viewer.images import Catalogue
+    from monai_iste.viewer.rendering import Renderer, network_loader
+    from monai_iste.viewer.server import Viewer, create_app
+
+    catalogue = Catalogue(sources, input_mpp, _tell)
+    about = {**origin(preset, weights, precision), "device": device}
+    renderer = Renderer(network_loader(preset, weights, device, precision, allow_untrained))
+    app = create_app(Viewer(catalogue, renderer, about, threads=threads), _LOOPBACK if _is_loopback(host) else ("*",))
+    with _listening(host, port) as listener:
+        address = f"http://{_shown(host)}:{listener.getsockname()[1]}/"
+        _log_to_terminal()
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+        server = uvicorn.Server(config)
+        _when_started(server, lambda: _announce(address, len(list(catalogue)), not no_browser))
+        with suppress(KeyboardInterrupt):  # uvicorn has shut down by itself, and hands the signal on
+            server.run(sockets=[listener])
+
+
+def _check_network(preset: str, weights: Path | None, precision: str, allow_untrained: bool) -> None:
+    """What would otherwise be found when the first picture is magnified."""
+    if preset not in PRESETS:
+        raise ConfigError(f"a preset: {', '.join(PRESETS)}", repr(preset), "Choose one of these.")
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError("a precision: fp32, bf16", repr(precision), "Choose one of these.")
+    if weights is not None:
+        if not weights.is_file():
+            raise ConfigError("a file of weights", f"{weights}, which does not exist", "Train first, or name another.")
+    elif not allow_untrained:
+        require_weights(preset)
+    elif released_weights(preset) is None:
+        _tell("warning: the weights are random; the result shows nothing about the method")
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens, before anything is loaded for it.
+
+    Raises:
+        OutputError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
+        )
+    except OSError as error:
+        raise OutputError(
+            f"a free port {port} at {host}", error.strerror or str(error), "Choose another: --port 0 takes a free one."
+        ) from error
+
+
+def _when_started(server: Any, then: Callable[[], None]) -> None:
+    """Call ``then`` as soon as the server answers."""
+
+    def wait() -> None:
+        while not server.started and not server.should_exit:
+            stop.wait(0.05)
+        if server.started:
+            then()
+
+    stop = threading.Event()
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _announce(address: str, count: int, browser: bool) -> None:
+    typer.echo(f"{count} {'image' if count == 1 else 'images'} at {address} (Ctrl-C ends it)")
+    if browser:
+        webbrowser.open(address)
+
+
+def _log_to_terminal() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("monai_iste.viewer")
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    log.propagate = False
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)
