@@ -1,4 +1,4 @@
-"""Small slides for tests: tissue from the offline sample, written as the pyramids that readers expect."""
+"""Small slides for tests: tissue from the offline sample, or noise, written as the pyramids that readers expect."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import tifffile
 from skimage.data import immunohistochemistry
 
 TISSUE = immunohistochemistry()
+NOISE = np.random.default_rng(0).integers(0, 256, (611, 747, 3), dtype=np.uint8)
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -30,4 +31,13 @@ def write_slide_file(path: Path, pixels: np.ndarray, mpp: float | None = 0.5, le
                 iccprofile=icc,
                 **(resolution if level == 0 else {}),
             )
+    return path
+
+
+def tiff(path, *levels, tile=(128, 128), **options):
+    """A pyramid as OpenSlide knows it: levels one after another, all but the first marked as reduced."""
+    settings = {"tile": tile, "photometric": "rgb", "compression": "zlib", "metadata": None} | options
+    with tifffile.TiffWriter(path) as writer:
+        for index, level in enumerate(levels or (NOISE,)):
+            writer.write(level, subfiletype=int(index > 0), **settings)
     return path

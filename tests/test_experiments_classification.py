@@ -1,0 +1,129 @@
+"""Table IV on synthetic patches: what each setting is run on, accuracy and F1, what the table holds."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from experiment_files import table, tissue
+from torch import nn
+
+from monai_iste.errors import ConfigError, DataError
+from monai_iste.experiments import classification, tumour_task
+from monai_iste.experiments.classification import table4
+from monai_iste.experiments.downstream import Reconstructor, train
+from monai_iste.experiments.tumour_task import Confusion, PatchViews, create_classifier, training_set
+from monai_iste.networks import create_network
+from monai_iste.transforms import degrade
+
+
+def test_accuracy_and_f1_by_hand():
+    confusion = Confusion()
+    confusion.add(np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 1, 0]))
+    confusion.add(np.array([0, 0, 0]), np.array([1, 0, 0]))  # TP 2, FP 1, FN 2, TN 3
+    assert confusion.as_dict() == {"accuracy": pytest.approx(62.5), "f1": pytest.approx(2 * 2 / (2 * 2 + 1 + 2))}
+    nothing = Confusion()
+    nothing.add(np.zeros(4, int), np.zeros(4, int))
+    assert nothing.as_dict() == {"accuracy": 100, "f1": 0}
+    with pytest.raises(DataError, match="at least one patch"):
+        Confusion().as_dict()
+
+
+def patches(count: int) -> list[dict]:
+    """Benign patches are bright, malignant ones dark."""
+    return [
+        {"image": np.ascontiguousarray((tissue(i, (96, 96)) // (1 + i % 2)).transpose(2, 0, 1)), "label": i % 2}
+        | {"name": f"patch-{i}"}
+        for i in range(count)
+    ]
+
+
+def test_what_each_setting_runs_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(tumour_task, "BLOCK", 2)
+    items, maker = patches(3), Reconstructor("bicubic", scale=2)
+    blocks = {s: list(PatchViews(s, maker, tmp_path).blocks(items)) for s in ("original", "low_resolution", "bicubic")}
+    assert all([labels.tolist() for _, labels in found] == [[0, 1], [0]] for found in blocks.values())
+    images = {setting: np.concatenate([block for block, _ in found]) for setting, found in blocks.items()}
+    assert np.array_equal(images["original"], np.stack([item["image"] for item in items]))
+    assert images["low_resolution"].shape == (3, 3, 48, 48)
+    for i, item in enumerate(items):
+        assert np.array_equal(images["low_resolution"][i], degrade(item["image"], (48, 48), "blur_bicubic").numpy())
+        assert np.array_equal(images["bicubic"][i], maker(item["image"])[2])
+    assert len(list(tmp_path.rglob("*.npy"))) == 2  # reconstructions alone are kept
+
+    monkeypatch.setattr(maker, "_preprocessing", lambda item: pytest.fail("made again"))
+    kept = PatchViews("bicubic", maker, tmp_path)
+    assert np.array_equal(np.concatenate([block for block, _ in kept.blocks(items)]), images["bicubic"])
+
+
+class Brightness(nn.Module):
+    """A classifier that needs no training: tumours are what is dark."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        assert image.min() >= 0
+        assert image.max() <= 1
+        dark = 0.45 - image.mean((1, 2, 3))
+        return torch.stack([-dark, dark], 1)
+
+
+def test_table4(tmp_path, monkeypatch):
+    def no_training(network, make_dataset, loss, folder, **options):
+        items = make_dataset().data
+        assert len(items) == 6
+        folder.mkdir(exist_ok=True)
+        (folder / "weights.safetensors").write_bytes(b"")
+        return folder / "weights.safetensors"
+
+    lists = {"train": patches(6), "valid": patches(1), "test": patches(5)}
+    monkeypatch.setattr(classification, "pcam_datalists", lambda root, crops: lists)
+    monkeypatch.setattr(classification, "create_classifier", lambda name, seed: Brightness())
+    monkeypatch.setattr(classification, "train", no_training)
+    options = {"output_dir": tmp_path / "out", "network": "resnet18", "steps": 3, "device": "cpu"}
+    table4(tmp_path, sr=["iste_light"], **options)
+    rows = {row["setting"]: row for row in table(tmp_path / "out" / "table4.csv")}
+    assert list(rows) == ["original", "low_resolution", "bicubic", "iste_light"]
+    assert all((row["accuracy"], row["f1"], row["images"]) == ("100.0", "1.0", "5") for row in rows.values())
+    assert (rows["iste_light"]["reported_accuracy"], rows["low_resolution"]["reported_f1"]) == ("81.15", "0.2929")
+    assert (rows["iste_light"]["label"], rows["low_resolution"]["label"]) == ("ISTE", "Low resolution")
+    report = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert report["settings"]["iste_light"]["weights"]["file"] == "iste_light.safetensors"
+    assert (report["training"]["steps"], report["seeds"], report["dataset"]["test"]["count"]) == (3, [0], 5)
+    text = (tmp_path / "out" / "table4.md").read_text()
+    assert "not PCam's patches" in text
+    assert "| ISTE | iste_light | 100.00 | 1.0000 | 81.15 | 0.7816 |" in text
+    assert r"accuracy, \%" in (tmp_path / "out" / "table4.tex").read_text()
+
+    file = tmp_path / "liif.pt"
+    torch.save(create_network("liif_light").state_dict(), file)
+    monkeypatch.setattr(classification, "classify", lambda network, blocks, device: {"accuracy": 1.0, "f1": 0.0})
+    table4(tmp_path, sr=[f"liif_light={file}", "iste_light"], **options)  # only the new row is evaluated
+    rows = {row["setting"]: row["accuracy"] for row in table(tmp_path / "out" / "table4.csv")}
+    assert rows == dict.fromkeys(("original", "low_resolution", "bicubic", "iste_light"), "100.0") | {
+        "liif_light": "1.0"
+    }
+
+
+def test_mistakes_are_told_before_anything_is_read(tmp_path):
+    with pytest.raises(ConfigError, match="a network: resnet50, resnet18, got 'resnet34'"):
+        table4(tmp_path / "none", network="resnet34", device="cpu")
+    with pytest.raises(ConfigError, match="every network once"):
+        table4(tmp_path / "none", sr=["iste_light", "iste_light"], network="resnet18", device="cpu")
+    with pytest.raises(DataError, match="none"):
+        table4(tmp_path / "none", network="resnet18", device="cpu")
+
+
+def test_the_classifier_learns_in_training_mode_and_takes_any_size(tmp_path):
+    network = create_classifier("resnet18", seed=0)
+    same = create_classifier("resnet18", seed=0)
+    assert torch.equal(network.state_dict()["fc.weight"], same.state_dict()["fc.weight"])
+    items = [{**item, "image": item["image"][:, :32, :32]} for item in patches(8)]
+    options = {"steps": 1, "batch_size": 4, "learning_rate": 1e-3, "seed": 0}
+    before = network.state_dict()["bn1.running_mean"].clone()
+    train(network, lambda: training_set(items), nn.CrossEntropyLoss(), tmp_path, **options)
+    assert not torch.equal(before, network.state_dict()["bn1.running_mean"])
+    assert network(torch.zeros(2, 3, 48, 40)).shape == (2, 2)
+
+
+def test_the_test_set_is_thinned_evenly():
+    assert classification._spread([{"i": i} for i in range(10)], 4) == [{"i": i} for i in (0, 2, 5, 7)]
+    assert classification._spread([{"i": 0}], 4) == [{"i": 0}]
