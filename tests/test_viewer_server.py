@@ -63,7 +63,15 @@ def viewer(weights):
 def client(viewer):
     app = create_app(viewer)
     with testclient.TestClient(app, base_url="http://127.0.0.1:8765", follow_redirects=False) as client:
+        until(lambda: viewer.computing.running == viewer.computing.queued == 0)  # the network is loaded
         yield client
+
+
+def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def pixels(response):
@@ -335,13 +343,6 @@ def clients(gate):
             yield pool
         finally:
             gate.set()
-
-
-def until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_newer_views_overtake_older_ones(client, viewer, slow):
