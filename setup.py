@@ -62,7 +62,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["monai_iste", "monai_iste.*"]),
-    package_data={"monai_iste": ["py.typed", "weights/*.safetensors", "viewer/static/*", "viewer/static/vendor/*/*"]},
+    package_data={"monai_iste": ["py.typed", "weights/*", "viewer/static/*", "viewer/static/vendor/*/*"]},
     entry_points={"console_scripts": ["monai-iste = monai_iste.cli:main"]},
     install_requires=CORE,
     extras_require=EXTRAS,

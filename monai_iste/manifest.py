@@ -21,10 +21,11 @@ import torch
 
 import monai_iste
 from monai_iste.bundle import running_workflow
+from monai_iste.checksums import checksum
 from monai_iste.data.io import image_size
 from monai_iste.metrics import get_protocol
 
-__all__ = ["checksum", "fingerprint", "manifest"]
+__all__ = ["fingerprint", "manifest"]
 
 _PACKAGES = ("torch", "monai", "pillow", "scikit-image", "numpy")
 
@@ -69,12 +70,6 @@ def manifest(
     if workflow is not None:
         report["config"] = _plain_values(workflow.parser.ref_resolver.resolved_content)
     return report
-
-
-def checksum(path: str | os.PathLike[str]) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(datalist: Sequence[dict]) -> dict[str, Any]:

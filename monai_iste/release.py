@@ -12,15 +12,21 @@ from typing import Annotated
 import safetensors.torch
 import torch
 import typer
+from torch import Tensor
 
 import monai_iste
+from monai_iste.checksums import CHECKSUMS, checksum, checksums
 from monai_iste.errors import OutputError, show_errors_as_sentences
 from monai_iste.images import open_output
-from monai_iste.manifest import checksum
+from monai_iste.json_files import write_json
 from monai_iste.networks import PRESETS, create_iste, load_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
+from monai_iste.networks.weights import INDEX
 
-__all__ = ["release"]
+__all__ = ["SHARD_BYTES", "release"]
+
+#: No file of a release is larger: many hosts and mirrors of repositories refuse large files.
+SHARD_BYTES = 15 * 2**20
 
 _PACKAGE = Path(monai_iste.__file__).parent
 
@@ -28,9 +34,11 @@ _PACKAGE = Path(monai_iste.__file__).parent
 def release(checkpoint: Path, preset: str = DEFAULT_PRESET, repository: Path = _PACKAGE.parent) -> list[Path]:
     """Write the weights of a preset to where bundle and package look for them; returns the files.
 
-    ``bundles/iste/models/<preset>.safetensors``; ``monai_iste/weights/<preset>.safetensors``, a link to it; and for the
-    default preset ``bundles/iste/models/model.pt``, the name under which ``monai.bundle.load`` wants a state
-    dictionary. The same tensors give the same bytes. The terms of the preset travel inside the safetensors.
+    ``bundles/iste/models/<preset>.safetensors``, or where that would be larger than 15 MiB, its tensors in half
+    precision in as many shards as it takes, with an index; ``SHA256SUMS`` there, which names every released file; links to all of
+    them in ``monai_iste/weights``; and for the default preset ``bundles/iste/models/model.pt``, the name under which
+    ``monai.bundle.load`` wants a state dictionary. The same tensors give the same bytes. The terms of the preset travel
+    inside the safetensors.
 
     Args:
         checkpoint: ``model.pt``, ``model_best.pt`` or ``checkpoint_epoch=N.pt`` of a training, or ``.safetensors``.
@@ -45,21 +53,69 @@ def release(checkpoint: Path, preset: str = DEFAULT_PRESET, repository: Path = _
         if not folder.is_dir():
             raise OutputError("a clone of the repository", f"no folder {folder}", "Install it with pip install -e .")
     state = load_weights(create_iste(preset), checkpoint).state_dict()
-    # One entry: safetensors writes several in random order.
-    about = {"about": f"{preset} of monai_iste {monai_iste.__version__}; {PRESETS[preset].terms}"}
-    files = [models / f"{preset}.safetensors"]
-    with open_output(files[0], overwrite=True) as file:
-        file.write(safetensors.torch.save(state, about))
-    link = weights / files[0].name
-    if not link.is_symlink():
-        link.unlink(missing_ok=True)
-        link.symlink_to(Path("..", "..", *files[0].relative_to(repository).parts))
-    files.append(link)
+    files = _write(state, preset, models)
+    _list(files, preset, models, weights)
+    files += [_link(weights, path, repository) for path in (*files, models / CHECKSUMS)]
     if preset == DEFAULT_PRESET:
         files.append(models / "model.pt")
         with open_output(files[-1], overwrite=True) as file:
             torch.save(state, file)
     return files
+
+
+def _write(state: dict[str, Tensor], preset: str, folder: Path) -> list[Path]:
+    """The safetensors of a preset, and the index of its shards if it has several."""
+    shards = _shards(state)
+    if len(shards) > 1:
+        shards = _shards({name: tensor.half() for name, tensor in state.items()})
+    # One entry: safetensors writes several in random order.
+    about = {"about": f"{preset} of monai_iste {monai_iste.__version__}; {PRESETS[preset].terms}"}
+    several = [f"{preset}-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
+    names = several if len(shards) > 1 else [f"{preset}.safetensors"]
+    for name, shard in zip(names, shards, strict=True):
+        with open_output(folder / name, overwrite=True) as file:
+            file.write(safetensors.torch.save(shard, about))
+    if len(shards) > 1:
+        where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+        names.append(f"{preset}{INDEX}")
+        total = sum(map(_size, shards))
+        write_json(folder / names[-1], {"metadata": {"total_size": total}, "weight_map": where})
+    return [folder / name for name in names]
+
+
+def _shards(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The tensors in their order, in parts of at most SHARD_BYTES."""
+    parts: list[dict[str, Tensor]] = [{}]
+    for name, tensor in state.items():
+        if parts[-1] and _size({**parts[-1], name: tensor}) > SHARD_BYTES:
+            parts.append({})
+        parts[-1][name] = tensor
+    return parts
+
+
+def _size(state: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in state.values())
+
+
+def _list(files: list[Path], preset: str, folder: Path, links: Path) -> None:
+    """Enter a preset's files into the list of checksums; those of its earlier release that are not among them go."""
+    entries, new = checksums(folder), {path.name: checksum(path) for path in files}
+    for name in list(entries):
+        if name.startswith((f"{preset}.", f"{preset}-")) and name not in new:
+            del entries[name]
+            (links / name).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
+    entries.update(new)
+    with open_output(folder / CHECKSUMS, overwrite=True) as file:
+        file.write("".join(f"{digest}  {name}\n" for name, digest in sorted(entries.items())).encode())
+
+
+def _link(folder: Path, path: Path, repository: Path) -> Path:
+    link = folder / path.name
+    if not link.is_symlink():
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("..", "..", *path.relative_to(repository).parts))
+    return link
 
 
 def main(

@@ -12,6 +12,7 @@ from skimage.data import immunohistochemistry
 from skimage.registration import phase_cross_correlation
 
 import monai_iste
+from monai_iste.checksums import CHECKSUMS, checksum
 from monai_iste.errors import CheckpointError, ConfigError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer
 from monai_iste.magnify import MAX_OUTPUT_PIXELS, magnified_size, upscale
@@ -37,7 +38,9 @@ def preset(tmp_path, monkeypatch, network):
     arguments = {"texture_channels": 8, "hidden_channels": 8, "bicubic_residual": True}
     monkeypatch.setitem(PRESETS, "tiny", presets.Preset("for tests", lambda: EDSREncoder(8, 1), arguments))
     (tmp_path / "weights").mkdir()
-    safetensors.torch.save_file(network.state_dict(), tmp_path / "weights" / "tiny.safetensors")
+    file = tmp_path / "weights" / "tiny.safetensors"
+    safetensors.torch.save_file(network.state_dict(), file)
+    file.with_name(CHECKSUMS).write_text(f"{checksum(file)}  {file.name}\n")
     monkeypatch.setattr(presets.resources, "files", lambda package: tmp_path)
     return "tiny"
 
@@ -53,6 +56,20 @@ def test_released_weights_are_found_by_name(preset, network):
     image = torch.rand(1, 3, 6, 5)
     with torch.no_grad():
         assert torch.equal(loaded(image, scale=2), network(image, scale=2))
+
+
+def test_changed_weights_are_not_the_released_ones(preset, tmp_path):
+    file = released_weights(preset)
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(CheckpointError) as caught:
+        monai_iste.load(preset)
+    assert_teaches(caught.value, "tiny.safetensors with SHA-256", "Install monai_iste again")
+    assert isinstance(monai_iste.load(preset, weights=file), ISTE)
+    file.write_bytes(content)
+    file.with_name(CHECKSUMS).unlink()
+    with pytest.raises(CheckpointError):
+        monai_iste.load(preset)
 
 
 def test_weights_of_ones_own(preset, tmp_path):

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 import monai_iste
+from monai_iste.checksums import checksum
 from monai_iste.data import image_datalist
 from monai_iste.errors import ConfigError, DataError
-from monai_iste.manifest import checksum, fingerprint, manifest
+from monai_iste.manifest import fingerprint, manifest
 
 
 def folder_of_images(folder, sizes) -> list[dict]:

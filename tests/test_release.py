@@ -9,9 +9,10 @@ import pytest
 import torch
 from reference import assert_teaches
 
+import monai_iste.release
+from monai_iste.checksums import CHECKSUMS, checksum, checksums
 from monai_iste.errors import CheckpointError, ConfigError, OutputError
-from monai_iste.manifest import checksum
-from monai_iste.networks import create_iste
+from monai_iste.networks import create_iste, load_weights, presets, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.weights import read_weights
 from monai_iste.release import release
@@ -39,6 +40,10 @@ def test_every_copy_of_the_released_weights_is_the_same():
     assert_equal(ROOT / MODELS / "model.pt", ROOT / MODELS / RELEASED, ROOT / WEIGHTS / RELEASED)
 
 
+def test_the_list_of_checksums_is_complete():
+    assert checksums(ROOT / WEIGHTS) == {path.name: checksum(path) for path in (ROOT / MODELS).glob("*.safetensors*")}
+
+
 @pytest.mark.parametrize("weights", (ROOT / MODELS).glob("*.safetensors"), ids=lambda path: path.stem)
 def test_the_model_card_names_the_file(weights):
     assert checksum(weights) in weights.with_suffix(".md").read_text()
@@ -47,10 +52,11 @@ def test_the_model_card_names_the_file(weights):
 def test_a_training_is_released(clone, tmp_path):
     checkpoint = tmp_path / "checkpoint_epoch=3.pt"
     torch.save({"network": create_iste(DEFAULT_PRESET).state_dict(), "trainer": {}}, checkpoint)
-    names = [str(MODELS / RELEASED), str(WEIGHTS / RELEASED), str(MODELS / "model.pt")]
+    names = [MODELS / RELEASED, WEIGHTS / RELEASED, WEIGHTS / CHECKSUMS, MODELS / "model.pt"]
     files = release(checkpoint, repository=clone)
-    assert [str(path.relative_to(clone)) for path in files] == names
-    assert_equal(checkpoint, *files)
+    assert [path.relative_to(clone) for path in files] == names
+    assert_equal(checkpoint, files[0], files[1], files[3])
+    assert checksums(clone / MODELS) == checksums(clone / WEIGHTS) == {RELEASED: checksum(files[0])}
     before = [checksum(path) for path in files]
     shutil.move(files[0], tmp_path / "again.safetensors")
     assert release(tmp_path / "again.safetensors", repository=clone) == files
@@ -61,7 +67,42 @@ def test_a_training_is_released(clone, tmp_path):
 def test_another_preset_leaves_the_default_alone(clone, tmp_path):
     torch.save(create_iste("iste_small").state_dict(), tmp_path / "model.pt")
     release(tmp_path / "model.pt", "iste_small", clone)
-    assert [path.name for path in clone.rglob("*") if path.is_file()] == ["iste_small.safetensors"] * 2
+    assert present(clone) == [CHECKSUMS] * 2 + ["iste_small.safetensors"] * 2
+
+
+def present(clone: Path) -> list[str]:
+    return sorted(path.name for path in clone.rglob("*") if path.is_file())
+
+
+def test_large_weights_go_into_shards_of_half_precision(clone, tmp_path, monkeypatch):
+    state = create_iste("iste_small").state_dict()
+    torch.save(state, tmp_path / "model.pt")
+    torch.save(create_iste(DEFAULT_PRESET).state_dict(), tmp_path / "light.pt")
+    release(tmp_path / "light.pt", repository=clone)
+    monkeypatch.setattr(monai_iste.release, "SHARD_BYTES", 3 * 2**20)  # 8 MB in full precision, 4 in half
+    first, second, index = release(tmp_path / "model.pt", "iste_small", clone)[:3]
+    assert [first.name, second.name] == [f"iste_small-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    assert max(first.stat().st_size, second.stat().st_size) < 3.1 * 2**20
+    loaded = read_weights(index)
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[name], tensor.half()) for name, tensor in state.items())
+    network = load_weights(create_iste("iste_small"), index)
+    assert next(network.parameters()).dtype == torch.float32
+    listed = checksums(clone / WEIGHTS)
+    assert listed == {path.name: checksum(path) for path in (first, second, index, clone / MODELS / RELEASED)}
+
+    monkeypatch.setattr(presets.resources, "files", lambda package: clone / "monai_iste")
+    assert released_weights("iste_small").name == index.name
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(CheckpointError) as caught:
+        released_weights("iste_small")
+    assert_teaches(caught.value, second.name, "SHA-256")
+
+    monkeypatch.setattr(monai_iste.release, "SHARD_BYTES", 15 * 2**20)
+    release(tmp_path / "model.pt", "iste_small", clone)
+    assert present(clone) == [CHECKSUMS] * 2 + [RELEASED] * 2 + ["iste_small.safetensors"] * 2 + ["model.pt"]
+    assert checksums(clone / MODELS).keys() == {RELEASED, "iste_small.safetensors"}
+    assert released_weights("iste_small").name == "iste_small.safetensors"
 
 
 def test_what_cannot_be_released(clone, tmp_path):

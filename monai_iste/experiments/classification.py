@@ -27,6 +27,7 @@ import typer
 from torch import nn
 from tqdm import tqdm
 
+from monai_iste.checksums import checksum
 from monai_iste.data.benchmarks import PCAM_COUNTS, pcam_datalists
 from monai_iste.errors import ConfigError
 from monai_iste.experiments.downstream import (
@@ -43,7 +44,7 @@ from monai_iste.experiments.tables import Metric
 from monai_iste.experiments.tumour_task import BLOCK, Items, PatchViews, classify, create_classifier, training_set
 from monai_iste.json_files import read_json, write_json
 from monai_iste.magnify import default_device
-from monai_iste.manifest import checksum, manifest
+from monai_iste.manifest import manifest
 from monai_iste.networks.presets import DEFAULT_PRESET
 
 __all__ = ["table4"]

@@ -24,12 +24,12 @@ from torch.utils.data import RandomSampler
 from tqdm import tqdm
 
 from monai_iste.bundle import resume_point
+from monai_iste.checksums import checksum
 from monai_iste.errors import ConfigError
 from monai_iste.handlers import Checkpoints, StopOnNonFiniteLoss
 from monai_iste.images import make_folder, open_output
 from monai_iste.json_files import read_json, write_json
 from monai_iste.magnify import upscale
-from monai_iste.manifest import checksum
 from monai_iste.metrics import get_protocol
 from monai_iste.networks import load_weights
 from monai_iste.networks.baselines import Bicubic

@@ -29,6 +29,7 @@ import typer
 from torch import nn
 from tqdm import tqdm
 
+from monai_iste.checksums import checksum
 from monai_iste.data.benchmarks import GLAS_COUNTS, glas_datalists
 from monai_iste.data.io import image_size
 from monai_iste.experiments.downstream import PROTOCOL, Reconstructor, claim, pause, train
@@ -39,7 +40,7 @@ from monai_iste.experiments.tables import Metric
 from monai_iste.images import make_folder, save_image
 from monai_iste.json_files import read_json, write_json
 from monai_iste.magnify import default_device
-from monai_iste.manifest import checksum, fingerprint, manifest
+from monai_iste.manifest import fingerprint, manifest
 from monai_iste.networks.presets import DEFAULT_PRESET
 
 __all__ = ["SETTINGS", "Setting", "table3"]

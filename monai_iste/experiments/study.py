@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import typer
 
+from monai_iste.checksums import checksum
 from monai_iste.data import image_datalist
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.experiments.methods import Budget, Method
 from monai_iste.experiments.runs import finished, run_bundle
-from monai_iste.manifest import checksum, fingerprint, manifest
+from monai_iste.manifest import fingerprint, manifest
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.fid import can_measure_fid
 from monai_iste.networks.weights import read_weights

@@ -17,8 +17,8 @@ from ignite.engine import Engine, Events
 from monai.utils import evenly_divisible_all_gather, string_list_all_gather
 from torch import Tensor, nn
 
+from monai_iste.checksums import checksum
 from monai_iste.errors import CheckpointError, ConfigError, DataError, ShapeError
-from monai_iste.manifest import checksum
 
 __all__ = ["FrechetInceptionDistance", "can_measure_fid", "cut_patches", "format_fid", "frechet_distance"]
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import nn
 
+from monai_iste.checksums import verified
 from monai_iste.errors import ConfigError
 from monai_iste.networks.baselines import EDSR, LIIF, LTE, Bicubic, LiUNetGAN, SWDNet, SwinIR
 from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
-from monai_iste.networks.weights import load_weights
+from monai_iste.networks.weights import INDEX, files_of, load_weights
 
 __all__ = [
     "BASELINES",
@@ -157,14 +158,22 @@ def _create(presets: dict[str, Preset], name: str, changes: dict[str, Any]) -> n
 
 
 def released_weights(preset: str) -> Path | None:
-    """The file of weights that travels with the package for a preset, or None.
+    """The file of weights that travels with the package for a preset, or None: one file, or the index of its shards.
+
+    Raises:
+        CheckpointError: it is not the file that was released, by its SHA-256.
 
     Example:
         >>> released_weights("iste_huge") is None
         True
     """
-    path = Path(str(resources.files("monai_iste") / "weights" / f"{preset}.safetensors"))
-    return path if path.is_file() else None
+    folder = Path(str(resources.files("monai_iste") / "weights"))
+    for path in (folder / f"{preset}{ending}" for ending in (".safetensors", INDEX)):
+        if path.is_file():
+            for shard in files_of(verified(path)):
+                verified(shard)
+            return path
+    return None
 
 
 def require_weights(preset: str) -> Path:

@@ -1,4 +1,5 @@
-"""Weights from files: safetensors, or the ``.pt`` files that MONAI's workflows write; nothing else is unpickled."""
+"""Weights from files: safetensors, in one file or in shards, or the ``.pt`` files that MONAI's workflows write; nothing
+else is unpickled."""
 
 from __future__ import annotations
 
@@ -10,8 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.errors import CheckpointError
+from monai_iste.json_files import read_json
 
-__all__ = ["load_weights", "misfits", "read_weights"]
+__all__ = ["INDEX", "files_of", "load_weights", "misfits", "read_weights"]
+
+#: How the name of a file ends that says which shard holds which tensor, as on model hubs.
+INDEX = ".safetensors.index.json"
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -21,7 +26,8 @@ def load_weights(network: Network, path: str | Path) -> Network:
 
     Args:
         network: any module; every one of its tensors must be in the file, and no other.
-        path: ``.safetensors``, or ``.pt`` with a state dictionary, alone or under the key ``network``.
+        path: ``.safetensors``; ``.safetensors.index.json``, with its shards beside it; or ``.pt`` with a state
+            dictionary, alone or under the key ``network``. Half precision is widened to the network's.
     Raises:
         CheckpointError: the file is missing, damaged, or belongs to another network; the network is left as it was.
     """
@@ -44,8 +50,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError("a file with weights", f"{path}, which does not exist", "Train first, or name another.")
     try:
         state: dict[str, Any]
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
+        if path.suffix in (".safetensors", ".json"):
+            state = {k: v for file in files_of(path) for k, v in safetensors.torch.load_file(file).items()}
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("network", state)
@@ -54,6 +60,18 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"weights in {path}", f"a damaged or foreign file ({type(error).__name__})", "Copy or train it again."
         ) from error
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that hold the tensors: the shards of an index, which lie beside it, or the file itself.
+
+    Example:
+        >>> [file.name for file in files_of(Path("iste_light.safetensors"))]
+        ['iste_light.safetensors']
+    """
+    if not path.name.endswith(INDEX):
+        return [path]
+    return [path.with_name(Path(name).name) for name in sorted(set(read_json(path)["weight_map"].values()))]
 
 
 def misfits(network: nn.Module, state: dict[str, Tensor]) -> list[str]:

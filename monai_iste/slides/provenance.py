@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tifffile
 
-from monai_iste.manifest import checksum
+from monai_iste.checksums import checksum
 from monai_iste.networks import released_weights
 
 __all__ = ["origin", "stated_job"]

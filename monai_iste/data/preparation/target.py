@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from monai_iste.checksums import checksum
 from monai_iste.data.datasets import image_datalist
 from monai_iste.data.io import image_size
 from monai_iste.errors import ConfigError, DataError, OutputError
 from monai_iste.images import make_folder, save_image, writing
 from monai_iste.json_files import write_json
-from monai_iste.manifest import checksum, fingerprint, manifest
+from monai_iste.manifest import fingerprint, manifest
 from monai_iste.pixel_size import Mpp
 
 __all__ = ["MANIFEST", "PARTS", "Plan", "Planned", "check_counts", "fill", "ranked", "source_digest", "split"]

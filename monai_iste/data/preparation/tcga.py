@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from monai_iste.checksums import checksum
 from monai_iste.data.preparation.target import PARTS, Plan, Planned, check_counts, fill, ranked, source_digest, split
 from monai_iste.errors import ConfigError, DataError
-from monai_iste.manifest import checksum
 from monai_iste.pixel_size import Mpp
 from monai_iste.slides.files import SLIDE_ENDINGS
 from monai_iste.slides.reader import Slide
