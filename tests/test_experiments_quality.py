@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from monai_iste.errors import ConfigError, DataError, TrainingError
 from monai_iste.experiments import quality, runs, study
 from monai_iste.experiments.__main__ import app
-from monai_iste.experiments.methods import ABLATIONS, BUDGETS, METHODS, get_budget
+from monai_iste.experiments.methods import ABLATIONS, BUDGETS, CHOICES, METHODS, get_budget
 from monai_iste.experiments.runs import bundle_command, finished, run_bundle
 from monai_iste.experiments.study import Run, Study
 from monai_iste.networks import BASELINES, PRESETS, create_network
@@ -37,7 +37,7 @@ def root(tmp_path):
 # --- methods and budgets ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", [*METHODS.values(), *ABLATIONS.values()], ids=lambda method: method.label)
+@pytest.mark.parametrize("method", [*METHODS.values(), *ABLATIONS.values(), *CHOICES.values()], ids=lambda method: method.label)
 @pytest.mark.parametrize("size", ["full", "small", "light"])
 def test_every_method_has_a_preset_of_every_size(method, size):
     assert method.preset(size) in {**PRESETS, **BASELINES}
@@ -63,12 +63,32 @@ def test_scales_of_fixed_networks_end_at_four():
     assert METHODS["iste"].scales((2.0, 6.0)) == (2.0, 6.0)
 
 
+def built(method):
+    parser = ConfigParser()
+    parser.read_config([str(runs._CONFIGS / f"{c}.json") for c in ("train", *method.network_overlays)])
+    return parser.get_parsed_content("network_def")
+
+
+def test_choices_decide_one_thing_the_other_way():
+    def decisions(net):
+        kernel = net.local_feature_interactor.projection.weight.shape[-1]
+        return {"corners": net.texture_axis, "kernel": kernel, "keys": net.training_keys}
+
+    plain = decisions(built(METHODS["iste"]))
+    changed = {name: dict(decisions(built(method)).items() - plain.items()) for name, method in CHOICES.items()}
+    corners = create_network("iste_light", texture_corners="four").texture_axis
+    assert changed == {
+        "iste": {},
+        "four_corners": {"corners": corners},
+        "query_3x3": {"kernel": 3},
+        "lattice_keys": {"keys": "lattice"},
+    }
+
+
 def test_ablations_take_one_module_away():
     full = create_network("iste_light")
     for name, method in ABLATIONS.items():
-        parser = ConfigParser()
-        parser.read_config([str(runs._CONFIGS / f"{c}.json") for c in ("train", *method.network_overlays)])
-        net = parser.get_parsed_content("network_def")
+        net = built(method)
         missing = {
             "lfi": type(net.local_feature_interactor) is QueryProjection,
             "tl": type(net.texture_learner) is ConvTexture,
@@ -255,6 +275,17 @@ def test_table2_shares_the_training_of_the_whole_network(bundle, root, tmp_path)
     evaluated = {folder.parent.name: configs for workflow, configs, _, folder in bundle if workflow == "evaluating"}
     assert evaluated["without_stf-1000-seed0"] == ["evaluate", "without_stf"]
     assert len(_table((tmp_path / "out" / "table2.md").read_text())) == 5
+
+
+def test_choices_share_the_training_of_the_default(bundle, root, tmp_path):
+    quality.choices(root, choices="iste,four_corners", scales="2", seeds=2, output_dir=tmp_path / "out")
+    trained = {folder.name: configs for workflow, configs, _, folder in bundle if workflow == "training"}
+    assert trained == {
+        **{f"iste-1000-seed{seed}": ["train"] for seed in range(2)},
+        **{f"four_corners-1000-seed{seed}": ["train", "four_corners"] for seed in range(2)},
+    }
+    assert _table((tmp_path / "out" / "choices.md").read_text()).keys() == {"ISTE", "texture at four corners"}
+    assert "four_corners" in (tmp_path / "out" / "choices-differences.csv").read_text()
 
 
 def test_ablations_on_other_data_sets_have_nothing_beside_them(bundle, root, tmp_path):

@@ -7,22 +7,25 @@ import typer
 from monai_iste.errors import show_errors_as_sentences
 from monai_iste.experiments.classification import table4
 from monai_iste.experiments.figures import figure
+from monai_iste.experiments.nuclei import nuclei
 from monai_iste.experiments.prepare import prepare
-from monai_iste.experiments.quality import table1, table2
+from monai_iste.experiments.quality import choices, table1, table2
 from monai_iste.experiments.segmentation import table3
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(prepare)
 app.command()(table1)
 app.command()(table2)
+app.command()(choices)
 app.command()(table3)
 app.command()(table4)
+app.command()(nuclei)
 app.command()(figure)
 
 
 @app.callback()
 def main() -> None:
-    """The paper's experiments, each by one command."""
+    """The paper's experiments, and one on nuclei, each by one command."""
     show_errors_as_sentences()
 
 

@@ -1,4 +1,4 @@
-"""Tables I and II: every method trained with one budget, scored under one protocol on the same images."""
+"""Tables I and II, and the open choices: all trained with one budget, scored under one protocol on the same images."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from monai_iste.errors import ConfigError, TrainingError
-from monai_iste.experiments.methods import ABLATIONS, METHODS, Method, get_budget
+from monai_iste.experiments.methods import ABLATIONS, CHOICES, METHODS, Method, get_budget
 from monai_iste.experiments.statistics import compare, mean_over_images, mean_over_seeds
 from monai_iste.experiments.study import Study
 from monai_iste.experiments.tables import write_comparisons, write_tables
 from monai_iste.json_files import write_json
 
-__all__ = ["DATASETS", "table1", "table2"]
+__all__ = ["DATASETS", "choices", "table1", "table2"]
 
 #: Protocol of each data set; HistoSR's low-resolution images are bicubic without blur.
 DATASETS = {"tcga": "iste-rgb", "tma": "iste-rgb", "histosr": "bicubic-rgb", "folder": "iste-rgb"}
@@ -53,8 +53,7 @@ def table1(
     name = "table1" if equal == "steps" else "table1-equal-time"
     images = _scored(study, _numbers(scales), seeds, equal)
     caption = f"Table I, {_caption(study, dataset)}{', steps for equal processor time' if equal == 'time' else ''}"
-    others = [key for key, method in study.methods.items() if method.any_scale and method.trained and key != "iste"]
-    _write(study, images, output_dir, name, caption, others, None if dataset == "folder" else dataset, 1)
+    _write(study, images, output_dir, name, caption, None if dataset == "folder" else dataset)
 
 
 def table2(
@@ -73,9 +72,24 @@ def table2(
         raise ConfigError(f"a data set: {', '.join(DATASETS)}", repr(dataset), "Choose one of these.")
     study = Study(_chosen(ABLATIONS, ablations), root, get_budget(budget, steps), DATASETS[dataset], output_dir, crop)
     images = _scored(study, _numbers(scales), seeds)
-    others = [name for name in ABLATIONS if name != "iste"]
     reported = dataset if dataset == "tcga" else None  # the paper has its ablations on no other
-    _write(study, images, output_dir, "table2", f"Table II, {_caption(study, dataset)}", others, reported, 2)
+    _write(study, images, output_dir, "table2", f"Table II, {_caption(study, dataset)}", reported=reported, number=2)
+
+
+def choices(
+    root: RootOption,
+    choices: Annotated[str, typer.Option("--choices", help="Some, separated by commas.")] = ",".join(CHOICES),
+    budget: BudgetOption = "light",
+    steps: StepsOption = None,
+    seeds: SeedsOption = 1,
+    scales: ScalesOption = "2,3,4,6,8",
+    crop: CropOption = 288,
+    output_dir: OutputOption = Path("runs/table1"),
+) -> None:
+    """What the paper leaves open, decided the other way; in the folder of Table I, ISTE itself is not trained again."""
+    study = Study(_chosen(CHOICES, choices), root, get_budget(budget, steps), DATASETS["folder"], output_dir, crop)
+    images = _scored(study, _numbers(scales), seeds)
+    _write(study, images, output_dir, "choices", f"Open choices, {_caption(study, 'folder')}")
 
 
 def _scored(study: Study, scales: tuple[float, ...], seeds: int, equal: str = "steps") -> list[dict[str, Any]]:
@@ -95,20 +109,19 @@ def _write(
     folder: Path,
     name: str,
     caption: str,
-    others: list[str],
-    reported: str | None,
-    number: int,
+    reported: str | None = None,
+    number: int = 1,
 ) -> None:
-    """The tables in three forms each, the manifest; then the failures, if any.
+    """The tables in three forms each, what ISTE differs by from the others, the manifest; then the failures, if any.
 
     Args:
-        others: what ISTE is compared with.
         reported: the data set whose numbers in the paper's table ``number`` stand beside.
     """
     if not images:
         raise TrainingError("a method that could be scored", "none", f"See the logs in {folder}.")
     rows = mean_over_seeds(mean_over_images(images))
     paths = write_tables(rows, folder, name, f"{caption}.", reported, number)
+    others = [key for key, method in study.methods.items() if method.any_scale and method.trained and key != "iste"]
     comparisons = compare(images, "iste", others)
     if comparisons:
         paths += write_comparisons(

@@ -23,7 +23,7 @@ from monai_iste.experiments.layout import (
     number,
     write_files,
 )
-from monai_iste.experiments.methods import ABLATIONS, METHODS
+from monai_iste.experiments.methods import ABLATIONS, CHOICES, METHODS
 from monai_iste.experiments.reported import SOURCE, reported
 from monai_iste.experiments.statistics import Comparison
 
@@ -80,7 +80,7 @@ METRICS = {
 _OF_THE_PAPER = ("psnr", "fid", "ssim")
 _REQUIRED = ("method", "scale", "psnr", "ssim", "images")
 
-_KNOWN = {**METHODS, **ABLATIONS}  # in the paper's order
+_KNOWN = {**METHODS, **ABLATIONS, **CHOICES}  # in the paper's order
 
 
 def write_tables(
