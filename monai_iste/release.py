@@ -35,10 +35,10 @@ def release(checkpoint: Path, preset: str = DEFAULT_PRESET, repository: Path = _
     """Write the weights of a preset to where bundle and package look for them; returns the files.
 
     ``bundles/iste/models/<preset>.safetensors``, or where that would be larger than 15 MiB, its tensors in half
-    precision in as many shards as it takes, with an index; ``SHA256SUMS`` there, which names every released file; links to all of
-    them in ``monai_iste/weights``; and for the default preset ``bundles/iste/models/model.pt``, the name under which
-    ``monai.bundle.load`` wants a state dictionary. The same tensors give the same bytes. The terms of the preset travel
-    inside the safetensors.
+    precision in as many shards as it takes, with an index; ``SHA256SUMS`` there, which names every released file; links
+    to all of them in ``monai_iste/weights``; for the default preset ``bundles/iste/models/model.pt``, the name under
+    which ``monai.bundle.load`` wants a state dictionary. The same tensors give the same bytes. The terms of the preset
+    travel inside the safetensors.
 
     Args:
         checkpoint: ``model.pt``, ``model_best.pt`` or ``checkpoint_epoch=N.pt`` of a training, or ``.safetensors``.

@@ -37,7 +37,10 @@ def root(tmp_path):
 # --- methods and budgets ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", [*METHODS.values(), *ABLATIONS.values(), *CHOICES.values()], ids=lambda method: method.label)
+EVERY = {**METHODS, **ABLATIONS, **CHOICES}
+
+
+@pytest.mark.parametrize("method", EVERY.values(), ids=EVERY)
 @pytest.mark.parametrize("size", ["full", "small", "light"])
 def test_every_method_has_a_preset_of_every_size(method, size):
     assert method.preset(size) in {**PRESETS, **BASELINES}
