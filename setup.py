@@ -39,10 +39,11 @@ EXTRAS = {
     "export": ["onnx", "onnxruntime"],
     "experiments": EXPERIMENTS,
     "mlflow": ["mlflow>=2.12"],
+    "napari": ["napari[pyqt6]"],
     "test": [*DISTRIBUTED, *EXPERIMENTS, *VIEWER, "httpx", "pytest>=8", "pytest-xdist>=3.5", "jsonschema"],
     "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"],
 }
-EXTRAS["all"] = sorted({package for packages in EXTRAS.values() for package in packages})
+EXTRAS["all"] = sorted({package for name, packages in EXTRAS.items() if name != "napari" for package in packages})
 # Environments of their own: MONAI Label forces old pins, wsidicomizer an older wsidicom.
 EXTRAS["label"] = [
     "monailabel==0.8.5",
@@ -62,8 +63,13 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["monai_iste", "monai_iste.*"]),
-    package_data={"monai_iste": ["py.typed", "weights/*", "viewer/static/*", "viewer/static/vendor/*/*"]},
-    entry_points={"console_scripts": ["monai-iste = monai_iste.cli:main"]},
+    package_data={
+        "monai_iste": ["py.typed", "weights/*", "viewer/static/*", "viewer/static/vendor/*/*", "napari/napari.yaml"]
+    },
+    entry_points={
+        "console_scripts": ["monai-iste = monai_iste.cli:main"],
+        "napari.manifest": ["monai-iste = monai_iste.napari:napari.yaml"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     classifiers=[
