@@ -68,7 +68,7 @@ setup(
     },
     entry_points={
         "console_scripts": ["monai-iste = monai_iste.cli:main"],
-        "napari.manifest": ["monai-iste = monai_iste.napari:napari.yaml"],
+        "napari.manifest": ["monai_iste = monai_iste.napari:napari.yaml"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -1,5 +1,6 @@
 """The plugin for napari: exact pixels, exactly in place; the panel itself where napari is installed."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,10 +26,9 @@ def network():
 
 
 def layer(data=TISSUE, **changes):
-    upright = {"rgb": True, "multiscale": False, "rotate": [[1, 0], [0, 1]], "shear": [0.0], "affine": None}
-    rotation = {"rotate": np.zeros(1)}
+    upright = {"rgb": True, "multiscale": False, "rotate": np.eye(2), "shear": np.zeros(1), "affine": None}
     placed = {"name": "tissue", "scale": (1.0, 1.0), "translate": (0.0, 0.0)}
-    return SimpleNamespace(**{"data": data, **upright, **rotation, **placed, **changes})
+    return SimpleNamespace(**{"data": data, **upright, **placed, **changes})
 
 
 def test_a_layer_is_magnified_as_the_array_is(network):
@@ -73,7 +73,8 @@ def test_a_part_has_the_values_and_the_place_of_the_whole(network):
     [
         ({"rgb": False}, 2, None, ShapeError, "RGB"),
         ({"data": np.zeros((4, 60, 50, 3), np.uint8)}, 2, None, ShapeError, "(4, 60, 50, 3)"),
-        ({"rotate": np.array([0.1])}, 2, None, ShapeError, "upright"),
+        ({"rotate": np.array([[0.0, -1.0], [1.0, 0.0]])}, 2, None, ShapeError, "upright"),
+        ({"shear": np.array([0.1])}, 2, None, ShapeError, "upright"),
         ({}, 0.5, None, ScaleError, "0.5"),
         ({}, 1e9, None, ScaleError, "pixels"),
         ({}, 2, (70.0, 0.0, 90.0, 10.0), ShapeError, "rectangle"),
@@ -89,6 +90,7 @@ def test_the_manifest_names_what_there_is():
     path = monai_iste.napari.__file__.replace("__init__.py", "napari.yaml")
     with open(path) as file:
         manifest = yaml.safe_load(file)
+    assert manifest["name"] == "monai_iste"  # npe2 wants the name of the package
     (command,) = manifest["contributions"]["commands"]
     module, function = command["python_name"].split(":")
     assert module == "monai_iste.napari"
@@ -99,22 +101,20 @@ def test_the_manifest_names_what_there_is():
 def test_in_napari(network, monkeypatch):
     """The panel as napari builds it, driven as a person would; the marked part lands where it was marked."""
     napari = pytest.importorskip("napari")
-    pytest.importorskip("qtpy.QtWidgets", exc_type=ImportError)
+    from qtpy.QtWidgets import QApplication
+
     monkeypatch.setattr(monai_iste.napari, "load_network", lambda *_, **__: network)
     viewer = napari.Viewer(show=False)
     try:
         viewer.add_image(TISSUE, name="tissue", scale=(0.5, 0.5))
         viewer.add_shapes([np.array([[5, 5], [5, 15], [12, 15], [12, 5]])], name="here", scale=(1.0, 1.0))
-        _, panel = viewer.window.add_plugin_dock_widget("monai-iste", "Super-resolve")
+        _, panel = viewer.window.add_plugin_dock_widget("monai_iste", "Super-resolve")
         panel.scale.value, panel.rectangle.value = 2.5, viewer.layers["here"]
-        worker = panel()
-        worker.await_workers(60_000)
-        from qtpy.QtWidgets import QApplication
-
-        for _ in range(200):
+        panel()
+        deadline = time.monotonic() + 60
+        while len(viewer.layers) < 3 and time.monotonic() < deadline:
             QApplication.processEvents()
-            if len(viewer.layers) == 3:
-                break
+            time.sleep(0.01)
         added = viewer.layers[-1]
         whole = upscale(TISSUE, 2.5, model=network)
         top, left = (round(float(t) / 0.2 + 1.5 * 0.5) for t in added.translate)

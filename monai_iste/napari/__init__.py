@@ -41,6 +41,7 @@ def super_resolve(
         rectangle: shapes, the last of which marks what is wanted; none: all of it.
     """
     from napari.qt.threading import thread_worker  # only where napari is
+    from qtpy.QtCore import QTimer
 
     marked = None if rectangle is None else _marked(image, rectangle)
 
@@ -49,7 +50,7 @@ def super_resolve(
         return magnified_layer(image, scale, marked)
 
     worker = work()
-    worker.start()
+    QTimer.singleShot(0, worker.start)  # napari listens for the result only when it has the worker
     return worker
 
 
@@ -74,7 +75,7 @@ def magnified_layer(
     data = layer.data[0] if layer.multiscale else layer.data
     if not layer.rgb or len(data.shape) != 3:
         raise ShapeError("a layer of RGB pixels", f"shape {tuple(data.shape)}", "Split stacks, merge channels first.")
-    if np.any(layer.rotate) or np.any(layer.shear):
+    if not np.allclose(layer.rotate, np.eye(len(layer.rotate))) or np.any(layer.shear):  # napari keeps a matrix
         raise ShapeError("an upright layer", "one with rotation or shear", "Take these away first.")
     size = (int(data.shape[0]), int(data.shape[1]))
     part = _pixels(marked, size)
