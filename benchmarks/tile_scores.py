@@ -1,0 +1,117 @@
+"""One network on one tile under a protocol: how near the truth, how faithful to its input, how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from monai.metrics.regression import PSNRMetric, RegressionMetric, SSIMMetric
+from skimage.registration import phase_cross_correlation
+from torch import Tensor, nn
+
+from benchmarks.common import Row
+from monai_iste.inferers import ArbitraryScaleInferer
+from monai_iste.magnify import to_range
+from monai_iste.metrics.protocols import Protocol
+from monai_iste.networks import LIIF, Bicubic, EDSREncoder, load_published
+
+__all__ = ["SCORES", "colour_difference", "displacement", "magnify", "published_liif", "score", "tile_pair"]
+
+#: What :func:`score` finds.
+SCORES = ("psnr", "ssim", "lr_psnr", "colour", "shift")
+
+_STEPS = 500  # parts of a low-resolution pixel that a displacement is found to
+
+
+def published_liif(path: Any, device: str = "cpu") -> nn.Module:
+    """LIIF with the weights of its authors: EDSR-baseline encoder, trained on the photographs of DIV2K.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds something else.
+    """
+    return load_published(LIIF(EDSREncoder()), path).to(device).eval()
+
+
+def tile_pair(path: str, protocol: Protocol, scale: float, crop: int | None) -> dict[str, Any]:
+    """The centre crop of a tile and its reduction, as :meth:`Protocol.preprocessing` makes them."""
+    return dict(cast(Mapping[str, Any], protocol.preprocessing(crop)({"image": path, "scale": scale})))
+
+
+@torch.no_grad()
+def magnify(network: nn.Module, pair: Mapping[str, Any], device: str = "cpu") -> Tensor:
+    """The reduction magnified as everything here magnifies images: in canonical windows; bicubic in one piece.
+
+    Shape:
+        returns (3, H, W)
+    """
+    image = pair["image"].unsqueeze(0).to(device)
+    if isinstance(network, Bicubic):
+        return cast(Tensor, network(image, scale=pair["scale"])[0])
+    return ArbitraryScaleInferer()(image, network, scale=pair["scale"])[0]
+
+
+def score(pred: Tensor, pair: Mapping[str, Any], protocol: Protocol) -> Row:
+    """The scores of a magnification.
+
+    Shape:
+        pred: (3, H, W)
+    Returns:
+        ``psnr`` and ``ssim`` as the protocol has them; ``lr_psnr`` of the result reduced again; ``colour``
+        (:func:`colour_difference`) in 8-bit levels; ``shift`` (:func:`displacement`) in low-resolution pixels.
+    """
+    scored = dict(cast(Mapping[str, Any], protocol.postprocessing()({**pair, "pred": pred.cpu()})))
+    psnr, ssim = PSNRMetric(1.0), SSIMMetric(spatial_dims=2)
+
+    def found(metric: RegressionMetric, first: str, second: str) -> float:
+        return float(cast(Tensor, metric(scored[first].unsqueeze(0), scored[second].unsqueeze(0))))
+
+    result = to_range(pred.cpu(), torch.uint8)
+    return {
+        "psnr": found(psnr, "pred", "label"),
+        "ssim": found(ssim, "pred", "label"),
+        "lr_psnr": found(psnr, "pred_reduced", "image"),
+        "colour": colour_difference(result, pair["image"] * 255),
+        "shift": displacement(result, pair["image"] * 255),
+    }
+
+
+def colour_difference(result: Tensor, source: Tensor) -> float:
+    """The largest difference over channels between the mean colours of two images, in their unit.
+
+    Shape:
+        result: (3, H, W); source: (3, h, w)
+
+    Example:
+        >>> colour_difference(torch.full((3, 4, 4), 7.0), torch.full((3, 2, 2), 6.0))
+        1.0
+    """
+    means = [image.double().mean((1, 2)) for image in (result, source)]
+    return float((means[0] - means[1]).abs().max())
+
+
+def displacement(result: Tensor, source: Tensor) -> float:
+    """How far a magnification lies from where bicubic interpolation puts the image, in low-resolution pixels.
+
+    Both are reduced to the size of the source, so that only what they have in common is left, averaged over channels,
+    and registered by phase correlation to 1/500 of a pixel; the larger of both axes counts.
+
+    Shape:
+        result: (3, H, W), of at least the source's size; source: (3, h, w)
+
+    Example:
+        >>> image = torch.rand(3, 24, 24)
+        >>> displacement(Bicubic()(image[None], 2.0)[0], image)
+        0.0
+    """
+    height, width = source.shape[1:]
+
+    def common(image: Tensor) -> Any:
+        shrunk = F.interpolate(image[None].float(), size=(height, width), mode="bicubic", antialias=True)
+        return shrunk[0].mean(0).numpy()
+
+    size = (int(result.shape[1]), int(result.shape[2]))
+    bicubic = F.interpolate(source[None].float(), size=size, mode="bicubic", antialias=True)[0]
+    found = phase_cross_correlation(common(bicubic), common(result), upsample_factor=_STEPS)[0]
+    return float(abs(found).max())

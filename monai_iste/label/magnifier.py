@@ -1,0 +1,166 @@
+"""Answers requests: one network, loaded once, and files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from monai_iste.bundle import default_preset, find_weights
+from monai_iste.errors import ScaleError
+from monai_iste.images import check_output, save_image
+from monai_iste.label.request import Wanted, placed
+from monai_iste.magnify import to_range
+from monai_iste.networks import load_network
+from monai_iste.slides.job import SlideJob
+from monai_iste.slides.plan import SlidePlan, plan_slide
+from monai_iste.slides.provenance import origin
+from monai_iste.slides.reader import Slide
+from monai_iste.slides.writer import SLIDE_SUFFIXES, check_slide_output, write_slide
+
+__all__ = ["MAX_OUTPUT_PIXELS", "Magnifier"]
+
+#: Largest width * height that a request gets: minutes on a processor, during which the server answers nobody else.
+MAX_OUTPUT_PIXELS = 100_000_000
+
+
+class _Loaded(NamedTuple):
+    """A network, what it was loaded for, and what a result says of it."""
+
+    key: tuple[str, int | None]
+    network: nn.Module
+    about: dict[str, str]
+
+
+class Magnifier:
+    """Magnifies images and regions of slides to files; one at a time, whoever asks.
+
+    Args:
+        folder: where a training leaves its ``model.pt``. It is used from then on; before, the released weights are.
+
+    Example:
+        >>> from PIL import Image
+        >>> from monai_iste.label.request import parse
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (30, 20), "pink").save(folder / "a.png")
+        >>> file, record = Magnifier(folder).magnify(folder / "a.png", parse({"scale": 2.5, "device": "cpu"}), "a")
+        >>> Image.open(file).size, record["scale"]
+        ((75, 50), [2.5, 2.5])
+        >>> file.unlink()
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = Lock()
+        self._loaded: _Loaded | None = None
+
+    def network(self, device: str) -> tuple[nn.Module, dict[str, str]]:
+        """The network on a device, and what a result says of it; loaded anew only after a training has ended."""
+        trained = self.folder / "model.pt"
+        key = (device, trained.stat().st_mtime_ns if trained.is_file() else None)
+        if self._loaded is None or self._loaded.key != key:
+            preset = default_preset(str(self.folder))
+            weights = find_weights(str(self.folder), preset)
+            self._loaded = _Loaded(key, load_network(preset, weights, device), origin(preset, weights))
+        return self._loaded.network, self._loaded.about
+
+    def magnify(self, path: Path, wanted: Wanted, name: str, cut: bool = False) -> tuple[Path, dict[str, Any]]:
+        """Magnify an image or a slide, or a region of it, to a new temporary file.
+
+        The pixels of a region are those that the whole image's magnification has there.
+
+        Args:
+            name: of the image, for the file's name.
+            cut: whether a region that reaches beyond the image is cut to it.
+        Returns:
+            the file, which the caller removes, and how it was made, (x, y) as MONAI Label counts.
+        Raises:
+            ISTEError: the image, the scale or the region cannot be; there is no file then.
+        """
+        with self._lock, Slide(path, wanted.input_mpp) as slide:
+            started = time.perf_counter()
+            network, about = self.network(wanted.device)
+            region = placed(wanted.region, slide.size, cut)
+            plan = plan_slide(slide, network, scale=wanted.scale, size=wanted.size, mpp=wanted.mpp, region=region)
+            _check_extent(plan)
+            target = _new_file(name, plan, wanted.suffix)
+            try:
+                job = SlideJob(slide, target, plan, network, about)
+                _write(job)
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+            return target, {**_record(job), "seconds": round(time.perf_counter() - started, 3)}
+
+
+def _check_extent(plan: SlidePlan) -> None:
+    height, width = plan.region.height, plan.region.width
+    if height * width > MAX_OUTPUT_PIXELS:
+        raise ScaleError(
+            f"a result of at most {MAX_OUTPUT_PIXELS:,} pixels",
+            f"{width:,} x {height:,} (width x height)",
+            "Ask for a smaller region or scale; whole slides are for monai-iste upscale.",
+        )
+
+
+def _new_file(name: str, plan: SlidePlan, suffix: str) -> Path:
+    """An empty file with a name that tells what it will hold."""
+    stem = re.sub(r"[^\w.-]+", "_", name)[:60]
+    handle, file = tempfile.mkstemp(suffix, f"{stem}_x{math.sqrt(math.prod(plan.scale)):.4g}_")
+    os.close(handle)
+    return Path(file)
+
+
+def _write(job: SlideJob) -> None:
+    """The pixels, straight to the file or, for a pyramid, by way of memory, which :data:`MAX_OUTPUT_PIXELS` bounds."""
+    size, metadata = job.size, job.metadata
+    if not job.target.name.endswith(SLIDE_SUFFIXES):
+        check_output(job.target, size, overwrite=True)
+        save_image(job.target, _bands(job), size, mpp=metadata.mpp, icc=metadata.icc, overwrite=True)
+        return
+    check_slide_output(job.target, size, metadata, overwrite=True)
+    pixels = np.concatenate(list(_bands(job)))
+
+    def read(top: int, left: int, height: int, width: int) -> np.ndarray:
+        return pixels[top : top + height, left : left + width]
+
+    with tempfile.TemporaryDirectory() as work:
+        write_slide(job.target, read, size, metadata, work, overwrite=True)
+
+
+def _bands(job: SlideJob) -> Iterator[np.ndarray]:
+    """The result from top to bottom, (rows, W, 3) uint8."""
+    plan, slide = job.plan, job.slide
+
+    def read(top: int, left: int, bottom: int, right: int) -> Tensor:
+        return torch.from_numpy(slide.read(top, left, bottom - top, right - left)).float() / 255
+
+    for band in plan.inferer.bands(read, plan.size, job.network, plan.output, plan.region):
+        yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()
+
+
+def _record(job: SlideJob) -> dict[str, Any]:
+    plan = job.plan
+    return {
+        "image_size": _xy(plan.size),
+        "full_size": _xy(plan.output),
+        "result_location": [plan.region.left, plan.region.top],
+        "result_size": _xy(job.size),
+        "scale": _xy(plan.scale),
+        "mpp": None if plan.output_mpp is None else _xy(plan.output_mpp),
+        "provenance": job.metadata.provenance,
+    }
+
+
+def _xy(pair: tuple[Any, Any]) -> list[Any]:
+    return [pair[1], pair[0]]

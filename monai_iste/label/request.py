@@ -1,0 +1,219 @@
+"""What a request asks for: the parameters of MONAI Label's clients, checked, and in the terms of this library.
+
+MONAI Label counts x before y: ``location`` and ``size`` are (x, y) and (width, height) in pixels of level 0. From
+:class:`Wanted` on, it is rows before columns, as everywhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monai_iste.errors import (
+    CheckpointError,
+    ConfigError,
+    ISTEError,
+    OutputError,
+    ScaleError,
+    ShapeError,
+    TrainingError,
+)
+from monai_iste.images import WRITABLE_SUFFIXES
+from monai_iste.inferers import Region
+from monai_iste.magnify import default_device
+from monai_iste.viewer.images import UnknownImage
+
+__all__ = ["DEFAULT_SCALE", "SUFFIXES", "Wanted", "find_image", "parse", "placed", "refusal"]
+
+#: The magnification of a request that names none.
+DEFAULT_SCALE = 2.0
+
+#: Endings of the files that can be sent; a slide in a folder of many files cannot.
+SUFFIXES = (*WRITABLE_SUFFIXES, ".ome.tif", ".ome.tiff")
+
+_KEYS = ("scale", "mpp", "full_size", "input_mpp", "location", "size", "level", "result_extension", "device")
+_OF_THE_SERVER = ("tile_size", "session", "session_id", "image", "label", "labels")
+_FARTHEST = 10**9
+
+Size = tuple[int, int]
+
+
+class Wanted(NamedTuple):
+    """What a request asks for, (y, x) throughout.
+
+    One of ``scale``, ``size`` (H, W) of the whole image, and ``mpp`` is given. ``region`` is in pixels of the image;
+    None means all of it. ``suffix`` says the format.
+    """
+
+    scale: float | None
+    size: Size | None
+    mpp: float | None
+    input_mpp: float | None
+    region: Region | None
+    suffix: str
+    device: str
+
+
+def parse(params: Mapping[str, Any]) -> Wanted:
+    """The parameters of a request; whatever else MONAI Label puts beside them is left alone.
+
+    Raises:
+        ConfigError: a value that is none, or a name that is nearly one of ours. ScaleError: not a pixel size.
+
+    Example:
+        >>> wanted = parse({"scale": 3.7, "location": [640, 480], "size": [200, 100], "result_extension": "tif"})
+        >>> wanted.scale, wanted.region, wanted.suffix
+        (3.7, Region(top=480, left=640, height=100, width=200), '.tif')
+    """
+    _check_names(params)
+    scale, mpp, size = _number(params, "scale"), _mpp(params, "mpp"), _pair(params, "full_size")
+    if scale is None and mpp is None and size is None:
+        scale = DEFAULT_SCALE
+    if sum(value is not None for value in (scale, mpp, size)) != 1:
+        raise ConfigError("one of scale, mpp and full_size", "several", "Give the one you mean.")
+    if _number(params, "level"):
+        raise ConfigError("level 0", f"level {params['level']!r}", "What is magnified is the full resolution.")
+    device = _first(params, "device") or default_device()
+    return Wanted(
+        scale,
+        None if size is None else (size[1], size[0]),
+        mpp,
+        _mpp(params, "input_mpp"),
+        _region(params),
+        _suffix(params),
+        str(device),
+    )
+
+
+def placed(region: Region | None, size: Size, cut: bool = False) -> Region | None:
+    """A region of an image of ``size`` (h, w), if it lies inside.
+
+    Args:
+        cut: take the part that lies inside.
+    Raises:
+        ShapeError: it lies outside, or in part where it may not be cut.
+
+    Example:
+        >>> placed(Region(50, 0, 2048, 2048), (100, 120), cut=True)
+        Region(top=50, left=0, height=50, width=120)
+    """
+    if region is None:
+        return None
+    top, left, height, width = region
+    if cut:
+        height, width = min(height, size[0] - top), min(width, size[1] - left)
+    if min(top, left) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
+        raise ShapeError(
+            f"a region inside the image, {size[1]} x {size[0]} pixels (width x height)",
+            f"location [{left}, {top}], size [{region.width}, {region.height}]",
+            "Ask for a part of it.",
+        )
+    return Region(top, left, height, width)
+
+
+def find_image(image: Any, lookup: Callable[[str], str], sent: Path | None = None) -> tuple[str | None, Path]:
+    """The study that a request names, or the file that it sent.
+
+    MONAI Label itself would open whatever path a client names.
+
+    Args:
+        image: a study's name, with or without its file's ending, or the path under which the server has put what
+            it was sent.
+        lookup: gives the file of a study; empty for others.
+        sent: folder of the sessions.
+    Returns:
+        the study's name, None for what was sent; and its file.
+    Raises:
+        UnknownImage: it is none of them.
+    """
+    name = str(image)
+    for study in (name, re.sub(r"(\.ome)?\.[^.]+$", "", name)):
+        if study and (file := lookup(study)):
+            return study, Path(file)
+    path = Path(name)
+    uploaded = path.parent == Path(tempfile.gettempdir()) and re.match(r"tmp[a-z0-9_]{8}(\.|$)", path.name)
+    in_session = sent is not None and path.is_absolute() and path.resolve().is_relative_to(sent.resolve())
+    if (uploaded or in_session) and path.exists():
+        return None, path
+    raise UnknownImage("the name of a study", repr(name[:100]), "/datastore/?output=all lists them.")
+
+
+def refusal(error: ISTEError, path: Path | None = None, name: str = "the image") -> tuple[int, str]:
+    """An error as an HTTP status and a sentence in the client's terms: no options of a command, and never a path.
+
+    Example:
+        >>> refusal(ScaleError("a scale of at least 1", "0.5"))
+        (400, 'Expected a scale of at least 1, got 0.5.')
+    """
+    status = 404 if isinstance(error, UnknownImage) else 400
+    if isinstance(error, (CheckpointError, OutputError, TrainingError)):
+        status = 500
+    sentence = str(error).replace("--input-mpp", "input_mpp").replace("--mpp", "mpp")
+    return status, sentence if path is None else sentence.replace(str(path), name)
+
+
+def _check_names(params: Mapping[str, Any]) -> None:
+    for key in params:
+        near = difflib.get_close_matches(str(key), _KEYS, n=1, cutoff=0.75)
+        if key not in (*_KEYS, *_OF_THE_SERVER) and near:
+            raise ConfigError("parameters that are in use", repr(key), f"Did you mean {near[0]!r}?")
+
+
+def _first(params: Mapping[str, Any], key: str) -> Any:
+    """A value, the first one of a list: clients may send back the choices that the server offered."""
+    value = params.get(key)
+    return value[0] if isinstance(value, (list, tuple)) and value else value
+
+
+def _number(params: Mapping[str, Any], key: str) -> float | None:
+    value = params.get(key)
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"a number for {key}", repr(value)[:100], "Such as 2.5.") from error
+
+
+def _mpp(params: Mapping[str, Any], key: str) -> float | None:
+    value = _number(params, key)
+    if value is not None and not 1e-3 <= value <= 1e3:
+        raise ScaleError(f"{key} between 0.001 and 1000 micrometres per pixel", repr(value), "Try 0.25, as at 40x.")
+    return value
+
+
+def _pair(params: Mapping[str, Any], key: str) -> Size | None:
+    """Two whole numbers, x before y."""
+    value = params.get(key)
+    if value is None:
+        return None
+    pair = value if isinstance(value, (list, tuple)) and len(value) == 2 else ()
+    if pair and all(type(n) in (int, float) and abs(n) <= _FARTHEST and n == int(n) for n in pair):
+        return int(pair[0]), int(pair[1])
+    raise ConfigError(f"two whole numbers for {key}, x before y", repr(value)[:100], "Such as [640, 480].")
+
+
+def _region(params: Mapping[str, Any]) -> Region | None:
+    """The region; None for all of the image, which is also what MONAI Label's size [0, 0] means."""
+    (left, top), size = _pair(params, "location") or (0, 0), _pair(params, "size") or (0, 0)
+    if size == (0, 0) and (left, top) == (0, 0):
+        return None
+    if min(size) < 1:
+        raise ShapeError(
+            "a region of at least 1 x 1 pixels", f"size {list(size)} at location [{left}, {top}]", "Give its size."
+        )
+    return Region(top, left, size[1], size[0])
+
+
+def _suffix(params: Mapping[str, Any]) -> str:
+    value = str(_first(params, "result_extension") or SUFFIXES[0]).lower()
+    suffix = value if value.startswith(".") else f".{value}"
+    if suffix not in SUFFIXES:
+        raise ConfigError(f"a result_extension: {', '.join(SUFFIXES)}", repr(value[:100]), "Choose one of these.")
+    return suffix

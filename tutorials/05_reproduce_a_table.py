@@ -1,0 +1,129 @@
+# %% [markdown]
+# # Reproduce a table
+#
+# The paper's Table I compares methods that were trained alike. Here one command does all of it: trains every method
+# with one budget, scores them on the same images under one protocol, and writes the table. Name your data in `DATA`;
+# without it tiles are cut from scikit-image's sample, and ten steps of training show how it goes, **not which method is
+# better**. What a real budget gave stands under *Results*. Needs a clone of the repository and the extra `experiments`:
+# `pip install -e ".[experiments]"`.
+
+# %%
+import csv
+import json
+from pathlib import Path
+
+from PIL import Image
+from skimage.data import immunohistochemistry
+
+from monai_iste.experiments.figures import figure
+from monai_iste.experiments.quality import table1
+
+DATA = None  # "data/tma", a folder with train/, val/ and test/ of your own
+
+data = Path(DATA or "tiles")
+if DATA is None:
+    sample = Image.fromarray(immunohistochemistry())
+    corners = {
+        "train": [(top, left) for top in (0, 160) for left in (0, 160, 320)],
+        "val": [(320, 0)],
+        "test": [(top, left) for top in (320, 416) for left in (160, 256, 352)],
+    }
+    for part, places in corners.items():
+        side = 96 if part == "test" else 160
+        (data / part).mkdir(parents=True, exist_ok=True)
+        for top, left in places:
+            sample.crop((left, top, left + side, top + side)).save(data / part / f"{top}_{left}.png")
+
+# %% [markdown]
+# ## One command
+#
+#     python -m monai_iste.experiments table1 --root tiles --output-dir table --methods bicubic,liif,iste \
+#         --steps 10 --scales 2,4 --crop 96
+#
+# Without `--methods` and `--steps` it is all eight methods with 1,000 steps each; `--seeds 3` trains each three times,
+# and `--budget paper` is the paper's, for GPUs. The function does what the command does:
+
+# %%
+table1(
+    root=data,
+    output_dir=Path("table"),
+    methods="bicubic,liif,iste",
+    steps=10,
+    scales="2,4",
+    crop=96,
+)
+
+# %% [markdown]
+# Type it again after an interruption, and it goes on: what is there is not done again. Each training has a folder, with
+# its log, its weights, and `run.json`, which says what was asked for:
+
+# %%
+for path in sorted(Path("table/runs").iterdir()):
+    run = json.loads((path / "run.json").read_text()) if (path / "run.json").is_file() else {}
+    print(f"{path.name:18} finished: {run.get('finished', '-')}")
+assert Path("table/runs/iste-10-seed0/model.pt").is_file()
+
+# %% [markdown]
+# ## Read it
+#
+# `table1.csv` has a line for each method and scale, unrounded; `.md` and `.tex` are for papers.
+
+# %%
+with open("table/table1.csv") as file:
+    rows = list(csv.DictReader(file))
+for row in rows:
+    print(f"{row['label']:8} x{row['scale']}  {float(row['psnr']):.2f} dB  SSIM {float(row['ssim']):.4f}")
+assert {row["method"] for row in rows} == {"bicubic", "liif", "iste"}
+
+# %% [markdown]
+# ## What the intervals mean
+#
+# `table1-differences.csv` holds ISTE minus every other method of any scale: the mean over the test images, and its 95 %
+# interval by a paired bootstrap. Paired: an image that is hard for one method is hard for all, so differences are taken
+# image by image. If the interval does not contain 0, then *these two trained networks* would most likely differ in the
+# same direction on other images of this kind. It says nothing about another training: that is what seeds are for. Crops
+# of one picture, as here, are no independent images, and make it too narrow.
+
+# %%
+with open("table/table1-differences.csv") as file:
+    differences = [row for row in csv.DictReader(file) if row["metric"] == "psnr"]
+for row in differences:
+    mean, low, high = (float(row[key]) for key in ("mean", "low", "high"))
+    print(f"ISTE minus {row['other'].upper()} at x{row['scale']}: {mean:+.2f} dB, 95 % in [{low:+.2f}, {high:+.2f}]")
+    assert low <= mean <= high
+
+# %% [markdown]
+# After ten steps, what is learned is little more than how to begin. With 500 steps and three seeds:
+# [Results](../results/README.md).
+#
+# ## What it was made with
+#
+# `table1-manifest.json` has versions, hardware, hashes of images and weights, and the processor time of every run, so
+# that somebody else can tell whether they did the same.
+
+# %%
+manifest = json.loads(Path("table/table1-manifest.json").read_text())
+print(*sorted(manifest), sep=", ")
+
+# %% [markdown]
+# ## Figures
+#
+# Figures 5 to 10 have a command each. Figure 9 shows what the two decoders add up to:
+#
+#     python -m monai_iste.experiments figure 9 --image tile.png --out figure9.png
+
+# %%
+figure(
+    9, image=data / "test" / "320_256.png" if DATA is None else next((data / "test").iterdir()), out=Path("nine.png")
+)
+nine = Image.open("nine.png")
+nine.resize((1000, round(nine.height * 1000 / nine.width)), Image.Resampling.LANCZOS)
+
+# %% [markdown]
+# Trainings of a table are compared in pictures by
+#
+#     python -m monai_iste.experiments figure 5 --image tile.png --out figure5.png \
+#         --method liif_light=table/runs/liif-10-seed0/model.pt --weights table/runs/iste-10-seed0/model.pt
+#
+# The other tables and figures, official data sets, and a method of your own in the table:
+# [experiments](../experiments.md).

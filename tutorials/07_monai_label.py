@@ -1,0 +1,144 @@
+# %% [markdown]
+# # MONAI Label: ask a server
+#
+# [MONAI Label](https://github.com/Project-MONAI/MONAILabel) serves models over HTTP to viewers and scripts. The app in
+# `monai_iste.label` makes it serve magnification: of a study, or of a region of a slide. Whoever asks needs nothing of
+# this package: one file of the standard library alone, `monai_iste/label/client.py`, does it, and curl does too.
+# **Not for diagnosis**: magnified pixels are inferred, not measured.
+#
+# MONAI Label forces old packages, so the server has an environment of its own ([how to make it](../label.md)). Name its
+# Python in the variable `LABEL_PYTHON` of your environment; without it the one that runs this walk is taken.
+
+# %%
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+from PIL import Image
+from skimage.data import immunohistochemistry
+
+import monai_iste
+from monai_iste.label.client import infer
+from monai_iste.visualise import contact_sheet
+
+STUDIES = None  # "my_studies", a folder of images and slides of your own; a study named tile is asked for below
+
+server_python = os.environ.get("LABEL_PYTHON", sys.executable)
+studies = Path(STUDIES or "studies")
+if STUDIES is None:
+    studies.mkdir(exist_ok=True)
+    tile = Image.fromarray(immunohistochemistry()).resize((256, 256), Image.Resampling.BICUBIC)
+    tile.save(studies / "tile.png")
+
+# %% [markdown]
+# ## Start the server
+#
+# In a terminal, in its own environment; Ctrl-C ends it:
+#
+#     python -m monai_iste.label studies --port 8000
+#
+# It listens on this machine alone. Here it is started on a free port, and waited for:
+
+# %%
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    port = listener.getsockname()[1]
+address = f"http://127.0.0.1:{port}"
+command = [server_python, "-m", "monai_iste.label", str(studies), "--port", str(port)]
+environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}  # Jupyter's own
+log = Path("server.log")
+with log.open("w") as file:
+    server = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
+
+
+def answers():
+    try:
+        return urlopen(f"{address}/info/").status == 200
+    except OSError:
+        return False
+
+
+while not answers():
+    assert server.poll() is None, log.read_text()[-2000:]  # is MONAI Label installed for this Python?
+    time.sleep(0.5)
+print("the server answers")
+
+# %% [markdown]
+# ## Ask for a study
+#
+#     python -m monai_iste.label.client http://127.0.0.1:8000 tile --scale 2.5 --out tile_x2.5.png
+#
+# A study's name is its file's name without the ending. In Python:
+
+# %%
+answer = infer(address, "tile", {"scale": 2.5, "device": "cpu"})
+whole = Image.open(io.BytesIO(answer.image)).convert("RGB")
+print(whole.size)
+for key in ("scale", "result_size", "mpp"):
+    print(f"{key}: {answer.params.get(key)}")
+if STUDIES is None:
+    assert whole.size == (640, 640)
+
+# %% [markdown]
+# Beside the image comes a record, which says how it was made, and that its pixels are inferred:
+
+# %%
+for key in ("software", "preset", "notice"):
+    print(f"{key}: {answer.params['provenance'][key]}")
+assert "Not for diagnosis" in answer.params["provenance"]["notice"]
+
+# %% [markdown]
+# ## Ask for a region
+#
+# Place and size are x, y and width, height in the study's own pixels. Of a slide of gigabytes nothing else is read.
+#
+#     python -m monai_iste.label.client http://127.0.0.1:8000 tile --scale 3.7 --location 120 150 --size 80 80 \
+#         --out region.png
+
+# %%
+answer = infer(address, "tile", {"scale": 3.7, "location": [120, 150], "size": [80, 80], "device": "cpu"})
+region = Image.open(io.BytesIO(answer.image)).convert("RGB")
+print(region.size)
+own = Image.open(studies / "tile.png").crop((120, 150, 200, 230)) if STUDIES is None else region
+contact_sheet([{"the study": own.resize(region.size, Image.Resampling.NEAREST), "x3.7": region}])
+
+# %% [markdown]
+# These are the pixels that the whole study's magnification has there. Between environments with other versions of
+# PyTorch or other numbers of threads, one may differ by one 8-bit level:
+
+# %%
+if STUDIES is None:
+    expected = monai_iste.upscale(np.asarray(tile), scale=3.7)
+    (x, y), (width, height) = answer.params["result_location"], answer.params["result_size"]
+    difference = np.abs(expected[y : y + height, x : x + width].astype(int) - np.asarray(region))
+    print("largest difference, in levels:", int(difference.max()))
+    assert difference.max() <= 1
+
+# %% [markdown]
+# ## What it refuses
+#
+# A refusal is one sentence:
+
+# %%
+for study, params in (("nobody", {}), ("tile", {"scale": 0.5})):
+    try:
+        infer(address, study, params)
+    except ConnectionError as error:
+        print(error)
+    else:
+        raise AssertionError("it should have been refused")
+
+# %% [markdown]
+# ## End it
+
+# %%
+server.terminate()
+server.wait()
+
+# %% [markdown]
+# More: regions of slides, all studies at once, QuPath, and training on the studies: [MONAI Label](../label.md).

@@ -1,0 +1,93 @@
+"""Run tutorials and write them as pages, with what they print and draw: ``python -m tutorials.render [FILE...]``.
+
+Each file is run by a Jupyter kernel in an empty folder and becomes ``docs/tutorials/<name>.md`` with pictures in
+``docs/tutorials/images``. Without names it renders all of them. Needs the extra ``docs``. Pages are not edited by hand.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from PIL import Image
+
+TUTORIALS = Path(__file__).parent
+PAGES = TUTORIALS.parent / "docs" / "tutorials"
+SECONDS = 1800  # for one cell; a busy machine is slow
+MAX_BYTES = 200_000  # of a picture
+
+
+def main(files: Annotated[list[Path] | None, typer.Argument(help="Tutorials; default: all.")] = None) -> None:
+    """Render tutorials."""
+    for file in files or sorted(TUTORIALS.glob("[0-9]*.py")):
+        typer.echo(render(file.resolve()).relative_to(TUTORIALS.parent))
+
+
+def render(file: Path) -> Path:
+    """Run a tutorial and replace its page and pictures.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed; the old page stays.
+        ValueError: a folder of this machine appears in what was printed.
+    """
+    import jupytext  # the module is imported without the extra where its command is looked up
+    from nbclient import NotebookClient
+    from nbconvert import MarkdownExporter
+    from traitlets.config import Config
+
+    notebook = jupytext.read(file)
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"timeout": SECONDS, "coalesce_streams": True, "kernel_name": "python3"}
+        NotebookClient(notebook, resources={"metadata": {"path": folder}}, **options).execute()
+        private = [folder, tempfile.gettempdir(), str(TUTORIALS.parent), str(Path.home()), sys.prefix]
+    for cell in notebook.cells:
+        cell["outputs"] = [_published(output) for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+    names = {"output_filename_template": "images/{unique_key}_{cell_index}{extension}"}
+    exporter = MarkdownExporter(config=Config({"ExtractOutputPreprocessor": names}))
+    text, resources = exporter.from_notebook_node(notebook, {"unique_key": file.stem})
+    for line in text.splitlines():
+        if any(f"{path}/" in line for path in private):
+            raise ValueError(f"{file.name} prints a path of this machine: {line.strip()}. Let it print names alone.")
+    (PAGES / "images").mkdir(parents=True, exist_ok=True)
+    for old in (PAGES / "images").glob(f"{file.stem}_*"):
+        old.unlink()
+    for name, data in resources["outputs"].items():
+        (PAGES / name).write_bytes(data)
+    page = PAGES / f"{file.stem}.md"
+    page.write_text(f"<!-- Written by python -m tutorials.render tutorials/{file.name} -->\n\n{_tidy(text)}")
+    return page
+
+
+def _published(output: Any) -> Any:
+    """An output with its picture as JPEG, which shows tissue at a tenth of PNG's size, and full colour resolution."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
+        for quality in (92, 85, 75, 60):
+            buffer = io.BytesIO()
+            picture.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+            if buffer.tell() < MAX_BYTES:
+                break
+        output["data"] = {"image/jpeg": base64.b64encode(buffer.getvalue()).decode()}
+    return output
+
+
+def _tidy(text: str) -> str:
+    """Pictures named after the heading above them; no heaps of blank lines."""
+    lines, heading, code = [], "", False
+    for line in text.strip().split("\n"):
+        code ^= line.startswith("```")
+        heading = line.lstrip("# ") if not code and re.match(r"#+ ", line) else heading
+        if code or line or lines[-1:] != [""]:
+            lines.append(re.sub(r"^!\[\w+\]\(", f"![{heading}](", line).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    typer.run(main)
