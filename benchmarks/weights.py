@@ -23,7 +23,7 @@ from monai_iste.errors import DataError
 from monai_iste.experiments.statistics import paired_bootstrap
 from monai_iste.experiments.tiles import source_of
 from monai_iste.json_files import read_json, write_json
-from monai_iste.manifest import checksum
+from monai_iste.checksums import checksum
 from monai_iste.metrics import get_protocol
 from monai_iste.networks import Bicubic
 from monai_iste.networks.presets import load_network, require_weights

@@ -79,7 +79,7 @@ print("the server answers")
 answer = infer(address, "tile", {"scale": 2.5, "device": "cpu"})
 whole = Image.open(io.BytesIO(answer.image)).convert("RGB")
 print(whole.size)
-for key in ("scale", "result_size", "mpp"):
+for key in ("scale", "result_size"):
     print(f"{key}: {answer.params.get(key)}")
 if STUDIES is None:
     assert whole.size == (640, 640)
@@ -139,6 +139,7 @@ for study, params in (("nobody", {}), ("tile", {"scale": 0.5})):
 # %%
 server.terminate()
 server.wait()
+print("the server has ended")
 
 # %% [markdown]
 # More: regions of slides, all studies at once, QuPath, and training on the studies: [MONAI Label](../label.md).
