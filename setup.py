@@ -65,7 +65,14 @@ setup(
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["monai_iste", "monai_iste.*"]),
     package_data={
-        "monai_iste": ["py.typed", "weights/*", "viewer/static/*", "viewer/static/vendor/*/*", "napari/napari.yaml"]
+        "monai_iste": [
+            "py.typed",
+            "weights/*",
+            "viewer/static/*",
+            "viewer/static/vendor/*/*",
+            "napari/napari.yaml",
+            "label/clients/*.groovy",
+        ]
     },
     entry_points={
         "console_scripts": ["monai-iste = monai_iste.cli:main"],

@@ -21,10 +21,10 @@ from benchmarks import common
 from benchmarks.common import Clock, Row
 from benchmarks.tile_scores import magnify, published_liif, score, tile_pair
 from benchmarks.weights import BICUBIC, PEER, LiifOption
+from monai_iste.checksums import checksum
 from monai_iste.data import image_datalist
 from monai_iste.errors import ConfigError
 from monai_iste.experiments.figures.style import COLUMN, check_figure_file, save_figure, style
-from monai_iste.checksums import checksum
 from monai_iste.metrics import get_protocol
 from monai_iste.networks import Bicubic, create_network, load_network, released_weights
 

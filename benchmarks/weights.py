@@ -18,12 +18,12 @@ from tqdm import tqdm
 from benchmarks import common
 from benchmarks.common import Row
 from benchmarks.tile_scores import SCORES, magnify, published_liif, score, tile_pair
+from monai_iste.checksums import checksum
 from monai_iste.data import image_datalist
 from monai_iste.errors import DataError
 from monai_iste.experiments.statistics import paired_bootstrap
 from monai_iste.experiments.tiles import source_of
 from monai_iste.json_files import read_json, write_json
-from monai_iste.checksums import checksum
 from monai_iste.metrics import get_protocol
 from monai_iste.networks import Bicubic
 from monai_iste.networks.presets import load_network, require_weights

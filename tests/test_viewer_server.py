@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 import monai_iste
 from monai_iste.cli import _sentences
 from monai_iste.errors import ConfigError, DataError, OutputError
+from monai_iste.listening import is_loopback
 from monai_iste.magnify import magnified_bands
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, presets
 from monai_iste.viewer import Catalogue, Renderer, command, server, view_frame
@@ -503,7 +504,7 @@ def test_without_the_extra_it_says_how_to_get_it(weights, monkeypatch):
     [("127.0.0.1", True), ("127.3.2.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],
 )
 def test_which_addresses_are_this_machine_alone(host, loopback):
-    assert command._is_loopback(host) == loopback
+    assert is_loopback(host) == loopback
 
 
 @pytest.mark.slow

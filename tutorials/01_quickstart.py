@@ -24,9 +24,9 @@ TILE = None  # "tile.png", an image of your own
 torch.manual_seed(0)
 if TILE is None:
     sample = Image.fromarray(immunohistochemistry())
-    tile = np.asarray(sample.resize((256, 256), Image.Resampling.BICUBIC))[152:248, 110:238]  # (H, W, 3), uint8
+    tile = np.array(sample.resize((256, 256), Image.Resampling.BICUBIC))[152:248, 110:238]  # (H, W, 3), uint8
 else:
-    tile = np.asarray(Image.open(TILE).convert("RGB"))[:96, :128]  # a corner is enough to see how it goes
+    tile = np.array(Image.open(TILE).convert("RGB"))[:96, :128]  # a corner is enough to see how it goes
 
 # %% [markdown]
 # ## Five lines

@@ -10,8 +10,8 @@ import typer
 
 from monai_iste.errors import DataError, show_errors_as_sentences
 from monai_iste.images import make_folder, writing
+from monai_iste.listening import in_address, is_loopback, listening
 from monai_iste.slides.extras import require
-from monai_iste.viewer.command import _is_loopback, _listening, _shown
 
 __all__ = ["arguments", "prepare", "serve"]
 
@@ -34,13 +34,13 @@ def serve(
     require("monailabel", "label")
     if not studies.is_dir():
         raise DataError("a folder of studies", f"{studies}, which is none", "Name the folder that holds the images.")
-    with _listening(host, port):  # whether it can be had, before anything is loaded for it
+    with listening(host, port):  # whether it can be had, before anything is loaded for it
         pass
-    if not _is_loopback(host):
+    if not is_loopback(host):
         typer.echo(f"warning: whoever reaches {host} can read, add and remove these studies", err=True)
     prepare(folder)
     main = require("monailabel.main", "label").Main()
-    typer.echo(f"{studies} at http://{_shown(host)}:{port}/ (Ctrl-C ends it)")
+    typer.echo(f"{studies} at http://{in_address(host)}:{port}/ (Ctrl-C ends it)")
     with suppress(KeyboardInterrupt):  # uvicorn has shut down by itself, and hands the signal on
         main.action_start_server(main.args_parser().parse_args(arguments(folder, studies, host, port)))
 
@@ -69,7 +69,7 @@ def arguments(folder: Path, studies: Path, host: str, port: int) -> list[str]:
         >>> arguments(Path("app"), Path("tiles"), "127.0.0.1", 8000)[:5]
         ['start_server', '--app', 'app', '--studies', 'tiles']
     """
-    server = f"monai_iste.label.web:{'loopback' if _is_loopback(host) else 'app'}"
+    server = f"monai_iste.label.web:{'loopback' if is_loopback(host) else 'app'}"
     words = ["start_server", "--app", folder, "--studies", studies, "--host", host, "--port", port]
     return [*map(str, words), "--uvicorn_app", server]
 

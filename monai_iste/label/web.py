@@ -15,7 +15,7 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse
 from monailabel.app import app
 
-from monai_iste.viewer.command import _LOOPBACK
+from monai_iste.listening import LOOPBACK
 
 __all__ = ["app", "loopback"]
 
@@ -28,4 +28,4 @@ async def not_json(request: Request, error: JSONDecodeError) -> JSONResponse:
     return JSONResponse({"detail": f"Expected params in JSON, got something else ({error})."}, 400)
 
 
-loopback = TrustedHostMiddleware(app, allowed_hosts=_LOOPBACK)
+loopback = TrustedHostMiddleware(app, allowed_hosts=LOOPBACK)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import socket
 import threading
 import webbrowser
 from collections.abc import Callable
@@ -14,7 +12,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from monai_iste.errors import ConfigError, OutputError
+from monai_iste.errors import ConfigError
+from monai_iste.listening import LOOPBACK, in_address, is_loopback, listening
 from monai_iste.magnify import default_device, emulates_bf16
 from monai_iste.networks import PRESETS, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
@@ -22,8 +21,6 @@ from monai_iste.slides.extras import require
 from monai_iste.slides.provenance import origin
 
 __all__ = ["view"]
-
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def view(
@@ -58,7 +55,7 @@ def view(
     _check_network(preset, weights, precision, allow_untrained)
     if precision == "bf16" and emulates_bf16(device):
         _tell("warning: this processor only emulates bfloat16, at a fraction of fp32's speed")
-    if not _is_loopback(host):
+    if not is_loopback(host):
         _tell(f"warning: whoever reaches {host} can see these slides; there is no password")
     from monai_iste.viewer.images import Catalogue
     from monai_iste.viewer.rendering import Renderer, network_loader
@@ -67,9 +64,9 @@ def view(
     catalogue = Catalogue(sources, input_mpp, _tell)
     about = {**origin(preset, weights, precision), "device": device}
     renderer = Renderer(network_loader(preset, weights, device, precision, allow_untrained))
-    app = create_app(Viewer(catalogue, renderer, about, threads=threads), _LOOPBACK if _is_loopback(host) else ("*",))
-    with _listening(host, port) as listener:
-        address = f"http://{_shown(host)}:{listener.getsockname()[1]}/"
+    app = create_app(Viewer(catalogue, renderer, about, threads=threads), LOOPBACK if is_loopback(host) else ("*",))
+    with listening(host, port) as listener:
+        address = f"http://{in_address(host)}:{listener.getsockname()[1]}/"
         _log_to_terminal()
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
@@ -91,32 +88,6 @@ def _check_network(preset: str, weights: Path | None, precision: str, allow_untr
         require_weights(preset)
     elif released_weights(preset) is None:
         _tell("warning: the weights are random; the result shows nothing about the method")
-
-
-def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens, before anything is loaded for it.
-
-    Raises:
-        OutputError: the port is taken, or the address is not this machine's.
-    """
-    try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
-        )
-    except OSError as error:
-        raise OutputError(
-            f"a free port {port} at {host}", error.strerror or str(error), "Choose another: --port 0 takes a free one."
-        ) from error
 
 
 def _when_started(server: Any, then: Callable[[], None]) -> None:
