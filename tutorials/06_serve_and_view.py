@@ -55,7 +55,7 @@ network = network_loader("iste_light", None, "cpu", "fp32")  # loads the weights
 about = {**origin("iste_light"), "device": "cpu"}
 app = create_app(Viewer(Catalogue(files), Renderer(network), about))
 server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-thread = threading.Thread(target=server.run)
+thread = threading.Thread(target=server.run, daemon=True)
 thread.start()
 while not server.started:
     time.sleep(0.05)
