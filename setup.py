@@ -40,7 +40,15 @@ EXTRAS = {
     "experiments": EXPERIMENTS,
     "mlflow": ["mlflow>=2.12"],
     "napari": ["napari[pyqt6]"],
-    "docs": ["mkdocs>=1.6", "mkdocs-material>=9.8", "mkdocstrings[python]>=1.0", "ruff"],
+    "docs": [
+        "mkdocs>=1.6",
+        "mkdocs-material>=9.8",
+        "mkdocstrings[python]>=1.0",
+        "ruff",
+        "jupytext",
+        "nbclient",
+        "ipykernel",
+    ],
     "test": [*DISTRIBUTED, *EXPERIMENTS, *VIEWER, "httpx", "pytest>=8", "pytest-xdist>=3.5", "jsonschema"],
     "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"],
 }

@@ -82,10 +82,11 @@ def _tidy(text: str) -> str:
     """Pictures named after the heading above them; no heaps of blank lines."""
     lines, heading, code = [], "", False
     for line in text.strip().split("\n"):
+        line = line.rstrip()
         code ^= line.startswith("```")
         heading = line.lstrip("# ") if not code and re.match(r"#+ ", line) else heading
         if code or line or lines[-1:] != [""]:
-            lines.append(re.sub(r"^!\[\w+\]\(", f"![{heading}](", line).rstrip())
+            lines.append(re.sub(r"^!\[\w+\]\(", f"![{heading}](", line))
     return "\n".join(lines) + "\n"
 
 
