@@ -47,6 +47,7 @@ EXTRAS = {
         "ruff",
         "jupytext",
         "nbclient",
+        "nbconvert",
         "ipykernel",
     ],
     "test": [*DISTRIBUTED, *EXPERIMENTS, *VIEWER, "httpx", "pytest>=8", "pytest-xdist>=3.5", "jsonschema"],
