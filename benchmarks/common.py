@@ -48,6 +48,11 @@ Clock = Callable[[], float]
 Row = dict[str, Any]
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write every single number to this file.")]
+WeightsOption = Annotated[
+    str, typer.Option("--weights", help="Files of the preset, separated by commas; the word released is one.")
+]
+CropOption = Annotated[int, typer.Option("--crop", help="Side of the centre crops that are scored.")]
+ImagesOption = Annotated[int | None, typer.Option("--images", min=1, help="The first of the folder; default: all.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Processor threads.")]
 RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Timed runs of each call after one to warm up.")]

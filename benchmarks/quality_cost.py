@@ -64,9 +64,7 @@ def quality_cost(
     scale: Annotated[float, typer.Option("--scale", help="Magnification.")] = 4.0,
     protocol: Annotated[str, typer.Option("--protocol", help="How images are reduced and scored.")] = "iste-rgb",
     crop: Annotated[int, typer.Option("--crop", help="Side of the centre crops.")] = 288,
-    images: Annotated[
-        int | None, typer.Option("--images", min=1, help="The first of the folder; default: all.")
-    ] = None,
+    images: common.ImagesOption = None,
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, help="Tiles that a network without weights is timed on.")
     ] = 3,

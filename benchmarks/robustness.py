@@ -50,14 +50,10 @@ METHODS = ("pred", "bicubic", "label")
 def robustness(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Tiles of tissue; to choose by, validation ones.")],
     preset: Annotated[str, typer.Option("--preset", help="The network.")] = "iste_light",
-    weights: Annotated[
-        str, typer.Option("--weights", help="Files of the preset, separated by commas; the word released is one.")
-    ] = "released",
+    weights: common.WeightsOption = "released",
     scales: Annotated[str, typer.Option("--scales", help="Magnifications.")] = "2,4",
-    crop: Annotated[int, typer.Option("--crop", help="Side of the centre crops that are scored.")] = 192,
-    images: Annotated[
-        int | None, typer.Option("--images", min=1, help="The first of the folder; default: all.")
-    ] = None,
+    crop: common.CropOption = 192,
+    images: common.ImagesOption = None,
     threads: common.ThreadsOption = 1,
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,

@@ -46,16 +46,12 @@ LiifOption = Annotated[
 def weights(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Tiles of tissue that the weights have not seen.")],
     preset: Annotated[str, typer.Option("--preset", help="The network.")] = "iste_light",
-    weights: Annotated[
-        str, typer.Option("--weights", help="Files of the preset, separated by commas; the word released is one.")
-    ] = "released",
+    weights: common.WeightsOption = "released",
     liif: LiifOption = None,
     protocols: Annotated[str, typer.Option("--protocols", help="How images are reduced.")] = "iste-rgb,bicubic-rgb",
     scales: Annotated[str, typer.Option("--scales", help="Magnifications.")] = "2,3,4",
-    crop: Annotated[int, typer.Option("--crop", help="Side of the centre crops that are scored.")] = 288,
-    images: Annotated[
-        int | None, typer.Option("--images", min=1, help="The first of the folder; default: all.")
-    ] = None,
+    crop: common.CropOption = 288,
+    images: common.ImagesOption = None,
     threads: common.ThreadsOption = 1,
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,

@@ -145,8 +145,8 @@ def test_what_the_server_was_sent_is_opened(lookup, tmp_path):
     ("error", "status"),
     [(UnknownImage, 404), (ShapeError, 400), (DataError, 400), (OutputError, 500), (CheckpointError, 500)],
 )
-def test_refusals_have_a_status_and_name_no_path(error, status):
-    path = Path("/home/somebody/slides/a.svs")
+def test_refusals_have_a_status_and_name_no_path(error, status, tmp_path):
+    path = tmp_path / "slides" / "a.svs"
     assert refusal(error("a slide", f"{path}, which is none", "Give it: --input-mpp 0.5."), path, "a") == (
         status,
         "Expected a slide, got a, which is none. Give it: input_mpp 0.5.",

@@ -45,11 +45,9 @@ def table1(
     output_dir: OutputOption = Path("runs/table1"),
 ) -> None:
     """Table I: every method trained with one budget and scored; what is there already is not done again."""
-    if dataset not in DATASETS:
-        raise ConfigError(f"a data set: {', '.join(DATASETS)}", repr(dataset), "Choose one of these.")
     if equal not in ("steps", "time"):
         raise ConfigError("--equal steps or time", repr(equal), "Choose one of these.")
-    study = Study(_chosen(METHODS, methods), root, get_budget(budget, steps), DATASETS[dataset], output_dir, crop)
+    study = Study(_chosen(METHODS, methods), root, get_budget(budget, steps), _protocol(dataset), output_dir, crop)
     name = "table1" if equal == "steps" else "table1-equal-time"
     images = _scored(study, _numbers(scales), seeds, equal)
     caption = f"Table I, {_caption(study, dataset)}{', steps for equal processor time' if equal == 'time' else ''}"
@@ -68,9 +66,7 @@ def table2(
     output_dir: OutputOption = Path("runs/table1"),
 ) -> None:
     """Table II: ISTE without one of its modules, scored as Table I. In its folder, ISTE itself is not trained again."""
-    if dataset not in DATASETS:
-        raise ConfigError(f"a data set: {', '.join(DATASETS)}", repr(dataset), "Choose one of these.")
-    study = Study(_chosen(ABLATIONS, ablations), root, get_budget(budget, steps), DATASETS[dataset], output_dir, crop)
+    study = Study(_chosen(ABLATIONS, ablations), root, get_budget(budget, steps), _protocol(dataset), output_dir, crop)
     images = _scored(study, _numbers(scales), seeds)
     reported = dataset if dataset == "tcga" else None  # the paper has its ablations on no other
     _write(study, images, output_dir, "table2", f"Table II, {_caption(study, dataset)}", reported=reported, number=2)
@@ -90,6 +86,12 @@ def choices(
     study = Study(_chosen(CHOICES, choices), root, get_budget(budget, steps), DATASETS["folder"], output_dir, crop)
     images = _scored(study, _numbers(scales), seeds)
     _write(study, images, output_dir, "choices", f"Open choices, {_caption(study, 'folder')}")
+
+
+def _protocol(dataset: str) -> str:
+    if dataset not in DATASETS:
+        raise ConfigError(f"a data set: {', '.join(DATASETS)}", repr(dataset), "Choose one of these.")
+    return DATASETS[dataset]
 
 
 def _scored(study: Study, scales: tuple[float, ...], seeds: int, equal: str = "steps") -> list[dict[str, Any]]:
