@@ -48,6 +48,7 @@ Clock = Callable[[], float]
 Row = dict[str, Any]
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write every single number to this file.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the figure.")]
 WeightsOption = Annotated[
     str, typer.Option("--weights", help="Files of the preset, separated by commas; the word released is one.")
 ]

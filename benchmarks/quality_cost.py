@@ -69,7 +69,7 @@ def quality_cost(
         int, typer.Option("--repeats", min=1, help="Tiles that a network without weights is timed on.")
     ] = 3,
     figure: Annotated[Path | None, typer.Option("--figure", help="PNG or PDF of quality against cost.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the figure.")] = False,
+    overwrite: common.OverwriteOption = False,
     threads: common.ThreadsOption = 1,
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,

@@ -2,6 +2,7 @@
 
 python -m benchmarks.robustness DIR --scales 2,4
 python -m benchmarks.robustness DIR --weights released,runs/new/model.pt
+python -m benchmarks.robustness DIR --scales 2,4,8 --figure failures.png
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from benchmarks import common
 from benchmarks.common import Row
 from monai_iste.data import image_datalist
 from monai_iste.errors import ShapeError
+from monai_iste.experiments.figures.style import check_figure_file
+from monai_iste.images import open_output
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.protocols import AddBicubicd, AsScoredd
 from monai_iste.networks.presets import load_network
 from monai_iste.transforms import ArbitraryScaleCropd, LoadRGBd
 from monai_iste.transforms.mixed_degradation import Scan, degrade_as_scan
+from monai_iste.visualise import comparison
 
 __all__ = ["CASES", "app", "block_steps", "blockiness", "robustness"]
 
@@ -43,6 +47,9 @@ CASES: dict[str, Scan] = {
     "noise 2, JPEG 75": Scan(noise=2, quality=75),
 }
 
+#: How many cases a figure shows.
+FAILURES = 3
+
 METHODS = ("pred", "bicubic", "label")
 
 
@@ -54,11 +61,17 @@ def robustness(
     scales: Annotated[str, typer.Option("--scales", help="Magnifications.")] = "2,4",
     crop: common.CropOption = 192,
     images: common.ImagesOption = None,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", help="PNG or PDF of the cases that gain least, on the tile that does.")
+    ] = None,
+    overwrite: common.OverwriteOption = False,
     threads: common.ThreadsOption = 1,
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,
 ) -> list[Row]:
     """Score every degradation on the same tiles: PSNR as the protocol iste-rgb takes it, and blockiness."""
+    if figure is not None:
+        check_figure_file(figure, overwrite)
     common.clock(device, threads)
     paths = [str(item["image"]) for item in image_datalist(folder)][:images]
     networks = {
@@ -73,7 +86,24 @@ def robustness(
                 rows.append({**row, **_scores(network, items, device)})
             common.save("Robustness", rows, device, json_file)
     common.report(f"Robustness of {preset}", rows, _printed, device, json_file)
+    if figure is not None:
+        failures = [_failure(row, paths, crop, networks, device) for row in sorted(rows, key=_gain)[:FAILURES]]
+        with open_output(figure, overwrite) as file:
+            comparison(failures).save(file, figure.suffix[1:])
     return rows
+
+
+def _gain(row: Row) -> float:
+    return float(row["gain"])
+
+
+def _failure(row: Row, paths: list[str], crop: int, networks: dict[str, nn.Module], device: str) -> dict[Any, Any]:
+    """The tile that gains least in a case, as :func:`monai_iste.visualise.comparison` shows it."""
+    gains = [ours - bicubic for ours, bicubic in zip(row["psnr"], row["bicubic_psnr"], strict=True)]
+    path = paths[gains.index(min(gains))]
+    item = _pair(path, row["scale"], crop, CASES[row["degradation"]])
+    shown = _as_saved(networks[row["weights"]], item, device)
+    return {**shown, "name": f"x{row['scale']:g}, {row['degradation']}"}
 
 
 def _pair(path: str, scale: float, crop: int, scan: Scan) -> dict[Any, Any]:
@@ -86,14 +116,12 @@ def _pair(path: str, scale: float, crop: int, scan: Scan) -> dict[Any, Any]:
     return dict(ready({"image": low, "label": label, "scale": scale}))
 
 
-@torch.no_grad()
 def _scores(network: nn.Module, items: list[dict[Any, Any]], device: str) -> Row:
     shave = get_protocol("iste-rgb").shave
     psnr: dict[str, list[float]] = {method: [] for method in METHODS[:2]}
     steps: dict[str, list[tuple[float, float]]] = {method: [] for method in METHODS}
     for item in items:
-        pred = network(item["image"].unsqueeze(0).to(device), scale=item["scale"])[0].cpu()
-        whole = AsScoredd(METHODS, 0)(AddBicubicd()({**item, "pred": pred}))
+        whole = _as_saved(network, item, device)
         for method in METHODS:
             steps[method].append(block_steps(whole[method], item["image"].shape[1:]))
         scored = AsScoredd(METHODS, shave)(whole)
@@ -108,6 +136,13 @@ def _scores(network: nn.Module, items: list[dict[Any, Any]], device: str) -> Row
         "bicubic_blockiness": blockiness(steps["bicubic"]),
         "truth_blockiness": blockiness(steps["label"]),
     }
+
+
+@torch.no_grad()
+def _as_saved(network: nn.Module, item: dict[Any, Any], device: str) -> dict[Any, Any]:
+    """The item with the network's image and the bicubic one, all rounded to 8 bits."""
+    pred = network(item["image"].unsqueeze(0).to(device), scale=item["scale"])[0].cpu()
+    return dict(AsScoredd(METHODS, 0)(AddBicubicd()({**item, "pred": pred})))
 
 
 def block_steps(image: Tensor, lr_size: tuple[int, int]) -> tuple[float, float]:

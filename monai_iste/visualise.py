@@ -27,10 +27,11 @@ def error_map(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def comparison(rows: Sequence[Mapping[str, Any]], window: int = 112, zoom: int = 2) -> Image.Image:
-    """One row of panels per scale: input, bicubic, ISTE, truth, error of bicubic, error of ISTE.
+    """One row of panels per item: input, bicubic, ISTE, truth, error of bicubic, error of ISTE.
 
     Args:
-        rows: mappings with ``scale``, ``image`` (3, h, w) and ``bicubic``, ``pred``, ``label`` (3, H, W), in [0, 1].
+        rows: mappings with ``scale``, ``image`` (3, h, w) and ``bicubic``, ``pred``, ``label`` (3, H, W), in [0, 1];
+            with a ``name`` the input is captioned by that instead of its scale.
         window: side of the shown part of the truth, cut where it has most detail, in its pixels.
         zoom: every pixel of that part is drawn as zoom x zoom.
     """
@@ -42,7 +43,7 @@ def comparison(rows: Sequence[Mapping[str, Any]], window: int = 112, zoom: int =
         part = {k: row[k][:, top : top + window, left : left + window] for k in ("bicubic", "pred", "label")}
         shown = tuple(round(v / scale) for v in (top, left, top + window, left + window))
         panels = {
-            f"input x{row['scale']:g}": row["image"][:, shown[0] : shown[2], shown[1] : shown[3]],
+            row.get("name", f"input x{row['scale']:g}"): row["image"][:, shown[0] : shown[2], shown[1] : shown[3]],
             f"bicubic {_psnr(part['bicubic'], part['label']):.2f} dB": part["bicubic"],
             f"ISTE {_psnr(part['pred'], part['label']):.2f} dB": part["pred"],
             "truth": part["label"],

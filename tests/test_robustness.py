@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from benchmarks import robustness as module
 from benchmarks.robustness import CASES, app, block_steps, blockiness, robustness
 from monai_iste.data import sample_datalists
-from monai_iste.errors import CheckpointError, ShapeError
+from monai_iste.errors import CheckpointError, OutputError, ShapeError
 from monai_iste.metrics import get_protocol
 from monai_iste.networks.baselines import Bicubic
 from monai_iste.transforms.mixed_degradation import Scan, degrade_as_scan
@@ -133,6 +133,25 @@ def test_gains_are_differences(tiles):
     for row in rows:
         assert row["gain"] == pytest.approx(row["psnr"][0] - row["bicubic_psnr"][0])
     assert next(row["gain"] for row in rows if row["degradation"] == "blur_bicubic") > 1
+
+
+def test_the_figure_shows_where_least_is_gained(tiles, tmp_path, monkeypatch):
+    drawn, comparison = [], module.comparison
+    monkeypatch.setattr(module, "comparison", lambda items: drawn.extend(items) or comparison(items))
+    file = tmp_path / "failures.png"
+    rows = robustness(tiles, scales="2,4", crop=80, figure=file)
+    least = sorted(rows, key=lambda row: row["gain"])[:3]
+    assert [item["name"] for item in drawn] == [f"x{row['scale']:g}, {row['degradation']}" for row in least]
+    for item, row in zip(drawn, least, strict=True):
+        for method, key in (("pred", "psnr"), ("bicubic", "bicubic_psnr")):
+            error = (item[method] - item["label"])[:, 8:-8, 8:-8].square().mean()
+            worst = min(range(3), key=lambda i: row["psnr"][i] - row["bicubic_psnr"][i])
+            assert -10 * float(torch.log10(error)) == pytest.approx(row[key][worst], abs=1e-3)
+    with Image.open(file) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 5 * 2 * 80
+    with pytest.raises(OutputError, match="which exists"):
+        robustness(tiles, scales="2", crop=64, images=1, figure=file)
 
 
 def test_as_a_command(tiles, interpolation):
