@@ -17,9 +17,9 @@ __all__ = ["LocalFeatureInteractor", "QueryProjection"]
 
 
 def _window(x: Tensor) -> list[Tensor]:
-    """The nine neighbours of every pixel, row by row, of a map padded by one: (..., h + 2, w + 2) -> 9 (..., h, w)."""
-    h, w = x.shape[-2] - 2, x.shape[-1] - 2
-    return [x[..., i // 3 : i // 3 + h, i % 3 : i % 3 + w] for i in range(9)]
+    """The neighbours of every pixel, row by row, of a map padded by one: (B, h + 2, w + 2, ...) -> 9 (B, h, w, ...)."""
+    h, w = x.shape[1] - 2, x.shape[2] - 2
+    return [x[:, i // 3 : i // 3 + h, i % 3 : i % 3 + w] for i in range(9)]
 
 
 class QueryProjection(nn.Module):
@@ -105,15 +105,15 @@ class LocalFeatureInteractor(QueryProjection):
             )
         b, c, h, w = feat.shape
         d = c // self.heads
-        query, key, value = self.qkv(feat).view(b, 3, self.heads, d, h, w).unbind(1)
-        pad = (1, 1, 1, 1)
-        key = F.pad(key.reshape(b, c, h, w), pad, mode="replicate").view(b, self.heads, d, h + 2, w + 2)
-        value = F.pad(value.reshape(b, c, h, w), pad, mode="replicate").view(b, self.heads, d, h + 2, w + 2)
-        logits = torch.stack([(query * near).sum(2) for near in _window(key)]) / d**0.5
+        # Padded first: a 1x1 projection of replicated borders is the replicated border of the projection.
+        around = F.pad(feat, (1, 1, 1, 1), mode="replicate").contiguous(memory_format=torch.channels_last)
+        tokens = self.qkv(around).permute(0, 2, 3, 1).reshape(b, h + 2, w + 2, 3, self.heads, d)
+        query, key, value = tokens[:, 1:-1, 1:-1, 0], tokens[:, :, :, 1], tokens[:, :, :, 2]
+        logits = torch.stack([(query * near).sum(-1) for near in _window(key)]) / d**0.5
         # Token 10, the window's mean: its logit is the mean of the nine, its value the mean of the nine values.
         weights = torch.cat([logits, logits.mean(0, keepdim=True)]).softmax(0)
-        weights = (weights[:9] + weights[9:] / 9).unsqueeze(3)
-        out = torch.zeros_like(query)
+        weights = (weights[:9] + weights[9:] / 9).unsqueeze(-1)
+        out = torch.zeros_like(query, dtype=weights.dtype)
         for i, near in enumerate(_window(value)):
-            out = out + weights[i] * near
-        return out.reshape(b, c, h, w)
+            out.addcmul_(weights[i], near)
+        return out.reshape(b, h, w, c).permute(0, 3, 1, 2)
