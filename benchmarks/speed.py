@@ -29,6 +29,7 @@ __all__ = ["app", "speed"]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 ALL_KEYS = "ISTE, all keys"
+FOUR_CORNERS = "ISTE, four corners"
 NAIVE = "ISTE, literal"
 #: The boxes of the paper's Figure 2.
 MODULES = {
@@ -78,7 +79,8 @@ def speed(
 
 def _networks(preset: str, device: str, baselines: bool, repositories: list[Path]) -> dict[str, nn.Module]:
     iste, all_keys = (common.network(preset, device, inference_keys=keys) for keys in ("lattice", "all"))
-    nets: dict[str, nn.Module] = {"ISTE": iste, ALL_KEYS: all_keys, NAIVE: NaiveISTE(all_keys)}
+    four = common.network(preset, device, texture_corners="four")
+    nets: dict[str, nn.Module] = {"ISTE": iste, FOUR_CORNERS: four, ALL_KEYS: all_keys, NAIVE: NaiveISTE(all_keys)}
     if baselines:
         nets |= {"bicubic": Bicubic(), "LIIF": LIIF(iste.encoder), "LTE": LTE(iste.encoder)}
     for repository in repositories:

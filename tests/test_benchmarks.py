@@ -179,7 +179,7 @@ def test_speed(toy, tmp_path, capsys, monkeypatch):
     file = tmp_path / "speed.json"
     options = {"sizes": "8,12", "scales": "2,2.5", "precision": "fp32,bf16", "repeats": 2, "json_file": file}
     rows = speed.speed(toy, naive_gb=4 * 24**4 / 1e9, **options)
-    assert len(rows) == 2 * 2 * 2 * 6
+    assert len(rows) == 2 * 2 * 2 * 7
     for row in rows:
         if "seconds" not in row:
             left_out = {speed.NAIVE: "fp32 only"}
@@ -199,6 +199,8 @@ def test_speed(toy, tmp_path, capsys, monkeypatch):
     for row in literal:
         assert row["max_difference"] < 1e-5
         assert row["changed_retrievals"] == 0
+    products = {(row["lr"], row["scale"], row["what"]): row.get("macs") for row in rows if row["precision"] == "fp32"}
+    assert products[12, 2, speed.FOUR_CORNERS] > products[12, 2, "ISTE"]
     for row in (row for row in rows if "modules" in row):
         *parts, total = row["modules"].values()
         assert sum(parts) == pytest.approx(total)
@@ -217,7 +219,12 @@ def test_speed_as_a_command(toy):
         speed.app, ["--presets", toy, "--sizes", "6", "--scales", "2", "--repeats", "1", "--no-baselines"]
     )
     assert done.exit_code == 0, done.output
-    assert [row["what"] for row in table_rows(done.output, "Speed")] == ["ISTE", speed.ALL_KEYS, speed.NAIVE]
+    assert [row["what"] for row in table_rows(done.output, "Speed")] == [
+        "ISTE",
+        speed.FOUR_CORNERS,
+        speed.ALL_KEYS,
+        speed.NAIVE,
+    ]
 
 
 def test_what_a_command_refuses_is_a_sentence(monkeypatch, capsys):
