@@ -37,20 +37,21 @@ class NaiveISTE(nn.Module):
     * TL: amplitude, frequencies and phase fetched and computed for every query.
     * STF: one query and one key for every output pixel, the full matrix of similarities. At free coordinates, where
       there is no map of output pixels to look the corners up in, one query for each of a coordinate's four corners.
-    * LPD: features, offset and cell concatenated at each of four corners, through the whole MLP; LTD: once per query.
+    * LPD: features, offset and cell concatenated at each of four corners, through the whole MLP; LTD: once per query,
+      or at each corner where the network blends the textures of four.
 
     Args:
-        network: with the nearest pixel's texture, as the presets have it.
+        network: with every module.
     Shape:
         as ISTE; the scale is at least 1.
     Raises:
-        ConfigError: the network blends textures of four corners, or lacks a module.
+        ConfigError: the network lacks a module.
     """
 
     def __init__(self, network: ISTE) -> None:
         super().__init__()
-        if network.texture_samples is not nearest_pixel or not hasattr(network.local_feature_interactor, "qkv"):
-            raise ConfigError("a network with every module and the nearest texture", "another", "Take a preset.")
+        if not hasattr(network.local_feature_interactor, "qkv"):
+            raise ConfigError("a network with every module", "another", "Take a preset.")
         self.network = network
 
     def forward(
@@ -90,7 +91,11 @@ class NaiveISTE(nn.Module):
             row, col = (2 * row + 1) * output[0] // (2 * size[0]), (2 * col + 1) * output[1] // (2 * size[1])
             at_corners = _rows(fused, (row * output[1] + col).flatten(1)).unflatten(1, (-1, 4))
 
-        rgb = self._perceptron("local_texture_decoder.mlp", texture)
+        rgb = torch.zeros_like(texture[..., :3])
+        samples = self.network.texture_samples(coord, size)
+        for t in range(samples.pixel.shape[2]):
+            texture = self._texture(feat, samples.pixel[:, :, t], samples.offset[:, :, t], cell)
+            rgb = rgb + samples.weight[:, :, t] * self._perceptron("local_texture_decoder.mlp", texture)
         for t in range(4):
             rgb = rgb + corners.weight[:, :, t] * self._lpd(at_corners[:, :, t], corners.offset[:, :, t], cell)
         if self.network.bicubic_residual:

@@ -30,7 +30,7 @@ from monai_iste.transforms import ArbitraryScaleCropd, LoadRGBd
 from monai_iste.transforms.mixed_degradation import Scan, degrade_as_scan
 from monai_iste.visualise import comparison
 
-__all__ = ["CASES", "app", "block_steps", "blockiness", "robustness"]
+__all__ = ["CASES", "app", "block_steps", "blockiness", "pixel_steps", "robustness"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -69,7 +69,7 @@ def robustness(
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,
 ) -> list[Row]:
-    """Score every degradation on the same tiles: PSNR as the protocol iste-rgb takes it, and blockiness."""
+    """Score every degradation on the same tiles: PSNR as iste-rgb takes it, borders of blocks and of pixels."""
     if figure is not None:
         check_figure_file(figure, overwrite)
     common.clock(device, threads)
@@ -119,11 +119,13 @@ def _pair(path: str, scale: float, crop: int, scan: Scan) -> dict[Any, Any]:
 def _scores(network: nn.Module, items: list[dict[Any, Any]], device: str) -> Row:
     shave = get_protocol("iste-rgb").shave
     psnr: dict[str, list[float]] = {method: [] for method in METHODS[:2]}
-    steps: dict[str, list[tuple[float, float]]] = {method: [] for method in METHODS}
+    blocks: dict[str, list[tuple[float, float]]] = {method: [] for method in METHODS}
+    pixels: dict[str, list[tuple[float, float]]] = {method: [] for method in METHODS}
     for item in items:
         whole = _as_saved(network, item, device)
         for method in METHODS:
-            steps[method].append(block_steps(whole[method], item["image"].shape[1:]))
+            blocks[method].append(block_steps(whole[method], item["image"].shape[1:]))
+            pixels[method].append(pixel_steps(whole[method], item["image"].shape[1:]))
         scored = AsScoredd(METHODS, shave)(whole)
         for method, found in psnr.items():
             error = (scored[method] - scored["label"]).square().mean()
@@ -132,9 +134,12 @@ def _scores(network: nn.Module, items: list[dict[Any, Any]], device: str) -> Row
         "psnr": psnr["pred"],
         "bicubic_psnr": psnr["bicubic"],
         "gain": statistics.mean(psnr["pred"]) - statistics.mean(psnr["bicubic"]),
-        "blockiness": blockiness(steps["pred"]),
-        "bicubic_blockiness": blockiness(steps["bicubic"]),
-        "truth_blockiness": blockiness(steps["label"]),
+        "blockiness": blockiness(blocks["pred"]),
+        "bicubic_blockiness": blockiness(blocks["bicubic"]),
+        "truth_blockiness": blockiness(blocks["label"]),
+        "grid": blockiness(pixels["pred"]),
+        "bicubic_grid": blockiness(pixels["bicubic"]),
+        "truth_grid": blockiness(pixels["label"]),
     }
 
 
@@ -175,15 +180,47 @@ def block_steps(image: Tensor, lr_size: tuple[int, int]) -> tuple[float, float]:
         )
     on: list[float] = []
     off: list[float] = []
-    for axis, few in ((1, lr_size[0]), (2, lr_size[1])):
-        step = image.diff(dim=axis).abs().double().mean((0, 3 - axis))
-        for j in range(1, few):
-            (off if j % BLOCK else on).append(float(step[round(j * image.shape[axis] / few) - 1]))
+    for step, borders in _steps(image, lr_size):
+        for j, border in enumerate(borders, start=1):
+            (off if j % BLOCK else on).append(float(step[border - 1]))
     return statistics.mean(on), statistics.mean(off)
 
 
+def pixel_steps(image: Tensor, lr_size: tuple[int, int]) -> tuple[float, float]:
+    """The mean step across the borders ``e(j)`` of low-resolution pixels (:func:`block_steps`), and elsewhere.
+
+    Where each low-resolution pixel answers its own output pixels, its borders may be seen as a fine grid.
+
+    Args:
+        lr_size: (h, w).
+    Shape:
+        image: (C, H, W), magnified by more than 1.
+
+    Example:
+        >>> nearest = torch.arange(8.0).repeat_interleave(2).expand(3, 16, 16)  # steps at borders alone, along one axis
+        >>> on, off = pixel_steps(nearest, (8, 8))
+        >>> on, off
+        (0.5, 0.0)
+    """
+    on: list[float] = []
+    off: list[float] = []
+    for step, borders in _steps(image, lr_size):
+        inside = torch.ones_like(step, dtype=torch.bool)
+        inside[torch.tensor(borders) - 1] = False
+        on += step[~inside].tolist()
+        off += step[inside].tolist()
+    return statistics.mean(on), statistics.mean(off)
+
+
+def _steps(image: Tensor, lr_size: tuple[int, int]) -> Iterator[tuple[Tensor, list[int]]]:
+    """For rows, then columns: the mean step after each, and the borders e(j), j from 1."""
+    for axis, few in ((1, lr_size[0]), (2, lr_size[1])):
+        borders = [round(j * image.shape[axis] / few) for j in range(1, few)]
+        yield image.diff(dim=axis).abs().double().mean((0, 3 - axis)), borders
+
+
 def blockiness(steps: list[tuple[float, float]]) -> float:
-    """The mean step across blocks over the mean step elsewhere (:func:`block_steps`), both over all images: 1 is none.
+    """The mean step across borders over the mean step elsewhere, both over all images: 1 where no border is seen.
 
     Example:
         >>> blockiness([(3.0, 1.0), (1.0, 1.0)])
@@ -204,6 +241,7 @@ def _printed(row: Row) -> Row:
         "blockiness: network": f"{row['blockiness']:.3f}",
         "bicubic": f"{row['bicubic_blockiness']:.3f}",
         "truth": f"{row['truth_blockiness']:.3f}",
+        "grid: network, bicubic, truth": f"{row['grid']:.3f}, {row['bicubic_grid']:.3f}, {row['truth_grid']:.3f}",
         "images": len(row["psnr"]),
     }
 

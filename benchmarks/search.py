@@ -42,7 +42,7 @@ VARIANTS: dict[str, Row] = {
     "one hidden layer": {"hidden_layers": 1},
     "encoder 16 blocks of 32": _edsr(32, 16),
     "encoder 4 blocks of 64": _edsr(64, 4),
-    "texture at four corners": {"texture_corners": "four"},
+    "texture at the nearest pixel": {"texture_corners": "nearest"},
     "3x3 projection": {"query_kernel": 3},
     "keys on the lattice in training": {"training_keys": "lattice"},
     "without LFI": {"use_lfi": False},

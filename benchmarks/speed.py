@@ -29,7 +29,7 @@ __all__ = ["app", "speed"]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 ALL_KEYS = "ISTE, all keys"
-FOUR_CORNERS = "ISTE, four corners"
+OTHER_CORNERS = "ISTE, other corners"
 NAIVE = "ISTE, literal"
 #: The boxes of the paper's Figure 2.
 MODULES = {
@@ -79,8 +79,10 @@ def speed(
 
 def _networks(preset: str, device: str, baselines: bool, repositories: list[Path]) -> dict[str, nn.Module]:
     iste, all_keys = (common.network(preset, device, inference_keys=keys) for keys in ("lattice", "all"))
-    four = common.network(preset, device, texture_corners="four")
-    nets: dict[str, nn.Module] = {"ISTE": iste, FOUR_CORNERS: four, ALL_KEYS: all_keys, NAIVE: NaiveISTE(all_keys)}
+    other = common.network(
+        preset, device, texture_corners="four" if iste.texture_samples is nearest_pixel else "nearest"
+    )
+    nets: dict[str, nn.Module] = {"ISTE": iste, OTHER_CORNERS: other, ALL_KEYS: all_keys, NAIVE: NaiveISTE(all_keys)}
     if baselines:
         nets |= {"bicubic": Bicubic(), "LIIF": LIIF(iste.encoder), "LTE": LTE(iste.encoder)}
     for repository in repositories:

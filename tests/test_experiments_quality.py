@@ -273,10 +273,10 @@ def test_equal_time_gives_each_method_the_steps_that_istes_time_lasts_for(bundle
 def test_table2_shares_the_training_of_the_whole_network(bundle, root, tmp_path):
     quality.table2(root, output_dir=tmp_path / "out")
     trained = {folder.name: configs for workflow, configs, _, folder in bundle if workflow == "training"}
-    assert trained["iste-1000-seed0"] == ["train"]
-    assert trained["without_stf-1000-seed0"] == ["train", "without_stf"]
+    assert trained["iste-1000-seed0"] == ["train", "nearest_corner"]
+    assert trained["without_stf-1000-seed0"] == ["train", "nearest_corner", "without_stf"]
     evaluated = {folder.parent.name: configs for workflow, configs, _, folder in bundle if workflow == "evaluating"}
-    assert evaluated["without_stf-1000-seed0"] == ["evaluate", "without_stf"]
+    assert evaluated["without_stf-1000-seed0"] == ["evaluate", "nearest_corner", "without_stf"]
     assert len(_table((tmp_path / "out" / "table2.md").read_text())) == 5
 
 
@@ -284,8 +284,8 @@ def test_choices_share_the_training_of_the_default(bundle, root, tmp_path):
     quality.choices(root, choices="iste,four_corners", scales="2", seeds=2, output_dir=tmp_path / "out")
     trained = {folder.name: configs for workflow, configs, _, folder in bundle if workflow == "training"}
     assert trained == {
-        **{f"iste-1000-seed{seed}": ["train"] for seed in range(2)},
-        **{f"four_corners-1000-seed{seed}": ["train", "four_corners"] for seed in range(2)},
+        **{f"iste-1000-seed{seed}": ["train", "nearest_corner"] for seed in range(2)},
+        **{f"four_corners-1000-seed{seed}": ["train", "nearest_corner", "four_corners"] for seed in range(2)},
     }
     assert _table((tmp_path / "out" / "choices.md").read_text()).keys() == {"ISTE", "texture at four corners"}
     assert "four_corners" in (tmp_path / "out" / "choices-differences.csv").read_text()

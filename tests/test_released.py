@@ -10,6 +10,7 @@ from skimage.data import immunohistochemistry
 from skimage.registration import phase_cross_correlation
 
 import monai_iste
+from benchmarks.robustness import pixel_steps
 from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.magnify import to_range, upscale
 from monai_iste.networks import PRESETS, Bicubic, released_weights
@@ -83,6 +84,14 @@ def test_nothing_is_displaced(network, tile, scale):
     assert np.abs(shift).max() < 0.02
     moved = phase_cross_correlation(bicubic, common(result.roll(1, 3)), upsample_factor=500)[0]
     assert abs(moved[1]) > 0.6 / scale  # one output pixel would be seen
+
+
+@pytest.mark.parametrize("scale", [2, 3.7, 8])
+@pytest.mark.parametrize("tile", TILES)
+def test_pixels_of_the_input_leave_no_grid(network, tile, scale):
+    image = torch.from_numpy(magnified(network, tile, scale)).permute(2, 0, 1).float()
+    across, elsewhere = pixel_steps(image, TILES[tile].shape[:2])
+    assert across < 1.1 * elsewhere
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -11,7 +11,7 @@ from reference import assert_teaches
 from typer.testing import CliRunner
 
 from benchmarks import robustness as module
-from benchmarks.robustness import CASES, app, block_steps, blockiness, robustness
+from benchmarks.robustness import CASES, app, block_steps, blockiness, pixel_steps, robustness
 from monai_iste.data import sample_datalists
 from monai_iste.errors import CheckpointError, OutputError, ShapeError
 from monai_iste.metrics import get_protocol
@@ -84,6 +84,24 @@ def test_sharpening_makes_blocks_stronger():
         large = Bicubic()((low + amount * (low - smooth))[None], scale=4.0)[0]
         found.append(blockiness([block_steps(large, (64, 64))]))
     assert 1.1 < found[0] < found[1] - 0.1
+
+
+@pytest.mark.parametrize("scale", [2, 2.5, 4])
+def test_steps_at_the_borders_of_pixels(scale):
+    """By loops, and for an image whose steps are all there."""
+    few = 12
+    many = round(few * scale)
+    borders = [round(j * many / few) for j in range(1, few)]
+    image = torch.rand(3, many, many, generator=torch.Generator().manual_seed(0))
+    on, off = [], []
+    for e in range(1, many):
+        for near, before in ((image[:, e], image[:, e - 1]), (image[:, :, e], image[:, :, e - 1])):
+            (on if e in borders else off).append(float((near - before).abs().mean()))
+    assert pixel_steps(image, (few, few)) == pytest.approx((statistics.mean(on), statistics.mean(off)))
+    owner = torch.bucketize(torch.arange(many), torch.tensor(borders), right=True)
+    nearest = torch.rand(3, few, few, generator=torch.Generator().manual_seed(1))[:, owner][:, :, owner]
+    assert pixel_steps(nearest, (few, few))[0] > 0.1
+    assert pixel_steps(nearest, (few, few))[1] == 0
 
 
 def test_there_must_be_a_border():
