@@ -10,6 +10,7 @@ from PIL import Image
 from reference import assert_teaches
 from typer.testing import CliRunner
 
+import monai_iste
 from benchmarks import robustness as module
 from benchmarks.robustness import CASES, app, block_steps, blockiness, pixel_steps, robustness
 from monai_iste.data import sample_datalists
@@ -146,11 +147,21 @@ def test_the_protocols_are_among_the_cases(name, tiles, interpolation):
 
 
 def test_gains_are_differences(tiles):
-    """With the released weights, as a command."""
+    """With the released weights; how much they have to gain is asked in test_released.py."""
     rows = robustness(tiles, scales="2", crop=64, images=1)
     for row in rows:
         assert row["gain"] == pytest.approx(row["psnr"][0] - row["bicubic_psnr"][0])
-    assert next(row["gain"] for row in rows if row["degradation"] == "blur_bicubic") > 1
+    protocol = get_protocol("iste-rgb")
+    item = protocol.preprocessing(64)({"image": str(tiles / "0.png"), "scale": 2})
+    with torch.no_grad():
+        pred = monai_iste.load()(item["image"][None], scale=2.0)[0]
+    scored = protocol.postprocessing()({**item, "pred": pred})
+    errors = [(scored[key] - scored["label"]).square().mean() for key in ("bicubic", "pred")]
+    expected = float(10 * torch.log10(errors[0] / errors[1]))
+    assert expected > 0
+    assert next(row["gain"] for row in rows if row["degradation"] == "blur_bicubic") == pytest.approx(
+        expected, abs=1e-3
+    )
 
 
 def test_the_figure_shows_where_least_is_gained(tiles, tmp_path, monkeypatch):
