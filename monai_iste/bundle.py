@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import math
 import os
 import re
 import sys
 import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +22,9 @@ from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY
 from monai.utils import BundlePropertyConfig
 
 from monai_iste.errors import CheckpointError, ConfigError, OutputError, show_errors_as_sentences
+from monai_iste.json_files import read_json, write_json
 from monai_iste.networks import PRESETS, create_iste, released_weights
-from monai_iste.networks.presets import DEFAULT_PRESET
+from monai_iste.networks.presets import DEFAULT_PRESET, known_device
 from monai_iste.networks.weights import misfits, read_weights
 
 __all__ = [
@@ -44,6 +48,30 @@ _ENTRY_POINTS |= {
     for item in (*TrainProperties.values(), *InferProperties.values())
 }
 _ENTRY_POINTS |= set(cast(dict[str, Any], DEFAULT_MLFLOW_SETTINGS["configs"]))
+
+# What settings may be, where any other value would end in a page of errors from the component that takes it. The
+# command's parser reads true, false and 2024 as it likes: a word that is no value of Python stays text.
+_VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(
+        ("max_epochs", "steps_per_epoch", "batch_size", "lr_size", "num_points", "val_interval"),
+        ("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1),
+    ),
+    "num_workers": ("a whole number of at least 0", lambda value: _is_whole(value) and value >= 0),
+    "seed": ("a whole number", lambda value: _is_whole(value)),
+    **dict.fromkeys(
+        ("learning_rate", "scale", "mpp", "input_mpp"),
+        ("a finite number above 0", lambda value: _is_finite(value) and value > 0),
+    ),
+    "max_scale": ("a finite number of at least 1", lambda value: _is_finite(value) and value >= 1),
+    **dict.fromkeys(
+        ("resume", "overwrite", "tissue_only", "consistency", "fid"),
+        ("True or False", lambda value: isinstance(value, bool)),
+    ),
+    **dict.fromkeys(
+        ("dataset_dir", "output_dir", "pretrained", "checkpoint", "slide", "output", "work_dir"),
+        ("a path, ./2024 if it is a number", lambda value: isinstance(value, (str, os.PathLike))),
+    ),
+}
 
 # Settings that may change between the parts of one run.
 _FREE_TO_CHANGE = {"max_epochs", "num_workers", "resume", "output_dir", "device", "bundle_root"}
@@ -74,16 +102,17 @@ def bundle_root() -> str:
 
 
 def begin() -> None:
-    """First step of every workflow: errors as sentences when MONAI's command runs, and a check of the keys.
+    """First step of every workflow: errors as sentences when MONAI's command runs, and a check of keys and values.
 
     Raises:
-        ConfigError: a top-level key that nothing reads, most likely a misspelt override.
+        ConfigError: a top-level key that nothing reads, most likely a misspelt override, or a value that cannot be.
     """
     if getattr(sys.modules["__main__"].__spec__, "name", "") == "monai.bundle.__main__":
         show_errors_as_sentences()
     workflow = running_workflow()
     if workflow is not None:
         _check_keys(workflow.parser.get())
+        _check_values(workflow.parser.get())
 
 
 def _check_keys(config: dict[str, Any]) -> None:
@@ -98,10 +127,34 @@ def _check_keys(config: dict[str, Any]) -> None:
             )
 
 
-def announce(preset: str, device: torch.device, steps: int, batch_size: int) -> None:
+def _check_values(config: dict[str, Any]) -> None:
+    """Of what was written down; an expression is what it gives, and None leaves a setting out."""
+    plain = {
+        key: value
+        for key, value in config.items()
+        if value is not None and not (isinstance(value, str) and value.startswith(("$", "@", "%")))
+    }
+    for key, (expected, fits) in _VALUES.items():
+        if key in plain and not fits(plain[key]):
+            remedy = "See the settings in the bundle's docs/README.md."
+            raise ConfigError(f"{key} to be {expected}", repr(plain[key]), remedy)
+    if "device" in plain:
+        known_device(plain["device"])
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def announce(preset: str, device: torch.device | str, steps: int, batch_size: int) -> None:
     """One line: what is about to be trained, on what, for how long, and where the paper's own recipe is."""
     if not is_main():
         return
+    device = torch.device(device)
     print(
         f"{'No CUDA device: training' if device.type == 'cpu' else 'Training'} {preset} on {device} for {steps} steps "
         f"of {batch_size} crops. The paper's full recipe (SwinIR encoder, 48x48 crops, 1000 epochs) is the overlay "
@@ -208,9 +261,17 @@ def _presets_of(weights: Path) -> list[str]:
     state = read_weights(weights)
     with torch.random.fork_rng(devices=[]):  # networks are made here that a seeded run knows nothing of
         fitting = [name for name in PRESETS if not misfits(create_iste(name), state)]
-    config = weights.with_name("config.json")
-    named = json.loads(config.read_text()).get("preset") if config.is_file() else None
+    named = _saved_config(weights.with_name("config.json")).get("preset")
     return sorted(fitting, key=lambda name: name != named)
+
+
+def _saved_config(path: Path) -> dict[str, Any]:
+    """What a run wrote down of its settings; nothing if the file is not there or damaged."""
+    with suppress(ValueError):
+        saved = read_json(path)
+        if isinstance(saved, dict):
+            return saved
+    return {}
 
 
 def resume_point(output_dir: str, max_epochs: int, resume: bool = True) -> str | None:
@@ -238,7 +299,7 @@ def resume_point(output_dir: str, max_epochs: int, resume: bool = True) -> str |
                 "Repeat its settings to go on, add --resume False to start anew, or choose another --output_dir.",
             )
         if is_main():
-            (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+            write_json(folder / "config.json", config)
     for path in checkpoints:
         if path != point and is_main():
             path.unlink()
@@ -255,8 +316,6 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changed_settings(saved: Path, config: dict[str, Any]) -> list[str]:
-    if not saved.is_file():
-        return []
-    before = json.loads(saved.read_text())
-    keys = (set(before) | set(config)) - _FREE_TO_CHANGE
+    before = _saved_config(saved)
+    keys = (set(before) | set(config)) - _FREE_TO_CHANGE if before else set()
     return sorted(key for key in keys if before.get(key) != config.get(key))

@@ -1,4 +1,4 @@
-"""The command ``monai-iste``: magnify images, compare with bicubic, list the presets.
+"""The command ``monai-iste``: magnify images and slides, compare with bicubic, list the presets, view slides.
 
 Every refusal is one sentence on standard error and an exit code: 2 options, presets or configuration, 3 input,
 4 output, 5 weights, 7 shape, 8 scale (those of :mod:`monai_iste.errors`), 130 interrupted (Ctrl-C), 143 terminated
@@ -7,10 +7,13 @@ Every refusal is one sentence on standard error and an exit code: 2 options, pre
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +29,7 @@ from tqdm import tqdm
 import monai_iste
 from monai_iste.compare import with_truth, without_truth
 from monai_iste.data.io import image_size
-from monai_iste.errors import ConfigError, DataError, ISTEError, ScaleError
+from monai_iste.errors import ConfigError, DataError, ISTEError, OutputError, ScaleError, find_error
 from monai_iste.images import MAX_FILE_PIXELS, check_output, save_image
 from monai_iste.inferers import Region
 from monai_iste.magnify import (
@@ -38,7 +41,7 @@ from monai_iste.magnify import (
 from monai_iste.networks import PRESETS, create_iste, load_network, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.upscaling import SlideOptions, Upscaler, Wanted, check_apart, pairs
-from monai_iste.viewer.command import view
+from monai_iste.viewer.command import MAX_THREADS, view
 
 __all__ = ["app", "main"]
 
@@ -60,7 +63,7 @@ WeightsOption = Annotated[
 ]
 DeviceOption = Annotated[Optional[str], typer.Option("--device", help="cpu, cuda, cuda:1; default: the GPU if any.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 or bf16.")]
-ThreadsOption = Annotated[Optional[int], typer.Option("--threads", min=1, help="Processor threads.")]
+ThreadsOption = Annotated[Optional[int], typer.Option("--threads", min=1, max=MAX_THREADS, help="Processor threads.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
 UntrainedOption = Annotated[bool, typer.Option("--allow-untrained", help="Random weights where none are released.")]
 
@@ -76,20 +79,28 @@ def main() -> None:
         raise _Terminated
 
     signal.signal(signal.SIGTERM, terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: a file's name may be no text
     app(prog_name="monai-iste")
 
 
 @contextmanager
 def _sentences() -> Iterator[None]:
     """Errors of the family, Ctrl-C and SIGTERM, as one line and an exit code."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs of a damaged file, the sentence says
     try:
         yield
-    except ISTEError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(error.exit_code) from error
+    except (ISTEError, RuntimeError) as error:
+        known = find_error(error)  # MONAI wraps what a transform raises
+        if known is None:
+            raise
+        typer.echo(f"error: {known}", err=True)
+        raise typer.Exit(known.exit_code) from error
+    except BrokenPipeError:  # whoever read along has ended
+        raise
     except OSError as error:  # an input's, such as a name that is too long: outputs have OutputError
-        typer.echo(f"error: {error.strerror}: {error.filename}", err=True)
-        raise typer.Exit(DataError.exit_code) from error
+        typer.echo(f"error: {error.strerror}: {error.filename or 'standard output'}", err=True)
+        raise typer.Exit((DataError if error.filename else OutputError).exit_code) from error
     except KeyboardInterrupt as error:
         what, code = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
         typer.echo(f"{what}: finished files are kept; an unfinished slide goes on with --resume", err=True)

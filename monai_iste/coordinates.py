@@ -312,10 +312,12 @@ def check_image(image: Tensor) -> None:
     """Refuse what is no batch of RGB images.
 
     Raises:
-        ShapeError: names the expected and the received shape.
+        ShapeError: names the expected and the received shape, or type.
     """
     if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
         raise ShapeError("an image of shape (B, 3, h, w)", shape_of(image), "Add the batch axis, keep RGB.")
+    if not image.is_floating_point():  # of 0 to 255 it would make numbers without meaning
+        raise ShapeError("an image of floating point, in [0, 1]", str(image.dtype), "Divide 8-bit levels by 255.")
 
 
 def check_queries(image: Tensor, coord: Tensor, cell: Tensor) -> None:

@@ -108,12 +108,15 @@ def find_error(error: BaseException | None) -> ISTEError | None:
 
 
 def show_errors_as_sentences() -> None:
-    """From here on, an uncaught error of this family ends the program with one sentence and its exit code.
+    """From here on, an uncaught error of this family, or Ctrl-C, ends the program with one sentence and its exit code.
 
     For commands only: it replaces ``sys.excepthook``. Any other error keeps its traceback, because it is a defect.
     """
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print("\ninterrupted: finished files are kept", file=sys.stderr, flush=True)
+            raise SystemExit(130)
         known = find_error(error)
         if known is None:
             sys.__excepthook__(kind, error, trace)

@@ -34,7 +34,7 @@ def as_grid(coord: Tensor) -> Optional[tuple[Tensor, Tensor]]:
         return None
     other = (coord[0, :, 0] != coord[0, 0, 0]).nonzero()
     width = int(other[0]) if len(other) else queries
-    if queries % width:
+    if width == 0 or queries % width:  # 0: the first is not equal to itself, NaN
         return None
     grid = coord.unflatten(1, (queries // width, width))
     rows, columns = grid[0, :, 0, 0], grid[0, 0, :, 1]

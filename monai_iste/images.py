@@ -20,6 +20,7 @@ import tifffile
 from PIL import Image
 
 from monai_iste.errors import ISTEError, OutputError
+from monai_iste.locks import held, remove_abandoned
 from monai_iste.pixel_size import Mpp, is_tiff
 
 __all__ = [
@@ -105,9 +106,12 @@ def open_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with writing(path):
-            with open(temporary, "wb") as file:
-                yield file
-            os.replace(temporary, path)
+            remove_abandoned(path)
+            temporary.touch()
+            with held(temporary):
+                with open(temporary, "wb") as file:
+                    yield file
+                os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -166,13 +170,15 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"to be able to make the folder {folder}", str(error.strerror)) from error
+        raise OutputError(
+            f"to be able to make the folder {folder}", str(error.strerror), "Choose another place."
+        ) from error
 
 
 def _check_name(path: Path, overwrite: bool) -> None:
     if os.path.isdir(path):
         raise OutputError("the name of a file to write", f"the folder {path}", "Name a file in it.")
-    if os.path.exists(path) and not overwrite:  # Path.exists() raises for a name that is too long
+    if os.path.lexists(path) and not overwrite:  # Path.exists() raises for a name that is too long
         raise OutputError("the name of a new file", f"{path}, which exists", "Choose another, or add --overwrite.")
 
 

@@ -42,11 +42,14 @@ def listening(host: str, port: int) -> socket.socket:
     Raises:
         OutputError: the port is taken, or the address is not this machine's.
     """
+    if not host:  # the system would take it for all of its addresses
+        raise OutputError("a host to listen at", "none", "127.0.0.1 is this machine alone.")
     try:
         return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
         )
-    except OSError as error:
+    except (OSError, TypeError, UnicodeError) as error:  # the latter two: no name that any machine has
+        reason = error.strerror if isinstance(error, OSError) else None
         raise OutputError(
-            f"a free port {port} at {host}", error.strerror or str(error), "Choose another: --port 0 takes a free one."
+            f"a free port {port} at {host}", reason or str(error), "Choose another: --port 0 takes a free one."
         ) from error

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from numbers import Integral
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +18,14 @@ from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError, DataError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.networks import load_network
-from monai_iste.networks.presets import DEFAULT_PRESET
+from monai_iste.networks.presets import DEFAULT_PRESET, known_device
 
 __all__ = [
     "MAX_OUTPUT_PIXELS",
     "at_precision",
     "default_device",
     "emulates_bf16",
+    "exact_size",
     "magnified_bands",
     "magnified_size",
     "magnified_to_mpp",
@@ -32,6 +35,9 @@ __all__ = [
 
 #: Largest width * height that :func:`upscale` returns: 1.5 GB as 8-bit RGB, 6 GB as float32.
 MAX_OUTPUT_PIXELS = 500_000_000
+
+# Largest width * height that one window of the image becomes: it is computed at once, in some 80 bytes a pixel.
+_MAX_WINDOW_PIXELS = 2**25
 
 _REDUCE = "To make an image smaller use a resampler, such as Pillow's Image.resize."
 
@@ -65,7 +71,7 @@ def upscale(
     Units: uint8 from 0 to 255, or floating point in [0, 1], to which the result is clamped.
     Raises:
         ScaleError: the scale is below 1 or not a finite number, or the result has more than
-            :data:`MAX_OUTPUT_PIXELS`; nothing has been allocated then.
+            :data:`MAX_OUTPUT_PIXELS`, or one window of it too many (above x27); nothing has been allocated then.
         ShapeError: not an RGB image of these kinds. ConfigError: no such preset, weights, device or precision.
 
     Example:
@@ -77,7 +83,7 @@ def upscale(
     pixels = _channels_first(image)
     height, width = magnified_size((pixels.shape[2], pixels.shape[3]), scale, size)
     if isinstance(model, nn.Module):
-        network: nn.Module = model.eval() if device is None else model.to(device).eval()
+        network: nn.Module = model.eval() if device is None else model.to(known_device(device)).eval()
     else:
         network = _preset(model or DEFAULT_PRESET, str(device or default_device()))
     network = at_precision(network, precision)
@@ -101,7 +107,7 @@ def magnified_size(
 
     Raises:
         ConfigError: not exactly one of scale and target. ScaleError: the result would be smaller than the image, larger
-            than ``limit`` pixels, or the scale is not a finite number above 0.
+            than ``limit`` pixels, or one window of it too large; or the scale is not a finite number above 0.
 
     Example:
         >>> magnified_size((300, 260), 3.7), magnified_size((300, 260), target=(301, 520))
@@ -110,17 +116,37 @@ def magnified_size(
     if (scale is None) == (target is None):
         raise ConfigError("one of scale and size", "both" if scale is not None else "neither", "Give the one you mean.")
     if scale is not None:
-        scale = float(scale)
+        try:
+            scale = float(scale)
+        except (TypeError, ValueError) as error:
+            raise ScaleError("a scale, such as 2 or 3.7", repr(scale), "Give one number.") from error
         if 0 < scale < 1:
             raise ScaleError("a scale of at least 1", repr(scale), _REDUCE)
         if 1 <= scale < math.inf:
-            _check_extent(size[0] * scale, size[1] * scale, limit)
+            _check_extent(size, (size[0] * scale, size[1] * scale), limit)
         return output_size(size, scale)
-    height, width = (int(n) for n in cast(tuple[int, int], target))
+    height, width = exact_size(target)
     if height < size[0] or width < size[1]:
         raise ScaleError(f"a size of at least {size[0]} x {size[1]} (H x W)", f"{height} x {width}", _REDUCE)
-    _check_extent(height, width, limit)
+    _check_extent(size, (height, width), limit)
     return height, width
+
+
+def exact_size(size: Any) -> tuple[int, int]:
+    """A size (H, W) that a user gives.
+
+    Raises:
+        ConfigError: not two whole numbers above 0.
+
+    Example:
+        >>> exact_size([41, 30])
+        (41, 30)
+    """
+    with suppress(TypeError, ValueError):
+        height, width = size
+        if all(isinstance(n, Integral) and int(n) >= 1 for n in (height, width)):
+            return int(height), int(width)
+    raise ConfigError("a size (H, W) of at least 1 x 1", repr(size), "Give two whole numbers.")
 
 
 def magnified_to_mpp(
@@ -149,12 +175,21 @@ def magnified_to_mpp(
     return round(size[0] * mpp[0] / wanted), round(size[1] * mpp[1] / wanted)
 
 
-def _check_extent(height: float, width: float, limit: int) -> None:
+def _check_extent(size: tuple[int, int], output: tuple[float, float], limit: int) -> None:
+    height, width = output
     if height * width > limit:
         raise ScaleError(
             f"an output of at most {limit:,} pixels",
             f"{height:,.0f} x {width:,.0f} (H x W; {3e-9 * height * width:,.1f} GB in 8 bits)",
             "Lower the scale, or magnify a part of the image.",
+        )
+    inferer = ArbitraryScaleInferer()
+    side = inferer.window + inferer.overlap
+    if math.prod(min(n, side) * m / n for n, m in zip(size, output, strict=True)) > _MAX_WINDOW_PIXELS:
+        raise ScaleError(
+            f"a magnification that makes at most {_MAX_WINDOW_PIXELS:,} pixels of {side} x {side}",
+            f"x{math.sqrt(height * width / math.prod(size)):.4g}",
+            "Lower the scale, or magnify in two steps.",
         )
 
 

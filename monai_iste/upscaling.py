@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ class Upscaler:
                 for image in images:
                     image.progress = stack.enter_context(bar).update
             options = self.options
-            if slides and not dry_run and (options.workers or options.scheduler):
+            if slides and not dry_run and (options.workers, options.scheduler) != (None, None):
                 client = stack.enter_context(cluster_client(options.workers, options.scheduler, self.threads))
                 for slide in slides:
                     slide.compute = partial(compute_windows_on, client, self.about["device"])
@@ -179,6 +180,7 @@ class Upscaler:
     def plan(self, source: Path, target: Path) -> ImageJob | SlideJob:
         """The job of one file, after all that can be refused before the work."""
         check_apart(source, target)
+        _check_ending(target)
         return self._slide(source, target) if self._is_slide(source, target) else self._image(source, target)
 
     def _is_slide(self, source: Path, target: Path) -> bool:
@@ -247,11 +249,15 @@ def pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
         raise OutputError("a folder for the results of a folder", f"the file {target}", "Name another.")
     if target.resolve().is_relative_to(source.resolve()):
         raise OutputError(f"an output outside {source}", str(target), "Results beside inputs would become inputs.")
-    found = []
-    for item in image_datalist(source, IMAGE_SUFFIXES + SLIDE_ENDINGS):
-        path = Path(item["image"])
-        found.append((path, target / _written_name(path.relative_to(source))))
-    return found
+    names = [Path(item["image"]).relative_to(source) for item in image_datalist(source, IMAGE_SUFFIXES + SLIDE_ENDINGS)]
+    times = Counter(map(_written_name, names))
+    return [(source / name, target / _own_name(name, times)) for name in names]
+
+
+def _own_name(name: Path, times: Counter[Path]) -> Path:
+    """The name of a result; where two slides would share it, as a.svs and a.ndpi, each keeps its ending in it."""
+    written = _written_name(name)
+    return written if times[written] == 1 or written == name else name.with_name(f"{name.name}.ome.tiff")
 
 
 def _written_name(name: Path) -> Path:
@@ -259,6 +265,12 @@ def _written_name(name: Path) -> Path:
     if suffix in SLIDE_ENDINGS:
         return name.with_suffix(".ome.tiff")
     return name if suffix in WRITABLE_SUFFIXES else name.with_name(f"{name.name}.png")
+
+
+def _check_ending(target: Path) -> None:
+    endings = WRITABLE_SUFFIXES + SLIDE_SUFFIXES
+    if not target.name.lower().endswith(endings):
+        raise OutputError(f"an output that ends in {', '.join(endings)}", str(target), "TIFF holds any size.")
 
 
 def check_apart(source: Path, target: Path) -> None:

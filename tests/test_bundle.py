@@ -1,9 +1,13 @@
 """The bundle's configurations: sound, independent of where they are run from, and plain about mistakes."""
 
 import csv
+import errno
 import hashlib
+import io
 import json
+import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -16,6 +20,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 from openslide import OpenSlide
 from PIL import Image
+from reference import assert_teaches
 from slide_files import picture, write_slide_file
 
 from monai_iste import bundle
@@ -25,11 +30,13 @@ from monai_iste.errors import (
     ConfigError,
     DataError,
     OutputError,
+    ScaleError,
     ShapeError,
     TrainingError,
     find_error,
 )
-from monai_iste.handlers import LoadWeights
+from monai_iste.handlers import LoadWeights, reports
+from monai_iste.images import writing
 from monai_iste.magnify import upscale
 from monai_iste.metrics import PROTOCOLS
 from monai_iste.networks import ISTE, PRESETS, create_iste, load_weights, released_weights
@@ -309,6 +316,8 @@ def test_inference_magnifies_a_slide(tmp_path, capsys):
         ({"slide": "a.svs"}, "a.svs, which does not exist"),
         ({"slide": "a.tif"}, "--output"),
         ({"slide": "a.tif", "output": "b.ome.tif", "scale": None}, "one of scale and size"),
+        ({"slide": "a.tif", "output": "b.ome.tif", "compression": "zip"}, "compression jpeg or lossless"),
+        ({"slide": "a.tif", "output": "b.ome.tif", "region": [0, 0, 9]}, "four whole numbers"),
     ],
 )
 def test_a_slide_that_cannot_be_magnified(changes, words, tmp_path, monkeypatch):
@@ -319,6 +328,7 @@ def test_a_slide_that_cannot_be_magnified(changes, words, tmp_path, monkeypatch)
     with pytest.raises(RuntimeError) as caught:
         flow.run()
     assert words in str(find_error(caught.value))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif"]
 
 
 def evaluated(folder: Path, name: str = "evaluate.json", **changes) -> tuple[str, str | None]:
@@ -474,6 +484,85 @@ def test_a_misspelt_key_is_refused(tmp_path):
     with pytest.raises(RuntimeError) as caught:
         train(tmp_path, **{"train#trainer#max_epoch": 3})
     assert "'max_epoch'" in str(find_error(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_epochs", 0), ("steps_per_epoch", "many"), ("batch_size", -2), ("lr_size", 16.5), ("num_points", True),
+        ("val_interval", 0), ("num_workers", -1), ("seed", "abc"), ("learning_rate", "nan"), ("learning_rate", -1),
+        ("max_scale", "abc"), ("resume", "false"), ("dataset_dir", 2024), ("output_dir", 5), ("device", "warp"),
+        ("device", "cuda:99"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_is_refused(name, value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path, **{name: value})
+    error = find_error(caught.value)
+    assert isinstance(error, ConfigError)
+    assert_teaches(error, name, repr(value))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("scales", 2), ("scales", []), ("scales", "abc"), ("scales", [0.5])])
+def test_scales_that_cannot_be_are_refused(name, value, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path, **{name: value})
+    assert isinstance(find_error(caught.value), ScaleError)
+
+
+def test_a_device_by_name(tmp_path, capsys):
+    train(tmp_path, device="cpu")
+    assert "No CUDA device: training iste_light on cpu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["", '{"a"', "[]", None])
+def test_settings_that_a_crash_damaged_do_not_stop_a_run(text, tmp_path, capsys):
+    train(tmp_path)
+    saved = tmp_path / "out" / "config.json"
+    if text is None:
+        saved.unlink()
+    else:
+        saved.write_text(text)
+    assert bundle.default_preset(str(tmp_path / "out")) == "iste_light"
+    train(tmp_path, max_epochs=2)
+    assert "Resumed" in capsys.readouterr().out
+    assert json.loads(saved.read_text())["max_epochs"] == 2
+
+
+def test_a_full_disk_ends_a_training_with_a_sentence(tmp_path, monkeypatch):
+    def save(state, file, *arguments, save=torch.save, **options):
+        if isinstance(file, (str, Path)):
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+        save(state, file, *arguments, **options)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path)
+    error = find_error(caught.value)
+    assert isinstance(error, OutputError)
+    assert_teaches(error, "a checkpoint", "unexpected pos", "Make room")
+
+
+def test_a_full_disk_ends_a_training_with_a_sentence_for_the_weights_too(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, data):
+            if self.tell() + len(data) > 10_000:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    @contextmanager
+    def full(path, *arguments, **options):
+        with writing(path):
+            yield Full()
+
+    monkeypatch.setattr(reports, "open_output", full)
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path)
+    error = find_error(caught.value)
+    assert isinstance(error, OutputError)
+    assert_teaches(error, "model_best.pt", "No space left on device")
 
 
 def test_the_multi_gpu_overlay_alone_says_how_to_start_it(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import monai_iste
 from monai_iste import cli, upscaling
 from monai_iste.data import read_rgb
-from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ScaleError
+from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ScaleError, ShapeError
 from monai_iste.images import source_icc
 from monai_iste.magnify import upscale
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, presets
@@ -243,6 +243,7 @@ def test_a_folder_needs_a_folder(folder):
         ("nan", ["finite scale above 0", "nan"]),
         ("inf", ["finite scale above 0", "inf"]),
         ("1e6", ["20,000,000 x 30,000,000", "1,800,000.0 GB"]),
+        ("1000", ["208 x 208", "x1000"]),
         ("1e308", ["output of at most"]),
         ("0.5", ["at least 1", "resampler"]),
     ],
@@ -252,28 +253,32 @@ def test_unusable_scales(scale, words):
     assert_refused(run("compare", "a.png", "--scale", scale), ScaleError, *words)
 
 
-def test_inputs_that_are_none():
+def test_inputs_that_are_none(caplog):
     with open("text.png", "w") as file:
         file.write("no image")
     Image.fromarray(TISSUE[:200, :300]).save("half.jpg")
     os.truncate("half.jpg", os.path.getsize("half.jpg") // 2)
+    with open("cut.tif", "wb") as file:
+        file.write(b"II*\0\xff\xff\xff\x7f")  # tifffile would log a line of its own
     left = files()
     for name, words in {
         "missing.png": ["missing.png, which does not exist"],
         "text.png": ["readable image in text.png"],
+        "cut.tif": ["readable image in cut.tif"],
         "half.jpg": ["readable image in half.jpg", "truncated"],
         "/dev/null": ["an image file"],
         f"{'a' * 260}.png": [],
     }.items():
         assert_refused(run("upscale", name, "b.png", "--scale", 2), DataError, *words, left=left)
         assert_refused(run("compare", name, "-o", "b.png"), DataError, *words, left=left)
+    assert not caplog.text  # outside of pytest it would stand on standard error
 
 
 def test_outputs_that_cannot_be():
     cases = {
         "a.png": ["other than the input"],
         "./a.png": ["other than the input"],
-        "b.gif": ["ends in .png"],
+        "b.gif": ["ends in .png", ".ome.tiff", ".ome.zarr"],
         "missing/b.png": ["existing folder", "missing"],
         "a.png/b.png": ["existing folder"],
         "..": ["ends in .png"],
@@ -336,7 +341,8 @@ def test_options_that_make_no_sense(options, kind, words):
 
 
 def test_usage_errors():
-    for arguments in (["upscale"], ["upscale", "a.png", "b.png", "--scale", "much"], ["magnify"]):
+    many = ["upscale", "a.png", "b.png", "--scale", "2", "--threads", "100000"]  # the system would end the process
+    for arguments in (["upscale"], ["upscale", "a.png", "b.png", "--scale", "much"], ["magnify"], many):
         result = CliRunner().invoke(cli.app, arguments)
         assert result.exit_code == 2
         assert "Usage:" in result.stderr
@@ -385,6 +391,16 @@ def test_comparison_with_truth():
     assert Image.open("truth.png").size == (6 * 230 + 6, 256)
 
 
+def test_what_cannot_be_compared_with_truth_is_a_sentence():
+    """The protocol's transforms are MONAI's Compose, which wraps what they raise."""
+    Image.fromarray(TISSUE).save("half.png")
+    os.truncate("half.png", os.path.getsize("half.png") // 2)
+    Image.fromarray(TISSUE[:3, :40]).save("flat.png")
+    left = files()
+    assert_refused(run("compare", "half.png", "--degrade"), DataError, "half.png", left=left)
+    assert_refused(run("compare", "flat.png", "--degrade"), ShapeError, "40 x 3", left=left)
+
+
 def test_presets_are_listed(monkeypatch, weights):
     monkeypatch.setattr(cli, "released_weights", lambda name: weights if name == "tiny" else None)
     lines = run("presets").stdout.splitlines()
@@ -405,6 +421,35 @@ def test_as_a_program():
     done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["images"][0]["output_size"] == [30, 45]
+    assert files() == ["a.png", "b.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is text")
+def test_a_name_that_is_no_text_does_not_cost_the_rest_of_a_folder():
+    os.mkdir("in")
+    for name in (b"in/M\xfcller.png", b"in/z.png"):
+        shutil.copy("a.png", os.fsdecode(name))
+    arguments = ["upscale", "in", "out", "--scale", "1.5", "--preset", "iste_small", "--allow-untrained"]
+    for words in ("wrote out/M\\udcfcller.png", "2 of 2 are there already"):
+        done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert words in done.stdout + done.stderr
+    assert sorted(os.listdir(b"out")) == [b"M\xfcller.png", b"z.png"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")
+def test_a_report_that_cannot_be_written():
+    arguments = ["upscale", "a.png", "b.png", "--scale", "1.5", "--preset", "iste_small", "--allow-untrained"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == OutputError.exit_code
+    assert done.stderr.splitlines()[-1] == "error: No space left on device: standard output"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([*PROGRAM, *arguments, "--overwrite"], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.returncode == 1
+    assert "rror" not in done.stderr
     assert files() == ["a.png", "b.png"]
 
 

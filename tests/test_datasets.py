@@ -139,3 +139,10 @@ def test_every_image_at_every_scale_images_outermost():
 def test_scales_must_be_usable(scale):
     with pytest.raises(ScaleError, match="finite scales of at least 1"):
         evaluation_datalist([{"name": "a"}], [2, scale])
+
+
+@pytest.mark.parametrize("scales", [2, [], "many", None, [None]])
+def test_scales_must_be_a_list(scales):
+    with pytest.raises(ScaleError, match="a list of scales") as caught:
+        evaluation_datalist([{"name": "a"}], scales)
+    assert_teaches(caught.value, repr(scales))

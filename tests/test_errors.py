@@ -53,6 +53,13 @@ def test_a_misspelt_argument_of_a_component():
     assert "Traceback" not in done.stderr
 
 
+def test_ctrl_c_is_a_line():
+    done = run("raise KeyboardInterrupt")
+    assert done.returncode == 130
+    assert done.stderr.strip().startswith("interrupted: ")
+    assert "Traceback" not in done.stderr
+
+
 def test_defects_keep_their_traceback():
     done = run("raise ZeroDivisionError('defect')")
     assert done.returncode == 1

@@ -82,6 +82,7 @@ def test_what_a_grid_is():
     moved[1, 5, 1] += 0.1
     assert as_grid(moved) is None
     assert as_grid(coord[:, :0]) is None
+    assert as_grid(torch.full((1, 4, 2), torch.nan)) is None
     assert [len(axis) for axis in as_grid(coord[:, :1])] == [1, 1]
 
 

@@ -138,6 +138,13 @@ def test_nothing_is_left_behind(tmp_path, suffix, error):
     assert list(tmp_path.iterdir()) == [old]
 
 
+def test_what_a_killed_process_left_goes_with_the_next_file(tmp_path):
+    pytest.importorskip("fcntl")
+    (tmp_path / ".a.png.1.part").write_bytes(bytes(1000))
+    save(tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_a_disk_that_fills_up_is_a_sentence(tmp_path):
     with pytest.raises(OutputError) as caught:
         save_image(tmp_path / "a.tif", broken(OSError(28, "No space left on device")), RGB.shape[:2])
@@ -155,6 +162,9 @@ def test_existing_files_are_kept_unless_told(tmp_path):
     assert path.read_bytes() == before
     save(path, RGB[:9], overwrite=True)
     assert Image.open(path).size == (517, 9)
+    path.with_name("link.png").symlink_to("elsewhere.png")  # as of a disk that is not there today
+    with pytest.raises(OutputError, match=r"link\.png, which exists"):
+        save(path.with_name("link.png"))
 
 
 def test_the_usual_permissions(tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from monai.data import MetaTensor
 from torch import nn
 
 from monai_iste.coordinates import bicubic_at, output_size
@@ -68,6 +69,12 @@ def test_every_request_gets_the_same_pixels(network, scale):
     assert torch.equal(again[1:], whole)
 
 
+def test_what_monai_loads_is_welcome(network):
+    image = torch.rand(1, 3, 20, 30)
+    inferer = ArbitraryScaleInferer(**SMALL)
+    assert torch.equal(inferer(MetaTensor(image), network, scale=1.7), inferer(image, network, scale=1.7))
+
+
 def test_no_seams(network):
     """Neighbouring windows see different surroundings; their blend leaves no step at a border."""
     image = smooth_image(96, 96)
@@ -106,7 +113,7 @@ def test_bands_are_read_and_written_piece_by_piece(network):
     assert torch.equal(torch.cat(bands, dim=1), inferer(image, network, scale=2.0)[0])
 
 
-@pytest.mark.parametrize("sizes", [(12, 8, 12), (16, 8, 8), (16, 7, 12), (16, 0, 8), (8, 16, 8)])
+@pytest.mark.parametrize("sizes", [(12, 8, 12), (16, 8, 8), (16, 7, 12), (16, 0, 8), (8, 16, 8), (8, 2, -1)])
 def test_sizes_that_leave_the_lattice_are_refused(sizes):
     with pytest.raises(ConfigError, match="in multiples of 8"):
         ArbitraryScaleInferer(*sizes)
@@ -114,11 +121,17 @@ def test_sizes_that_leave_the_lattice_are_refused(sizes):
 
 def test_bad_requests(network):
     inferer, image = ArbitraryScaleInferer(**SMALL), torch.rand(1, 3, 20, 20)
-    with pytest.raises(ShapeError, match="Add the batch axis"):
-        inferer(image[0], network, scale=2)
+    for wrong in (image[0], image[:0], image[:, :, :0], image[:, :1]):
+        with pytest.raises(ShapeError, match="Add the batch axis"):
+            inferer(wrong, network, scale=2)
+    with pytest.raises(ShapeError, match="Divide 8-bit levels by 255"):
+        inferer(image.byte(), network, scale=2)
     for region in [(-1, 0, 2, 2), (0, 0, 41, 2), (0, 0, 0, 2), (39, 0, 2, 2)]:
         with pytest.raises(ShapeError, match="inside 40 x 40 pixels"):
             inferer(image, network, scale=2, region=Region(*region))
+    for region in [(0, 0, 2), (0, 0, 2, 2, 2), (0.0, 0, 2, 2), "abc"]:
+        with pytest.raises(ShapeError, match="four whole numbers"):
+            inferer(image, network, scale=2, region=region)
     for scale in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ScaleError):
             inferer(image, network, scale=scale)

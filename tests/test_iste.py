@@ -5,6 +5,7 @@ import pytest
 import reference
 import torch
 import torch.nn.functional as F
+from monai.data import MetaTensor
 from reference import (
     SCALES,
     SIZES,
@@ -282,6 +283,21 @@ def test_coordinates_in_double_precision_are_welcome():
     assert_close(net(image, coord=coord.double(), scale=2.5), expected.numpy(), 1e-6)
 
 
+@pytest.mark.parametrize("use_stf", [True, False])
+@pytest.mark.parametrize("gradients", [True, False])
+def test_what_monai_loads_is_welcome(gradients, use_stf):
+    net, image = network(use_stf=use_stf).eval(), image_of(1, 3, 4, 5)
+    with torch.set_grad_enabled(gradients):
+        assert torch.equal(net(MetaTensor(image), scale=1.7).as_tensor(), net(image, scale=1.7))
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_no_queries_have_no_colours(gradients):
+    with torch.set_grad_enabled(gradients):
+        found = network().eval()(image_of(2, 3, 4, 5), coord=torch.zeros(2, 0, 2), cell=torch.ones(2, 2))
+    assert found.shape == (2, 0, 3)
+
+
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 def test_autocast_stays_close(options):
     torch.manual_seed(0)
@@ -389,6 +405,14 @@ def test_refuses_images(shape, call):
     with pytest.raises(ShapeError) as caught:
         network()(torch.zeros(shape), **call)
     assert_teaches(caught.value, "(B, 3, h, w)", str(shape))
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int64, torch.bool])
+@pytest.mark.parametrize("call", [{"scale": 2}, {"coord": torch.zeros(1, 6, 2), "cell": torch.ones(1, 2)}])
+def test_refuses_images_of_whole_numbers(kind, call):
+    with pytest.raises(ShapeError) as caught:
+        network()(torch.zeros(1, 3, 5, 4, dtype=kind), **call)
+    assert_teaches(caught.value, "floating point", str(kind), "255")
 
 
 @pytest.mark.parametrize(

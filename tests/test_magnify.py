@@ -95,6 +95,8 @@ def test_a_device_that_is_not_there(preset, device):
     with pytest.raises(ConfigError) as caught:
         load_network(preset, device=device)
     assert_teaches(caught.value, "device", repr(device))
+    with pytest.raises(ConfigError):
+        upscale(TISSUE[:4, :4], 2, model=load_network(preset), device=device)
 
 
 def test_load_leaves_monai_its_own():
@@ -230,6 +232,24 @@ def test_too_large_is_refused_with_its_size(network, wanted):
     assert_teaches(caught.value, f"{MAX_OUTPUT_PIXELS:,}", "512,000,000 x 512,000,000", "GB")
     with pytest.raises(ScaleError):
         magnified_size((3, 3), 1e308)
+
+
+def test_a_window_that_no_memory_holds_is_refused(network):
+    """Windows are computed whole: 208 x 208 pixels at x1000 would take 3 TB, whatever part of them is wanted."""
+    with pytest.raises(ScaleError) as caught:
+        upscale(TISSUE[:20, :20], 1000, model=network)
+    assert_teaches(caught.value, "208 x 208", "x1000", "two steps")
+    assert magnified_size((20, 20), 100) == (2000, 2000)
+    with pytest.raises(ScaleError):
+        magnified_size((208, 208), target=(208 * 28, 208 * 28))
+    assert magnified_size((500, 500), 16) == (8000, 8000)
+
+
+@pytest.mark.parametrize("size", [18, (18,), (18, 22, 3), "18x22", (18.5, 22), (18, 0)])
+def test_sizes_that_are_none(network, size):
+    with pytest.raises(ConfigError) as caught:
+        upscale(TISSUE[:9, :11], size=size, model=network)
+    assert_teaches(caught.value, "size (H, W)", repr(size), "two whole numbers")
 
 
 @pytest.mark.parametrize("wanted", [{}, {"scale": 2, "size": (8, 8)}])

@@ -23,6 +23,7 @@ from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, S
 from monai_iste.magnify import upscale
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, load_weights, presets
 from monai_iste.slides.provenance import stated_job
+from monai_iste.slides.store import WorkStore
 
 pytest.importorskip("zarr")
 pytest.importorskip("imagecodecs")
@@ -173,6 +174,20 @@ def test_a_folder_of_slides(tmp_path):
     assert os.stat("out/a.ome.tiff").st_mtime_ns == stamp
 
 
+def test_slides_of_one_name_keep_their_endings(tmp_path):
+    (tmp_path / "in").mkdir()
+    write_slide_file(tmp_path / "in" / "a.svs", PIXELS[:60, :60])
+    write_slide_file(tmp_path / "in" / "a.ndpi", PIXELS[:70, :60])
+    write_slide_file(tmp_path / "in" / "b.svs", PIXELS[:80, :60])
+    write_slide_file(tmp_path / "in" / "b.ome.tiff", PIXELS[:90, :60])
+    report = json.loads(succeeded("in", "out", "--scale", 2, "--json", "--consistency").stdout)
+    heights = {"a.svs.ome.tiff": 120, "a.ndpi.ome.tiff": 140, "b.svs.ome.tiff": 160, "b.ome.tiff": 180}
+    assert {os.path.basename(image["output"]): image["output_size"][0] for image in report["images"]} == heights
+    maps = [name.replace("ome.tiff", "consistency.png") for name in heights]
+    assert sorted(name for name in os.listdir("out") if name.endswith(".png")) == sorted(maps)
+    assert "4 of 4 are there already" in succeeded("in", "out", "--scale", 2).output
+
+
 # --- interruptions ----------------------------------------------------------------------------------------------------
 
 
@@ -216,6 +231,25 @@ def test_killed_and_resumed(tmp_path):
     assert "not the" not in again.output
     assert "the result of this job" in refused(OutputError, "a.tif", "b.ome.tiff", "--scale", 3, "--resume")
     assert "exists" in refused(OutputError, "a.tif", "b.ome.tiff", "--scale", 3)
+
+
+def test_a_result_that_is_being_replaced_is_gone_on_with(monkeypatch):
+    """--overwrite is for the result that is there; of the work on the new one nothing is lost."""
+    succeeded("a.tif", "b.ome.tiff", "--scale", 1.5)
+    before, write = pixels_of("b.ome.tiff"), WorkStore.write
+
+    def interrupted(store, window, share):
+        if len(store.done) == 2:
+            raise KeyboardInterrupt
+        return write(store, window, share)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkStore, "write", interrupted)
+        assert run("a.tif", "b.ome.tiff", "--scale", 2, "--overwrite").exit_code == 130
+    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), before)
+    result = succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--overwrite", "--resume", "--compression", "lossless")
+    assert "2 of 6 windows are done and are kept" in result.output
+    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), magnified(2))
 
 
 def test_resume_begins_anew_where_there_is_nothing():
@@ -316,7 +350,8 @@ def test_two_workers_one_killed(tmp_path):
 
 def test_no_scheduler_answers():
     pytest.importorskip("distributed")
-    assert "scheduler" in refused(ConfigError, "a.tif", "b.ome.tiff", "--scale", 2, "--scheduler", "tcp://127.0.0.1:9")
+    for address in ("tcp://127.0.0.1:9", ""):
+        assert "scheduler" in refused(ConfigError, "a.tif", "b.ome.tiff", "--scale", 2, "--scheduler", address)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -43,6 +43,18 @@ def test_a_plain_image_is_decoded_once_when_it_is_read(tmp_path, monkeypatch, su
     assert part.flags["C_CONTIGUOUS"]
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1)])
+def test_what_is_read_is_the_callers_own(tmp_path, shape):
+    """Of a single pixel the axes are moved without copying anything."""
+    Image.fromarray(NOISE[: shape[0], : shape[1]]).save(tmp_path / "a.png")
+    with Slide(tmp_path / "a.png") as slide:
+        before = slide.read(0, 0, *shape).copy()
+        for part in (slide.read(0, 0, *shape), slide.read_at((2, 2), 0, 0, 2, 2), slide.read_at((7, 1), 0, 0, 7, 1)):
+            assert part.flags["WRITEABLE"]
+            part[:] = 0
+        np.testing.assert_array_equal(slide.read(0, 0, *shape), before)
+
+
 def test_sixteen_bits_are_rounded_as_images_are(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "read_rgb", None)
     values = np.arange(65_536, dtype=np.uint16).reshape(256, 256)

@@ -196,11 +196,11 @@ def test_what_is_done_is_kept_and_the_rest_goes_on(slide, network, tmp_path, mon
     np.testing.assert_array_equal(again.assemble(plan.region), upscale(PIXELS, 2, model=network))
 
 
-@pytest.mark.parametrize("tail", ["0 1 12", "0 1 1234abcd", "0 1 1234abcd don", "\x00\x00\x00"])
+@pytest.mark.parametrize("tail", [b"0 1 12", b"0 1 1234abcd", b"0 1 1234abcd don", b"\0\0\0", b"\xff\xfe\x80"])
 def test_a_line_that_was_cut_off_does_not_count(slide, network, tmp_path, tail):
     plan = plan_slide(slide, network, scale=2)
     store = finished(plan, tmp_path / "work", slide, network, plan.windows[:1])
-    with open(tmp_path / "work" / "ledger.txt", "a") as file:
+    with open(tmp_path / "work" / "ledger.txt", "ab") as file:
         file.write(tail)
     again = WorkStore(tmp_path / "work", plan)
     assert again.done == store.done
@@ -231,6 +231,38 @@ def test_a_damaged_window_is_found_and_computed_again(slide, network, tmp_path, 
     np.testing.assert_array_equal(last.assemble(plan.region), store.assemble(plan.region))
 
 
+@pytest.mark.parametrize("keep", [0, 100, None])
+def test_a_damaged_mask_is_made_again(slide, network, tmp_path, keep):
+    store = WorkStore(tmp_path / "work", plan_slide(slide, network, scale=2, tissue_only=True))
+    store.begin()
+    store.keep_mask(TissueMask(np.full((15, 27), 255, np.uint8), slide.size))
+    assert store.mask() is not None
+    path = tmp_path / "work" / "tissue.npy"
+    if keep is None:
+        np.save(path, np.zeros((2, 2)))
+    else:
+        os.truncate(path, keep)
+    assert store.mask() is None
+
+
+@pytest.mark.parametrize("text", ["", "{", None])
+def test_a_damaged_store_is_a_sentence(slide, network, tmp_path, text):
+    plan = plan_slide(slide, network, scale=2)
+    finished(plan, tmp_path / "work", slide, network)
+    description = tmp_path / "work" / "windows.zarr" / "interior" / "zarr.json"
+    if text is None:
+        description.unlink()
+    else:
+        description.write_text(text)
+    again = WorkStore(tmp_path / "work", plan)
+    assert again.begin(resume=True)
+    with pytest.raises(DataError, match="store of windows") as caught:
+        compute_windows(again, plan.windows[:1], slide, network, None, nothing)
+    assert_teaches(caught.value)
+    with pytest.raises(DataError, match="store of windows"):
+        again.assemble(plan.region)
+
+
 def test_black_windows_are_stored_too(network, tmp_path):
     """A chunk of zeros is one that Zarr would leave out."""
     with Slide(write_slide_file(tmp_path / "black.tif", np.zeros((300, 300, 3), np.uint8))) as black:
@@ -253,6 +285,8 @@ def test_other_work_is_refused(slide, network, tmp_path):
     with pytest.raises(OutputError, match="another slide, network, size or region") as caught:
         WorkStore(folder, plan_slide(slide, network, scale=3)).begin(resume=True)
     assert_teaches(caught.value)
+    assert WorkStore(folder, plan_slide(slide, network, scale=2)).begin(resume=True, discard=True)
+    assert not WorkStore(folder, plan_slide(slide, network, scale=3)).begin(resume=True, discard=True)
     assert not WorkStore(folder, plan_slide(slide, network, scale=3)).begin(discard=True)
     (folder / "thesis.doc").touch()
     for options in ({}, {"resume": True}, {"discard": True}):
@@ -281,6 +315,9 @@ def test_one_process_at_a_time(slide, network, tmp_path):
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(OutputError, match="in use"), store.lock():
             pass
+        with pytest.raises(OutputError, match="in use"):
+            WorkStore(tmp_path / "work", plan_slide(slide, network, scale=3)).begin(discard=True)
+        assert WorkStore(tmp_path / "work", plan).begin(resume=True)  # nothing was discarded
         other.kill()
     with store.lock():
         pass

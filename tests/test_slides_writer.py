@@ -159,6 +159,16 @@ def test_a_failure_leaves_the_old_slide(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+def test_what_a_killed_process_left_goes_with_the_next_slide(tmp_path, suffix):
+    pytest.importorskip("fcntl")
+    (tmp_path / f".a{suffix}.1.part").mkdir()
+    (tmp_path / f".a{suffix}.1.part" / "chunk").touch()
+    (tmp_path / f".a{suffix}.2.part").touch()
+    save(tmp_path / f"a{suffix}", texture(600, 700))
+    assert names(tmp_path) == [f"a{suffix}", "work"]
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
 def test_a_full_disk_is_told_in_a_sentence(tmp_path, suffix, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

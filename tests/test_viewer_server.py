@@ -475,6 +475,9 @@ def run(*arguments):
         (["{slides}", "--preset", "tiny", "--weights", "none.pt"], ConfigError, "none.pt"),
         (["{slides}", "--precision", "fp8"], ConfigError, "fp8"),
         (["{slides}", "--host", "203.0.113.7"], OutputError, "203.0.113.7"),
+        (["{slides}", "--host", ""], OutputError, "127.0.0.1"),
+        (["{slides}", "--host", "\u00e9" * 70], OutputError, "\u00e9"),
+        (["{slides}", "--device", "warp"], ConfigError, "'warp'"),
     ],
 )
 def test_what_the_command_refuses(weights, arguments, kind, word):

@@ -127,13 +127,18 @@ def evaluation_datalist(datalist: Iterable[dict], scales: Iterable[float]) -> li
     """Every image at every scale, images outermost: copies of the entries with a float ``"scale"`` added.
 
     Raises:
-        ScaleError: a scale is not a finite number of at least 1.
+        ScaleError: a scale is not a finite number of at least 1, or there is none.
 
     Example:
         >>> [(item["name"], item["scale"]) for item in evaluation_datalist([{"name": "a"}], (2, 3.7))]
         [('a', 2.0), ('a', 3.7)]
     """
-    values = [float(scale) for scale in scales]
+    try:
+        values = [float(scale) for scale in scales]
+    except (TypeError, ValueError):
+        values = []
+    if not values:
+        raise ScaleError("a list of scales", repr(scales), "Give magnifications such as [2, 3.7].")
     for scale in values:
         if not (math.isfinite(scale) and scale >= 1):
             raise ScaleError("finite scales of at least 1", repr(scale), "Give magnifications such as 2 or 3.7.")

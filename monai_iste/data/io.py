@@ -99,17 +99,15 @@ def _opened(path: Path) -> Iterator[_Source]:
     except ISTEError:
         raise
     except Image.DecompressionBombError as error:
-        raise _too_large(path, "more than Pillow decodes") from error
+        raise _too_large(path, "more, which Pillow does not decode", 2 * (Image.MAX_IMAGE_PIXELS or 0)) from error
     except Exception as error:  # whatever a decoder raises on bytes it does not understand
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         remedy = "Copy or export it again" + (", or install monai_iste[slides]." if "imagecodecs" in reason else ".")
         raise DataError(f"a readable image in {path}", f"a damaged or unsupported file ({reason})", remedy) from error
 
 
-def _too_large(path: Path, received: str) -> DataError:
-    return DataError(
-        f"at most {MAX_PIXELS:,} pixels in {path}", received, "Crop it, or cut it into tiles, before training."
-    )
+def _too_large(path: Path, received: str, limit: int = MAX_PIXELS) -> DataError:
+    return DataError(f"at most {limit:,} pixels in {path}", received, "Crop it, or cut it into tiles, before training.")
 
 
 def _check_memory(source: _Source, path: Path) -> None:

@@ -87,8 +87,10 @@ class TrainingReport:
                 self._save_weights("model_best.pt")
 
     def _save_weights(self, name: str) -> None:
+        weights = io.BytesIO()  # written to a full disk, torch would end in an error of its own
+        torch.save(self.network.state_dict(), weights)
         with open_output(self.output_dir / name, overwrite=True) as file:
-            torch.save(self.network.state_dict(), file)
+            file.write(weights.getbuffer())
 
     def _before(self, engine: Engine) -> None:
         if not self.step0:

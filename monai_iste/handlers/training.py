@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from monai_iste.bundle import is_main
-from monai_iste.errors import CheckpointError, TrainingError
+from monai_iste.errors import CheckpointError, OutputError, TrainingError
 from monai_iste.networks import load_weights
 from monai_iste.networks.presets import require_weights
 
@@ -115,7 +115,7 @@ class Checkpoints:
         state: what is saved beside the trainer itself, objects with ``state_dict`` and ``load_state_dict``.
         resume_from: the checkpoint to go on from, or None; see :func:`monai_iste.bundle.resume_point`.
     Raises:
-        CheckpointError: the file is damaged or belongs to another network.
+        CheckpointError: the file is damaged or belongs to another network. OutputError: a checkpoint cannot be written.
     """
 
     def __init__(self, save_dir: str, state: dict[str, Any], resume_from: str | None = None) -> None:
@@ -127,7 +127,19 @@ class Checkpoints:
             device = engine.state.device  # type: ignore[attr-defined]
             loader = CheckpointLoader(self.resume_from, state, map_location=device)
             engine.add_event_handler(Events.STARTED, self._resume, loader)
-        CheckpointSaver(self.save_dir, state, save_interval=1, n_saved=2).attach(engine)
+        saver = CheckpointSaver(self.save_dir, state, save_interval=1, n_saved=2)
+        saver.logger = engine.logger
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save, saver)
+
+    def _save(self, engine: Engine, saver: CheckpointSaver) -> None:
+        try:
+            saver.interval_completed(engine)
+        except (OSError, RuntimeError) as error:  # on a full disk torch raises the latter
+            raise OutputError(
+                f"to be able to write a checkpoint to {os.path.relpath(self.save_dir)}",
+                f"an error ({str(error).strip().splitlines()[0]})",
+                "Make room, and type the command again: it goes on from the last whole checkpoint.",
+            ) from error
 
     def _resume(self, engine: Engine, loader: CheckpointLoader) -> None:
         path = os.path.relpath(loader.load_path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from monai_iste.coordinates import LATTICE_PERIOD, cell_size, output_size
+from monai_iste.coordinates import LATTICE_PERIOD, cell_size, check_image, output_size
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 
 __all__ = ["ArbitraryScaleInferer", "Reader", "Region", "Span", "inside"]
@@ -80,9 +81,11 @@ class ArbitraryScaleInferer(Inferer):
             or (overlap // 2 + halo) % LATTICE_PERIOD
             or overlap % 2
             or not 0 < overlap <= window
+            or halo < 0
         ):
             raise ConfigError(
-                f"window and overlap / 2 + halo in multiples of {LATTICE_PERIOD}, overlap even and at most window",
+                f"window and overlap / 2 + halo in multiples of {LATTICE_PERIOD}, overlap even and at most window, "
+                "halo of at least 0",
                 f"window {window}, overlap {overlap}, halo {halo}",
                 "The default is 192, 16, 16.",
             )
@@ -97,8 +100,7 @@ class ArbitraryScaleInferer(Inferer):
         region: Region | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        if inputs.ndim != 4:
-            raise ShapeError("images of shape (B, 3, h, w)", str(tuple(inputs.shape)), "Add the batch axis.")
+        check_image(inputs)
         size = (int(inputs.shape[2]), int(inputs.shape[3]))
 
         def reader(image: Tensor) -> Reader:
@@ -208,6 +210,11 @@ def _output_size(size: tuple[int, int], scale: float | tuple[int, int]) -> tuple
 
 def inside(region: Region, size: tuple[int, int]) -> Region:
     """The region, if it lies inside an image of ``size`` (h, w); else a ShapeError."""
+    numbers = list(region)
+    if len(numbers) != 4 or not all(isinstance(n, Integral) for n in numbers):
+        raise ShapeError(
+            "a region of four whole numbers (top, left, height, width)", repr(region), "Ask for a part of the image."
+        )
     top, left, height, width = region
     if min(top, left) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
         raise ShapeError(

@@ -41,7 +41,7 @@ def on_grid(net: ISTE, image: Tensor, rows: Tensor, columns: Tensor, cell: Tenso
     h, w = feat.shape[2:]
     corner_rows, corner_columns = corner_axis(rows, h), corner_axis(columns, w)
     texture_rows, texture_columns = net.texture_axis(rows, h), net.texture_axis(columns, w)
-    result = image.new_empty(image.shape[0], len(rows), len(columns), 3)
+    result = image.new_empty((image.shape[0], len(rows), len(columns), 3))
     for top, bottom in _blocks(corner_rows, w):
         needed = corner_rows.pixel[top:bottom]
         first, last = int(needed.min()), int(needed.max())
@@ -66,7 +66,7 @@ def on_grid(net: ISTE, image: Tensor, rows: Tensor, columns: Tensor, cell: Tenso
 def _keys(net: ISTE, feat: Tensor, cell: Tensor) -> Tensor:
     """The textures that stage 1 retrieves from; none without it."""
     if net.self_texture_fusion is None:
-        return feat.new_empty(0)
+        return feat.new_empty((0,))
     if net.inference_keys == "lattice":
         return net.texture_learner.keys_of(feat, cell, net.key_side)
     (h, w), waves = feat.shape[2:], net.texture_learner.waves(feat)

@@ -191,7 +191,7 @@ class ISTE(nn.Module):
             return self.decode_strip(encoding, coord, cell)
         strip = max(1, limits.NUMBERS_DECODED // (4 * encoding.features.shape[1]))
         rgb = []
-        for start in range(0, coord.shape[1], strip):
+        for start in range(0, max(1, coord.shape[1]), strip):  # no queries have an answer too: (B, 0, 3)
             cells = cell if cell.ndim == 2 else cell[:, start : start + strip]
             rgb.append(self.decode_strip(encoding, coord[:, start : start + strip], cells))
         return torch.cat(rgb, dim=1)

@@ -25,6 +25,7 @@ __all__ = [
     "Preset",
     "create_iste",
     "create_network",
+    "known_device",
     "load_network",
     "released_weights",
     "require_weights",
@@ -221,8 +222,21 @@ def load_network(
         load_weights(network, os.fspath(weights))
     elif released_weights(preset) or not allow_untrained:
         load_weights(network, require_weights(preset))
+    return network.to(known_device(device)).eval()
+
+
+def known_device(device: torch.device | str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ConfigError: this machine has none.
+
+    Example:
+        >>> known_device("cpu")
+        device(type='cpu')
+    """
     try:
-        return network.to(device).eval()
-    except (AssertionError, RuntimeError) as error:  # what torch raises for a misspelt and for a missing device
+        return torch.empty(0, device=device).device
+    except (AssertionError, RuntimeError, TypeError) as error:  # what torch raises for one misspelt, missing or none
         reason = str(error).strip().splitlines()[0]
         raise ConfigError("a device of this machine", f"{str(device)!r} ({reason})", "Use cpu.") from error

@@ -7,6 +7,7 @@ that started the work, alone. What a killed worker had not finished is given to 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -67,10 +68,16 @@ def cluster_client(
             dashboard_address=None,
             env={"OMP_NUM_THREADS": str(threads)},
             silence_logs="ERROR",
+            preload=__name__,
         ) as local,
         distributed.Client(local) as client,
     ):
         yield client
+
+
+def dask_setup(worker: Any) -> None:
+    """Called by each worker of a local cluster as it starts: Ctrl-C is for the process that ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def compute_windows_on(

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import monai_iste
 from monai_iste.data.io import image_size
-from monai_iste.errors import DataError, OutputError
+from monai_iste.errors import ConfigError, DataError, OutputError
 from monai_iste.images import check_output, make_folder, save_image
 from monai_iste.inferers.arbitrary_scale import Region
 from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
@@ -29,7 +29,7 @@ from monai_iste.slides.reader import Slide
 from monai_iste.slides.run import compute_windows
 from monai_iste.slides.store import WorkStore
 from monai_iste.slides.tissue import TissueMask, tissue_mask
-from monai_iste.slides.writer import SLIDE_SUFFIXES, SlideMetadata, check_slide_output, write_slide
+from monai_iste.slides.writer import COMPRESSIONS, SLIDE_SUFFIXES, SlideMetadata, check_slide_output, write_slide
 
 __all__ = ["SlideJob", "map_name"]
 
@@ -127,6 +127,10 @@ class SlideJob:
 
     def check(self) -> None:
         """Refuse what can be refused before hours of work."""
+        if self.compression not in COMPRESSIONS:
+            raise ConfigError(
+                f"compression {' or '.join(COMPRESSIONS)}", repr(self.compression), "Choose one of these."
+            )
         if self.target.name.lower().endswith(SLIDE_SUFFIXES):
             check_slide_output(self.target, self.size, self.metadata, self.overwrite)
         else:
@@ -309,10 +313,12 @@ def map_name(target: Path) -> Path:
     """Where a result's consistency map is drawn.
 
     Example:
-        >>> map_name(Path("a.ome.tiff")).name
-        'a.consistency.png'
+        >>> map_name(Path("a.1.ome.tiff")).name, map_name(Path("a.png")).name
+        ('a.1.consistency.png', 'a.png.consistency.png')
     """
-    return target.with_name(f"{target.name.split('.')[0]}.consistency.png")
+    name = target.name
+    length = next((len(ending) for ending in SLIDE_SUFFIXES if name.lower().endswith(ending)), 0)
+    return target.with_name(f"{name[: len(name) - length]}.consistency.png")
 
 
 def _touches(plan: SlidePlan, mask: TissueMask, window: Window) -> bool:

@@ -92,7 +92,7 @@ class Slide:
         _check_inside((top, left, height, width), self.levels[level], f"level {level} of {self.path}")
         step = self._pixels.steps[level]
         pixels = self._pixels.read(level, (round(top * step), round(left * step)), (height, width))
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        return np.array(pixels.transpose(2, 0, 1), order="C")  # never a view of what is held
 
     def read_at(self, size: Size, top: int, left: int, height: int, width: int) -> np.ndarray:
         """A region of the slide as if all of it had been resampled to ``size``: where it is cut out changes nothing.

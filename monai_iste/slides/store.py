@@ -27,6 +27,7 @@ from torch import Tensor
 from monai_iste.errors import DataError, ISTEError, OutputError
 from monai_iste.images import writing
 from monai_iste.inferers.arbitrary_scale import Region, Span
+from monai_iste.locks import held
 from monai_iste.magnify import to_range
 from monai_iste.slides.extras import require
 from monai_iste.slides.frames import alone, overlap, parts
@@ -82,7 +83,7 @@ class WorkStore:
 
         Args:
             resume: go on with what is there. Otherwise the folder may not hold unfinished work.
-            discard: begin anew, whatever work is there.
+            discard: begin anew, whatever work is there that is not gone on with.
         Raises:
             OutputError: the folder holds the work of another plan, unfinished work that was not asked for, or something
                 that is no work at all; or it cannot be written.
@@ -94,10 +95,13 @@ class WorkStore:
                 raise OutputError(
                     "a new folder for the work", f"{self.folder}, which holds other files", "Name another."
                 )
-            if record.exists() and not discard:
-                self._check_continues(record, resume)
-                return True
-            if found:  # discarded, or killed while the folder was being made
+            if record.exists():
+                if resume and self._is_same(record):
+                    return True
+                with self.lock():  # what another process is at is not discarded
+                    self._check_discarded(resume, discard)
+                    shutil.rmtree(self.folder)
+            elif found:  # killed while the folder was being made
                 shutil.rmtree(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             self._make_arrays()
@@ -106,14 +110,20 @@ class WorkStore:
             os.replace(part, record)
             return False
 
-    def _check_continues(self, record: Path, resume: bool) -> None:
+    def _is_same(self, record: Path) -> bool:
+        """Whether the work is that of this plan."""
+        with suppress(ValueError, KeyError, TypeError):
+            return bool(json.loads(record.read_text())["digest"] == self.plan.digest)
+        return False
+
+    def _check_discarded(self, resume: bool, discard: bool) -> None:
+        """Refuse to begin where there is work, unless it was said that it may be discarded."""
+        if discard:
+            return
         if not resume:
             raise OutputError(
                 "no unfinished work of an earlier run", str(self.folder), "Add --resume, or --overwrite to begin anew."
             )
-        with suppress(ValueError, KeyError):
-            if json.loads(record.read_text())["digest"] == self.plan.digest:
-                return
         raise OutputError(
             f"unfinished work of this job in {self.folder}",
             "that of another slide, network, size or region",
@@ -143,9 +153,16 @@ class WorkStore:
     @cached_property
     def _arrays(self) -> dict[str, Any]:
         zarr = require("zarr", "slides")
-        group = zarr.open_group(self.folder / "windows.zarr", mode="r+")
-        # Without it a chunk of zeros, a black window, would not be stored.
-        return {name: group[name].with_config({"write_empty_chunks": True}) for name in ("interior", "frame")}
+        try:
+            group = zarr.open_group(self.folder / "windows.zarr", mode="r+")
+            # Without it a chunk of zeros, a black window, would not be stored.
+            return {name: group[name].with_config({"write_empty_chunks": True}) for name in ("interior", "frame")}
+        except Exception as error:  # whatever Zarr raises on a description of its arrays that is damaged or gone
+            raise DataError(
+                f"the store of windows in {self.folder} as it was made",
+                f"a damaged one ({type(error).__name__})",
+                "Restore the folder, or remove it to begin anew.",
+            ) from error
 
     @property
     def _window_bytes(self) -> int:
@@ -159,18 +176,11 @@ class WorkStore:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes of this machine out while the context lasts."""
-        try:
-            import fcntl
-        except ImportError:  # not on this system
-            yield
-            return
-        with open(self.folder / "plan.json") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+        with held(self.folder / "plan.json") as mine:
+            if not mine:
                 raise OutputError(
                     "work that no other process is at", f"{self.folder}, which is in use", "Wait for it, or stop it."
-                ) from error
+                )
             yield
 
     # --- the mask -----------------------------------------------------------------------------------------------------
@@ -184,9 +194,11 @@ class WorkStore:
             os.replace(part, self.folder / "tissue.npy")
 
     def mask(self) -> TissueMask | None:
-        """The mask that was kept, if any."""
+        """The mask that was kept, if any; a damaged one is none, because the slide gives it again."""
         path = self.folder / "tissue.npy"
-        return TissueMask(np.load(path, allow_pickle=False), self.plan.size) if path.exists() else None
+        with suppress(FileNotFoundError, ValueError, EOFError):
+            return TissueMask(np.load(path, allow_pickle=False), self.plan.size)
+        return None
 
     # --- the ledger ---------------------------------------------------------------------------------------------------
 
@@ -195,7 +207,7 @@ class WorkStore:
         """Checksums of the windows that are done. A line that was cut off by a crash does not count."""
         done = {}
         path = self.folder / "ledger.txt"
-        for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
+        for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []:
             with suppress(ValueError):
                 row, column, checksum, end = line.split(" ")
                 if end == "done\n":
@@ -237,11 +249,11 @@ class WorkStore:
 
     def _read(self, key: Key) -> _Stored:
         interior, sides = parts(self.plan.window(key))
-        place = self._place(key)
+        place, arrays = self._place(key), self._arrays
         try:
             height, width = interior.height, interior.width
-            inner = np.asarray(self._arrays["interior"][(*place, slice(height), slice(width))])
-            frame = np.asarray(self._arrays["frame"][(*place, slice(sum(side.height * side.width for side in sides)))])
+            inner = np.asarray(arrays["interior"][(*place, slice(height), slice(width))])
+            frame = np.asarray(arrays["frame"][(*place, slice(sum(side.height * side.width for side in sides)))])
         except Exception as error:  # whatever Zarr and its codecs raise on a file that is damaged or gone
             raise self._damaged(key) from error
         if _checksum(inner, frame) != self.done[key]:

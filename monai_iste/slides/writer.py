@@ -10,6 +10,7 @@ from pathlib import Path
 
 from monai_iste.errors import ConfigError, OutputError, ShapeError
 from monai_iste.images import open_output, writing
+from monai_iste.locks import held, remove_abandoned
 from monai_iste.slides.dicom import check_dicom, write_dicom
 from monai_iste.slides.extras import require
 from monai_iste.slides.ome_tiff import write_ome_tiff
@@ -143,18 +144,20 @@ def _open_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     A folder cannot be replaced in one step: an old one is put aside first, and comes back if the new one cannot come.
     """
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    remove_abandoned(path)
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed and had the same number
     temporary.mkdir()
     try:
-        yield temporary
-        if overwrite and path.exists():
-            os.rename(path, old)
-        try:
-            os.rename(temporary, path)  # fails if a folder has appeared there
-        except BaseException:
-            if old.exists():
-                os.rename(old, path)
-            raise
+        with held(temporary):
+            yield temporary
+            if overwrite and path.exists():
+                os.rename(path, old)
+            try:
+                os.rename(temporary, path)  # fails if a folder has appeared there
+            except BaseException:
+                if old.exists():
+                    os.rename(old, path)
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)

@@ -7,7 +7,7 @@ not tell: two scanners at 20x differ by a tenth and more.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from monai_iste.errors import ConfigError, DataError, ISTEError, ShapeError
 from monai_iste.images import Size
-from monai_iste.magnify import to_range, upscale
+from monai_iste.magnify import exact_size, to_range, upscale
 from monai_iste.pixel_size import PLAUSIBLE_MPP, SAME_MPP, Mpp
 from monai_iste.transforms.loading import BACKENDS, plain_tensor
 from monai_iste.transforms.super_resolve import keep_place
@@ -198,7 +198,7 @@ class SuperResolveToMpp(Transform):
     ) -> None:
         self.mpp = mpp_pair(mpp)
         self.source_mpp = None if source_mpp is None else mpp_pair(source_mpp)
-        self.size = None if size is None else _exact_size(size)
+        self.size = None if size is None else exact_size(size)
         self.options: dict[str, Any] = {"model": model, "device": device, "precision": precision}
 
     def __call__(self, image: np.ndarray | Tensor) -> np.ndarray | Tensor:
@@ -228,13 +228,6 @@ class SuperResolveToMpp(Transform):
         if small != (h, w):
             pixels = _reduced(pixels, small)
         return pixels if size == small else upscale(pixels, size=size, **self.options)
-
-
-def _exact_size(size: Any) -> Size:
-    values = tuple(size) if isinstance(size, Sequence) else ()
-    if len(values) != 2 or not all(isinstance(n, int) and n >= 1 for n in values):
-        raise ConfigError("a size (H, W) of at least 1 x 1", repr(size), "Give two whole numbers.")
-    return cast(Size, values)
 
 
 def _um(mpp: Mpp) -> str:

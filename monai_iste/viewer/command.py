@@ -16,11 +16,14 @@ from monai_iste.errors import ConfigError
 from monai_iste.listening import LOOPBACK, in_address, is_loopback, listening
 from monai_iste.magnify import default_device, emulates_bf16
 from monai_iste.networks import PRESETS, released_weights
-from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
+from monai_iste.networks.presets import DEFAULT_PRESET, known_device, require_weights
 from monai_iste.slides.extras import require
 from monai_iste.slides.provenance import origin
 
-__all__ = ["view"]
+__all__ = ["MAX_THREADS", "view"]
+
+#: More than any machine has; a system that cannot make them all ends the process.
+MAX_THREADS = 1024
 
 
 def view(
@@ -40,7 +43,9 @@ def view(
         Optional[str], typer.Option("--device", help="cpu, cuda, cuda:1; default: the GPU if any.")
     ] = None,
     precision: Annotated[str, typer.Option("--precision", help="fp32 or bf16.")] = "fp32",
-    threads: Annotated[Optional[int], typer.Option("--threads", min=1, help="Processor threads.")] = None,
+    threads: Annotated[
+        Optional[int], typer.Option("--threads", min=1, max=MAX_THREADS, help="Processor threads.")
+    ] = None,
     allow_untrained: Annotated[
         bool, typer.Option("--allow-untrained", help="Random weights where none are released.")
     ] = False,
@@ -52,6 +57,7 @@ def view(
     uvicorn = require("uvicorn", "viewer")
     require("fastapi", "viewer")
     device = device or default_device()
+    known_device(device)
     _check_network(preset, weights, precision, allow_untrained)
     if precision == "bf16" and emulates_bf16(device):
         _tell("warning: this processor only emulates bfloat16, at a fraction of fp32's speed")

@@ -16,8 +16,8 @@ Answers with pixels say what they are: ``X-Region`` is what is shown, x,y,w,h in
 ``X-Scale`` the magnification along x; ``X-Method``, which below a magnification of 1 is ``resampled``;
 ``X-Inferred: true`` where a network made the pixels, with ``X-Preset``.
 Refusals are ``{"error": sentence}``: 400 what cannot be asked, 404 what is not there, 409 what was cancelled or
-overtaken, 503 with ``Retry-After`` where too much waits. An image of a slide under ``/iiif/{id}`` that is magnified
-(``^``) is super-resolved.
+overtaken, 500 where the slide cannot be read, 503 with ``Retry-After`` where too much waits or no network could be
+loaded. An image of a slide under ``/iiif/{id}`` that is magnified (``^``) is super-resolved.
 
 Only images of the catalogue are served. Other sites' pages may read ``/iiif`` (level 2 demands it), not ``/api``.
 """
@@ -59,7 +59,7 @@ class Viewer(Answers):
         catalogue: what there is.
         renderer: where pixels come from.
         about: of the network: preset, weights (their checksum), precision and device.
-        queue: how many requests may wait for the network, and for the slides each.
+        queue: how many requests may wait for the network; four times as many for the slides.
         threads: processor threads of the network; default: PyTorch's choice.
     """
 
