@@ -15,6 +15,7 @@ import re
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Annotated, Any, Optional
 import numpy as np
 import torch
 import typer
+from PIL import Image
 from torch import nn
 from tqdm import tqdm
 
@@ -88,6 +90,7 @@ def main() -> None:
 def _sentences() -> Iterator[None]:
     """Errors of the family, Ctrl-C and SIGTERM, as one line and an exit code."""
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs of a damaged file, the sentence says
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused, the rest is no bomb
     try:
         yield
     except (ISTEError, RuntimeError) as error:

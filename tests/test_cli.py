@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -93,6 +94,13 @@ def test_very_small_images(size, suffix):
     assert run("upscale", "small.png", f"b.{suffix}", "--scale", "2.5").exit_code == 0
     assert Image.open(f"b.{suffix}").size == (round(size[1] * 2.5), round(size[0] * 2.5))
     assert run("compare", "small.png").exit_code == 0
+
+
+def test_a_large_image_is_no_bomb(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # Pillow warns of more, and refuses twice as many
+    with warnings.catch_warnings(record=True) as seen:
+        assert run("upscale", "a.png", "b.png", "--scale", 1.5).exit_code == 0
+    assert not seen
 
 
 def test_exact_size():

@@ -187,6 +187,7 @@ def test_summary():
     assert "\n" not in line
     for number in (found.mean, found.p95, found.p99, found.worst):
         assert f"{number:.2f}" in line
+    assert "; 100 % above 4;" in str(summary(np.full((3, 3), 9.0)))
 
 
 def test_weights_say_how_much_a_block_counts():

@@ -191,12 +191,13 @@ def test_slides_of_one_name_keep_their_endings(tmp_path):
 # --- interruptions ----------------------------------------------------------------------------------------------------
 
 
-def start(*arguments):
+def start(*arguments, **options):
     return subprocess.Popen(
         [sys.executable, "program.py", "upscale", *(str(argument) for argument in arguments), *OPTIONS],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        **options,
     )
 
 
@@ -348,6 +349,19 @@ def test_two_workers_one_killed(tmp_path):
     np.testing.assert_array_equal(pixels_of("c.ome.tiff"), magnified(1.3, pixels))
 
 
+@pytest.mark.slow
+def test_ctrl_c_reaches_the_workers_too_and_says_nothing_of_them():
+    """A terminal sends it to all processes of a command."""
+    pytest.importorskip("distributed")
+    process = start("a.tif", "b.ome.tiff", "--scale", 2, "--workers", 2, start_new_session=True)
+    wait_until(lambda: done("b.ome.tiff") >= 3, process)  # two are computed before there are workers
+    os.killpg(process.pid, signal.SIGINT)
+    output = process.communicate(timeout=100)[0]
+    assert process.returncode == 130
+    assert "--resume" in output
+    assert "Traceback" not in output
+
+
 def test_no_scheduler_answers():
     pytest.importorskip("distributed")
     for address in ("tcp://127.0.0.1:9", ""):
@@ -403,4 +417,11 @@ def test_a_disk_that_is_too_small(monkeypatch):
     assert result.exit_code == OutputError.exit_code
     assert "Make room" in result.output
     assert not os.path.exists("b.ome.tiff")
+    os.mkdir("small")  # as if it were another disk
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage._replace(free=1000 if str(path) == "small" else usage.free)
+    )
+    result = run("a.tif", "small/b.ome.tiff", "--scale", 2, "--work-dir", ".", "--overwrite")
+    assert result.exit_code == OutputError.exit_code
+    assert "of room for small/b.ome.tiff, got 1e-06 GB" in result.output
     monkeypatch.undo()

@@ -40,6 +40,18 @@ def test_another_architecture_is_refused_and_nothing_changes(small, tmp_path):
 def test_missing(small, tmp_path):
     with pytest.raises(CheckpointError, match="which does not exist"):
         load_weights(small, tmp_path / "none.pt")
+    with pytest.raises(CheckpointError, match="which is a folder"):
+        load_weights(small, tmp_path)
+
+
+@pytest.mark.parametrize("content", [{"network": 5}, {"network": {1: torch.zeros(2)}}, [1], None])
+def test_what_is_no_state_dictionary(small, tmp_path, content):
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"damaged or foreign|tensors that differ"):
+        load_weights(small, tmp_path / "w.pt")
+    torch.save({**small.state_dict(), "encoder.head.weight": 3}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"encoder\.head\.weight"):
+        load_weights(small, tmp_path / "w.pt")
 
 
 class Evil:

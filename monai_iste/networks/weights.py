@@ -47,7 +47,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The state dictionary in a file, on the CPU; see :func:`load_weights` for what is read and refused."""
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError("a file with weights", f"{path}, which does not exist", "Train first, or name another.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError("a file with weights", f"{path}, which {what}", "Train first, or name another.")
     try:
         state: dict[str, Any]
         if path.suffix in (".safetensors", ".json"):
@@ -77,6 +78,9 @@ def files_of(path: Path) -> list[Path]:
 def misfits(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
     """The names of the tensors that only one of a network and a state dictionary has, or that differ in shape."""
     own = network.state_dict()
+    state = state if isinstance(state, dict) else {}  # a foreign file may hold anything
     return sorted(
-        k for k in own.keys() | state.keys() if k not in own or k not in state or own[k].shape != state[k].shape
+        str(k)
+        for k in own.keys() | state.keys()
+        if k not in own or k not in state or own[k].shape != getattr(state[k], "shape", None)
     )

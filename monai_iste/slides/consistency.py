@@ -213,7 +213,7 @@ class ConsistencySummary(NamedTuple):
     def __str__(self) -> str:
         return (
             f"consistency: mean {self.mean:.2f} of 255 levels, 95 % of blocks below {self.p95:.2f}, "
-            f"99 % below {self.p99:.2f}; {100 * self.notable:.2g} % above {NOTABLE:g}; "
+            f"99 % below {self.p99:.2f}; {100 * self.notable:.3g} % above {NOTABLE:g}; "
             f"worst {self.worst:.2f} at row {self.row}, column {self.column}"
         )
 

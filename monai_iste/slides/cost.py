@@ -32,7 +32,7 @@ class Cost:
     def __str__(self) -> str:
         return (
             f"{self.windows:,} windows are left: about {_duration(self.seconds)} in one process, "
-            f"{self.disk / 1e9:.2g} GB of disk until it is done, {self.memory / 1e9:.2g} GB of memory a process"
+            f"{_gigabytes(self.disk)} of disk until it is done, {_gigabytes(self.memory)} of memory a process"
         )
 
 
@@ -48,6 +48,15 @@ def peak_memory() -> int:
     except ImportError:
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _gigabytes(nbytes: int) -> str:
+    """
+    Example:
+        >>> _gigabytes(2_100_000), _gigabytes(123_400_000_000)
+        ('0.0021 GB', '123 GB')
+    """
+    return f"{nbytes / 1e9:.2g} GB" if nbytes < 99e9 else f"{nbytes / 1e9:,.0f} GB"
 
 
 def _duration(seconds: float) -> str:

@@ -230,20 +230,26 @@ class SlideJob:
             rest, (len(asked) - len(samples)) * seconds, round(each * rest + self._writing_bytes()), peak_memory()
         )
 
+    def _result_bytes(self) -> int:
+        """Room for the result."""
+        slide = self.target.name.lower().endswith(SLIDE_SUFFIXES)
+        return round(math.prod(self.size) * (_FILE_BYTES[self.compression] * 4 / 3 if slide else 3))
+
     def _writing_bytes(self) -> int:
         """Room for the result and for its levels while it is written."""
-        pixels = math.prod(self.size)
         slide = self.target.name.lower().endswith(SLIDE_SUFFIXES)
-        return round(pixels * (_FILE_BYTES[self.compression] * 4 / 3 + 1)) if slide else 3 * pixels
+        return self._result_bytes() + (math.prod(self.size) if slide else 0)
 
     def _check_room(self, needed: int) -> None:
-        free = shutil.disk_usage(next(path for path in (self.folder, *self.folder.parents) if path.exists())).free
-        if needed > free:
-            raise OutputError(
-                f"about {needed / 1e9:,.3g} GB of room for {self.target} and the work on it",
-                f"{free / 1e9:,.3g} GB",
-                "Make room, then run again with --resume, or choose another disk.",
-            )
+        """Refuse a disk that is too small for the work, or another one that is too small for the result."""
+        for place, nbytes in ((self.folder, needed), (self.target, self._result_bytes())):
+            free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
+            if nbytes > free:
+                raise OutputError(
+                    f"about {nbytes / 1e9:,.3g} GB of room for {place}",
+                    f"{free / 1e9:,.3g} GB",
+                    "Make room, then run again with --resume, or choose another disk.",
+                )
 
     def _compute(self, mask: TissueMask | None) -> None:
         plan, todo = self.plan, self._todo()
