@@ -43,7 +43,7 @@ from monai_iste.magnify import (
 from monai_iste.networks import PRESETS, create_iste, load_network, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.upscaling import SlideOptions, Upscaler, Wanted, check_apart, pairs
-from monai_iste.viewer.command import MAX_THREADS, view
+from monai_iste.viewer.command import ThreadsOption, view
 
 __all__ = ["app", "main"]
 
@@ -65,7 +65,6 @@ WeightsOption = Annotated[
 ]
 DeviceOption = Annotated[Optional[str], typer.Option("--device", help="cpu, cuda, cuda:1; default: the GPU if any.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 or bf16.")]
-ThreadsOption = Annotated[Optional[int], typer.Option("--threads", min=1, max=MAX_THREADS, help="Processor threads.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
 UntrainedOption = Annotated[bool, typer.Option("--allow-untrained", help="Random weights where none are released.")]
 

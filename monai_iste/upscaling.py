@@ -31,7 +31,7 @@ from monai_iste.slides.job import SlideJob
 from monai_iste.slides.plan import plan_slide
 from monai_iste.slides.provenance import origin
 from monai_iste.slides.reader import Slide
-from monai_iste.slides.writer import SLIDE_SUFFIXES
+from monai_iste.slides.writer import SLIDE_SUFFIXES, slide_suffix
 from monai_iste.transforms.loading import plain_tensor
 
 __all__ = ["ImageJob", "SlideOptions", "Upscaler", "Wanted", "check_apart", "pairs"]
@@ -186,7 +186,7 @@ class Upscaler:
     def _is_slide(self, source: Path, target: Path) -> bool:
         """Whether a file is magnified through a work folder, in memory that does not grow with it: what only slide
         readers open or slide writers write, what memory cannot hold, and whatever comes with an option for slides."""
-        if self.options != SlideOptions() or target.name.lower().endswith(SLIDE_SUFFIXES):
+        if self.options != SlideOptions() or slide_suffix(target):
             return True
         try:
             image_size(source)

@@ -26,7 +26,7 @@ from monai_iste.slides.job import SlideJob
 from monai_iste.slides.plan import SlidePlan, plan_slide
 from monai_iste.slides.provenance import origin
 from monai_iste.slides.reader import Slide
-from monai_iste.slides.writer import SLIDE_SUFFIXES, check_slide_output, write_slide
+from monai_iste.slides.writer import check_slide_output, slide_suffix, write_slide
 
 __all__ = ["MAX_OUTPUT_PIXELS", "Magnifier"]
 
@@ -124,7 +124,7 @@ def _new_file(name: str, plan: SlidePlan, suffix: str) -> Path:
 def _write(job: SlideJob) -> None:
     """The pixels, straight to the file or, for a pyramid, by way of memory, which :data:`MAX_OUTPUT_PIXELS` bounds."""
     size, metadata = job.size, job.metadata
-    if not job.target.name.endswith(SLIDE_SUFFIXES):
+    if not slide_suffix(job.target):
         check_output(job.target, size, overwrite=True)
         save_image(job.target, _bands(job), size, mpp=metadata.mpp, icc=metadata.icc, overwrite=True)
         return

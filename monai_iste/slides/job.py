@@ -29,7 +29,7 @@ from monai_iste.slides.reader import Slide
 from monai_iste.slides.run import compute_windows
 from monai_iste.slides.store import WorkStore
 from monai_iste.slides.tissue import TissueMask, tissue_mask
-from monai_iste.slides.writer import COMPRESSIONS, SLIDE_SUFFIXES, SlideMetadata, check_slide_output, write_slide
+from monai_iste.slides.writer import COMPRESSIONS, SlideMetadata, check_slide_output, slide_suffix, write_slide
 
 __all__ = ["SlideJob", "map_name"]
 
@@ -118,7 +118,7 @@ class SlideJob:
         )
 
     def _states_job(self) -> bool:
-        if self.target.name.lower().endswith(SLIDE_SUFFIXES):
+        if slide_suffix(self.target):
             return stated_job(self.target) == self.plan.digest
         try:  # plain images do not say how they were made
             return image_size(self.target) == self.size
@@ -131,7 +131,7 @@ class SlideJob:
             raise ConfigError(
                 f"compression {' or '.join(COMPRESSIONS)}", repr(self.compression), "Choose one of these."
             )
-        if self.target.name.lower().endswith(SLIDE_SUFFIXES):
+        if slide_suffix(self.target):
             check_slide_output(self.target, self.size, self.metadata, self.overwrite)
         else:
             check_output(self.target, self.size, self.overwrite)
@@ -232,13 +232,11 @@ class SlideJob:
 
     def _result_bytes(self) -> int:
         """Room for the result."""
-        slide = self.target.name.lower().endswith(SLIDE_SUFFIXES)
-        return round(math.prod(self.size) * (_FILE_BYTES[self.compression] * 4 / 3 if slide else 3))
+        return round(math.prod(self.size) * (_FILE_BYTES[self.compression] * 4 / 3 if slide_suffix(self.target) else 3))
 
     def _writing_bytes(self) -> int:
         """Room for the result and for its levels while it is written."""
-        slide = self.target.name.lower().endswith(SLIDE_SUFFIXES)
-        return self._result_bytes() + (math.prod(self.size) if slide else 0)
+        return self._result_bytes() + (math.prod(self.size) if slide_suffix(self.target) else 0)
 
     def _check_room(self, needed: int) -> None:
         """Refuse a disk that is too small for the work, or another one that is too small for the result."""
@@ -267,7 +265,7 @@ class SlideJob:
     def _write(self) -> dict[str, Any]:
         """The result and the map beside it."""
         with tqdm(total=math.prod(self.size), unit="px", unit_scale=True, desc="writing", disable=self.quiet) as bar:
-            if self.target.name.lower().endswith(SLIDE_SUFFIXES):
+            if slide_suffix(self.target):
                 write_slide(
                     self.target,
                     self._read,
@@ -322,9 +320,8 @@ def map_name(target: Path) -> Path:
         >>> map_name(Path("a.1.ome.tiff")).name, map_name(Path("a.png")).name
         ('a.1.consistency.png', 'a.png.consistency.png')
     """
-    name = target.name
-    length = next((len(ending) for ending in SLIDE_SUFFIXES if name.lower().endswith(ending)), 0)
-    return target.with_name(f"{name[: len(name) - length]}.consistency.png")
+    stem = target.name[: len(target.name) - len(slide_suffix(target))]
+    return target.with_name(f"{stem}.consistency.png")
 
 
 def _touches(plan: SlidePlan, mask: TissueMask, window: Window) -> bool:

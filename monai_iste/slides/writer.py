@@ -17,7 +17,7 @@ from monai_iste.slides.ome_tiff import write_ome_tiff
 from monai_iste.slides.ome_zarr import write_ome_zarr
 from monai_iste.slides.pyramid import Progress, Pyramid, Read, Size, SlideMetadata
 
-__all__ = ["COMPRESSIONS", "SLIDE_SUFFIXES", "SlideMetadata", "check_slide_output", "write_slide"]
+__all__ = ["COMPRESSIONS", "SLIDE_SUFFIXES", "SlideMetadata", "check_slide_output", "slide_suffix", "write_slide"]
 
 _CODECS = ("imagecodecs", "slides")
 _PACKAGES = {
@@ -98,6 +98,16 @@ def write_slide(
                 write_ome_tiff(file, pyramid, metadata, compression)
 
 
+def slide_suffix(path: Path) -> str:
+    """Which of :data:`SLIDE_SUFFIXES` a name ends in; empty if in none.
+
+    Example:
+        >>> slide_suffix(Path("a.1.OME.tiff")), slide_suffix(Path("a.tiff"))
+        ('.ome.tiff', '')
+    """
+    return next((suffix for suffix in SLIDE_SUFFIXES if path.name.lower().endswith(suffix)), "")
+
+
 def check_slide_output(
     path: str | os.PathLike[str], size: Size, metadata: SlideMetadata, overwrite: bool = False
 ) -> None:
@@ -116,8 +126,8 @@ def check_slide_output(
         monai_iste.errors.OutputError: Expected a slide that ends in .ome.tif, .ome.tiff, .ome.zarr, .dcm, got slide.svs. OME-TIFF is what most programs read.
     """  # noqa: E501
     path = Path(path)
-    suffix = next((suffix for suffix in SLIDE_SUFFIXES if path.name.lower().endswith(suffix)), None)
-    if suffix is None:
+    suffix = slide_suffix(path)
+    if not suffix:
         raise OutputError(
             f"a slide that ends in {', '.join(SLIDE_SUFFIXES)}", str(path), "OME-TIFF is what most programs read."
         )

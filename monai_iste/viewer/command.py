@@ -20,10 +20,10 @@ from monai_iste.networks.presets import DEFAULT_PRESET, known_device, require_we
 from monai_iste.slides.extras import require
 from monai_iste.slides.provenance import origin
 
-__all__ = ["MAX_THREADS", "view"]
+__all__ = ["ThreadsOption", "view"]
 
-#: More than any machine has; a system that cannot make them all ends the process.
-MAX_THREADS = 1024
+#: At most more than any machine has; a system that cannot make them all ends the process.
+ThreadsOption = Annotated[Optional[int], typer.Option("--threads", min=1, max=1024, help="Processor threads.")]
 
 
 def view(
@@ -43,9 +43,7 @@ def view(
         Optional[str], typer.Option("--device", help="cpu, cuda, cuda:1; default: the GPU if any.")
     ] = None,
     precision: Annotated[str, typer.Option("--precision", help="fp32 or bf16.")] = "fp32",
-    threads: Annotated[
-        Optional[int], typer.Option("--threads", min=1, max=MAX_THREADS, help="Processor threads.")
-    ] = None,
+    threads: ThreadsOption = None,
     allow_untrained: Annotated[
         bool, typer.Option("--allow-untrained", help="Random weights where none are released.")
     ] = False,
