@@ -14,7 +14,7 @@ from reference import assert_teaches
 from slide_files import picture, write_slide_file
 
 from monai_iste.coordinates import bicubic_at
-from monai_iste.errors import DataError, OutputError, ScaleError, ShapeError
+from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, ShapeError
 from monai_iste.inferers import Region
 from monai_iste.magnify import upscale
 from monai_iste.networks import ISTE, EDSREncoder
@@ -274,6 +274,13 @@ def test_black_windows_are_stored_too(network, tmp_path):
         plan = plan_slide(black, Nothing(), scale=1)
         store = finished(plan, tmp_path / "work", black, Nothing())
         assert not store.assemble(plan.region).any()
+
+
+def test_without_zarr_no_folder_is_made(slide, network, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ConfigError, match=r"monai_iste\[slides\]"):
+        WorkStore(tmp_path / "work", plan_slide(slide, network, scale=2)).begin()
+    assert not (tmp_path / "work").exists()
 
 
 def test_other_work_is_refused(slide, network, tmp_path):

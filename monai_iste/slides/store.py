@@ -86,8 +86,9 @@ class WorkStore:
             discard: begin anew, whatever work is there that is not gone on with.
         Raises:
             OutputError: the folder holds the work of another plan, unfinished work that was not asked for, or something
-                that is no work at all; or it cannot be written.
+                that is no work at all; or it cannot be written. ConfigError: Zarr is not installed.
         """
+        require("zarr", "slides")  # before there is a folder
         record = self.folder / "plan.json"
         with writing(self.folder, _REMEDY):
             found = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
