@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -12,17 +13,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import torch
 import typer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from monai_iste.data.sample import sample_datalists
 from monai_iste.errors import ISTEError
 from monai_iste.manifest import manifest
-from monai_iste.networks import ISTE, create_iste, load_weights, released_weights
+from monai_iste.networks import ISTE, create_iste, limits, load_weights, released_weights
+from monai_iste.networks.linear_layer import Linear
 
 __all__ = [
     "Clock",
@@ -35,6 +38,7 @@ __all__ = [
     "numbers",
     "observed",
     "peak_macs",
+    "plainly",
     "ratios",
     "report",
     "run",
@@ -104,7 +108,7 @@ def alternate(
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     macs, results = {}, {}
     for name, call in calls.items():
-        counter = FlopCounterMode(display=False, custom_mapping=_ATTENTION) if count else nullcontext()
+        counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED) if count else nullcontext()
         with counter:
             taken, results[name] = _timed(call, now)
         macs[name] = counter.get_total_flops() // 2 if isinstance(counter, FlopCounterMode) else 0
@@ -131,10 +135,15 @@ def _backward(grad: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs:
     return sdpa_backward_flop_count(grad, query, key, value)
 
 
-#: PyTorch counts attention on GPUs only.
-_ATTENTION = {
+def _linear(x: Any, weight: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    return int(2 * math.prod(x) * weight[0])
+
+
+#: PyTorch counts attention on GPUs only, and products of oneDNN not at all.
+_UNCOUNTED = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward,
+    torch.ops.mkldnn._linear_pointwise: _linear,
 }
 
 
@@ -148,14 +157,17 @@ def ratios(slow: Measurement, fast: Measurement) -> list[float]:
 def peak_macs(device: str, now: Clock, precision: str = "fp32", side: int = 1024) -> float:
     """Multiply-accumulates a second of the best case, a product of two square matrices; median of five.
 
-    With bf16 the faster of both formats: some processors only emulate it, which is no peak.
+    It is the fastest of PyTorch's product, our linear layer's, and with bf16 that of bfloat16: some processors only
+    emulate it, which is no peak.
     """
-
-    def rate(dtype: torch.dtype) -> float:
-        matrix = torch.ones(side, side, dtype=dtype, device=device)
-        return side**3 / alternate({"product": lambda: matrix @ matrix}, now, 5, count=False)["product"].median
-
-    return rate(torch.float32) if precision == "fp32" else max(rate(torch.float32), rate(torch.bfloat16))
+    layer = Linear(side, side, bias=False).to(device)
+    matrix, half = (torch.ones(side, side, dtype=t, device=device) for t in (torch.float32, torch.bfloat16))
+    products = {"PyTorch": lambda: matrix @ matrix, "layer": lambda: layer(matrix)}
+    if precision != "fp32":
+        products["half"] = lambda: half @ half
+    with torch.no_grad():
+        measured = alternate(products, now, 5, count=False)
+    return side**3 / min(measurement.median for measurement in measured.values())
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
@@ -169,6 +181,13 @@ def network(preset: str, device: str = "cpu", **changes: Any) -> ISTE:
     if path is not None:
         load_weights(net, path)
     return net.to(device).eval()
+
+
+def plainly(module: nn.Module, x: Tensor) -> Tensor:
+    """A module of ours without the library's faster ways: what those who wrote the other programs had."""
+    with mock.patch.object(limits, "FAST_PATHS", False):
+        result: Tensor = module(x)
+    return result
 
 
 def tissue(height: int, width: int) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks import common
 from monai_iste.coordinates import cell_size, four_corners, nearest_pixel, output_size, pixel_centres
 from monai_iste.errors import ConfigError
 from monai_iste.networks import ISTE
@@ -77,7 +78,7 @@ class NaiveISTE(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         image = (image - 0.5) / 0.5
         size = (image.shape[2], image.shape[3])
-        feat = self.network.encoder(image)
+        feat = common.plainly(self.network.encoder, image)
         query_map = self._convolution("local_feature_interactor.projection", self._lfi(feat))
         nearest, corners = nearest_pixel(coord, size), four_corners(coord, size)
         texture = self._texture(feat, nearest.pixel[:, :, 0], nearest.offset[:, :, 0], cell)

@@ -20,6 +20,7 @@ import torch
 from monai.networks.layers import DropPath
 from torch import Tensor, nn
 
+from benchmarks import common
 from monai_iste.coordinates import output_size, pixel_centres
 from monai_iste.errors import ConfigError
 from monai_iste.networks import SwinIREncoder
@@ -74,12 +75,14 @@ class AuthorsNetwork(nn.Module):
 
 
 class _Given(nn.Module):
+    """Our encoder as one of theirs."""
+
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder, self.out_dim = encoder, encoder.out_channels
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.encoder(image)
+        return common.plainly(self.encoder, image)
 
 
 def _theirs_like(encoder: nn.Module, models: ModuleType) -> nn.Module | None:

@@ -10,5 +10,6 @@ GRID_COLUMNS = 1024  # of a grid's rows at the most in one strip
 QUERIES_COMPARED = 512  # times KEYS_COMPARED: one block of similarities, 4 MiB an image
 KEYS_COMPARED = 2048
 
-#: False forces the reference, which the tests compare with the paper: no use of regular grids, no kernel of our own.
+#: False forces the reference, which the tests compare with the paper: no use of regular grids, no kernel of our own,
+#: PyTorch's linear layers.
 FAST_PATHS = True

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from monai_iste.coordinates import Axis, Samples, ensemble, gather, linear
 from monai_iste.grid_sampling import blend, gather_grid, spread
+from monai_iste.networks.linear_layer import Linear
 
 __all__ = ["LocalPixelDecoder", "LocalTextureDecoder"]
 
@@ -26,8 +27,8 @@ class _Colours(nn.Sequential):
     def __init__(self, in_channels: int, hidden_channels: int, hidden_layers: int, linear_input: bool = False) -> None:
         first = [nn.ReLU(inplace=True)] if linear_input else []
         widths = [in_channels] + [hidden_channels] * hidden_layers
-        hidden = [m for i, o in pairwise(widths) for m in (nn.Linear(i, o), nn.ReLU(inplace=True))]
-        super().__init__(*first, *hidden, nn.Linear(widths[-1], 3))
+        hidden = [m for i, o in pairwise(widths) for m in (Linear(i, o), nn.ReLU(inplace=True))]
+        super().__init__(*first, *hidden, Linear(widths[-1], 3))
 
     def hidden(self, x: Tensor) -> Tensor:
         for i, layer in enumerate(self):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from monai_iste.coordinates import gather
 from monai_iste.errors import ShapeError, shape_of
 from monai_iste.networks import limits
+from monai_iste.networks.linear_layer import Linear
 
 __all__ = ["SelfTextureFusion", "most_similar"]
 
@@ -96,7 +97,7 @@ class SelfTextureFusion(nn.Module):
     def __init__(self, query_channels: int = 256) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
-            nn.Linear(2 * query_channels, query_channels), nn.ReLU(), nn.Linear(query_channels, query_channels)
+            Linear(2 * query_channels, query_channels), nn.ReLU(), Linear(query_channels, query_channels)
         )
 
     def forward(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from monai_iste.coordinates import Samples, gather, linear
 from monai_iste.networks.baselines.implicit import ImplicitNetwork
+from monai_iste.networks.linear_layer import Linear
 
 __all__ = ["LIIF"]
 
@@ -49,7 +50,7 @@ class LIIF(ImplicitNetwork):
         d = hidden_channels
         self.feature_part = nn.Conv2d(self.channels, d, 3, padding=1)
         self.coordinate_part = nn.Linear(4, d, bias=False)
-        hidden = [layer for _ in range(3) for layer in (nn.Linear(d, d), nn.ReLU(inplace=True))]
+        hidden = [layer for _ in range(3) for layer in (Linear(d, d), nn.ReLU(inplace=True))]
         self.mlp = nn.Sequential(nn.ReLU(inplace=True), *hidden)
 
     def maps(self, feat: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from monai_iste.coordinates import Samples, ensemble, gather, linear
 from monai_iste.errors import ConfigError
 from monai_iste.networks.baselines.implicit import ImplicitNetwork
+from monai_iste.networks.linear_layer import Linear
 
 __all__ = ["LTE"]
 
@@ -57,7 +58,7 @@ class LTE(ImplicitNetwork):
         self.amplitude = nn.Conv2d(self.channels, d, 3, padding=1)
         self.frequency = nn.Conv2d(self.channels, d, 3, padding=1)
         self.phase = nn.Linear(2, d // 2, bias=False)
-        self.mlp = nn.Sequential(*[layer for _ in range(3) for layer in (nn.Linear(d, d), nn.ReLU(inplace=True))])
+        self.mlp = nn.Sequential(*[layer for _ in range(3) for layer in (Linear(d, d), nn.ReLU(inplace=True))])
 
     def maps(self, feat: Tensor) -> Tensor:
         return torch.cat([self.amplitude(feat), self.frequency(feat)], dim=1)

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from monai.networks.blocks import MLPBlock
 from monai.networks.layers import DropPath
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from monai_iste.errors import ConfigError
 from monai_iste.networks import limits
+from monai_iste.networks.linear_layer import Linear
 
 __all__ = ["SwinIREncoder"]
 
@@ -60,8 +62,8 @@ class _WindowAttention(nn.Module):
     def __init__(self, dim: int, heads: int, window: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.out = Linear(dim, dim)
         self.bias = nn.Parameter(nn.init.trunc_normal_(torch.empty((2 * window - 1) ** 2, heads), std=0.02))
         grid = torch.stack(torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")).flatten(1)
         relative = grid.unsqueeze(2) - grid.unsqueeze(1) + window - 1
@@ -91,6 +93,14 @@ class _DropPath(DropPath):
         return x * F.dropout(x.new_ones(x.shape[0], 1, 1, 1), self.drop_prob) if self.training else x
 
 
+class _MLP(MLPBlock):
+    """MONAI's block with our linear layers; the encoder initialises them."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__(dim, hidden)
+        self.linear1, self.linear2 = skip_init(Linear, dim, hidden), skip_init(Linear, hidden, dim)
+
+
 class _SwinLayer(nn.Module):
     """Attention inside windows, then an MLP; both residual and after a layer norm."""
 
@@ -99,7 +109,7 @@ class _SwinLayer(nn.Module):
         self.norm1 = nn.LayerNorm(dim)
         self.attention = _WindowAttention(dim, heads, window)
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = MLPBlock(dim, int(dim * mlp_ratio))
+        self.mlp = _MLP(dim, int(dim * mlp_ratio))
         self.drop_path = _DropPath(drop_path)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
