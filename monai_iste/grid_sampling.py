@@ -6,7 +6,8 @@ are copied, and the weights of the answering pixels are products of one number p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Optional
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from monai_iste.coordinates import Axis, bicubic_axis
 
-__all__ = ["as_grid", "bicubic_on_grid", "blend", "gather_grid", "interpolate_on_grid", "spread"]
+__all__ = ["as_grid", "bicubic_on_grid", "blend", "interpolate_on_grid", "row_by_row", "spread"]
 
 
 def as_grid(coord: Tensor) -> Optional[tuple[Tensor, Tensor]]:
@@ -57,13 +58,26 @@ def spread(feature_map: Tensor, rows: Axis, columns: Axis) -> tuple[Tensor, Axis
     return vectors, rows._replace(pixel=rows.pixel - first)
 
 
-def gather_grid(vectors: Tensor, rows: Axis) -> Tensor:
-    """What :func:`spread` returned, row by row of the grid.
+def row_by_row(rows: Axis) -> Iterator[tuple[slice, slice | list[int]]]:
+    """Rows of a grid that the same pixels answer, together: which rows, and where :func:`spread` has their vectors.
+
+    What is computed of such a run can be broadcast over its rows, and is small enough to stay in a cache.
 
     Shape:
-        vectors: (k, n, W, C); rows: (R, n'); returns (R, n', n, W, C).
+        rows: (R, n'); for a run of r rows, ``vectors[pixels]`` is (n', n, W, C).
+
+    Example:
+        >>> from monai_iste.coordinates import nearest_axis
+        >>> rows = torch.tensor([-0.75, -0.25, 0.25, 0.75])
+        >>> list(row_by_row(nearest_axis(rows, 2)))
+        [(slice(0, 2, None), slice(0, 1, None)), (slice(2, 4, None), slice(1, 2, None))]
     """
-    return F.embedding(rows.pixel, vectors.flatten(1)).unflatten(2, vectors.shape[1:])
+    top = 0
+    for pixels, run in groupby(rows.pixel.tolist()):
+        bottom = top + len(list(run))
+        adjacent = pixels[-1] - pixels[0] + 1 == len(pixels)  # a slice is read as it lies, a list is copied
+        yield slice(top, bottom), slice(pixels[0], pixels[-1] + 1) if adjacent else pixels
+        top = bottom
 
 
 def blend(values: Tensor, rows: Axis, columns: Axis) -> Tensor:

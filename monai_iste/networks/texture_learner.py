@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_iste.coordinates import Axis, Samples, gather, key_lattice, key_step, linear
-from monai_iste.grid_sampling import gather_grid, spread
+from monai_iste.grid_sampling import row_by_row, spread
 
 __all__ = ["ConvTexture", "TextureLearner"]
 
@@ -62,10 +62,14 @@ class TextureLearner(nn.Module):
         """
         vectors, rows = spread(waves, rows, columns)
         vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))  # angles are never rounded to half
-        freq_x = vectors.chunk(3, dim=-1)[2]
-        freq_x.mul_(columns.offset.mT.unsqueeze(-1)).add_(self._phase(cell.unsqueeze(0))[0])
-        amplitude, freq_y, angle = gather_grid(vectors, rows).chunk(3, dim=-1)
-        return torch.addcmul(angle, freq_y, rows.offset[:, :, None, None, None]).sin_().mul_(amplitude)
+        amplitude, freq_y, freq_x = (part.contiguous() for part in vectors.chunk(3, dim=-1))
+        angle = freq_x.mul_(columns.offset.mT.unsqueeze(-1)).add_(self._phase(cell.unsqueeze(0))[0])
+        offset = rows.offset[:, :, None, None, None]
+        texture = amplitude.new_empty(rows.pixel.shape + amplitude.shape[1:])
+        for part, pixels in row_by_row(rows):
+            torch.addcmul(angle[pixels], freq_y[pixels], offset[part], out=texture[part])
+            texture[part].sin_().mul_(amplitude[pixels])
+        return texture
 
     def keys(self, waves: Tensor, cell: Tensor, side: int = 48) -> Tensor:
         """Texture at the canonical key lattice: one key per low-resolution pixel, or per every ``key_step``-th.
@@ -118,7 +122,7 @@ class ConvTexture(nn.Module):
     @torch.jit.unused
     def on_grid(self, waves: Tensor, rows: Axis, columns: Axis, cell: Tensor) -> Tensor:
         vectors, rows = spread(waves, rows, columns)
-        return gather_grid(vectors, rows)
+        return vectors[rows.pixel]
 
     def keys(self, waves: Tensor, cell: Tensor, side: int = 48) -> Tensor:
         return _thin(waves, side)

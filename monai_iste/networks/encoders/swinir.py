@@ -79,10 +79,13 @@ class _WindowAttention(nn.Module):
         qkv = self.qkv(x).view(b * windows, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         query, key, value = qkv.unbind()
         attn_mask = attn_mask.to(query.dtype)
-        if query.is_cuda or not torch.is_grad_enabled():
+        if query.is_cuda or (query.dtype == torch.float32 and not torch.is_grad_enabled()):
             x = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
-        else:  # on the CPU its kernel has no gradient of the bias, and what takes its place is slower than this
-            x = torch.softmax((query * query.shape[-1] ** -0.5) @ key.mT + attn_mask, dim=-1) @ value
+        else:  # on the CPU its kernel has no gradient of the bias, and is slower than this in bfloat16
+            query, key, value = qkv.flatten(1, 2).unbind()
+            mask_of_all = attn_mask.expand(b * windows, -1, -1, -1).flatten(0, 1)
+            weights = torch.baddbmm(mask_of_all, query, key.mT, alpha=query.shape[-1] ** -0.5).softmax(-1)
+            x = (weights @ value).view(b * windows, self.heads, n, c // self.heads)
         return self.out(x.transpose(1, 2).reshape(b, windows, n, c))
 
 
