@@ -16,7 +16,7 @@ from torch import Tensor
 
 from monai_iste.coordinates import Axis, bicubic_axis
 
-__all__ = ["as_grid", "bicubic_on_grid", "blend", "interpolate_on_grid", "row_by_row", "spread"]
+__all__ = ["as_grid", "bicubic_on_grid", "blend", "interpolate_on_grid", "runs_of_rows", "spread"]
 
 
 def as_grid(coord: Tensor) -> Optional[tuple[Tensor, Tensor]]:
@@ -58,7 +58,7 @@ def spread(feature_map: Tensor, rows: Axis, columns: Axis) -> tuple[Tensor, Axis
     return vectors, rows._replace(pixel=rows.pixel - first)
 
 
-def row_by_row(rows: Axis) -> Iterator[tuple[slice, slice | list[int]]]:
+def runs_of_rows(rows: Axis) -> Iterator[tuple[slice, slice | list[int]]]:
     """Rows of a grid that the same pixels answer, together: which rows, and where :func:`spread` has their vectors.
 
     What is computed of such a run can be broadcast over its rows, and is small enough to stay in a cache.
@@ -69,7 +69,7 @@ def row_by_row(rows: Axis) -> Iterator[tuple[slice, slice | list[int]]]:
     Example:
         >>> from monai_iste.coordinates import nearest_axis
         >>> rows = torch.tensor([-0.75, -0.25, 0.25, 0.75])
-        >>> list(row_by_row(nearest_axis(rows, 2)))
+        >>> list(runs_of_rows(nearest_axis(rows, 2)))
         [(slice(0, 2, None), slice(0, 1, None)), (slice(2, 4, None), slice(1, 2, None))]
     """
     top = 0

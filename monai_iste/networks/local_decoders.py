@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.coordinates import Axis, Samples, ensemble, gather, linear
-from monai_iste.grid_sampling import blend, row_by_row, spread
+from monai_iste.grid_sampling import blend, runs_of_rows, spread
 from monai_iste.networks.linear_layer import Linear
 
 __all__ = ["LocalPixelDecoder", "LocalTextureDecoder"]
@@ -87,7 +87,7 @@ class LocalPixelDecoder(nn.Module):
         # Products by hand: autocast would round the cell in a matrix product.
         row_part = (rows.offset.unsqueeze(-1) * weight[:, 0] + (weight[:, 2:] * cell).sum(-1))[:, :, None, None]
         hidden = vectors.new_empty(rows.pixel.shape + vectors.shape[1:])
-        for part, pixels in row_by_row(rows):
+        for part, pixels in runs_of_rows(rows):
             torch.add(vectors[pixels], row_part[part], out=hidden[part])
         return self.mlp.colour(blend(self.mlp.hidden(hidden), rows, columns))
 

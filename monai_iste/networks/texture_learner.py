@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_iste.coordinates import Axis, Samples, gather, key_lattice, key_step, linear
-from monai_iste.grid_sampling import row_by_row, spread
+from monai_iste.grid_sampling import runs_of_rows, spread
 
 __all__ = ["ConvTexture", "TextureLearner"]
 
@@ -66,7 +66,7 @@ class TextureLearner(nn.Module):
         angle = freq_x.mul_(columns.offset.mT.unsqueeze(-1)).add_(self._phase(cell.unsqueeze(0))[0])
         offset = rows.offset[:, :, None, None, None]
         texture = amplitude.new_empty(rows.pixel.shape + amplitude.shape[1:])
-        for part, pixels in row_by_row(rows):
+        for part, pixels in runs_of_rows(rows):
             torch.addcmul(angle[pixels], freq_y[pixels], offset[part], out=texture[part])
             texture[part].sin_().mul_(amplitude[pixels])
         return texture
