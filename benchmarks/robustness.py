@@ -3,6 +3,7 @@
 python -m benchmarks.robustness DIR --scales 2,4
 python -m benchmarks.robustness DIR --weights released,runs/new/model.pt
 python -m benchmarks.robustness DIR --scales 2,4,8 --figure failures.png
+python -m benchmarks.robustness DIR --lower 2
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from monai_iste.images import open_output
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.protocols import AddBicubicd, AsScoredd
 from monai_iste.networks.presets import load_network
-from monai_iste.transforms import ArbitraryScaleCropd, LoadRGBd
+from monai_iste.transforms import ArbitraryScaleCropd, LoadRGBd, RandLowerMagnificationd
 from monai_iste.transforms.mixed_degradation import Scan, degrade_as_scan
 from monai_iste.visualise import comparison
 
@@ -60,6 +61,9 @@ def robustness(
     weights: common.WeightsOption = "released",
     scales: Annotated[str, typer.Option("--scales", help="Magnifications.")] = "2,4",
     crop: common.CropOption = 192,
+    lower: Annotated[
+        float, typer.Option("--lower", min=1.0, help="Reduce all tiles first: what an objective so much weaker shows.")
+    ] = 1.0,
     images: common.ImagesOption = None,
     figure: Annotated[
         Path | None, typer.Option("--figure", help="PNG or PDF of the cases that gain least, on the tile that does.")
@@ -80,12 +84,13 @@ def robustness(
     rows: list[Row] = []
     for scale in common.numbers(scales):
         for case, scan in CASES.items():
-            items = [_pair(path, scale, crop, scan) for path in paths]
+            items = [_pair(path, scale, crop, lower, scan) for path in paths]
             for name, network in networks.items():
-                row = {"weights": name, "scale": scale, "degradation": case}
+                row = {"weights": name, "lower": lower, "scale": scale, "degradation": case}
                 rows.append({**row, **_scores(network, items, device)})
             common.save("Robustness", rows, device, json_file)
-    common.report(f"Robustness of {preset}", rows, _printed, device, json_file)
+    tiles = "" if lower == 1 else f", tiles first reduced by {lower:g}"
+    common.report(f"Robustness of {preset}{tiles}", rows, _printed, device, json_file)
     if figure is not None:
         failures = [_failure(row, paths, crop, networks, device) for row in sorted(rows, key=_gain)[:FAILURES]]
         with open_output(figure, overwrite) as file:
@@ -101,13 +106,14 @@ def _failure(row: Row, paths: list[str], crop: int, networks: dict[str, nn.Modul
     """The tile that gains least in a case, as :func:`monai_iste.visualise.comparison` shows it."""
     gains = [ours - bicubic for ours, bicubic in zip(row["psnr"], row["bicubic_psnr"], strict=True)]
     path = paths[gains.index(min(gains))]
-    item = _pair(path, row["scale"], crop, CASES[row["degradation"]])
+    item = _pair(path, row["scale"], crop, row["lower"], CASES[row["degradation"]])
     shown = _as_saved(networks[row["weights"]], item, device)
     return {**shown, "name": f"x{row['scale']:g}, {row['degradation']}"}
 
 
-def _pair(path: str, scale: float, crop: int, scan: Scan) -> dict[Any, Any]:
-    cut = Compose([LoadRGBd("image"), ArbitraryScaleCropd("image", max_size=crop)])
+def _pair(path: str, scale: float, crop: int, lower: float, scan: Scan) -> dict[Any, Any]:
+    weaker = RandLowerMagnificationd("image", prob=1, factor_range=(lower, lower), min_size=1)
+    cut = Compose([LoadRGBd("image"), weaker, ArbitraryScaleCropd("image", max_size=crop)])
     label = cut({"image": path, "scale": scale})["image"]
     height, width = label.shape[1:]
     low = degrade_as_scan(label, (round(height / scale), round(width / scale)), scan)

@@ -6,7 +6,14 @@ from PIL import Image
 from reference import assert_teaches
 from skimage.data import immunohistochemistry
 
-from monai_iste.data import evaluation_datalist, image_datalist, sample_datalists, split_datalist, training_datalists
+from monai_iste.data import (
+    evaluation_datalist,
+    image_datalist,
+    pixel_counts,
+    sample_datalists,
+    split_datalist,
+    training_datalists,
+)
 from monai_iste.errors import ConfigError, DataError, ScaleError
 
 
@@ -125,6 +132,13 @@ def test_without_a_folder_the_sample_is_used(dataset_dir):
 def test_the_sample_too_can_be_too_small():
     with pytest.raises(DataError, match="immunohistochemistry-validation of 512 x 192"):
         training_datalists(None, 193)
+
+
+def test_pixels_are_counted_in_files_and_in_arrays(tmp_path):
+    save(tmp_path, "a.png", size=(200, 47))
+    save(tmp_path, "b.png", size=(30, 31))
+    assert pixel_counts(image_datalist(tmp_path)) == [200 * 47, 30 * 31]
+    assert pixel_counts(sample_datalists()[0]) == [320 * 512]
 
 
 def test_every_image_at_every_scale_images_outermost():

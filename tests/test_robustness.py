@@ -146,6 +146,21 @@ def test_the_protocols_are_among_the_cases(name, tiles, interpolation):
     assert row["psnr"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("lower", [1.5, 2])
+def test_tiles_of_a_weaker_objective_are_tiles_reduced_before(tiles, lower, tmp_path, interpolation):
+    """Reduced by hand and saved, then scored as they are."""
+    reduced = tmp_path / "reduced"
+    reduced.mkdir()
+    for file in tiles.iterdir():
+        picture = Image.open(file)
+        size = [round(n / lower) for n in picture.size]
+        picture.resize(size, Image.Resampling.BICUBIC).save(reduced / file.name)
+    options = {"scales": "2", "crop": 40, "images": 2}
+    expected, found = robustness(reduced, **options), robustness(tiles, lower=lower, **options)
+    assert [{**row, "lower": 1} for row in found] == expected
+    assert found[0]["psnr"] != robustness(tiles, **options)[0]["psnr"]
+
+
 def test_gains_are_differences(tiles):
     """With the released weights; how much they have to gain is asked in test_released.py."""
     rows = robustness(tiles, scales="2", crop=64, images=1)

@@ -14,7 +14,7 @@ from monai_iste.data.io import IMAGE_SUFFIXES, image_size
 from monai_iste.data.sample import sample_datalists
 from monai_iste.errors import ConfigError, DataError, ScaleError
 
-__all__ = ["evaluation_datalist", "image_datalist", "split_datalist", "training_datalists"]
+__all__ = ["evaluation_datalist", "image_datalist", "pixel_counts", "split_datalist", "training_datalists"]
 
 
 def image_datalist(folder: str | os.PathLike[str], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[dict]:
@@ -112,15 +112,32 @@ def training_datalists(dataset_dir: str | os.PathLike[str] | None, min_size: int
     else:
         train, val = split_datalist(image_datalist(dataset_dir))
     for item in (*train, *val):
-        image = item["image"]
-        height, width = image.shape[1:] if isinstance(image, np.ndarray) else image_size(image)
+        height, width = _size(item)
         if min(height, width) < min_size:
+            image = item["image"]
             raise DataError(
                 f"images of at least {min_size} x {min_size} pixels",
                 f"{item['name'] if isinstance(image, np.ndarray) else image} of {width} x {height}",
                 "Use larger images, or lower --max_scale or --lr_size.",
             )
     return train, val
+
+
+def pixel_counts(datalist: Iterable[dict]) -> list[int]:
+    """How many pixels every image of a data list has: as weights of a sampler, they make all pixels equally likely.
+
+    Tiles of a set may differ in size; drawn alike, the small ones would be seen more often than the tissue they hold.
+
+    Example:
+        >>> pixel_counts([{"image": np.zeros((3, 20, 30), np.uint8)}])
+        [600]
+    """
+    return [math.prod(_size(item)) for item in datalist]
+
+
+def _size(item: dict) -> tuple[int, int]:
+    image = item["image"]
+    return image.shape[1:] if isinstance(image, np.ndarray) else image_size(image)
 
 
 def evaluation_datalist(datalist: Iterable[dict], scales: Iterable[float]) -> list[dict]:

@@ -3,9 +3,9 @@
 The training chain is ``LoadRGBd``, ``RandArbitraryScaleCropd``, MONAI's ``RandFlipd`` (both axes) and
 ``RandRotate90d`` (``max_k=1``; with the flips it reaches all eight flips and transposes), ``BlurDegradationd``,
 ``RandSampleCoordinatesd``, then MONAI's ``ScaleIntensityRanged``. For evaluation ``ArbitraryScaleCropd`` takes the
-place of the random ones; ``RandStainJitterd`` and ``RandMixedDegradationd`` prepare a network for other laboratories'
-slides and scanners. Images stay uint8 until ``ScaleIntensityRanged``. No transform writes into the image it is
-given, so a cached data set need not copy (``CacheDataset(copy_cache=False)``).
+place of the random ones; ``RandLowerMagnificationd``, ``RandStainJitterd`` and ``RandMixedDegradationd`` prepare a
+network for other laboratories' slides and scanners. Images stay uint8 until ``ScaleIntensityRanged``. No transform
+writes into the image it is given, so a cached data set need not copy (``CacheDataset(copy_cache=False)``).
 """
 
 from monai_iste.transforms.coordinates import (
@@ -41,6 +41,12 @@ from monai_iste.transforms.degradation import (
     degrade,
 )
 from monai_iste.transforms.loading import LoadRGB, LoadRGBD, LoadRGBd, LoadRGBDict
+from monai_iste.transforms.magnification import (
+    RandLowerMagnification,
+    RandLowerMagnificationD,
+    RandLowerMagnificationd,
+    RandLowerMagnificationDict,
+)
 from monai_iste.transforms.mixed_degradation import (
     REDUCTIONS,
     RandMixedDegradation,
@@ -90,6 +96,10 @@ __all__ = [
     "RandArbitraryScaleCropD",
     "RandArbitraryScaleCropDict",
     "RandArbitraryScaleCropd",
+    "RandLowerMagnification",
+    "RandLowerMagnificationD",
+    "RandLowerMagnificationDict",
+    "RandLowerMagnificationd",
     "RandMixedDegradation",
     "RandMixedDegradationD",
     "RandMixedDegradationDict",
