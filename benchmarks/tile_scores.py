@@ -20,7 +20,7 @@ from monai_iste.networks import LIIF, Bicubic, EDSREncoder, load_published
 __all__ = ["SCORES", "colour_difference", "displacement", "magnify", "published_liif", "score", "tile_pair"]
 
 #: What :func:`score` finds.
-SCORES = ("psnr", "ssim", "lr_psnr", "colour", "shift")
+SCORES = ("psnr", "ssim", "lr_psnr", "colour", "shift", "truth_shift")
 
 _STEPS = 500  # parts of a low-resolution pixel that a displacement is found to
 
@@ -59,7 +59,8 @@ def score(pred: Tensor, pair: Mapping[str, Any], protocol: Protocol) -> Row:
         pred: (3, H, W)
     Returns:
         ``psnr`` and ``ssim`` as the protocol has them; ``lr_psnr`` of the result reduced again; ``colour``
-        (:func:`colour_difference`) in 8-bit levels; ``shift`` (:func:`displacement`) in low-resolution pixels.
+        (:func:`colour_difference`) in 8-bit levels; ``shift`` (:func:`displacement`) in low-resolution pixels;
+        ``truth_shift``: the same of the truth, the error of the measurement, since the truth lies where it should.
     """
     scored = dict(cast(Mapping[str, Any], protocol.postprocessing()({**pair, "pred": pred.cpu()})))
     psnr, ssim = PSNRMetric(1.0), SSIMMetric(spatial_dims=2)
@@ -74,6 +75,7 @@ def score(pred: Tensor, pair: Mapping[str, Any], protocol: Protocol) -> Row:
         "lr_psnr": found(psnr, "pred_reduced", "image"),
         "colour": colour_difference(result, pair["image"] * 255),
         "shift": displacement(result, pair["image"] * 255),
+        "truth_shift": displacement(to_range(pair["label"], torch.uint8), pair["image"] * 255),
     }
 
 

@@ -111,7 +111,7 @@ def _known(file: Path | None) -> dict[tuple[Any, ...], Row]:
         return {}
     if content.get("title") != _TITLE:
         raise DataError("a file of this command", f"{file}, of another", "Choose another name for --json.")
-    return {_identity(row): row for row in content["rows"]}
+    return {_identity(row): row for row in content["rows"] if row.keys() >= set(SCORES)}
 
 
 def _identity(row: Row) -> tuple[Any, ...]:
@@ -128,16 +128,16 @@ def summary(rows: Sequence[Row], method: str) -> Row:
     Args:
         rows: of every method on these tiles.
     Returns:
-        the mean of every score and ``lowest_lr_psnr``, ``largest_colour``, ``largest_shift``; under ``over``, for
-        bicubic and LIIF, whichever the method is compared with: the ``gain`` in dB, (mean, low, high) with a 95 %
-        interval over tiles (:func:`~monai_iste.experiments.statistics.paired_bootstrap`; of a single tile its gain
-        three times), how many tiles are ``below`` it, and the ``worst`` tile with its gain.
+        the mean of every score and ``lowest_lr_psnr``, ``largest_colour``, ``largest_shift``, ``largest_truth_shift``;
+        under ``over``, for bicubic and LIIF, whichever the method is compared with: the ``gain`` in dB, (mean, low,
+        high) with a 95 % interval over tiles (:func:`~monai_iste.experiments.statistics.paired_bootstrap`; of a single
+        tile its gain three times), how many tiles are ``below`` it, and the ``worst`` tile with its gain.
     """
     by = {name: [row for row in rows if row["method"] == name] for name in {row["method"] for row in rows}}
     own = by[method]
     found: Row = {key: statistics.fmean(row[key] for row in own) for key in SCORES} | {"tiles": len(own)}
     found["lowest_lr_psnr"] = min(row["lr_psnr"] for row in own)
-    found |= {f"largest_{key}": max(row[key] for row in own) for key in ("colour", "shift")}
+    found |= {f"largest_{key}": max(row[key] for row in own) for key in ("colour", "shift", "truth_shift")}
     found["over"] = {}
     others = {BICUBIC: (), PEER: (BICUBIC,)}.get(method, (BICUBIC, PEER))
     for other in (name for name in others if name in by):
@@ -210,6 +210,7 @@ def _faithfulness(row: Row) -> Row:
         "largest colour": f"{row['largest_colour']:.3f}",
         "shift, LR pixels": f"{row['shift']:.4f}",
         "largest shift": f"{row['largest_shift']:.4f}",
+        "largest of the truth": f"{row['largest_truth_shift']:.4f}",
     }
 
 

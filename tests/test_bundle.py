@@ -114,6 +114,18 @@ def test_network_takes_and_gives_what_the_metadata_says(tmp_path, monkeypatch):
     verify_net_in_out("network_def", meta_file=str(CONFIGS / "metadata.json"), config_file=str(CONFIGS / "train.json"))
 
 
+def test_the_recipe_for_scans_sees_all_pixels_alike(tmp_path):
+    for name, size in {"train/a": (128, 128), "train/b": (512, 384), "val/c": (128, 128)}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    names, out = ("train.json", "light_release.json", "light_scans.json"), str(tmp_path / "out")
+    flow = workflow(*names, dataset_dir=str(tmp_path), output_dir=out, val_crop=64, batch_size=8, steps_per_epoch=500)
+    flow.initialize()
+    drawn = np.bincount(list(flow.parser.get_parsed_content("train#sampler")), minlength=2)
+    assert drawn.sum() == 8 * 500
+    assert drawn[1] / drawn.sum() == pytest.approx(12 / 13, abs=0.02)
+
+
 def test_files_at_the_root_are_those_of_configs():
     for name in ("train.json", "metadata.json", "logging.conf"):
         assert (ROOT / name).resolve() == (CONFIGS / name).resolve()
