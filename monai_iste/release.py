@@ -6,6 +6,7 @@ results are not its business: they follow from an evaluation of the weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,12 @@ SHARD_BYTES = 15 * 2**20
 _PACKAGE = Path(monai_iste.__file__).parent
 
 
-def release(checkpoint: Path, preset: str = DEFAULT_PRESET, repository: Path = _PACKAGE.parent) -> list[Path]:
+def release(
+    checkpoint: Path,
+    preset: str = DEFAULT_PRESET,
+    repository: Path = _PACKAGE.parent,
+    mean_with: Sequence[Path] = (),
+) -> list[Path]:
     """Write the weights of a preset to where bundle and package look for them; returns the files.
 
     ``bundles/iste/models/<preset>.safetensors``, or where that would be larger than 15 MiB, its tensors in half
@@ -44,6 +50,8 @@ def release(checkpoint: Path, preset: str = DEFAULT_PRESET, repository: Path = _
         checkpoint: ``model.pt``, ``model_best.pt`` or ``checkpoint_epoch=N.pt`` of a training, or ``.safetensors``.
         preset: whose weights they are.
         repository: the clone that holds ``bundles/iste`` and ``monai_iste``.
+        mean_with: more checkpoints; the mean of all is released. Trainings that went on from the same weights lie close
+            enough together for that, and their mean is better than each (Wortsman et al., arXiv:2203.05482).
     Raises:
         CheckpointError: the file is missing, damaged, or belongs to another preset. ConfigError: no such preset.
         OutputError: this is not a clone of the repository, or a file cannot be written.
@@ -52,7 +60,7 @@ def release(checkpoint: Path, preset: str = DEFAULT_PRESET, repository: Path = _
     for folder in (models, weights):
         if not folder.is_dir():
             raise OutputError("a clone of the repository", f"no folder {folder}", "Install it with pip install -e .")
-    state = load_weights(create_iste(preset), checkpoint).state_dict()
+    state = _mean([load_weights(create_iste(preset), path).state_dict() for path in (checkpoint, *mean_with)])
     files = _write(state, preset, models)
     _list(files, preset, models, weights)
     files += [_link(weights, path, repository) for path in (*files, models / CHECKSUMS)]
@@ -61,6 +69,12 @@ def release(checkpoint: Path, preset: str = DEFAULT_PRESET, repository: Path = _
         with open_output(files[-1], overwrite=True) as file:
             torch.save(state, file)
     return files
+
+
+def _mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    if len(states) == 1:
+        return states[0]
+    return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
 
 
 def _write(state: dict[str, Tensor], preset: str, folder: Path) -> list[Path]:
@@ -121,10 +135,13 @@ def _link(folder: Path, path: Path, repository: Path) -> Path:
 def main(
     checkpoint: Annotated[Path, typer.Argument(help="Weights of a training, .pt or .safetensors.")],
     preset: Annotated[str, typer.Argument(help="The preset that was trained.")] = DEFAULT_PRESET,
+    mean_with: Annotated[
+        list[Path] | None, typer.Option("--mean-with", help="Another training's weights; the mean of all is released.")
+    ] = None,
 ) -> None:
     """Release the weights in CHECKPOINT as those of PRESET, and print the SHA-256 of each file."""
     show_errors_as_sentences()
-    for path in release(checkpoint, preset):
+    for path in release(checkpoint, preset, mean_with=mean_with or ()):
         typer.echo(f"{checksum(path)}  {path.relative_to(_PACKAGE.parent)}")
 
 

@@ -64,6 +64,23 @@ def test_a_training_is_released(clone, tmp_path):
     assert (clone / WEIGHTS / RELEASED).is_symlink()
 
 
+def test_the_mean_of_several_trainings_is_released(clone, tmp_path):
+    files, states = [], []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        states.append(create_iste(DEFAULT_PRESET).state_dict())
+        files.append(tmp_path / f"{seed}.pt")
+        torch.save(states[-1], files[-1])
+    released = read_weights(release(files[0], repository=clone, mean_with=files[1:])[0])
+    for name, tensor in released.items():
+        a, b, c = (state[name] for state in states)
+        torch.testing.assert_close(tensor, (a + b + c) / 3)
+    torch.save(create_iste("iste_small").state_dict(), files[1])
+    with pytest.raises(CheckpointError) as caught:
+        release(files[0], repository=clone, mean_with=files[1:])
+    assert_teaches(caught.value, str(files[1]), "tensors that differ")
+
+
 def test_another_preset_leaves_the_default_alone(clone, tmp_path):
     torch.save(create_iste("iste_small").state_dict(), tmp_path / "model.pt")
     release(tmp_path / "model.pt", "iste_small", clone)
