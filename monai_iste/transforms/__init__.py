@@ -3,11 +3,13 @@
 The training chain is ``LoadRGBd``, ``RandArbitraryScaleCropd``, MONAI's ``RandFlipd`` (both axes) and
 ``RandRotate90d`` (``max_k=1``; with the flips it reaches all eight flips and transposes), ``BlurDegradationd``,
 ``RandSampleCoordinatesd``, then MONAI's ``ScaleIntensityRanged``. For evaluation ``ArbitraryScaleCropd`` takes the
-place of the random ones; ``RandLowerMagnificationd``, ``RandStainJitterd`` and ``RandMixedDegradationd`` prepare a
-network for other laboratories' slides and scanners. Images stay uint8 until ``ScaleIntensityRanged``. No transform
-writes into the image it is given, so a cached data set need not copy (``CacheDataset(copy_cache=False)``).
+place of the random ones; ``RandLowerMagnificationd``, ``RandStainJitterd``, ``RandJPEGd`` and
+``RandMixedDegradationd`` prepare a network for other laboratories' slides and scanners. Images stay uint8 until
+``ScaleIntensityRanged``. No transform writes into the image it is given, so a cached data set need not copy
+(``CacheDataset(copy_cache=False)``).
 """
 
+from monai_iste.transforms.compression import RandJPEG, RandJPEGD, RandJPEGd, RandJPEGDict
 from monai_iste.transforms.coordinates import (
     RandSampleCoordinates,
     RandSampleCoordinatesD,
@@ -96,6 +98,10 @@ __all__ = [
     "RandArbitraryScaleCropD",
     "RandArbitraryScaleCropDict",
     "RandArbitraryScaleCropd",
+    "RandJPEG",
+    "RandJPEGD",
+    "RandJPEGDict",
+    "RandJPEGd",
     "RandLowerMagnification",
     "RandLowerMagnificationD",
     "RandLowerMagnificationDict",
