@@ -5,13 +5,12 @@ import io
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
 from monai.transforms import Compose
 from PIL import Image
 from reference import assert_teaches
 
 from monai_iste.data import sample_datalists
-from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.errors import ConfigError
 from monai_iste.transforms import BlurDegradationd, RandJPEG, RandJPEGd
 
 TISSUE = sample_datalists()[0][0]["image"][:, :80, :96].copy()
@@ -77,24 +76,9 @@ def test_the_same_seed_gives_the_same_and_keys_change_alike():
     np.testing.assert_array_equal(TISSUE, before)
 
 
-@pytest.mark.parametrize("prob", [0, 1])
-@pytest.mark.parametrize("wrap", [torch.from_numpy, lambda a: MetaTensor(torch.from_numpy(a)), lambda a: a])
-def test_8_bits_and_plain_tensors_come_out(wrap, prob):
-    result = RandJPEG(prob=prob)(wrap(TISSUE[:, :13, :9].copy()))
-    assert type(result) is torch.Tensor
-    assert result.dtype == torch.uint8
-    assert result.shape == (3, 13, 9)
-
-
 @pytest.mark.parametrize("options", [{"prob": 2}, {"quality": (0, 90)}, {"quality": (90, 80)}, {"quality": (90, 101)}])
 def test_settings_that_cannot_be(options):
     for make in (RandJPEG, lambda **options: RandJPEGd("image", **options)):
         with pytest.raises(ConfigError) as caught:
             make(**options)
         assert_teaches(caught.value, str(next(iter(options.values()))))
-
-
-@pytest.mark.parametrize("prob", [0, 1])
-def test_only_8_bit_rgb_is_taken(prob):
-    with pytest.raises(ShapeError, match="float32"):
-        RandJPEG(prob=prob)(TISSUE.astype(np.float32) / 255)

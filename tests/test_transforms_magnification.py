@@ -9,7 +9,7 @@ from PIL import Image
 from reference import assert_teaches
 
 from monai_iste.data import sample_datalists
-from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.errors import ConfigError
 from monai_iste.transforms import RandArbitraryScaleCropd, RandLowerMagnification, RandLowerMagnificationd
 
 TISSUE = sample_datalists()[0][0]["image"]
@@ -87,9 +87,3 @@ def test_settings_that_cannot_be(options):
         with pytest.raises(ConfigError) as caught:
             make(**options)
         assert_teaches(caught.value, str(next(iter(options.values()))))
-
-
-@pytest.mark.parametrize("prob", [0, 1])
-def test_only_8_bit_rgb_is_taken(prob):
-    with pytest.raises(ShapeError, match="float32"):
-        RandLowerMagnification(prob=prob)(TISSUE.astype(np.float32) / 255)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import RandomizableTransform
 from torch import Tensor
 
 from monai_iste.errors import ConfigError
+from monai_iste.transforms.alike import RandAlike
 from monai_iste.transforms.loading import BACKENDS, check_rgb, plain_tensor
 from monai_iste.transforms.mixed_degradation import Scan, degrade_as_scan
 
@@ -69,7 +69,7 @@ class RandJPEG(RandomizableTransform):
         return degrade_as_scan(image, (height, width), self.scan)
 
 
-class RandJPEGd(Randomizable, MapTransform):
+class RandJPEGd(RandAlike):
     """Dictionary version of :class:`RandJPEG`; one quality for all keys, which must be RGB images.
 
     Args:
@@ -82,8 +82,6 @@ class RandJPEGd(Randomizable, MapTransform):
         torch.Size([3, 20, 30])
     """
 
-    backend = BACKENDS
-
     def __init__(
         self,
         keys: KeysCollection,
@@ -92,20 +90,7 @@ class RandJPEGd(Randomizable, MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.compressor = RandJPEG(prob, quality)
-
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandJPEGd:
-        super().set_random_state(seed, state)
-        self.compressor.set_random_state(seed, state)
-        return self
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        randomize = True
-        for key in self.key_iterator(d):
-            d[key] = self.compressor(d[key], randomize)
-            randomize = False
-        return d
+        self.transform = RandJPEG(prob, quality)
 
 
 RandJPEGD = RandJPEGDict = RandJPEGd

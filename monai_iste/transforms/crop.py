@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform, Transform
+from monai.transforms import MapTransform, RandomizableTransform, Transform
 from torch import Tensor
 
 from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
+from monai_iste.transforms.alike import RandAlike
 from monai_iste.transforms.loading import BACKENDS, check_rgb
 
 __all__ = [
@@ -142,7 +143,7 @@ class RandArbitraryScaleCrop(RandomizableTransform):
         return image[:, *self.window]
 
 
-class RandArbitraryScaleCropd(Randomizable, MapTransform):
+class RandArbitraryScaleCropd(RandAlike):
     """Dictionary version of :class:`RandArbitraryScaleCrop`; the effective scale becomes ``data["scale"]``, a float.
 
     The crop is drawn on the first key present and taken from all of them, so an image and its mask stay aligned.
@@ -158,8 +159,6 @@ class RandArbitraryScaleCropd(Randomizable, MapTransform):
         2.25
     """
 
-    backend = BACKENDS
-
     def __init__(
         self,
         keys: KeysCollection,
@@ -170,22 +169,12 @@ class RandArbitraryScaleCropd(Randomizable, MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.cropper = RandArbitraryScaleCrop(lr_size, scale_range, min_tissue, max_tries)
-
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandArbitraryScaleCropd:
-        super().set_random_state(seed, state)
-        self.cropper.set_random_state(seed, state)
-        return self
+        self.transform = RandArbitraryScaleCrop(lr_size, scale_range, min_tissue, max_tries)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        randomize = True
+        d = super().__call__(data)
         for key in self.key_iterator(d):
-            d[key] = self.cropper(d[key], randomize)
-            randomize = False
-            d["scale"] = d[key].shape[-1] / self.cropper.lr_size
+            d["scale"] = d[key].shape[-1] / self.transform.lr_size
         return d
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import RandomizableTransform
 from torch import Tensor
 
 from monai_iste.errors import ConfigError
+from monai_iste.transforms.alike import RandAlike
 from monai_iste.transforms.degradation import degrade, lr_size_at
 from monai_iste.transforms.loading import BACKENDS, check_rgb, plain_tensor
 
@@ -82,7 +82,7 @@ class RandLowerMagnification(RandomizableTransform):
         return degrade(image, lr_size_at(image, factor), "bicubic")
 
 
-class RandLowerMagnificationd(Randomizable, MapTransform):
+class RandLowerMagnificationd(RandAlike):
     """Dictionary version of :class:`RandLowerMagnification`; one factor for all keys, which must be RGB images.
 
     Args:
@@ -96,8 +96,6 @@ class RandLowerMagnificationd(Randomizable, MapTransform):
         torch.Size([3, 20, 15])
     """
 
-    backend = BACKENDS
-
     def __init__(
         self,
         keys: KeysCollection,
@@ -107,22 +105,7 @@ class RandLowerMagnificationd(Randomizable, MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.reducer = RandLowerMagnification(prob, factor_range, min_size)
-
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandLowerMagnificationd:
-        super().set_random_state(seed, state)
-        self.reducer.set_random_state(seed, state)
-        return self
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        randomize = True
-        for key in self.key_iterator(d):
-            d[key] = self.reducer(d[key], randomize)
-            randomize = False
-        return d
+        self.transform = RandLowerMagnification(prob, factor_range, min_size)
 
 
 RandLowerMagnificationD = RandLowerMagnificationDict = RandLowerMagnificationd

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import RandomizableTransform
 from skimage.color import hed_from_rgb, rgb_from_hed
 from torch import Tensor
 
 from monai_iste.errors import ConfigError
+from monai_iste.transforms.alike import RandAlike
 from monai_iste.transforms.loading import BACKENDS, check_rgb, plain_tensor
 
 __all__ = [
@@ -126,7 +127,7 @@ class RandStainJitter(RandomizableTransform):
         return adjust_stains(image, self.gains, self.offsets, self.light)
 
 
-class RandStainJitterd(Randomizable, MapTransform):
+class RandStainJitterd(RandAlike):
     """Dictionary version of :class:`RandStainJitter`; all keys change alike.
 
     Args:
@@ -140,8 +141,6 @@ class RandStainJitterd(Randomizable, MapTransform):
         [127, 127, 130]
     """
 
-    backend = BACKENDS
-
     def __init__(
         self,
         keys: KeysCollection,
@@ -152,20 +151,7 @@ class RandStainJitterd(Randomizable, MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.jitter = RandStainJitter(prob, gain, offset, brightness)
-
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandStainJitterd:
-        super().set_random_state(seed, state)
-        self.jitter.set_random_state(seed, state)
-        return self
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        randomize = True
-        for key in self.key_iterator(d):
-            d[key] = self.jitter(d[key], randomize)
-            randomize = False
-        return d
+        self.transform = RandStainJitter(prob, gain, offset, brightness)
 
 
 RandStainJitterD = RandStainJitterDict = RandStainJitterd
