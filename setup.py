@@ -84,7 +84,7 @@ setup(
         ]
     },
     entry_points={
-        "console_scripts": ["monai-iste = monai_iste.cli:main"],
+        "console_scripts": ["monai-iste = monai_iste.cli.main:main"],
         "napari.manifest": ["monai_iste = monai_iste.napari:napari.yaml"],
     },
     install_requires=CORE,

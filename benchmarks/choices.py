@@ -41,7 +41,7 @@ def choices(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Tiles of tissue; validation ones, not test ones.")],
     presets: common.PresetsOption = "iste_light",
     scales: Annotated[str, typer.Option("--scales", help="Magnifications.")] = "2,4",
-    crop: Annotated[int, typer.Option("--crop", help="Side of the centre crops that are scored.")] = 288,
+    crop: Annotated[int, typer.Option("--crop", help="Side of the center crops that are scored.")] = 288,
     images: Annotated[int, typer.Option("--images", min=1, help="Tiles for the tilings, the first of the folder.")] = 2,
     threads: common.ThreadsOption = 1,
     device: common.DeviceOption = "cpu",

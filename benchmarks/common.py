@@ -23,9 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from monai_iste.data.sample import sample_datalists
 from monai_iste.errors import ISTEError
-from monai_iste.manifest import manifest
-from monai_iste.networks import ISTE, create_iste, limits, load_weights, released_weights
-from monai_iste.networks.linear_layer import Linear
+from monai_iste.metrics.manifest import manifest
+from monai_iste.networks import ISTE, create_iste, load_weights, released_weights
+from monai_iste.networks import tuning as limits
+from monai_iste.networks.layers import Linear
 
 __all__ = [
     "Clock",
@@ -56,7 +57,7 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the 
 WeightsOption = Annotated[
     str, typer.Option("--weights", help="Files of the preset, separated by commas; the word released is one.")
 ]
-CropOption = Annotated[int, typer.Option("--crop", help="Side of the centre crops that are scored.")]
+CropOption = Annotated[int, typer.Option("--crop", help="Side of the center crops that are scored.")]
 ImagesOption = Annotated[int | None, typer.Option("--images", min=1, help="The first of the folder; default: all.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Processor threads.")]
@@ -89,11 +90,11 @@ def clock(device: str, threads: int = 1) -> Clock:
     torch.set_num_threads(threads)
     if torch.device(device).type == "cuda":
 
-        def synchronised() -> float:
+        def synchronized() -> float:
             torch.cuda.synchronize(device)
             return time.perf_counter()
 
-        return synchronised
+        return synchronized
     return time.process_time if threads == 1 else time.perf_counter
 
 

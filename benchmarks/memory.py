@@ -17,7 +17,7 @@ from benchmarks import common
 from benchmarks.common import Row
 from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError
-from monai_iste.magnify import upscale
+from monai_iste.functional import upscale
 
 __all__ = ["app", "memory", "observe"]
 

@@ -22,12 +22,11 @@ from scipy.spatial import cKDTree
 
 from benchmarks import common
 from benchmarks.common import Row
-from monai_iste.data.io import IMAGE_SUFFIXES
-from monai_iste.errors import ConfigError, DataError
-from monai_iste.images import open_output
-from monai_iste.slides.extras import require
+from monai_iste.errors import ConfigError, DataError, require_extra
+from monai_iste.io.files import open_output
+from monai_iste.io.image_reader import IMAGE_SUFFIXES
 from monai_iste.slides.reader import Slide
-from monai_iste.slides.tissue import glass_colour, tissue_mask
+from monai_iste.slides.tissue import glass_color, tissue_mask
 
 __all__ = ["Islands", "app", "mosaic", "tissue_pieces"]
 
@@ -53,13 +52,13 @@ def mosaic(
     side: Annotated[int, typer.Option("--side", min=1, help="Height and width in pixels.")] = 20_000,
     tissue: Annotated[float, typer.Option("--tissue", min=0, max=1, help="Share of the area with tissue.")] = 0.5,
     seed: Annotated[int, typer.Option("--seed", help="Another seed gives another slide.")] = 0,
-    mpp: Annotated[float | None, typer.Option("--mpp", help="Micrometres per pixel; default: the source's.")] = None,
+    mpp: Annotated[float | None, typer.Option("--mpp", help="Micrometers per pixel; default: the source's.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> Row:
     """Write a tiled pyramid (JPEG) of tissue that is repeated, mirrored, in islands with soft edges on glass."""
     if not 0 <= tissue <= 1:
         raise ConfigError("a share of tissue from 0 to 1", f"{tissue}", "The default is 0.5.")
-    require("imagecodecs", "slides")
+    require_extra("imagecodecs", "slides")
     start = time.perf_counter()
     pieces, glass, found = tissue_pieces(source, seed)
     islands = Islands(side, tissue, pieces, glass, seed)
@@ -81,7 +80,7 @@ def mosaic(
 
 
 def tissue_pieces(source: Path, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray, Mpp | None]:
-    """Square pieces of tissue, at most 24 of at most 512 x 512; the colour of glass; micrometres per pixel if known.
+    """Square pieces of tissue, at most 24 of at most 512 x 512; the color of glass; micrometers per pixel if known.
 
     Raises:
         DataError: no tissue fills a piece.
@@ -95,7 +94,7 @@ def tissue_pieces(source: Path, seed: int = 0) -> tuple[list[np.ndarray], np.nda
     # Of many images some are enough: every one of them is looked through.
     for path in [paths[i] for i in sorted(random.permutation(len(paths))[:_PIECES])]:
         with Slide(path) as slide:
-            glass = glass_colour(slide) if glass is None else glass
+            glass = glass_color(slide) if glass is None else glass
             mpp = mpp or slide.mpp
             pieces += _pieces_of(slide, _GLASS if glass is None else glass, random)
     if not pieces:
@@ -130,15 +129,15 @@ def _pieces_of(slide: Slide, glass: np.ndarray, random: np.random.Generator) -> 
 class Islands:
     """A slide of islands, tile by tile: what a tile shows depends on the arguments alone.
 
-    Every point belongs to the nearest of some scattered centres. With the distances ``d1`` and ``d2`` to the nearest
+    Every point belongs to the nearest of some scattered centers. With the distances ``d1`` and ``d2`` to the nearest
     and the second nearest of them, an island is where ``f = (d2 - d1) / 2 * exp(noise)`` is above a threshold, which is
-    the quantile that leaves the wanted share; ``f`` is 0 halfway between centres, so that islands do not touch.
+    the quantile that leaves the wanted share; ``f`` is 0 halfway between centers, so that islands do not touch.
 
     Args:
         side: height and width in pixels.
         tissue: share of the area, from 0 to 1.
         pieces: what the islands show, mirrored at its edges; each (n, n, 3), uint8.
-        glass: colour between them, in 8-bit levels.
+        glass: color between them, in 8-bit levels.
     """
 
     def __init__(self, side: int, tissue: float, pieces: list[np.ndarray], glass: np.ndarray, seed: int = 0) -> None:
@@ -146,10 +145,10 @@ class Islands:
         self._step = max(_STEP, math.ceil(side / 2048))
         random = np.random.default_rng(seed)
         count = -(-side // self._step) + 2
-        centres = _centres(side, random)
+        centers = _centers(side, random)
         axis = np.arange(count) * self._step
         points = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1)
-        distances, nearest = cKDTree(centres).query(points, k=2)
+        distances, nearest = cKDTree(centers).query(points, k=2)
         shape = sum(
             weight * _noise(count, size / self._step, random) for weight, size in ((0.6, _PITCH / 10), (0.25, 48))
         )
@@ -196,7 +195,7 @@ class Islands:
         return piece.take(rows, 0).take(columns, 1)
 
 
-def _centres(side: int, random: np.random.Generator) -> np.ndarray:
+def _centers(side: int, random: np.random.Generator) -> np.ndarray:
     """(n, 2), one somewhere in each square of a grid that goes on beyond the slide."""
     count = max(2, round(side / _PITCH))
     grid = np.stack(np.meshgrid(*[np.arange(-1, count + 1)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)

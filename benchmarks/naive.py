@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import common
-from monai_iste.coordinates import cell_size, four_corners, nearest_pixel, output_size, pixel_centres
+from monai_iste.coordinates import cell_size, four_corners, nearest_pixel, output_size, pixel_centers
 from monai_iste.errors import ConfigError
 from monai_iste.networks import ISTE
 
@@ -67,13 +67,13 @@ class NaiveISTE(nn.Module):
         b, size = image.shape[0], (image.shape[2], image.shape[3])
         if coord is not None and cell is not None:
             cell = cell.unsqueeze(1).expand_as(coord) if cell.ndim == 2 else cell
-            return self._colours(image, coord, cell, None)
+            return self._colors(image, coord, cell, None)
         output = output_size(size, self.network.scale if scale is None else scale)
-        grid = pixel_centres(output, image.device).expand(b, -1, -1)
-        rgb, index = self._colours(image, grid, cell_size(size, output, image.device).expand_as(grid), output)
+        grid = pixel_centers(output, image.device).expand(b, -1, -1)
+        rgb, index = self._colors(image, grid, cell_size(size, output, image.device).expand_as(grid), output)
         return rgb.mT.reshape(b, 3, *output), index
 
-    def _colours(
+    def _colors(
         self, image: Tensor, coord: Tensor, cell: Tensor, output: tuple[int, int] | None
     ) -> tuple[Tensor, Tensor]:
         image = (image - 0.5) / 0.5

@@ -21,7 +21,7 @@ from monai.networks.layers import DropPath
 from torch import Tensor, nn
 
 from benchmarks import common
-from monai_iste.coordinates import output_size, pixel_centres
+from monai_iste.coordinates import output_size, pixel_centers
 from monai_iste.errors import ConfigError
 from monai_iste.networks import SwinIREncoder
 
@@ -65,7 +65,7 @@ class AuthorsNetwork(nn.Module):
 
     def forward(self, image: Tensor, scale: float) -> Tensor:
         output = output_size((image.shape[2], image.shape[3]), scale)
-        coord = pixel_centres(output, image.device).expand(image.shape[0], -1, -1).contiguous()
+        coord = pixel_centers(output, image.device).expand(image.shape[0], -1, -1).contiguous()
         cell = (2 / torch.tensor(output, device=image.device)).expand_as(coord).contiguous()
         with _staying_on(image.device):
             self.network.gen_feat((image - 0.5) / 0.5)

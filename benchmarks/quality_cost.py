@@ -21,10 +21,10 @@ from benchmarks import common
 from benchmarks.common import Clock, Row
 from benchmarks.tile_scores import magnify, published_liif, score, tile_pair
 from benchmarks.weights import BICUBIC, PEER, LiifOption
-from monai_iste.checksums import checksum
+from experiments.figures.style import COLUMN, check_figure_file, save_figure, style
 from monai_iste.data import image_datalist
 from monai_iste.errors import ConfigError
-from monai_iste.experiments.figures.style import COLUMN, check_figure_file, save_figure, style
+from monai_iste.io.files import checksum
 from monai_iste.metrics import get_protocol
 from monai_iste.networks import Bicubic, create_network, load_network, released_weights
 
@@ -63,7 +63,7 @@ def quality_cost(
     presets: common.PresetsOption = "iste,iste_small,iste_light",
     scale: Annotated[float, typer.Option("--scale", help="Magnification.")] = 4.0,
     protocol: Annotated[str, typer.Option("--protocol", help="How images are reduced and scored.")] = "iste-rgb",
-    crop: Annotated[int, typer.Option("--crop", help="Side of the centre crops.")] = 288,
+    crop: Annotated[int, typer.Option("--crop", help="Side of the center crops.")] = 288,
     images: common.ImagesOption = None,
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, help="Tiles that a network without weights is timed on.")
@@ -81,7 +81,7 @@ def quality_cost(
     contenders = _contenders(common.words(presets), weights or [], liif, device)
     items = image_datalist(folder)[:images]
     rows = _measured(contenders, items, (protocol, scale, crop), now, repeats, device)
-    title = f"Quality and cost at x{scale:g}, {protocol}, {len(items)} centre crops of {crop} pixels"
+    title = f"Quality and cost at x{scale:g}, {protocol}, {len(items)} center crops of {crop} pixels"
     common.report(title, rows, _printed, device, json_file)
     if figure is not None:
         save_figure(draw(rows, scale, protocol), figure, overwrite)
@@ -165,12 +165,12 @@ def draw(rows: Sequence[Row], scale: float, protocol: str) -> Figure:
         axes = sheet.add_subplot()
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
-        for row, colour in zip((row for row in rows if row["psnr"]), itertools.cycle(_COLOURS), strict=False):
+        for row, color in zip((row for row in rows if row["psnr"]), itertools.cycle(_COLORS), strict=False):
             cost, quality = row["seconds_per_megapixel"], statistics.fmean(row["psnr"])
             middle = statistics.median(cost)
             low, _, high = statistics.quantiles(cost, n=4) if len(cost) > 1 else [middle] * 3
             bar = [[max(0.0, middle - low)], [max(0.0, high - middle)]]
-            axes.errorbar(middle, quality, xerr=bar, fmt="o", ms=4.5, color=colour, elinewidth=0.8, capsize=1.5)
+            axes.errorbar(middle, quality, xerr=bar, fmt="o", ms=4.5, color=color, elinewidth=0.8, capsize=1.5)
             size = f"\n{row['parameters'] / 1e6:.2f} M parameters" if row["parameters"] else ""
             axes.annotate(
                 row["what"] + size,
@@ -190,7 +190,7 @@ def draw(rows: Sequence[Row], scale: float, protocol: str) -> Figure:
 
 
 #: Of Okabe and Ito: told apart without red-green vision.
-_COLOURS = ("#000000", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#D55E00")
+_COLORS = ("#000000", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#D55E00")
 
 
 if __name__ == "__main__":

@@ -20,16 +20,16 @@ from torch import Tensor, nn
 
 from benchmarks import common
 from benchmarks.common import Row
+from experiments.figures.style import check_figure_file
 from monai_iste.data import image_datalist
 from monai_iste.errors import ShapeError
-from monai_iste.experiments.figures.style import check_figure_file
-from monai_iste.images import open_output
+from monai_iste.io.files import open_output
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.protocols import AddBicubicd, AsScoredd
-from monai_iste.networks.presets import load_network
+from monai_iste.networks.runtime import load_network
 from monai_iste.transforms import ArbitraryScaleCropd, LoadRGBd, RandLowerMagnificationd
-from monai_iste.transforms.mixed_degradation import Scan, degrade_as_scan
-from monai_iste.visualise import comparison
+from monai_iste.transforms.random_degradation import DegradationSpec, degrade_with
+from monai_iste.visualize import comparison
 
 __all__ = ["CASES", "app", "block_steps", "blockiness", "pixel_steps", "robustness"]
 
@@ -38,14 +38,14 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 BLOCK = 8  # low-resolution pixels of a JPEG block
 
 #: The first two are what the protocols ``bicubic-rgb`` and ``iste-rgb`` do; JPEG has 4:2:0, blocks begin at the corner.
-CASES: dict[str, Scan] = {
-    "bicubic": Scan(blur=0),
-    "blur_bicubic": Scan(),
-    "area": Scan(blur=0, reduction="area"),
-    "noise 2": Scan(noise=2),
-    **{f"JPEG {quality}": Scan(quality=quality) for quality in (90, 75, 50, 30)},
-    "bicubic, JPEG 75": Scan(blur=0, quality=75),
-    "noise 2, JPEG 75": Scan(noise=2, quality=75),
+CASES: dict[str, DegradationSpec] = {
+    "bicubic": DegradationSpec(blur=0),
+    "blur_bicubic": DegradationSpec(),
+    "area": DegradationSpec(blur=0, reduction="area"),
+    "noise 2": DegradationSpec(noise=2),
+    **{f"JPEG {quality}": DegradationSpec(quality=quality) for quality in (90, 75, 50, 30)},
+    "bicubic, JPEG 75": DegradationSpec(blur=0, quality=75),
+    "noise 2, JPEG 75": DegradationSpec(noise=2, quality=75),
 }
 
 #: How many cases a figure shows.
@@ -103,7 +103,7 @@ def _gain(row: Row) -> float:
 
 
 def _failure(row: Row, paths: list[str], crop: int, networks: dict[str, nn.Module], device: str) -> dict[Any, Any]:
-    """The tile that gains least in a case, as :func:`monai_iste.visualise.comparison` shows it."""
+    """The tile that gains least in a case, as :func:`monai_iste.visualize.comparison` shows it."""
     gains = [ours - bicubic for ours, bicubic in zip(row["psnr"], row["bicubic_psnr"], strict=True)]
     path = paths[gains.index(min(gains))]
     item = _pair(path, row["scale"], crop, row["lower"], CASES[row["degradation"]])
@@ -111,12 +111,12 @@ def _failure(row: Row, paths: list[str], crop: int, networks: dict[str, nn.Modul
     return {**shown, "name": f"x{row['scale']:g}, {row['degradation']}"}
 
 
-def _pair(path: str, scale: float, crop: int, lower: float, scan: Scan) -> dict[Any, Any]:
+def _pair(path: str, scale: float, crop: int, lower: float, scan: DegradationSpec) -> dict[Any, Any]:
     weaker = RandLowerMagnificationd("image", prob=1, factor_range=(lower, lower), min_size=1)
     cut = Compose([LoadRGBd("image"), weaker, ArbitraryScaleCropd("image", max_size=crop)])
     label = cut({"image": path, "scale": scale})["image"]
     height, width = label.shape[1:]
-    low = degrade_as_scan(label, (round(height / scale), round(width / scale)), scan)
+    low = degrade_with(label, (round(height / scale), round(width / scale)), scan)
     keys = ("image", "label")
     ready = Compose([ScaleIntensityRanged(keys, 0, 255, 0, 1), EnsureTyped(keys, track_meta=False)])
     return dict(ready({"image": low, "label": label, "scale": scale}))

@@ -18,7 +18,7 @@ import typer
 from benchmarks import common
 from benchmarks.common import Row
 from monai_iste.slides import Slide, SlideJob, plan_slide
-from monai_iste.slides.run import Interpolation
+from monai_iste.slides.compute import Interpolation
 
 __all__ = ["app", "observe", "slides"]
 

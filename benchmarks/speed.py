@@ -20,9 +20,10 @@ from benchmarks import common
 from benchmarks.common import Clock, Measurement, Row
 from benchmarks.naive import NaiveISTE, similarity_bytes
 from benchmarks.peers import AuthorsNetwork
-from monai_iste.coordinates import nearest_pixel, output_size, pixel_centres
-from monai_iste.magnify import at_precision
-from monai_iste.networks import ISTE, LIIF, LTE, Bicubic, limits, self_texture_fusion
+from monai_iste.coordinates import nearest_pixel, output_size, pixel_centers
+from monai_iste.networks import ISTE, LIIF, LTE, Bicubic, self_texture_fusion
+from monai_iste.networks import tuning as limits
+from monai_iste.networks.runtime import at_precision
 
 __all__ = ["app", "speed"]
 
@@ -171,7 +172,7 @@ def retrievals(fast: nn.Module, literal: nn.Module, image: Tensor, scale: float)
     with _recorded_retrieval() as retrieved:
         fast(image, scale=scale)
     size = (image.shape[2], image.shape[3])
-    grid = pixel_centres(output_size(size, scale), image.device).expand(image.shape[0], -1, -1)
+    grid = pixel_centers(output_size(size, scale), image.device).expand(image.shape[0], -1, -1)
     found = retrieved[0].gather(1, nearest_pixel(grid, size).pixel[:, :, 0])
     return literal.with_retrieval(image, scale=scale)[1], found
 
@@ -188,7 +189,7 @@ def _recorded_retrieval() -> Iterator[list[Tensor]]:
 
     with (
         mock.patch.object(self_texture_fusion, "most_similar", recorder),
-        mock.patch.object(limits, "PIXELS_FUSED", 2**62),
+        mock.patch.object(limits, "MAX_FUSION_PIXELS", 2**62),
     ):
         yield retrieved
 

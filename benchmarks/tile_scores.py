@@ -12,15 +12,15 @@ from skimage.registration import phase_cross_correlation
 from torch import Tensor, nn
 
 from benchmarks.common import Row
+from monai_iste.functional import to_range
 from monai_iste.inferers import ArbitraryScaleInferer
-from monai_iste.magnify import to_range
 from monai_iste.metrics.protocols import Protocol
 from monai_iste.networks import LIIF, Bicubic, EDSREncoder, load_published
 
-__all__ = ["SCORES", "colour_difference", "displacement", "magnify", "published_liif", "score", "tile_pair"]
+__all__ = ["SCORES", "color_difference", "displacement", "magnify", "published_liif", "score", "tile_pair"]
 
 #: What :func:`score` finds.
-SCORES = ("psnr", "ssim", "lr_psnr", "colour", "shift", "truth_shift")
+SCORES = ("psnr", "ssim", "lr_psnr", "color", "shift", "truth_shift")
 
 _STEPS = 500  # parts of a low-resolution pixel that a displacement is found to
 
@@ -35,7 +35,7 @@ def published_liif(path: Any, device: str = "cpu") -> nn.Module:
 
 
 def tile_pair(path: str, protocol: Protocol, scale: float, crop: int | None) -> dict[str, Any]:
-    """The centre crop of a tile and its reduction, as :meth:`Protocol.preprocessing` makes them."""
+    """The center crop of a tile and its reduction, as :meth:`Protocol.preprocessing` makes them."""
     return dict(cast(Mapping[str, Any], protocol.preprocessing(crop)({"image": path, "scale": scale})))
 
 
@@ -58,8 +58,8 @@ def score(pred: Tensor, pair: Mapping[str, Any], protocol: Protocol) -> Row:
     Shape:
         pred: (3, H, W)
     Returns:
-        ``psnr`` and ``ssim`` as the protocol has them; ``lr_psnr`` of the result reduced again; ``colour``
-        (:func:`colour_difference`) in 8-bit levels; ``shift`` (:func:`displacement`) in low-resolution pixels;
+        ``psnr`` and ``ssim`` as the protocol has them; ``lr_psnr`` of the result reduced again; ``color``
+        (:func:`color_difference`) in 8-bit levels; ``shift`` (:func:`displacement`) in low-resolution pixels;
         ``truth_shift``: the same of the truth, the error of the measurement, since the truth lies where it should.
     """
     scored = dict(cast(Mapping[str, Any], protocol.postprocessing()({**pair, "pred": pred.cpu()})))
@@ -73,20 +73,20 @@ def score(pred: Tensor, pair: Mapping[str, Any], protocol: Protocol) -> Row:
         "psnr": found(psnr, "pred", "label"),
         "ssim": found(ssim, "pred", "label"),
         "lr_psnr": found(psnr, "pred_reduced", "image"),
-        "colour": colour_difference(result, pair["image"] * 255),
+        "color": color_difference(result, pair["image"] * 255),
         "shift": displacement(result, pair["image"] * 255),
         "truth_shift": displacement(to_range(pair["label"], torch.uint8), pair["image"] * 255),
     }
 
 
-def colour_difference(result: Tensor, source: Tensor) -> float:
-    """The largest difference over channels between the mean colours of two images, in their unit.
+def color_difference(result: Tensor, source: Tensor) -> float:
+    """The largest difference over channels between the mean colors of two images, in their unit.
 
     Shape:
         result: (3, H, W); source: (3, h, w)
 
     Example:
-        >>> colour_difference(torch.full((3, 4, 4), 7.0), torch.full((3, 2, 2), 6.0))
+        >>> color_difference(torch.full((3, 4, 4), 7.0), torch.full((3, 2, 2), 6.0))
         1.0
     """
     means = [image.double().mean((1, 2)) for image in (result, source)]

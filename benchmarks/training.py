@@ -80,12 +80,12 @@ def _step(network: nn.Module, batch: int, lr_size: int, points: int, scale: floa
 
 
 def _train(
-    network: nn.Module, optimiser: torch.optim.Optimizer, image: Tensor, coord: Tensor, cell: Tensor, target: Tensor
+    network: nn.Module, optimizer: torch.optim.Optimizer, image: Tensor, coord: Tensor, cell: Tensor, target: Tensor
 ) -> float:
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss = F.l1_loss(network(image, coord=coord, cell=cell), target)
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     return float(loss.detach())
 
 

@@ -18,15 +18,15 @@ from tqdm import tqdm
 from benchmarks import common
 from benchmarks.common import Row
 from benchmarks.tile_scores import SCORES, magnify, published_liif, score, tile_pair
-from monai_iste.checksums import checksum
+from experiments.statistics import paired_bootstrap
+from experiments.tiles import source_of
 from monai_iste.data import image_datalist
 from monai_iste.errors import DataError
-from monai_iste.experiments.statistics import paired_bootstrap
-from monai_iste.experiments.tiles import source_of
-from monai_iste.json_files import read_json, write_json
+from monai_iste.io.files import checksum, read_json, write_json
 from monai_iste.metrics import get_protocol
 from monai_iste.networks import Bicubic
-from monai_iste.networks.presets import load_network, require_weights
+from monai_iste.networks.presets import require_weights
+from monai_iste.networks.runtime import load_network
 
 __all__ = ["app", "summary", "weights"]
 
@@ -128,16 +128,16 @@ def summary(rows: Sequence[Row], method: str) -> Row:
     Args:
         rows: of every method on these tiles.
     Returns:
-        the mean of every score and ``lowest_lr_psnr``, ``largest_colour``, ``largest_shift``, ``largest_truth_shift``;
+        the mean of every score and ``lowest_lr_psnr``, ``largest_color``, ``largest_shift``, ``largest_truth_shift``;
         under ``over``, for bicubic and LIIF, whichever the method is compared with: the ``gain`` in dB, (mean, low,
-        high) with a 95 % interval over tiles (:func:`~monai_iste.experiments.statistics.paired_bootstrap`; of a single
+        high) with a 95 % interval over tiles (:func:`~experiments.statistics.paired_bootstrap`; of a single
         tile its gain three times), how many tiles are ``below`` it, and the ``worst`` tile with its gain.
     """
     by = {name: [row for row in rows if row["method"] == name] for name in {row["method"] for row in rows}}
     own = by[method]
     found: Row = {key: statistics.fmean(row[key] for row in own) for key in SCORES} | {"tiles": len(own)}
     found["lowest_lr_psnr"] = min(row["lr_psnr"] for row in own)
-    found |= {f"largest_{key}": max(row[key] for row in own) for key in ("colour", "shift", "truth_shift")}
+    found |= {f"largest_{key}": max(row[key] for row in own) for key in ("color", "shift", "truth_shift")}
     found["over"] = {}
     others = {BICUBIC: (), PEER: (BICUBIC,)}.get(method, (BICUBIC, PEER))
     for other in (name for name in others if name in by):
@@ -206,8 +206,8 @@ def _faithfulness(row: Row) -> Row:
         "method": row["method"],
         "reduced again, dB": f"{row['lr_psnr']:.2f}",
         "lowest": f"{row['lowest_lr_psnr']:.2f}",
-        "mean colour, levels": f"{row['colour']:.3f}",
-        "largest colour": f"{row['largest_colour']:.3f}",
+        "mean color, levels": f"{row['color']:.3f}",
+        "largest color": f"{row['largest_color']:.3f}",
         "shift, LR pixels": f"{row['shift']:.4f}",
         "largest shift": f"{row['largest_shift']:.4f}",
         "largest of the truth": f"{row['largest_truth_shift']:.4f}",

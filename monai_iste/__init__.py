@@ -3,28 +3,14 @@
 Importing it makes its networks and transforms known to MONAI configurations under their short names.
 """
 
-from monai_iste import (
-    adversarial,
-    bundle,
-    data,
-    engines,
-    errors,
-    handlers,
-    inferers,
-    losses,
-    metrics,
-    networks,
-    slides,
-    transforms,
-)
-from monai_iste.magnify import upscale
+from monai_iste import bundle, data, engines, errors, handlers, inferers, losses, metrics, networks, slides, transforms
+from monai_iste.functional import upscale
 
 # Under the name load_network in its own module, so that MONAI configurations keep MONAI's load.
-from monai_iste.networks.presets import load_network as load
+from monai_iste.networks.runtime import load_network as load
 
 __all__ = [
     "__version__",
-    "adversarial",
     "bundle",
     "data",
     "engines",

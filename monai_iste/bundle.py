@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -21,32 +21,24 @@ from monai.bundle.properties import InferProperties, TrainProperties
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY
 from monai.utils import BundlePropertyConfig
 
+import monai_iste
 from monai_iste.errors import CheckpointError, ConfigError, OutputError, show_errors_as_sentences
-from monai_iste.json_files import read_json, write_json
+from monai_iste.io.files import read_json, write_json
 from monai_iste.networks import PRESETS, create_iste, released_weights
-from monai_iste.networks.presets import DEFAULT_PRESET, known_device
+from monai_iste.networks.presets import DEFAULT_PRESET
+from monai_iste.networks.runtime import known_device
 from monai_iste.networks.weights import misfits, read_weights
-
-__all__ = [
-    "announce",
-    "begin",
-    "bundle_root",
-    "default_preset",
-    "find_weights",
-    "is_main",
-    "join_processes",
-    "leave_cores_to_workers",
-    "output_folder",
-    "required",
-    "resume_point",
-]
 
 # Top-level keys that MONAI or a command reads, so that no other part of a configuration needs to refer to them.
 _ENTRY_POINTS = {"imports", "initialize", "run", "finalize", "training", "evaluating", "inference", "_meta_"}
+
+
 _ENTRY_POINTS |= {
     str(item[BundlePropertyConfig.ID]).split(ID_SEP_KEY)[0]
     for item in (*TrainProperties.values(), *InferProperties.values())
 }
+
+
 _ENTRY_POINTS |= set(cast(dict[str, Any], DEFAULT_MLFLOW_SETTINGS["configs"]))
 
 # What settings may be, where any other value would end in a page of errors from the component that takes it. The
@@ -101,11 +93,11 @@ def bundle_root() -> str:
     return str(folder.parent if folder.name == "configs" else folder)
 
 
-def begin() -> None:
+def check_config() -> None:
     """First step of every workflow: errors as sentences when MONAI's command runs, and a check of keys and values.
 
     Raises:
-        ConfigError: a top-level key that nothing reads, most likely a misspelt override, or a value that cannot be.
+        ConfigError: a top-level key that nothing reads, most likely a misspelled override, or a value that cannot be.
     """
     if getattr(sys.modules["__main__"].__spec__, "name", "") == "monai.bundle.__main__":
         show_errors_as_sentences()
@@ -150,7 +142,7 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def announce(preset: str, device: torch.device | str, steps: int, batch_size: int) -> None:
+def print_summary(preset: str, device: torch.device | str, steps: int, batch_size: int) -> None:
     """One line: what is about to be trained, on what, for how long, and where the paper's own recipe is."""
     if not is_main():
         return
@@ -193,7 +185,7 @@ def leave_cores_to_workers(num_workers: int) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() - num_workers))
 
 
-def output_folder(folder: str) -> str:
+def claim_output_dir(folder: str) -> str:
     """Create the output folder and make sure that it can be written to.
 
     Raises:
@@ -319,3 +311,32 @@ def _changed_settings(saved: Path, config: dict[str, Any]) -> list[str]:
     before = _saved_config(saved)
     keys = (set(before) | set(config)) - _FREE_TO_CHANGE if before else set()
     return sorted(key for key in keys if before.get(key) != config.get(key))
+
+
+_REPOSITORY = Path(monai_iste.__file__).parent.parent
+
+
+_CONFIGS = _REPOSITORY / "bundles" / "iste" / "configs"
+
+
+def bundle_command(workflow: str, configs: Sequence[str], options: Mapping[str, Any]) -> list[str]:
+    """The command line of one of the bundle's workflows.
+
+    Args:
+        workflow: "training" or "evaluating".
+        configs: names of configurations in the bundle, without ``.json``; later ones are overlays.
+        options: settings that differ from theirs.
+    Raises:
+        OutputError: this is not a clone of the repository, so there is no bundle.
+
+    Example:
+        >>> bundle_command("training", ["train"], {"seed": 1})[1:5]
+        ['-m', 'monai.bundle', 'run', 'training']
+    """
+    files = [_CONFIGS / f"{name}.json" for name in configs]
+    for file in files:
+        if not file.is_file():
+            raise OutputError("a clone of the repository", f"no file {file}", "Install it with pip install -e .")
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    listed = str([str(file) for file in files])
+    return [sys.executable, "-m", "monai.bundle", "run", workflow, "--config_file", listed, *words]

@@ -1,10 +1,10 @@
-"""Pixel-centre coordinates, cells, nearest sampling and the four-corner ensemble: their one home.
+"""Pixel-center coordinates, cells, nearest sampling and the four-corner ensemble: their one home.
 
 Conventions, used everywhere:
 
-* axis order (y, x); an image of ``n`` pixels along an axis spans [-1, 1], pixel ``i`` is centred at
+* axis order (y, x); an image of ``n`` pixels along an axis spans [-1, 1], pixel ``i`` is centerd at
   ``(2 * i + 1) / n - 1`` (``align_corners=False``);
-* the *position* of a coordinate in an image is counted in that image's pixels, 0 at the centre of the first;
+* the *position* of a coordinate in an image is counted in that image's pixels, 0 at the center of the first;
 * an *offset* from a low-resolution pixel and the *cell* (the size of one output pixel) are counted in **half
   low-resolution pixels**: an offset of +-1 is the pixel's border, the cell at scale ``m`` is ``2 / m``. Neither
   depends on how large the image is. This is the unit of the public LIIF and LTE checkpoints.
@@ -19,34 +19,14 @@ from numbers import Real
 from typing import NamedTuple, Optional
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from monai_iste.errors import ScaleError, ShapeError, shape_of
-
-__all__ = [
-    "Axis",
-    "Samples",
-    "bicubic_at",
-    "bicubic_axis",
-    "cell_size",
-    "corner_axis",
-    "ensemble",
-    "four_corners",
-    "gather",
-    "key_lattice",
-    "key_step",
-    "linear",
-    "nearest_axis",
-    "nearest_pixel",
-    "output_size",
-    "pixel_centres",
-]
+from monai_iste.errors import ScaleError
 
 LATTICE_PERIOD = 8
 
 
-class Samples(NamedTuple):
+class Neighbors(NamedTuple):
     """Low-resolution pixels that answer a set of queries.
 
     Shape:
@@ -60,7 +40,7 @@ class Samples(NamedTuple):
     weight: Tensor
 
 
-class Axis(NamedTuple):
+class AxisNeighbors(NamedTuple):
     """The same along one axis: what answers a row of queries, or a column of them.
 
     On a regular grid the two axes are independent, and everything that depends on one of them alone is computed once
@@ -76,12 +56,12 @@ class Axis(NamedTuple):
     weight: Tensor
 
     @torch.jit.unused
-    def part(self, queries: slice) -> Axis:
+    def part(self, queries: slice) -> AxisNeighbors:
         """Some of the queries."""
-        return Axis(self.pixel[queries], self.offset[queries], self.weight[queries])
+        return AxisNeighbors(self.pixel[queries], self.offset[queries], self.weight[queries])
 
     @torch.jit.unused
-    def shifted(self, pixels: int) -> Axis:
+    def shifted(self, pixels: int) -> AxisNeighbors:
         """The same in an image that begins ``-pixels`` later."""
         return self._replace(pixel=self.pixel + pixels)
 
@@ -110,14 +90,14 @@ def whole(number: float) -> int:
     return int(round(number))  # noqa: RUF046
 
 
-def pixel_centres(size: tuple[int, int], device: Optional[torch.device] = None) -> Tensor:
-    """Coordinates of all pixel centres of an image, row by row.
+def pixel_centers(size: tuple[int, int], device: Optional[torch.device] = None) -> Tensor:
+    """Coordinates of all pixel centers of an image, row by row.
 
     Shape:
         returns (H * W, 2), order (y, x), float32 in (-1, 1).
 
     Example:
-        >>> pixel_centres((1, 2)).tolist()
+        >>> pixel_centers((1, 2)).tolist()
         [[0.0, -0.5], [0.0, 0.5]]
     """
     y, x = [(2 * torch.arange(n, dtype=torch.float64, device=device) + 1) / n - 1 for n in (size[0], size[1])]
@@ -148,21 +128,21 @@ def _along(coord: Tensor, length: int) -> Tensor:
     return ((coord.double() + 1) * length - 1) / 2
 
 
-def nearest_axis(coord: Tensor, length: int) -> Axis:
+def nearest_axis(coord: Tensor, length: int) -> AxisNeighbors:
     """The one pixel nearest to each coordinate along an axis, ``floor(position + 1/2)``, with weight 1.
 
     Shape:
-        coord: (...), in [-1, 1]; returns :class:`Axis` with n = 1.
+        coord: (...), in [-1, 1]; returns :class:`AxisNeighbors` with n = 1.
     """
     pos = _along(coord, length)
     return _axis(pos, _floor(pos + 0.5).unsqueeze(-1), torch.ones_like(pos).unsqueeze(-1), length)
 
 
-def corner_axis(coord: Tensor, length: int) -> Axis:
+def corner_axis(coord: Tensor, length: int) -> AxisNeighbors:
     """The two pixels around each coordinate along an axis, weighted by their distance to the other one.
 
     Shape:
-        coord: (...), in [-1, 1]; returns :class:`Axis` with n = 2.
+        coord: (...), in [-1, 1]; returns :class:`AxisNeighbors` with n = 2.
     """
     pos = _along(coord, length)
     base = _floor(pos)
@@ -170,11 +150,11 @@ def corner_axis(coord: Tensor, length: int) -> Axis:
     return _axis(pos, torch.stack([base, base + 1], -1), torch.stack([1 - frac, frac], -1), length)
 
 
-def bicubic_axis(coord: Tensor, length: int, a: float = -0.75) -> Axis:
+def bicubic_axis(coord: Tensor, length: int, a: float = -0.75) -> AxisNeighbors:
     """The four pixels around each coordinate along an axis under Keys' kernel, which is piecewise cubic.
 
     Shape:
-        coord: (...), in [-1, 1]; returns :class:`Axis` with n = 4.
+        coord: (...), in [-1, 1]; returns :class:`AxisNeighbors` with n = 4.
     """
     pos = _along(coord, length)
     base = torch.floor(pos)
@@ -185,16 +165,16 @@ def bicubic_axis(coord: Tensor, length: int, a: float = -0.75) -> Axis:
     return _axis(pos, taps, torch.where(t <= 1, near, far), length)
 
 
-def nearest_pixel(coord: Tensor, size: tuple[int, int]) -> Samples:
+def nearest_pixel(coord: Tensor, size: tuple[int, int]) -> Neighbors:
     """The one low-resolution pixel nearest to each coordinate, with weight 1.
 
     Shape:
-        coord: (B, Q, 2); returns :class:`Samples` with n = 1.
+        coord: (B, Q, 2); returns :class:`Neighbors` with n = 1.
     """
     return _cross(nearest_axis(coord[..., 0], size[0]), nearest_axis(coord[..., 1], size[1]), size[1])
 
 
-def four_corners(coord: Tensor, size: tuple[int, int]) -> Samples:
+def four_corners(coord: Tensor, size: tuple[int, int]) -> Neighbors:
     """The four low-resolution pixels around each coordinate, weighted by the diagonally opposite areas.
 
     With ``i0 = floor(position)`` and ``f = position - i0`` per axis, corner (0, 0) weighs ``(1 - fy) * (1 - fx)``.
@@ -202,7 +182,7 @@ def four_corners(coord: Tensor, size: tuple[int, int]) -> Samples:
     least.
 
     Shape:
-        coord: (B, Q, 2); returns :class:`Samples` with n = 4, corners in order (0,0), (0,1), (1,0), (1,1).
+        coord: (B, Q, 2); returns :class:`Neighbors` with n = 4, corners in order (0,0), (0,1), (1,0), (1,1).
     """
     return _cross(corner_axis(coord[..., 0], size[0]), corner_axis(coord[..., 1], size[1]), size[1])
 
@@ -216,39 +196,18 @@ def _floor(pos: Tensor, tie: float = 1e-4) -> Tensor:
     return torch.floor(pos + tie)
 
 
-def _axis(pos: Tensor, pixel: Tensor, weight: Tensor, length: int) -> Axis:
+def _axis(pos: Tensor, pixel: Tensor, weight: Tensor, length: int) -> AxisNeighbors:
     offset = 2 * (pos.unsqueeze(-1) - pixel)
-    return Axis(pixel.long().clamp(0, length - 1), offset.float(), weight.float())
+    return AxisNeighbors(pixel.long().clamp(0, length - 1), offset.float(), weight.float())
 
 
-def _cross(rows: Axis, columns: Axis, width: int) -> Samples:
+def _cross(rows: AxisNeighbors, columns: AxisNeighbors, width: int) -> Neighbors:
     """Every pixel along y with every pixel along x, of one query each."""
     y, x = rows.offset.unsqueeze(-1), columns.offset.unsqueeze(-2)
     pixel = rows.pixel.unsqueeze(-1) * width + columns.pixel.unsqueeze(-2)
     offset = torch.stack(torch.broadcast_tensors(y, x), dim=-1)
     weight = rows.weight.unsqueeze(-1) * columns.weight.unsqueeze(-2)
-    return Samples(pixel.flatten(-2), offset.flatten(-3, -2), weight.flatten(-2).unsqueeze(-1))
-
-
-def gather(feature_map: Tensor, index: Tensor) -> Tensor:
-    """Feature vectors of the pixels ``index``.
-
-    Shape:
-        feature_map: (B, C, h, w); index: (B, Q, n); returns (B, Q, n, C).
-    """
-    b, c, h, w = feature_map.shape
-    rows = feature_map.permute(0, 2, 3, 1).reshape(b * h * w, c)
-    first = torch.arange(b, device=index.device).mul(h * w).view(b, 1, 1)
-    return F.embedding(index + first, rows)
-
-
-def ensemble(values: Tensor, samples: Samples) -> Tensor:
-    """The weighted sum over the answering pixels.
-
-    Shape:
-        values: (B, Q, n, C); returns (B, Q, C).
-    """
-    return (values * samples.weight.to(values.dtype)).sum(2)
+    return Neighbors(pixel.flatten(-2), offset.flatten(-3, -2), weight.flatten(-2).unsqueeze(-1))
 
 
 def key_lattice(size: tuple[int, int], device: Optional[torch.device] = None, period: int = LATTICE_PERIOD) -> Tensor:
@@ -283,52 +242,3 @@ def key_step(size: tuple[int, int], side: int = 48) -> int:
     while side * side * step * step < size[0] * size[1]:
         step += 1
     return step
-
-
-def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
-    """A linear layer on offsets and cells, which autocast does not round to half precision.
-
-    TorchScript knows no such exception: its programs are to be run without autocast.
-    """
-    if torch.jit.is_scripting():
-        return F.linear(x.to(weight.dtype), weight, bias)
-    with torch.autocast(x.device.type, enabled=False):
-        return F.linear(x.to(weight.dtype), weight, bias)
-
-
-def bicubic_at(image: Tensor, coord: Tensor) -> Tensor:
-    """Bicubic interpolation of an image at continuous coordinates, borders replicated (PyTorch's kernel, a = -0.75).
-
-    Shape:
-        image: (B, C, h, w); coord: (B, Q, 2), order (y, x); returns (B, Q, C).
-    """
-    image = image.to(torch.promote_types(image.dtype, torch.float32))  # also keeps half precision off the coordinates
-    grid = coord.to(image.dtype).flip(-1).unsqueeze(1)
-    values = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    return values.squeeze(2).transpose(1, 2)
-
-
-def check_image(image: Tensor) -> None:
-    """Refuse what is no batch of RGB images.
-
-    Raises:
-        ShapeError: names the expected and the received shape, or type.
-    """
-    if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
-        raise ShapeError("an image of shape (B, 3, h, w)", shape_of(image), "Add the batch axis, keep RGB.")
-    if not image.is_floating_point():  # of 0 to 255 it would make numbers without meaning
-        raise ShapeError("an image of floating point, in [0, 1]", str(image.dtype), "Divide 8-bit levels by 255.")
-
-
-def check_queries(image: Tensor, coord: Tensor, cell: Tensor) -> None:
-    """Refuse images, coordinates and cells whose shapes do not belong together.
-
-    Raises:
-        ShapeError: names the tensor, the expected and the received shape.
-    """
-    check_image(image)
-    b = image.shape[0]
-    if coord.ndim != 3 or coord.shape[0] != b or coord.shape[2] != 2:
-        raise ShapeError(f"coord of shape ({b}, Q, 2), order (y, x)", shape_of(coord), "See pixel_centres().")
-    if cell.shape != (b, 2) and cell.shape != (b, coord.shape[1], 2):
-        raise ShapeError(f"cell of shape ({b}, 2) or ({b}, {coord.shape[1]}, 2)", shape_of(cell), "See cell_size().")

@@ -9,11 +9,9 @@ from ignite.engine import Engine, Events
 from monai.engines import PrepareBatch, PrepareBatchExtraInput, default_prepare_batch
 from monai.utils import string_list_all_gather
 
-__all__ = ["PrepareQueries", "PrepareWholeImage", "ResultTable", "format_table", "mean_rows"]
-
 
 class PrepareQueries(PrepareBatchExtraInput):
-    """Training batches: the network is called as ``network(image, coord=..., cell=...)``, the label is the colours."""
+    """Training batches: the network is called as ``network(image, coord=..., cell=...)``, the label is the colors."""
 
     def __init__(self) -> None:
         super().__init__({"coord": "coord", "cell": "cell"})

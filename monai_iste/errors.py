@@ -7,10 +7,8 @@ Library code raises these; a command shows only the sentence and exits with the 
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-
-import torch
-from torch import Tensor
+from importlib import import_module
+from types import ModuleType, TracebackType
 
 __all__ = [
     "CheckpointError",
@@ -21,7 +19,8 @@ __all__ = [
     "ScaleError",
     "ShapeError",
     "TrainingError",
-    "shape_of",
+    "find_error",
+    "require_extra",
     "show_errors_as_sentences",
 ]
 
@@ -88,15 +87,10 @@ class ScaleError(ISTEError, ValueError):
     exit_code = 8
 
 
-def shape_of(tensor: Tensor) -> str:
-    """A tensor's shape as messages show it, "(1, 3, 5)". In its own function because TorchScript has no tuple()."""
-    return str(tensor.shape) if torch.jit.is_scripting() else str(tuple(tensor.shape))
-
-
 def find_error(error: BaseException | None) -> ISTEError | None:
     """The first error of this family along a chain of causes (MONAI wraps what a configuration raises).
 
-    An argument that a component does not have is a misspelt key of the configuration.
+    An argument that a component does not have is a misspelled key of the configuration.
     """
     while error is not None:
         if isinstance(error, ISTEError):
@@ -129,3 +123,26 @@ def show_errors_as_sentences() -> None:
         raise SystemExit(known.exit_code)
 
     sys.excepthook = hook
+
+
+def require_extra(module: str, extra: str) -> ModuleType:
+    """Import a module that an extra brings.
+
+    Args:
+        module: its name, such as ``"zarr"``.
+        extra: the extra of this package that installs it.
+    Raises:
+        ConfigError: it is not installed; the sentence has the command.
+
+    Example:
+        >>> require_extra("json", "slides").dumps([1])
+        '[1]'
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"the package {module.partition('.')[0]}, which the extra {extra!r} brings",
+            str(error),
+            f'Install it: pip install "monai_iste[{extra}]".',
+        ) from error

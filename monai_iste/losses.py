@@ -5,18 +5,17 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.errors import ConfigError, ShapeError, shape_of
+from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.networks.baselines.wavelets import haar, pad_to_multiple
+from monai_iste.networks.checks import shape_of
 
-__all__ = ["ColourL1Loss", "SpatialWaveletLoss"]
 
-
-class ColourL1Loss(nn.Module):
-    """``L1 of the colours + weight * L1 of their mean over an image's points``.
+class ColorL1Loss(nn.Module):
+    """``L1 of the colors + weight * L1 of their mean over an image's points``.
 
     L1 alone teaches the median of what a pixel may be. Where a large scale leaves much open and tissue is dark spots on
     bright ground, the median is brighter than the mean, and whole images are tinted; the second term pulls their mean
-    colour back. Not in the paper, which has the first term.
+    color back. Not in the paper, which has the first term.
 
     Args:
         weight: of the second term.
@@ -25,7 +24,7 @@ class ColourL1Loss(nn.Module):
 
     Example:
         >>> import torch
-        >>> loss = ColourL1Loss(weight=2)
+        >>> loss = ColorL1Loss(weight=2)
         >>> float(loss(torch.tensor([[[1.0], [-1.0]]]), torch.zeros(1, 2, 1)))  # the mean is right
         1.0
         >>> float(loss(torch.tensor([[[1.0], [1.0]]]), torch.zeros(1, 2, 1)))

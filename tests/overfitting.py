@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def stripes(size: int) -> Tensor:
-    """(1, 3, size, size) in [0, 1]: waves of 4.5 to 7 pixels, another direction in every colour."""
+    """(1, 3, size, size) in [0, 1]: waves of 4.5 to 7 pixels, another direction in every color."""
     y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     waves = [
         torch.sin(2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / length)

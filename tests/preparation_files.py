@@ -23,7 +23,7 @@ def counts(root):
 
 
 def write_cores(source: Path) -> Path:
-    """Twelve images of different colours, in subfolders, whose names must not appear in the result."""
+    """Twelve images of different colors, in subfolders, whose names must not appear in the result."""
     for number in range(12):
         path = source / f"block{number % 2}" / f"smith-{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 from reference import assert_close, assert_teaches
 from torch import nn
 
-from monai_iste.adversarial import (
+from experiments.adversarial import (
     ConditionalAdversarialTrainer,
     DiscriminatorLoss,
     GeneratorInferer,
@@ -27,13 +27,12 @@ from monai_iste.adversarial import (
     WeightedLoss,
     parallel_like,
 )
+from experiments.curriculum import AdvanceCurriculum, Curriculum, CurriculumDegradation, CurriculumDegradationd
 from monai_iste.data import sample_datalists
 from monai_iste.errors import ConfigError, ShapeError, TrainingError
 from monai_iste.handlers import ClipGradients, StopOnNonFiniteLoss
-from monai_iste.handlers.curriculum import AdvanceCurriculum
 from monai_iste.networks.baselines.li_unet_gan import ConditionalDiscriminator, LiUNetGAN
 from monai_iste.transforms import degrade
-from monai_iste.transforms.curriculum import Curriculum, CurriculumDegradation, CurriculumDegradationd
 
 CONFIGS = Path(__file__).parents[1] / "bundles" / "iste" / "configs"
 TINY = (2, 3, 4, 5)
@@ -54,7 +53,7 @@ def changed(before, module):
 
 
 def test_losses_by_hand():
-    """Judgements below zero count in full: no activation stands before the squares."""
+    """Judgments below zero count in full: no activation stands before the squares."""
     real, fake = torch.tensor([[0.5, -1.0], [2.0, 1.0]]), torch.tensor([[0.5, -2.0], [1.0, 0.0]])
     # (real - 1)^2: 0.25 4 1 0; fake^2: 0.25 4 1 0; (fake - 1)^2: 0.25 9 0 1
     assert float(DiscriminatorLoss()(real, fake)) == pytest.approx((5.25 / 4 + 5.25 / 4) / 2)
@@ -174,8 +173,8 @@ def test_gradients_are_clipped_before_the_step():
 
 @pytest.mark.parametrize("broken", ["g_loss_function", "d_loss_function"])
 def test_either_loss_that_is_not_finite_ends_the_run_before_its_step(broken):
-    def not_a_number(*judgements):
-        return sum(j.sum() for j in judgements) * torch.nan
+    def not_a_number(*judgments):
+        return sum(j.sum() for j in judgments) * torch.nan
 
     engine, generator, critic = trainer(train_handlers=[StopOnNonFiniteLoss()], **{broken: not_a_number})
     start = copy.deepcopy(generator.state_dict()), copy.deepcopy(critic.state_dict())
@@ -259,8 +258,8 @@ def test_images_equal_pillow_and_bicubic_written_out(progress, side, sigma):
     result = CurriculumDegradation(at(progress, target=4), jitter=0)(crop)
     assert result.dtype == torch.float32
     queries = reference.grid((96, 96))[:: 96 * 5 + 7]
-    for query, colour in zip(queries, result.flatten(1).T[:: 96 * 5 + 7], strict=True):
-        assert_close(colour, reference.bicubic(low.transpose(2, 0, 1).astype(float), query), 1e-3)
+    for query, color in zip(queries, result.flatten(1).T[:: 96 * 5 + 7], strict=True):
+        assert_close(color, reference.bicubic(low.transpose(2, 0, 1).astype(float), query), 1e-3)
 
 
 def test_at_the_target_the_network_sees_what_it_makes_of_the_reduced_image():

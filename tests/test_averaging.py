@@ -9,12 +9,12 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from monai.engines import SupervisedTrainer
-from reference import assert_teaches, randomise
+from reference import assert_teaches, randomize
 from torch import nn
 
 from monai_iste.errors import CheckpointError, ConfigError, find_error
 from monai_iste.handlers import Checkpoints, LoadWeights
-from monai_iste.handlers.averaging import AverageWeights
+from monai_iste.handlers.ema import EMAWeights
 from monai_iste.networks import load_weights, released_weights
 
 CONFIGS = Path(__file__).parents[1] / "bundles" / "iste" / "configs"
@@ -22,7 +22,7 @@ CONFIGS = Path(__file__).parents[1] / "bundles" / "iste" / "configs"
 
 def small_network(seed=0):
     """Convolution and norm: parameters, and buffers that are counted and that move."""
-    return randomise(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1)), seed)
+    return randomize(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1)), seed)
 
 
 def trainer(network, averaging, folder, epochs, resume_from=None, extra=()):
@@ -53,10 +53,10 @@ def by_formula(history, decay, warmup):
 @pytest.mark.parametrize(("decay", "warmup"), [(0.9, 1), (0.6, 4), (0.999, 10), (0, 1)])
 def test_the_average_equals_the_formula(decay, warmup):
     network = small_network()
-    averaging = AverageWeights(network, decay, warmup)
+    averaging = EMAWeights(network, decay, warmup)
     history = []
     for step in range(8):
-        randomise(network, step)
+        randomize(network, step)
         history.append([parameter.detach().double().numpy().copy() for parameter in network.parameters()])
         averaging.update()
     for found, *values in zip(averaging.network.parameters(), *history, strict=True):
@@ -65,7 +65,7 @@ def test_the_average_equals_the_formula(decay, warmup):
 
 def test_every_step_of_a_training_counts_and_the_training_does_not_notice(tmp_path):
     alone, network = small_network(), small_network()
-    averaging, history = AverageWeights(network, 0.7, 2), []
+    averaging, history = EMAWeights(network, 0.7, 2), []
     run = trainer(network, averaging, tmp_path / "a", epochs=2)
 
     @run.on(Events.ITERATION_COMPLETED)
@@ -73,7 +73,7 @@ def test_every_step_of_a_training_counts_and_the_training_does_not_notice(tmp_pa
         history.append(network[0].weight.detach().double().numpy().copy())
 
     run.run()
-    trainer(alone, AverageWeights(small_network(), 0.7), tmp_path / "b", epochs=2).run()
+    trainer(alone, EMAWeights(small_network(), 0.7), tmp_path / "b", epochs=2).run()
     assert len(history) == 6
     np.testing.assert_allclose(averaging.network[0].weight.numpy(), by_formula(history, 0.7, 2), rtol=1e-5, atol=1e-6)
     for ours, theirs in zip(network.state_dict().values(), alone.state_dict().values(), strict=True):
@@ -88,13 +88,13 @@ def test_every_step_of_a_training_counts_and_the_training_does_not_notice(tmp_pa
 def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, interrupted_after):
     """Within the warm-up and after it: the decay depends on the steps, which the checkpoint must know."""
     network = small_network()
-    whole = AverageWeights(network, 0.6, 4)
+    whole = EMAWeights(network, 0.6, 4)
     trainer(network, whole, tmp_path / "whole", epochs=3).run()
 
     network = small_network()
-    trainer(network, AverageWeights(network, 0.6, 4), tmp_path / "parts", interrupted_after).run()
+    trainer(network, EMAWeights(network, 0.6, 4), tmp_path / "parts", interrupted_after).run()
     network = small_network(seed=9)
-    parts = AverageWeights(network, 0.6, 4)
+    parts = EMAWeights(network, 0.6, 4)
     point = str(tmp_path / "parts" / f"checkpoint_epoch={interrupted_after}.pt")
     trainer(network, parts, tmp_path / "parts", 3, resume_from=point).run()
     assert whole.state_dict().keys() == parts.state_dict().keys()
@@ -106,7 +106,7 @@ def test_before_the_first_step_it_is_the_network_with_its_pretrained_weights(tmp
     """Read after the average was made, as LoadWeights does."""
     torch.save(small_network(seed=5).state_dict(), tmp_path / "pretrained.pt")
     network = small_network()
-    averaging, seen = AverageWeights(network), []
+    averaging, seen = EMAWeights(network), []
     reading = LoadWeights(network, str(tmp_path / "pretrained.pt"), "small")
     run = trainer(network, averaging, tmp_path, epochs=1, extra=[reading])
 
@@ -121,20 +121,20 @@ def test_before_the_first_step_it_is_the_network_with_its_pretrained_weights(tmp
 
 def test_a_checkpoint_without_averages_is_refused(tmp_path):
     network = small_network()
-    run = trainer(network, AverageWeights(network), tmp_path, epochs=1)
+    run = trainer(network, EMAWeights(network), tmp_path, epochs=1)
     run.run()
     path = tmp_path / "checkpoint_epoch=1.pt"
     state = torch.load(path, weights_only=True)
     torch.save({key: value for key, value in state.items() if key != "averaging"}, path)
     with pytest.raises(CheckpointError) as caught:
-        trainer(network, AverageWeights(network), tmp_path, 2, resume_from=str(path)).run()
+        trainer(network, EMAWeights(network), tmp_path, 2, resume_from=str(path)).run()
     assert_teaches(caught.value, "averaging")
 
 
 @pytest.mark.parametrize(("options", "word"), [({"decay": 1}, "1 and"), ({"warmup": 0.5}, "0.5")])
 def test_settings_that_cannot_be(options, word):
     with pytest.raises(ConfigError) as caught:
-        AverageWeights(small_network(), **options)
+        EMAWeights(small_network(), **options)
     assert_teaches(caught.value, word)
 
 

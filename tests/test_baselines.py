@@ -8,18 +8,19 @@ import reference
 import torch
 import torch.nn.functional as F
 from overfitting import assert_overfits
-from reference import SCALES, SIZES, assert_all_learn, assert_close, assert_teaches, inexact, part, randomise, weights
+from reference import SCALES, SIZES, assert_all_learn, assert_close, assert_teaches, inexact, part, randomize, weights
 
-from monai_iste.coordinates import cell_size, output_size, pixel_centres
+from monai_iste.coordinates import cell_size, output_size, pixel_centers
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer
-from monai_iste.networks import LIIF, LTE, EDSREncoder, limits
+from monai_iste.networks import LIIF, LTE, EDSREncoder
+from monai_iste.networks import tuning as limits
 
 NETWORKS = [LIIF, LTE]
 
 
 def network(cls, seed=0, **arguments):
-    return randomise(cls(EDSREncoder(4, 1), **{"hidden_channels": 6, **arguments}), seed).eval()
+    return randomize(cls(EDSREncoder(4, 1), **{"hidden_channels": 6, **arguments}), seed).eval()
 
 
 def image_of(*shape, seed=0):
@@ -30,7 +31,7 @@ def image_of(*shape, seed=0):
 
 
 def corners(query, size):
-    """(row, column, offset from that pixel's centre in half pixels, bilinear weight), four times."""
+    """(row, column, offset from that pixel's center in half pixels, bilinear weight), four times."""
     y, x = (reference.position(query[k], size[k]) for k in range(2))
     for row, row_weight in ((math.floor(y), 1 - y % 1), (math.floor(y) + 1, y % 1)):
         for col, col_weight in ((math.floor(x), 1 - x % 1), (math.floor(x) + 1, x % 1)):
@@ -50,7 +51,7 @@ def unfolded(feat, row, col):
 
 
 def mlp(state):
-    return [*reference.linear_layers(part(state, "mlp")), (state["colour.weight"], state["colour.bias"])]
+    return [*reference.linear_layers(part(state, "mlp")), (state["color.weight"], state["color.bias"])]
 
 
 def faded(rgb, image, query):
@@ -126,7 +127,7 @@ def test_default_encoder_is_the_papers(cls):
 def test_whole_image_equals_its_coordinates(scale, cls):
     net, image = network(cls), image_of(2, 3, 5, 4)
     output = output_size((5, 4), scale)
-    coord, cell = pixel_centres(output).expand(2, -1, -1), cell_size((5, 4), output).expand(2, -1)
+    coord, cell = pixel_centers(output).expand(2, -1, -1), cell_size((5, 4), output).expand(2, -1)
     whole = net(image, scale=scale).detach()
     assert whole.shape == (2, 3, *output)
     for queries in ({"cell": cell}, {"cell": cell.unsqueeze(1).expand_as(coord)}, {"scale": scale}):
@@ -145,7 +146,7 @@ def test_strips_change_nothing_and_bound_the_work(strip, cls, residual, monkeypa
     whole = net(image, scale=2.5).detach()
     assert lengths == [12 * 10]
     lengths.clear()
-    monkeypatch.setattr(limits, "NUMBERS_DECODED", strip * 4 * 12)
+    monkeypatch.setattr(limits, "MAX_DECODER_ELEMENTS", strip * 4 * 12)
     with torch.no_grad():
         assert_close(net(image, scale=2.5), whole.numpy(), 1e-6)
     assert max(lengths) <= (strip if cls is LTE else 2 * strip)
@@ -182,11 +183,11 @@ def test_autocast_stays_close(cls):
 
 
 @pytest.mark.parametrize("cls", NETWORKS)
-def test_one_colour_stays_that_colour(cls):
+def test_one_color_stays_that_color(cls):
     for scale in (1, 2.5):
-        colour = torch.tensor([0.9, 0.4, 0.7]).view(1, 3, 1, 1).expand(1, 3, 4, 5)
-        result = network(cls, bicubic_residual=True)(colour, scale=scale)
-        assert_close(result, colour[:, :, :1, :1].expand_as(result).numpy(), 1e-6)
+        color = torch.tensor([0.9, 0.4, 0.7]).view(1, 3, 1, 1).expand(1, 3, 4, 5)
+        result = network(cls, bicubic_residual=True)(color, scale=scale)
+        assert_close(result, color[:, :, :1, :1].expand_as(result).numpy(), 1e-6)
 
 
 def test_nothing_is_added_but_the_residual():
@@ -196,8 +197,8 @@ def test_nothing_is_added_but_the_residual():
         assert not cls(EDSREncoder(4, 1)).bicubic_residual
         net = network(cls, bicubic_residual=True)
         with torch.no_grad():
-            net.colour.weight.zero_()
-            net.colour.bias.zero_()
+            net.color.weight.zero_()
+            net.color.bias.zero_()
         expected = F.interpolate(image, scale_factor=2, mode="bicubic", align_corners=False)
         assert_close(net(image, scale=2), expected.numpy(), 1e-6)
 

@@ -77,7 +77,7 @@ def test_scores_are_those_of_the_protocol(tiles, name, scale):
     for key, (a, b) in {"psnr": ("pred", "label"), "lr_psnr": ("pred_reduced", "image")}.items():
         assert found[key] == pytest.approx(-10 * float(torch.log10((scored[a] - scored[b]).square().mean())), rel=1e-5)
     levels = pred.clamp(0, 1).mul(255).round().mean((1, 2)) - item["image"].mul(255).mean((1, 2))
-    assert found["colour"] == pytest.approx(float(levels.abs().max()), abs=1e-3)
+    assert found["color"] == pytest.approx(float(levels.abs().max()), abs=1e-3)
     assert found["shift"] < 0.02
     truth = (item["label"] * 255).round()
     assert found["truth_shift"] == displacement(truth, item["image"] * 255) > 0
@@ -107,8 +107,8 @@ def test_gains_losses_and_worst_tiles(tiles, interpolation, files, tmp_path, cap
     assert noisy["over"]["bicubic"]["below"] == noisy["tiles"] == 3
     assert set(bright["over"]) == {"bicubic"}
     assert not summary(rows, "bicubic")["over"]
-    assert bright["colour"] == pytest.approx(4, abs=0.1)
-    assert equal["largest_colour"] < 0.1
+    assert bright["color"] == pytest.approx(4, abs=0.1)
+    assert equal["largest_color"] < 0.1
     by = {(row["method"], row["image"]): row["psnr"] for row in rows}
     gains = {name: by[worse, name] - by["bicubic", name] for name in ("glas_1", "glas_2", "monuseg_1")}
     mean, low, high = noisy["over"]["bicubic"]["gain"]

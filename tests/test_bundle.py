@@ -35,9 +35,9 @@ from monai_iste.errors import (
     TrainingError,
     find_error,
 )
+from monai_iste.functional import upscale
 from monai_iste.handlers import LoadWeights, reports
-from monai_iste.images import writing
-from monai_iste.magnify import upscale
+from monai_iste.io.files import writing
 from monai_iste.metrics import PROTOCOLS
 from monai_iste.networks import ISTE, PRESETS, create_iste, load_weights, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
@@ -487,7 +487,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(tmp_pat
     assert all(torch.isfinite(v).all() for v in saved["network"].values())
 
 
-def test_a_misspelt_key_is_refused(tmp_path):
+def test_a_misspelled_key_is_refused(tmp_path):
     with pytest.raises(RuntimeError) as caught:
         train(tmp_path, learnign_rate=1e-3)
     error = find_error(caught.value)
@@ -643,6 +643,6 @@ def test_short_names_resolve_in_any_configuration():
         {"net": {"_target_": "ISTE", "texture_channels": 8}, "crop": {"_target_": "LoadRGBd", "keys": "image"}}
     )
     assert isinstance(parser.get_parsed_content("net"), ISTE)
-    assert type(parser.get_parsed_content("crop")).__module__ == "monai_iste.transforms.loading"
+    assert type(parser.get_parsed_content("crop")).__module__ == "monai_iste.transforms.io"
     with pytest.raises(ShapeError):
         parser.get_parsed_content("net")(torch.zeros(1, 1, 4, 4))

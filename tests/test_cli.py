@@ -20,13 +20,14 @@ from skimage.data import immunohistochemistry
 from typer.testing import CliRunner
 
 import monai_iste
-from monai_iste import cli, upscaling
+from monai_iste.cli.main import main as cli
+from monai_iste.cli.main import upscale as upscaling
 from monai_iste.data import read_rgb
 from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ScaleError, ShapeError
-from monai_iste.images import source_icc
-from monai_iste.magnify import upscale
+from monai_iste.functional import upscale
+from monai_iste.io.image_reader import source_icc
+from monai_iste.io.pixel_size import source_mpp
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, presets
-from monai_iste.pixel_size import source_mpp
 
 TISSUE = immunohistochemistry()
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -420,7 +421,7 @@ def test_presets_are_listed(monkeypatch, weights):
 
 # --- the real program -------------------------------------------------------------------------------------------------
 
-PROGRAM = [sys.executable, "-c", "from monai_iste.cli import main; main()"]
+PROGRAM = [sys.executable, "-c", "from monai_iste.cli.main import main; main()"]
 
 
 def test_as_a_program():

@@ -10,24 +10,22 @@ from reference import SCALES, SIZES, assert_close, assert_teaches
 
 from monai_iste.coordinates import (
     LATTICE_PERIOD,
-    Samples,
-    bicubic_at,
+    Neighbors,
     cell_size,
-    check_queries,
-    ensemble,
     four_corners,
-    gather,
     key_lattice,
     key_step,
     nearest_pixel,
     output_size,
-    pixel_centres,
+    pixel_centers,
     position,
 )
 from monai_iste.errors import ScaleError, ShapeError
+from monai_iste.networks.checks import check_queries
+from monai_iste.networks.grid_sampling import bicubic_at, ensemble, gather
 
 # --- an image of 2x3 pixels magnified to 4x6, by hand -----------------------------------------------------------------
-# Output pixel (i, j) is centred at y = (2 i + 1) / 4 - 1, x = (2 j + 1) / 6 - 1 in [-1, 1], which is position
+# Output pixel (i, j) is centerd at y = (2 i + 1) / 4 - 1, x = (2 j + 1) / 6 - 1 in [-1, 1], which is position
 # (i + 0.5) / 2 - 0.5, (j + 0.5) / 2 - 0.5 in low-resolution pixels: y = -0.25, 0.25, 0.75, 1.25, x = -0.25 ... 2.25.
 
 BY_HAND = {
@@ -74,7 +72,7 @@ BY_HAND = {
 @pytest.mark.parametrize("pixel", BY_HAND)
 def test_two_by_three_by_hand(pixel):
     hand = BY_HAND[pixel]
-    coord = pixel_centres((4, 6))[pixel[0] * 6 + pixel[1]].view(1, 1, 2)
+    coord = pixel_centers((4, 6))[pixel[0] * 6 + pixel[1]].view(1, 1, 2)
     assert_close(coord[0, 0], hand["coord"], 1e-7)
 
     near = nearest_pixel(coord, (2, 3))
@@ -90,7 +88,7 @@ def test_two_by_three_by_hand(pixel):
 
 def test_positions_and_cells_by_hand():
     # 2 -> 5 rows (m = 2.5): (i + 0.5) / 2.5 - 0.5; 3 -> 4 columns (m = 4/3): (j + 0.5) * 3/4 - 0.5.
-    coord = pixel_centres((5, 4)).view(5, 4, 2)
+    coord = pixel_centers((5, 4)).view(5, 4, 2)
     pos = position(coord, (2, 3))
     assert_close(pos[:, 0, 0], [-0.3, 0.1, 0.5, 0.9, 1.3], 1e-6)
     assert_close(pos[0, :, 1], [-0.125, 0.625, 1.375, 2.125], 1e-6)
@@ -130,8 +128,8 @@ def test_output_size_refuses(scale):
 
 
 @pytest.mark.parametrize("size", [*SIZES, (1, 10007)])
-def test_pixel_centres_are_the_rounded_exact_ones(size):
-    coord = pixel_centres(size)
+def test_pixel_centers_are_the_rounded_exact_ones(size):
+    coord = pixel_centers(size)
     assert coord.shape == (size[0] * size[1], 2)
     assert coord.dtype == torch.float32
     exact = [[np.float32(float(y)), np.float32(float(x))] for y, x in reference.grid(size)]
@@ -141,7 +139,7 @@ def test_pixel_centres_are_the_rounded_exact_ones(size):
 @pytest.mark.parametrize("size", SIZES)
 def test_scale_one_is_the_identity(size):
     count = size[0] * size[1]
-    coord = pixel_centres(size).unsqueeze(0)
+    coord = pixel_centers(size).unsqueeze(0)
     near = nearest_pixel(coord, size)
     assert near.pixel.flatten().tolist() == list(range(count))
     assert near.offset.abs().max() < 1e-5
@@ -155,7 +153,7 @@ def test_positions_are_computed_in_double_precision():
     # On a slide of 100,003 pixels a float32 coordinate is worth 0.003 pixels; a float64 one must lose nothing.
     n = 100_003
     pixels = [0, 1, 49_999, 77_777, n - 1]
-    quarter = [[float(reference.centre(i, n) + Fraction(1, 2 * n)), 0.0] for i in pixels]
+    quarter = [[float(reference.center(i, n) + Fraction(1, 2 * n)), 0.0] for i in pixels]
     coord = torch.tensor(quarter, dtype=torch.float64)
     np.testing.assert_allclose(position(coord, (n, 1))[:, 0], [i + 0.25 for i in pixels], rtol=0, atol=1e-6)
     samples = nearest_pixel(coord.unsqueeze(0), (n, 1))
@@ -196,10 +194,10 @@ def test_samples_equal_the_definition_at_random(size):
 @pytest.mark.parametrize("n", [2, 7, 48, 301, 2048])
 def test_ties_ignore_rounding_noise(n, scale):
     length = output_size((n, n), scale)[0]
-    along = pixel_centres((length, 1))[:, 0]
+    along = pixel_centers((length, 1))[:, 0]
     up, down = torch.full_like(along, 2), torch.full_like(along, -2)
     noisy = [along, along.nextafter(up), along.nextafter(down), along.nextafter(up).nextafter(up)]
-    exact = [reference.position(reference.centre(i, length), n) for i in range(length)]
+    exact = [reference.position(reference.center(i, length), n) for i in range(length)]
     rows = [min(math.floor(p + Fraction(1, 2)), n - 1) for p in exact]
     bases = [max(math.floor(p), 0) for p in exact]
     for coord in noisy:
@@ -213,20 +211,20 @@ def test_ties_ignore_rounding_noise(n, scale):
 
 def test_a_tie_goes_to_the_greater_index():
     # x2.5 of 2 rows: row 2 lies at position 0.5 exactly, between pixels 0 and 1.
-    assert nearest_pixel(pixel_centres((5, 1))[None], (2, 1)).pixel.flatten().tolist() == [0, 0, 1, 1, 1]
+    assert nearest_pixel(pixel_centers((5, 1))[None], (2, 1)).pixel.flatten().tolist() == [0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("size", SIZES)
 def test_weights_sum_to_one(size, scale):
-    coord = pixel_centres(output_size(size, scale)).unsqueeze(0)
+    coord = pixel_centers(output_size(size, scale)).unsqueeze(0)
     weight = four_corners(coord, size).weight
     assert_close(weight.sum(2), np.ones((1, coord.shape[1], 1)), 1e-6)
     assert weight.min() >= 0
 
 
 def test_at_borders_the_index_is_clamped_and_the_offset_is_not():
-    # The corners of [-1, 1] lie half a pixel outside the centres of a 4x5 image's corner pixels.
+    # The corners of [-1, 1] lie half a pixel outside the centers of a 4x5 image's corner pixels.
     coord = torch.tensor([[[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]])
     four = four_corners(coord, (4, 5))
     assert four.pixel[0].tolist() == [[0, 0, 0, 0], [4, 4, 4, 4], [15, 15, 15, 15], [19, 19, 19, 19]]
@@ -236,15 +234,15 @@ def test_at_borders_the_index_is_clamped_and_the_offset_is_not():
 
 
 def test_the_unit_does_not_depend_on_the_size_of_the_image():
-    small = four_corners(pixel_centres((12, 20)).unsqueeze(0), (3, 5))
-    large = four_corners(pixel_centres((32, 40)).unsqueeze(0), (8, 10))
+    small = four_corners(pixel_centers((12, 20)).unsqueeze(0), (3, 5))
+    large = four_corners(pixel_centers((32, 40)).unsqueeze(0), (8, 10))
     small_first = small.offset.view(12, 20, 4, 2)[5, 7]
     assert_close(small_first, large.offset.view(32, 40, 4, 2)[5, 7].numpy(), 1e-6)
     assert torch.equal(cell_size((3, 5), (12, 20)), cell_size((8, 10), (32, 40)))
 
 
 def test_samples_are_float32_and_batched():
-    coord = torch.stack([pixel_centres((3, 4)), pixel_centres((3, 4)).flip(0)])
+    coord = torch.stack([pixel_centers((3, 4)), pixel_centers((3, 4)).flip(0)])
     for samples, n in ((nearest_pixel(coord, (2, 3)), 1), (four_corners(coord.double(), (2, 3)), 4)):
         assert samples.pixel.shape == (2, 12, n)
         assert samples.pixel.dtype == torch.int64
@@ -277,7 +275,7 @@ def test_gather_equals_loops(size, channels_last):
 
 def test_ensemble_equals_loops():
     values, weight = reference.random(2, 5, 4, 3), reference.random(2, 5, 4, 1, seed=1)
-    actual = ensemble(values, Samples(torch.zeros(2, 5, 4).long(), torch.zeros(2, 5, 4, 2), weight))
+    actual = ensemble(values, Neighbors(torch.zeros(2, 5, 4).long(), torch.zeros(2, 5, 4, 2), weight))
     for b in range(2):
         for q in range(5):
             for c in range(3):
@@ -324,7 +322,7 @@ def test_key_lattice_is_the_same_in_any_crop_at_multiples_of_eight(origin):
 def test_bicubic_equals_torch_on_the_grid(size, scale):
     image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(3))
     output = output_size(size, scale)
-    actual = bicubic_at(image, pixel_centres(output).expand(2, -1, -1))
+    actual = bicubic_at(image, pixel_centers(output).expand(2, -1, -1))
     expected = F.interpolate(image, size=output, mode="bicubic", align_corners=False)
     assert_close(actual.mT.reshape(expected.shape), expected.numpy(), 2e-5)
 
@@ -347,7 +345,7 @@ def test_bicubic_equals_the_kernel_at_random(size):
         ((1, 1, 4, 4), (1, 5, 2), (1, 2), ["(B, 3, h, w)", "(1, 1, 4, 4)"]),
         ((1, 4, 4, 4), (1, 5, 2), (1, 2), ["(B, 3, h, w)", "(1, 4, 4, 4)"]),
         ((1, 3, 0, 4), (1, 5, 2), (1, 2), ["(B, 3, h, w)", "(1, 3, 0, 4)"]),
-        ((2, 3, 4, 4), (2, 5, 3), (2, 2), ["coord", "(2, Q, 2)", "(2, 5, 3)", "pixel_centres"]),
+        ((2, 3, 4, 4), (2, 5, 3), (2, 2), ["coord", "(2, Q, 2)", "(2, 5, 3)", "pixel_centers"]),
         ((2, 3, 4, 4), (5, 2), (2, 2), ["coord", "(2, Q, 2)", "(5, 2)"]),
         ((2, 3, 4, 4), (1, 5, 2), (2, 2), ["coord", "(2, Q, 2)", "(1, 5, 2)"]),
         ((2, 3, 4, 4), (2, 5, 2), (2,), ["cell", "(2, 2)", "(2, 5, 2)", "(2,)", "cell_size"]),

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from slide_files import picture
 
-from monai_iste.data.benchmarks import glas_datalists, pcam, pcam_datalists, read_instances
+from experiments.labeled import glas_datalists, pcam, pcam_datalists, read_instances
 from monai_iste.errors import DataError
 
 
@@ -54,7 +54,7 @@ def test_unusable_glas_is_said(tmp_path):
         glas_datalists(tmp_path, complete=False)
 
 
-def test_a_mask_in_colours_is_refused(tmp_path):
+def test_a_mask_in_colors_is_refused(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "mask.png")
     with pytest.raises(DataError, match=r"one channel of object numbers in .*mask\.png, got an image of mode RGB"):
         read_instances(tmp_path / "mask.png")

@@ -16,13 +16,13 @@ from monai_iste.errors import DataError
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-GREY = RGB[..., 0]
+GRAY = RGB[..., 0]
 ALPHA = RNG.integers(0, 256, (20, 30, 1), dtype=np.uint8)
 RGBA = np.concatenate([RGB, ALPHA], axis=-1)
 RGB16 = RNG.integers(0, 65536, (20, 30, 3), dtype=np.uint16)
 OVER_WHITE = np.round((RGB * (ALPHA / 255.0)) + 255 * (1 - ALPHA / 255.0)).astype(np.uint8)
 NARROWED = np.round(RGB16 / 257).astype(np.uint8)
-GREY_RGB = np.repeat(GREY[..., None], 3, axis=-1)
+GRAY_RGB = np.repeat(GRAY[..., None], 3, axis=-1)
 
 
 def pillow(pixels: np.ndarray, **options):
@@ -38,16 +38,16 @@ def nifti(pixels: np.ndarray):
 
 
 def png(pixels: np.ndarray, claimed: tuple[int, int] | None = None):
-    """Write a PNG by hand: Pillow cannot write 16-bit colour, nor a header that lies."""
+    """Write a PNG by hand: Pillow cannot write 16-bit color, nor a header that lies."""
     (height, width), channels = claimed or pixels.shape[:2], pixels.shape[2]
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     big_endian = pixels.astype(pixels.dtype.newbyteorder(">"))
     rows = b"".join(b"\0" + row.tobytes() for row in big_endian)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, color_type, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
@@ -89,7 +89,7 @@ def tiff_header(height: int, width: int, tile: int | None = None):
 ACCEPTED = {
     "rgb.png": (pillow(RGB), RGB),
     "RGB.BMP": (pillow(RGB), RGB),
-    "grey.png": (pillow(GREY), GREY_RGB),
+    "gray.png": (pillow(GRAY), GRAY_RGB),
     "palette.png": (palette, PALETTE_RGB),
     "rgba.png": (pillow(RGBA), OVER_WHITE),
     "rgb16.png": (png(RGB16), NARROWED),
@@ -97,8 +97,8 @@ ACCEPTED = {
     "planar.tif": (tiff(RGB.transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate"), RGB),
     "deflate.tiff": (tiff(RGB, compression="zlib", predictor=True), RGB),
     "lzw.tif": (pillow(RGB, compression="tiff_lzw"), RGB),
-    "grey.tif": (tiff(GREY), GREY_RGB),
-    "inverted.tif": (tiff(255 - GREY, photometric="miniswhite"), GREY_RGB),
+    "gray.tif": (tiff(GRAY), GRAY_RGB),
+    "inverted.tif": (tiff(255 - GRAY, photometric="miniswhite"), GRAY_RGB),
     "rgba.tif": (tiff(RGBA, extrasamples=["unassalpha"]), OVER_WHITE),
     "rgb16.tif": (tiff(RGB16, photometric="rgb"), NARROWED),
     "float.tif": (tiff((RGB / 255).astype(np.float32), photometric="rgb"), RGB),
@@ -121,7 +121,7 @@ def test_accepted_kinds_give_the_right_pixels(name, tmp_path):
     assert image_size(tmp_path / name) == (20, 30)
 
 
-def test_jpeg_keeps_its_orientation_and_colours(tmp_path):
+def test_jpeg_keeps_its_orientation_and_colors(tmp_path):
     pixels = np.zeros((16, 32, 3), np.uint8)
     pixels[:8, :, 0] = pixels[:, 16:, 2] = 200  # red above, blue to the right
     Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=100, subsampling=0)
@@ -160,11 +160,11 @@ REFUSED = {
     "truncated.tif": (cut(tiff(RGB), 0.6), "damaged or unsupported", AGAIN),
     "pageless.tif": (cut(pillow(RGB, compression="tiff_lzw"), 0.6), "damaged or unsupported", AGAIN),
     "truncated.nii.gz": (cut(nifti(XY), 0.6), "damaged or unsupported", AGAIN),
-    "grey16.png": (png(RGB16[..., :1]), "uint16 grayscale, which may be fluorescence", EXPORT),
-    "greyalpha16.png": (png(RGB16[..., :2]), "16-bit grayscale, which may be fluorescence", EXPORT),
+    "gray16.png": (png(RGB16[..., :1]), "uint16 grayscale, which may be fluorescence", EXPORT),
+    "grayalpha16.png": (png(RGB16[..., :2]), "16-bit grayscale, which may be fluorescence", EXPORT),
     "cmyk.jpg": (lambda path: Image.fromarray(RGBA, "CMYK").save(path), "mode CMYK", EXPORT),
-    "grey16.tif": (tiff(RGB16[..., 0].copy()), "uint16 grayscale, which may be fluorescence", EXPORT),
-    "greyfloat.tif": (tiff(np.zeros((8, 8), np.float32)), "float32 grayscale", EXPORT),
+    "gray16.tif": (tiff(RGB16[..., 0].copy()), "uint16 grayscale, which may be fluorescence", EXPORT),
+    "grayfloat.tif": (tiff(np.zeros((8, 8), np.float32)), "float32 grayscale", EXPORT),
     "two.tif": (tiff(RGB[..., :2].copy(), photometric="minisblack", planarconfig="contig"), "2 channels", EXPORT),
     "five.tif": (
         tiff(np.zeros((8, 9, 5), np.uint8), photometric="minisblack", planarconfig="contig"),

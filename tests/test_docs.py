@@ -22,7 +22,7 @@ from monai.bundle import ConfigParser
 from monai.bundle import scripts as bundle_scripts
 from pages import PAGES, ROOT
 
-from monai_iste.cli import app as monai_iste_command
+from monai_iste.cli.main import app as monai_iste_command
 from monai_iste.coordinates import nearest_pixel
 from monai_iste.networks import create_iste
 
@@ -158,11 +158,11 @@ def test_commands_exist_with_their_options(page):
         "monai-iste upscale a.png b.png --factor 2",
         "monai-iste magnify a.png b.png",
         "pip install -e .[everything]",
-        "python -m monai_iste.experiments table9",
+        "python -m experiments table9",
         "python -m monai_iste.nothing",
         "python -m benchmarks.speed --size 48",
         "python -m benchmarks.speed --sizes",
-        "python -m monai_iste.export --onnx",
+        "python -m monai_iste.networks.export --onnx",
         "python -m monai.bundle run training --config_file bundles/iste/trained.json",
         "python -m monai.bundle run learning --config_file bundles/iste/train.json",
         "python -m monai.bundle run training --config_file bundles/iste/train.json --network_def#depth 3",

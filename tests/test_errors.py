@@ -30,7 +30,7 @@ def test_found_behind_what_a_configuration_wraps_around_it():
 
 
 def run(body: str) -> subprocess.CompletedProcess:
-    program = f"from monai_iste.errors import *\nshow_errors_as_sentences()\n{body}"
+    program = f"from monai_iste.errors import *\nshow_errors_assentences()\n{body}"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
 
@@ -46,7 +46,7 @@ def test_a_loading_process_s_traceback_is_left_out():
     assert done.stderr.strip() == "error: Expected a."
 
 
-def test_a_misspelt_argument_of_a_component():
+def test_a_misspelled_argument_of_a_component():
     done = run("def f(): pass\ntry:\n  f(lerning_rate=1)\nexcept TypeError as e:\n  raise RuntimeError('x') from e")
     assert done.returncode == ConfigError.exit_code
     assert "'lerning_rate'" in done.stderr

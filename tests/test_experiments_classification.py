@@ -8,11 +8,12 @@ import torch
 from experiment_files import table, tissue
 from torch import nn
 
+from experiments import classification
+from experiments import tumor_task as tumor_task
+from experiments.classification import table4
+from experiments.downstream import Reconstructor, train
+from experiments.tumor_task import Confusion, PatchViews, create_classifier, training_set
 from monai_iste.errors import ConfigError, DataError
-from monai_iste.experiments import classification, tumour_task
-from monai_iste.experiments.classification import table4
-from monai_iste.experiments.downstream import Reconstructor, train
-from monai_iste.experiments.tumour_task import Confusion, PatchViews, create_classifier, training_set
 from monai_iste.networks import create_network
 from monai_iste.transforms import degrade
 
@@ -39,7 +40,7 @@ def patches(count: int) -> list[dict]:
 
 
 def test_what_each_setting_runs_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(tumour_task, "BLOCK", 2)
+    monkeypatch.setattr(tumor_task, "BLOCK", 2)
     items, maker = patches(3), Reconstructor("bicubic", scale=2)
     blocks = {s: list(PatchViews(s, maker, tmp_path).blocks(items)) for s in ("original", "low_resolution", "bicubic")}
     assert all([labels.tolist() for _, labels in found] == [[0, 1], [0]] for found in blocks.values())
@@ -57,7 +58,7 @@ def test_what_each_setting_runs_on(tmp_path, monkeypatch):
 
 
 class Brightness(nn.Module):
-    """A classifier that needs no training: tumours are what is dark."""
+    """A classifier that needs no training: tumors are what is dark."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         assert image.min() >= 0

@@ -11,11 +11,11 @@ from monai.transforms import Compose, RandFlipd
 from PIL import Image
 from torch import nn
 
+from experiments import downstream
+from experiments.downstream import Reconstructor, claim, train
+from experiments.setting_tables import scores_of, write_setting_tables
+from experiments.tables import Metric
 from monai_iste.errors import CheckpointError, ConfigError, ScaleError
-from monai_iste.experiments import downstream
-from monai_iste.experiments.downstream import Reconstructor, claim, train
-from monai_iste.experiments.setting_tables import scores_of, write_setting_tables
-from monai_iste.experiments.tables import Metric
 from monai_iste.networks import create_network, released_weights
 from monai_iste.transforms import degrade
 

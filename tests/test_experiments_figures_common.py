@@ -8,14 +8,14 @@ import torch
 import typer
 from figure_panels import CROP, TILE, network
 from PIL import Image
-from reference import assert_teaches, randomise
+from reference import assert_teaches, randomize
 from typer.testing import CliRunner
 
+from experiments import figures
+from experiments.figures.drawing import add_scale_bar, covering
+from experiments.figures.inputs import parse_crop, view_of
+from experiments.figures.style import Sheet, style
 from monai_iste.errors import ConfigError, OutputError, ShapeError
-from monai_iste.experiments import figures
-from monai_iste.experiments.figures.drawing import add_scale_bar, covering
-from monai_iste.experiments.figures.inputs import parse_crop, view_of
-from monai_iste.experiments.figures.style import Sheet, style
 from monai_iste.inferers import Region
 from monai_iste.networks import create_iste
 from monai_iste.networks.baselines import EDSR
@@ -110,7 +110,7 @@ def tile(tmp_path):
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "iste_light=1.pt"  # what follows the first = is the file
-    torch.save(randomise(create_iste("iste_light")).state_dict(), path)
+    torch.save(randomize(create_iste("iste_light")).state_dict(), path)
     return path
 
 

@@ -7,12 +7,12 @@ import torch
 from figure_panels import CROP, TILE, bar, network, panel, pixels
 from reference import assert_close, assert_teaches, random
 
+from experiments import figures
+from experiments.figures import intermediates
+from experiments.figures import texture_features as textures
+from experiments.figures.decoders import _panels, gain_for, on_gray
+from experiments.figures.inputs import make_pair
 from monai_iste.errors import ConfigError
-from monai_iste.experiments import figures
-from monai_iste.experiments.figures import intermediates
-from monai_iste.experiments.figures import texture_features as textures
-from monai_iste.experiments.figures.decoders import _panels, gain_for, on_grey
-from monai_iste.experiments.figures.inputs import make_pair
 from monai_iste.inferers import Region
 from monai_iste.networks import Bicubic
 
@@ -36,15 +36,15 @@ def test_features_are_the_networks(texture_corners):
     state = reference.weights(net.texture_learner)
     assert after.shape == (5, 11, 6)
     for y, x in ((0, 0), (10, 5), (4, 3)):
-        query = reference.centre(3 + y, output[0]), reference.centre(4 + x, output[1])
+        query = reference.center(3 + y, output[0]), reference.center(4 + x, output[1])
         expected = sum(a.weight * reference.texture(state, waves, a, cell) for a in answers(query, (9, 7)))
         assert_close(after[:, y, x], expected)
 
 
-def test_maps_are_standardised_and_the_most_varied_are_chosen():
+def test_maps_are_standardized_and_the_most_varied_are_chosen():
     maps = random(4, 6, 5) * torch.tensor([1.0, 3.0, 0.0, 2.0]).view(4, 1, 1) + 7
     assert textures.most_varied(maps, 3) == [1, 3, 0]
-    actual = textures.standardised(maps).numpy()
+    actual = textures.standardized(maps).numpy()
     expected = maps.double().numpy()
     for a, e in zip(actual[[0, 1, 3]], expected[[0, 1, 3]], strict=True):
         assert np.allclose(a, (e - e.mean()) / e.std(), atol=1e-4)
@@ -121,7 +121,7 @@ def test_each_part_is_its_decoders(residual):
     fused = seen[0][0].detach().double().numpy()
     waves = encoding.waves[0].detach().double().numpy()
     for y, x in ((0, 0), (5, 7), (output[0] - 1, output[1] - 1)):
-        query = reference.centre(y, output[0]), reference.centre(x, output[1])
+        query = reference.center(y, output[0]), reference.center(x, output[1])
         fade = 1.0
         if residual:
             fade = sum(a.weight * reference.contrast(image, a.row, a.col) for a in reference.corners(query, size))
@@ -147,7 +147,7 @@ def test_gain_is_a_power_of_two_that_fits():
         gain = gain_for(torch.tensor([-extreme, extreme / 3]), torch.tensor([extreme / 2]))
         assert gain == 1 or (gain * extreme <= 0.5 < 2 * gain * extreme)
     assert gain_for(torch.zeros(3)) == 1
-    assert on_grey(torch.tensor([-0.1, 0.0, 0.2]), 2).tolist() == pytest.approx([0.3, 0.5, 0.9])
+    assert on_gray(torch.tensor([-0.1, 0.0, 0.2]), 2).tolist() == pytest.approx([0.3, 0.5, 0.9])
 
 
 @pytest.mark.parametrize("residual", [True, False])

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 from figure_panels import CROP, TILE, bar, network, panel, pixels
-from reference import assert_teaches, randomise
+from reference import assert_teaches, randomize
 from skimage.metrics import peak_signal_noise_ratio
 
+from experiments import figures
+from experiments.figures.drawing import covering
+from experiments.figures.error_maps import error_limit
+from experiments.figures.inputs import make_pair, reconstruct
+from experiments.figures.segmentations import contours
 from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError, DataError, ScaleError, ShapeError
-from monai_iste.experiments import figures
-from monai_iste.experiments.figures.drawing import covering
-from monai_iste.experiments.figures.error_maps import error_limit
-from monai_iste.experiments.figures.inputs import make_pair, reconstruct
-from monai_iste.experiments.figures.segmentations import contours
+from monai_iste.functional import upscale
 from monai_iste.inferers import Region
-from monai_iste.magnify import upscale
 from monai_iste.networks import LIIF, Bicubic, EDSREncoder
 from monai_iste.networks.baselines import EDSR
 
@@ -30,7 +30,7 @@ pytest.importorskip("matplotlib")
 @pytest.mark.parametrize("crop", [None, CROP])
 def test_errors_and_scores_are_the_protocols(crop):
     """Against scikit-image, on 8-bit pictures without their outer 8 pixels."""
-    net, other = network(), randomise(LIIF(EDSREncoder(4, 1), 8, bicubic_residual=True)).eval()
+    net, other = network(), randomize(LIIF(EDSREncoder(4, 1), 8, bicubic_residual=True)).eval()
     figure = figures.draw_error_maps(TILE, {"LIIF": other, "ISTE": net}, scale=2, crop=crop)
     pair = make_pair(TILE, 2)
     size = pair.size
@@ -71,7 +71,7 @@ def test_the_low_resolution_input_lies_under_the_truth():
 
 
 def test_a_network_of_one_scale_is_a_method_too():
-    methods = {"EDSR": randomise(EDSR(4, 4, 1, bicubic_residual=True)).eval(), "ISTE": network()}
+    methods = {"EDSR": randomize(EDSR(4, 4, 1, bicubic_residual=True)).eval(), "ISTE": network()}
     figure = figures.draw_error_maps(TILE, methods, scale=4)
     expected = methods["EDSR"](make_pair(TILE, 4).low[None])[0]
     shown = pixels(panel(figure, "EDSR"))[0]

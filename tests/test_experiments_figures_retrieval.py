@@ -10,10 +10,10 @@ from figure_panels import TILE, bar, network, pixels
 from reference import assert_close
 from torch import nn
 
-from monai_iste.coordinates import Samples, cell_size, output_size
-from monai_iste.experiments import figures
-from monai_iste.experiments.figures import intermediates, retrieval
-from monai_iste.experiments.figures.inputs import make_pair
+from experiments import figures
+from experiments.figures import intermediates, retrieval
+from experiments.figures.inputs import make_pair
+from monai_iste.coordinates import Neighbors, cell_size, output_size
 from monai_iste.networks import ISTE
 
 pytest.importorskip("matplotlib")
@@ -29,7 +29,7 @@ class Untouched(nn.Module):
 
 
 def planted(use_tl, key_side):
-    """A network whose keys and queries are the colours themselves: a pixel retrieves its own colour's key."""
+    """A network whose keys and queries are the colors themselves: a pixel retrieves its own color's key."""
     net = ISTE(Untouched(), texture_channels=3, hidden_channels=4, use_lfi=False, use_tl=use_tl, key_side=key_side)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -44,19 +44,19 @@ def planted(use_tl, key_side):
 @pytest.mark.parametrize("use_tl", [True, False])
 @pytest.mark.parametrize(("key_side", "step"), [(5, 2), (3, 3)])
 def test_known_matches_are_found_at_their_place(use_tl, key_side, step):
-    """Every pixel has the colour of one of those that give a key, and retrieves it."""
+    """Every pixel has the color of one of those that give a key, and retrieves it."""
     h, w = 9, 8
     net = planted(use_tl, key_side)
     rows, columns = range(0, h, step), range(0, w, step)
     generator = torch.Generator().manual_seed(0)
-    colours = torch.rand(len(rows), len(columns), 3, generator=generator)
+    colors = torch.rand(len(rows), len(columns), 3, generator=generator)
     source = torch.stack(
         [torch.randint(len(n), (h, w), generator=generator) for n in (rows, columns)], dim=-1
-    )  # which key's colour a pixel has
+    )  # which key's color a pixel has
     for i, y in enumerate(rows):
         for j, x in enumerate(columns):
             source[y, x] = torch.tensor([i, j])
-    low = colours[source[..., 0], source[..., 1]].permute(2, 0, 1)
+    low = colors[source[..., 0], source[..., 1]].permute(2, 0, 1)
     found = intermediates.retrieve(net, low, 3.0)
     assert found.keys == len(rows) * len(columns)
     assert_close(found.confidence, np.ones((h, w)))
@@ -89,7 +89,7 @@ def test_keys_lie_where_the_texture_was_sampled(variant, scale):
     places = net.key_positions(size, cell)
     assert places.shape == (keys.shape[1], 2)
     pixel = (places + 0.5).floor()
-    samples = Samples(
+    samples = Neighbors(
         (pixel[:, 0] * size[1] + pixel[:, 1]).long().view(1, -1, 1),
         (2 * (places - pixel)).float().view(1, -1, 1, 2),
         torch.ones(1, len(places), 1, 1),
@@ -161,9 +161,9 @@ def test_arrows_are_drawn_from_pixel_to_key():
     low, high = bar(figure).get_xlim()
     assert all(low <= arrow.confidence <= high for arrow in expected)
     patches = [axes for axes in figure.axes[1:] if axes.patches and axes.images]
-    for axes, centre in zip(patches, [end for a in expected for end in (a.pixel, a.place)], strict=True):
+    for axes, center in zip(patches, [end for a in expected for end in (a.pixel, a.place)], strict=True):
         (frame,) = axes.patches
-        assert (frame.get_y(), frame.get_x()) == tuple(math.floor(n + 0.5) for n in centre)
+        assert (frame.get_y(), frame.get_x()) == tuple(math.floor(n + 0.5) for n in center)
         assert np.mean(axes.get_ylim()) == frame.get_y() + 0.5
         shown, (left, right, bottom, top) = pixels(axes)
         part = pair.truth[:, round(2 * top) : round(2 * bottom), round(2 * left) : round(2 * right)]

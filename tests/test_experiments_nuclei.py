@@ -12,27 +12,27 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial.distance import cdist
 
-from monai_iste.data.io import read_rgb
+from experiments import nuclei as module
+from experiments.downstream import Reconstructor
+from experiments.nuclei import nuclei
+from experiments.nucleus_task import Agreement, agreement, centroids, find_nuclei
+from experiments.tiles import pixel_sizes, source_of
 from monai_iste.errors import ConfigError, DataError, ShapeError
-from monai_iste.experiments import nuclei as module
-from monai_iste.experiments.downstream import Reconstructor
-from monai_iste.experiments.nuclei import nuclei
-from monai_iste.experiments.nucleus_task import Agreement, agreement, centroids, find_nuclei
-from monai_iste.experiments.tiles import pixel_sizes, source_of
+from monai_iste.io.image_reader import read_rgb
 
-EOSIN, HAEMATOXYLIN = (231, 149, 187), (86, 62, 132)
-#: Centres (y, x) and radii, micrometres. The second and the third touch; the last is too small for a nucleus.
+EOSIN, HEMATOXYLIN = (231, 149, 187), (86, 62, 132)
+#: Centers (y, x) and radii, micrometers. The second and the third touch; the last is too small for a nucleus.
 DISCS = [((10, 10), 4), ((12, 30), 4), ((12, 37.5), 4), ((30, 12), 3), ((34, 34), 5), ((22, 22), 1)]
-NUCLEI = np.array([centre for centre, _ in DISCS[:-1]], float)
+NUCLEI = np.array([center for center, _ in DISCS[:-1]], float)
 
 
 def drawn(mpp: float, discs=DISCS, side: float = 48.0) -> np.ndarray:
-    """(3, H, W), uint8: discs on eosin with some noise; ``side`` in micrometres."""
+    """(3, H, W), uint8: discs on eosin with some noise; ``side`` in micrometers."""
     n = round(side / mpp)
     y, x = (np.mgrid[:n, :n] + 0.5) * mpp
     image = np.broadcast_to(np.array(EOSIN, float)[:, None, None], (3, n, n)).copy()
     for (cy, cx), radius in discs:
-        image[:, (y - cy) ** 2 + (x - cx) ** 2 <= radius**2] = np.array(HAEMATOXYLIN, float)[:, None]
+        image[:, (y - cy) ** 2 + (x - cx) ** 2 <= radius**2] = np.array(HEMATOXYLIN, float)[:, None]
     return np.clip(image + np.random.default_rng(0).normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
@@ -47,17 +47,17 @@ def test_nuclei_are_found_where_they_are_at_any_resolution(mpp):
 
 def test_crowded_nuclei_on_dark_ground_are_told_apart():
     """In a patch that is above Otsu's threshold all over, and would be one nucleus by it alone."""
-    centres = [(y, x) for y in (50, 60, 70) for x in (50, 60, 70)]
+    centers = [(y, x) for y in (50, 60, 70) for x in (50, 60, 70)]
     image = drawn(0.5, discs=[((60, 60), 45)], side=120)
-    inside = drawn(0.5, discs=[(centre, 3.5) for centre in centres], side=120)[0] < 150
+    inside = drawn(0.5, discs=[(center, 3.5) for center in centers], side=120)[0] < 150
     image[:, inside] = (image[:, inside] * 0.4).astype(np.uint8)
     found = centroids(find_nuclei(image, 0.5), 0.5)
-    assert agreement(np.array(centres, float), found, 1.0).matched == 9
+    assert agreement(np.array(centers, float), found, 1.0).matched == 9
 
 
-@pytest.mark.parametrize("colour", [(255, 255, 255), EOSIN, HAEMATOXYLIN])
-def test_one_colour_has_no_nuclei(colour):
-    image = np.broadcast_to(np.array(colour, np.uint8)[:, None, None], (3, 40, 50))
+@pytest.mark.parametrize("color", [(255, 255, 255), EOSIN, HEMATOXYLIN])
+def test_one_color_has_no_nuclei(color):
+    image = np.broadcast_to(np.array(color, np.uint8)[:, None, None], (3, 40, 50))
     assert find_nuclei(image, 0.5).max() == 0
     assert centroids(find_nuclei(image, 0.5), 0.5).shape == (0, 2)
 

@@ -10,12 +10,13 @@ from monai.bundle import ConfigParser
 from PIL import Image
 from typer.testing import CliRunner
 
+from experiments import quality, runs, study
+from experiments.__main__ import app
+from experiments.methods import ABLATIONS, BUDGETS, CHOICES, METHODS, get_budget
+from experiments.runs import finished, run_bundle
+from experiments.study import Run, Study
+from monai_iste.bundle import bundle_command
 from monai_iste.errors import ConfigError, DataError, TrainingError
-from monai_iste.experiments import quality, runs, study
-from monai_iste.experiments.__main__ import app
-from monai_iste.experiments.methods import ABLATIONS, BUDGETS, CHOICES, METHODS, get_budget
-from monai_iste.experiments.runs import bundle_command, finished, run_bundle
-from monai_iste.experiments.study import Run, Study
 from monai_iste.networks import BASELINES, PRESETS, create_network
 from monai_iste.networks.local_feature_interactor import QueryProjection
 from monai_iste.networks.texture_learner import ConvTexture

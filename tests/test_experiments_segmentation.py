@@ -10,13 +10,13 @@ from experiment_files import table, tissue
 from PIL import Image
 from torch import nn
 
-from monai_iste.data.benchmarks import read_instances
-from monai_iste.data.io import read_rgb
+from experiments import segmentation
+from experiments.downstream import Reconstructor, train
+from experiments.gland_task import GlandTask, class_map, instances, write_instances
+from experiments.labeled import read_instances
+from experiments.segmentation import SETTINGS, table3
 from monai_iste.errors import ConfigError, DataError
-from monai_iste.experiments import segmentation
-from monai_iste.experiments.downstream import Reconstructor, train
-from monai_iste.experiments.gland_task import GlandTask, class_map, instances, write_instances
-from monai_iste.experiments.segmentation import SETTINGS, table3
+from monai_iste.io.image_reader import read_rgb
 
 
 def literal_class_map(labels: np.ndarray, border: int) -> np.ndarray:

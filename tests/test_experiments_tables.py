@@ -11,18 +11,11 @@ import pytest
 from reference import assert_teaches
 from scipy.stats import norm
 
+from experiments.methods import ABLATIONS, METHODS
+from experiments.reported import REPORTED, reported
+from experiments.statistics import Comparison, Interval, compare, mean_over_images, mean_over_seeds, paired_bootstrap
+from experiments.tables import write_comparisons, write_tables
 from monai_iste.errors import ConfigError, DataError, OutputError
-from monai_iste.experiments.methods import ABLATIONS, METHODS
-from monai_iste.experiments.reported import REPORTED, reported
-from monai_iste.experiments.statistics import (
-    Comparison,
-    Interval,
-    compare,
-    mean_over_images,
-    mean_over_seeds,
-    paired_bootstrap,
-)
-from monai_iste.experiments.tables import write_comparisons, write_tables
 
 # --- intervals --------------------------------------------------------------------------------------------------------
 
@@ -34,8 +27,8 @@ def bca_of_all_draws(differences: list[float], level: float) -> tuple[float, flo
     below = sum(m < mean - 1e-12 for m in means) + sum(abs(m - mean) <= 1e-12 for m in means) / 2
     z0 = norm.ppf(below / len(means))
     without = [(sum(differences) - d) / (n - 1) for d in differences]
-    centre = sum(without) / n
-    skew = sum((centre - w) ** 3 for w in without) / (6 * sum((centre - w) ** 2 for w in without) ** 1.5)
+    center = sum(without) / n
+    skew = sum((center - w) ** 3 for w in without) / (6 * sum((center - w) ** 2 for w in without) ** 1.5)
     ends = []
     for tail in ((1 - level) / 2, (1 + level) / 2):
         z = z0 + norm.ppf(tail)
@@ -182,8 +175,8 @@ def test_means_over_images_then_over_seeds():
     of_seeds = [np.mean([r["psnr"] for r in chosen if r["seed"] == seed]) for seed in range(3)]
     row = means["iste", 4]
     assert row["psnr"] == pytest.approx(np.mean(of_seeds))
-    centre = np.mean(of_seeds)
-    assert row["psnr_std"] == pytest.approx(math.sqrt(sum((s - centre) ** 2 for s in of_seeds) / 2))
+    center = np.mean(of_seeds)
+    assert row["psnr_std"] == pytest.approx(math.sqrt(sum((s - center) ** 2 for s in of_seeds) / 2))
     assert (row["seeds"], row["images"], row["fid"], row["label"]) == (3, 10, 7.0, "L")
     assert (means["edsr", 2]["seeds"], means["edsr", 2]["psnr_std"]) == (1, None)
     assert not {"seed", "image"} & row.keys()

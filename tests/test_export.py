@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import load
-from reference import assert_teaches, randomise
+from reference import assert_teaches, randomize
 
 import monai_iste
-from monai_iste import export
-from monai_iste.coordinates import cell_size, output_size, pixel_centres
+from monai_iste.coordinates import cell_size, output_size, pixel_centers
 from monai_iste.errors import ConfigError, OutputError
-from monai_iste.networks import ISTE, EDSREncoder, SwinIREncoder, create_iste, limits
+from monai_iste.networks import ISTE, EDSREncoder, SwinIREncoder, create_iste, export
+from monai_iste.networks import tuning as limits
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "iste"
 NARROW = {"texture_channels": 8, "hidden_channels": 8}
@@ -36,7 +36,7 @@ needs_onnx = pytest.mark.skipif(
 
 def queries(size: tuple[int, int], scale: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     output = output_size(size, scale)
-    return torch.rand(1, 3, *size), pixel_centres(output).unsqueeze(0), cell_size(size, output).unsqueeze(0)
+    return torch.rand(1, 3, *size), pixel_centers(output).unsqueeze(0), cell_size(size, output).unsqueeze(0)
 
 
 def assert_same(actual: torch.Tensor, expected: torch.Tensor) -> None:
@@ -61,7 +61,7 @@ def assert_script_equals(script: torch.jit.ScriptModule, network: ISTE) -> None:
 @pytest.mark.parametrize("network", [*NETWORKS, "all keys"])
 def test_torchscript_equals_the_network(network, tmp_path):
     make = NETWORKS.get(network, lambda: ISTE(EDSREncoder(8, 1), inference_keys="all", **NARROW))
-    network = randomise(make()).eval()
+    network = randomize(make()).eval()
     torch.jit.save(torch.jit.script(network), tmp_path / "network.ts")
     assert_script_equals(torch.jit.load(tmp_path / "network.ts"), network)
 
@@ -90,8 +90,8 @@ def test_torchscript_refuses_what_the_network_refuses():
 def test_onnx_equals_the_network(network, tmp_path, monkeypatch):
     import onnxruntime
 
-    monkeypatch.setattr(limits, "QUERIES_COMPARED", 1000)  # more blocks at the second size than at the example's
-    network = randomise(NETWORKS[network]()).train()
+    monkeypatch.setattr(limits, "QUERY_CHUNK", 1000)  # more blocks at the second size than at the example's
+    network = randomize(NETWORKS[network]()).train()
     export.export_onnx(network, tmp_path / "network.onnx")
     assert network.training
     assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"]

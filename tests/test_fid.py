@@ -14,10 +14,10 @@ from monai.engines import SupervisedEvaluator
 from monai.metrics import FIDMetric
 from PIL import Image
 
-from monai_iste.checksums import checksum
 from monai_iste.data import evaluation_datalist, sample_datalists
 from monai_iste.engines import PrepareWholeImage
 from monai_iste.errors import CheckpointError, ConfigError, DataError, ShapeError, find_error
+from monai_iste.io.files import checksum
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.fid import (
     FrechetInceptionDistance,

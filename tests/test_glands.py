@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
+from experiments.gland_metrics import GlandScores, gland_f1, object_dice, object_hausdorff
 from monai_iste.errors import DataError, ShapeError
-from monai_iste.metrics.glands import GlandScores, gland_f1, object_dice, object_hausdorff
 
 EMPTY = np.zeros((6, 9), int)
 
 
 def boxes(*corners: tuple[int, int, int, int], shape: tuple[int, int] = (6, 9)) -> np.ndarray:
-    """A label map of rectangles (top, left, bottom, right), labelled 1, 2, ... ; later ones lie on top."""
+    """A label map of rectangles (top, left, bottom, right), labeled 1, 2, ... ; later ones lie on top."""
     labels = np.zeros(shape, int)
     for label, (top, left, bottom, right) in enumerate(corners, start=1):
         labels[top:bottom, left:right] = label
@@ -182,7 +182,7 @@ def test_an_object_that_overlaps_none_takes_the_nearest():
 
 
 def test_the_inside_counts_for_the_distance():
-    """A disc in a ring: its farthest pixel from the ring is the centre, which no outline has."""
+    """A disc in a ring: its farthest pixel from the ring is the center, which no outline has."""
     disc = boxes((1, 1, 6, 6), shape=(7, 7))
     ring = boxes((0, 0, 7, 7), shape=(7, 7))
     ring[1:6, 1:6] = 0

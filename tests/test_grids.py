@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from reference import SCALES, SIZES, LargestTensor, assert_close, randomise
+from reference import SCALES, SIZES, LargestTensor, assert_close, randomize
 
-from monai_iste.coordinates import bicubic_at, cell_size, output_size, pixel_centres
-from monai_iste.grid_sampling import as_grid, bicubic_on_grid
-from monai_iste.networks import ISTE, EDSREncoder, limits
+from monai_iste.coordinates import cell_size, output_size, pixel_centers
+from monai_iste.networks import ISTE, EDSREncoder
+from monai_iste.networks import tuning as limits
+from monai_iste.networks.grid_sampling import as_grid, bicubic_at, bicubic_on_grid
 
 VARIANTS = {
     "as printed": {},
@@ -21,7 +22,7 @@ VARIANTS = {
 
 def network(**arguments):
     widths = {"texture_channels": 5, "hidden_channels": 6}
-    return randomise(ISTE(EDSREncoder(4, 1), **{**widths, **arguments})).eval()
+    return randomize(ISTE(EDSREncoder(4, 1), **{**widths, **arguments})).eval()
 
 
 def image_of(*shape):
@@ -47,9 +48,9 @@ def test_equals_every_query_by_itself(scale, variant, pieces, one_by_one, monkey
     net, image = network(**VARIANTS[variant]), image_of(2, 3, 9, 7)
     expected = one_by_one(net, image, scale=scale)
     if pieces:  # blocks of few low-resolution rows, strips of few output pixels, narrower than the image
-        monkeypatch.setattr(limits, "PIXELS_FUSED", pieces)
-        monkeypatch.setattr(limits, "NUMBERS_DECODED", 24 * pieces)
-        monkeypatch.setattr(limits, "GRID_COLUMNS", 5)
+        monkeypatch.setattr(limits, "MAX_FUSION_PIXELS", pieces)
+        monkeypatch.setattr(limits, "MAX_DECODER_ELEMENTS", 24 * pieces)
+        monkeypatch.setattr(limits, "MAX_STRIP_COLUMNS", 5)
     with torch.no_grad():
         assert_close(net(image, scale=scale), expected.numpy(), 2e-6)
 
@@ -59,7 +60,7 @@ def test_equals_every_query_by_itself(scale, variant, pieces, one_by_one, monkey
 def test_coordinates_of_a_grid_take_the_short_way(size, scale, one_by_one):
     net, image = network(bicubic_residual=True), image_of(1, 3, *size)
     output = output_size(size, scale)
-    coord, cell = pixel_centres(output).unsqueeze(0), cell_size(size, output).unsqueeze(0)
+    coord, cell = pixel_centers(output).unsqueeze(0), cell_size(size, output).unsqueeze(0)
     part = coord.view(1, *output, 2)[:, output[0] // 2 :, : 1 + output[1] // 2].flatten(1, 2)
     for queries in (coord, part):
         calls = []
@@ -72,10 +73,10 @@ def test_coordinates_of_a_grid_take_the_short_way(size, scale, one_by_one):
 
 
 def test_what_a_grid_is():
-    coord = pixel_centres((3, 4)).expand(2, -1, -1)
+    coord = pixel_centers((3, 4)).expand(2, -1, -1)
     rows, columns = as_grid(coord)
-    assert torch.equal(rows, pixel_centres((3, 1))[:, 0])
-    assert torch.equal(columns, pixel_centres((1, 4))[:, 1])
+    assert torch.equal(rows, pixel_centers((3, 1))[:, 0])
+    assert torch.equal(columns, pixel_centers((1, 4))[:, 1])
     assert as_grid(coord[:, :7]) is None
     assert as_grid(coord[:, torch.randperm(12, generator=torch.Generator().manual_seed(0))]) is None
     moved = coord.clone()
@@ -101,16 +102,16 @@ def test_scattered_queries_and_gradients_go_one_by_one():
 @pytest.mark.parametrize("size", SIZES)
 def test_bicubic_axis_by_axis_equals_bicubic(size, scale):
     image, output = image_of(1, 3, *size), output_size(size, scale)
-    expected = bicubic_at(image.double(), pixel_centres(output).double().unsqueeze(0))
-    rows, columns = pixel_centres((output[0], 1))[:, 0], pixel_centres((1, output[1]))[:, 1]
+    expected = bicubic_at(image.double(), pixel_centers(output).double().unsqueeze(0))
+    rows, columns = pixel_centers((output[0], 1))[:, 0], pixel_centers((1, output[1]))[:, 1]
     assert_close(bicubic_on_grid(image[0], rows, columns).flatten(0, 1), expected[0].numpy(), 2e-6)
 
 
 def test_nothing_wide_is_held_for_the_whole_image(monkeypatch):
     net = network(texture_channels=32, hidden_channels=32)
-    monkeypatch.setattr(limits, "PIXELS_FUSED", 256)
-    monkeypatch.setattr(limits, "NUMBERS_DECODED", 4096)
-    monkeypatch.setattr(limits, "KEYS_COMPARED", 64)
+    monkeypatch.setattr(limits, "MAX_FUSION_PIXELS", 256)
+    monkeypatch.setattr(limits, "MAX_DECODER_ELEMENTS", 4096)
+    monkeypatch.setattr(limits, "KEY_CHUNK", 64)
     with torch.no_grad(), LargestTensor() as largest:
         net(image_of(1, 3, 96, 32), scale=2)
     # The result has 36,864 numbers, F_STF of the whole image would have 98,304 and the waves 294,912.

@@ -12,11 +12,13 @@ import tifffile
 from PIL import Image, ImageCms
 from reference import assert_teaches
 
-from monai_iste import images
 from monai_iste.data import read_rgb
 from monai_iste.errors import OutputError
-from monai_iste.images import check_output, open_output, save_image, source_icc
-from monai_iste.pixel_size import source_mpp
+from monai_iste.io import image_writer as images
+from monai_iste.io.files import open_output
+from monai_iste.io.image_reader import source_icc
+from monai_iste.io.image_writer import check_output, save_image
+from monai_iste.io.pixel_size import source_mpp
 
 RGB = np.random.default_rng(0).integers(0, 256, (300, 517, 3), dtype=np.uint8)
 SMOOTH = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None] * 5, (40, 30, 3))
@@ -110,9 +112,9 @@ def test_ome_pixel_size(tmp_path, size, unit, expected):
     assert source_mpp(tmp_path / "a.ome.tif") == (expected and pytest.approx((2 * expected, expected)))
 
 
-def test_a_grey_profile_does_not_describe_rgb(tmp_path):
-    grey = SRGB[:16] + b"GRAY" + SRGB[20:]
-    Image.fromarray(RGB[..., 0]).save(tmp_path / "a.png", icc_profile=grey)
+def test_a_gray_profile_does_not_describe_rgb(tmp_path):
+    gray = SRGB[:16] + b"GRAY" + SRGB[20:]
+    Image.fromarray(RGB[..., 0]).save(tmp_path / "a.png", icc_profile=gray)
     assert source_icc(tmp_path / "a.png") is None
 
 
@@ -218,8 +220,8 @@ def test_memory_stays_flat(tmp_path):
     """
     program = """
 import resource, sys, torch
-from monai_iste.images import save_image
-from monai_iste.magnify import magnified_bands, to_range
+from monai_iste.io.image_writer import save_image
+from monai_iste.functional import magnified_bands, to_range
 
 class Flat(torch.nn.Module):
     def forward(self, image, coord, cell):

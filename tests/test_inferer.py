@@ -5,11 +5,12 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from monai_iste.coordinates import bicubic_at, output_size
+from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.networks import ISTE, EDSREncoder
-from monai_iste.slides.run import Interpolation
+from monai_iste.networks.grid_sampling import bicubic_at
+from monai_iste.slides.compute import Interpolation
 
 SMALL = {"window": 16, "overlap": 8, "halo": 12}
 
@@ -47,7 +48,7 @@ def test_windows_share_every_pixel_out(size, scale):
     inferer = ArbitraryScaleInferer(**SMALL)
     rows = output_size(size, scale)[0]
     total = torch.zeros(rows, dtype=torch.float64)
-    for span in inferer.spans(size[0], rows, 0, rows):
+    for span in inferer.axis_windows(size[0], rows, 0, rows):
         total[span.start : span.stop] += span.weight
         assert span.first % 8 == 0
         assert 0 <= span.first < span.last <= size[0]
@@ -76,7 +77,7 @@ def test_what_monai_loads_is_welcome(network):
 
 
 def test_no_seams(network):
-    """Neighbouring windows see different surroundings; their blend leaves no step at a border."""
+    """Neighboring windows see different surroundings; their blend leaves no step at a border."""
     image = smooth_image(96, 96)
     tiled = ArbitraryScaleInferer(window=32, overlap=16, halo=8)(image, network, scale=2)
     with torch.no_grad():

@@ -14,13 +14,14 @@ from reference import (
     assert_close,
     assert_teaches,
     inexact,
-    randomise,
+    randomize,
 )
 
-from monai_iste.coordinates import cell_size, output_size, pixel_centres
+from monai_iste.coordinates import cell_size, output_size, pixel_centers
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
-from monai_iste.networks import ISTE, EDSREncoder, SwinIREncoder, limits
-from monai_iste.networks.residual import contrast
+from monai_iste.networks import ISTE, EDSREncoder, SwinIREncoder
+from monai_iste.networks import tuning as limits
+from monai_iste.networks.residual_gate import residual_gate
 
 SWITCHES = ["use_lfi", "use_tl", "use_stf", "use_ltd"]
 
@@ -28,7 +29,7 @@ SWITCHES = ["use_lfi", "use_tl", "use_stf", "use_ltd"]
 def network(seed=0, encoder=None, **arguments):
     encoder = EDSREncoder(4, 1) if encoder is None else encoder
     widths = {"texture_channels": 5, "hidden_channels": 6}
-    return randomise(ISTE(encoder, **{**widths, **arguments}), seed).eval()
+    return randomize(ISTE(encoder, **{**widths, **arguments}), seed).eval()
 
 
 def image_of(*shape, seed=0):
@@ -40,7 +41,7 @@ def whole_grid(image, scale):
     size = tuple(image.shape[2:])
     output = output_size(size, scale)
     b = image.shape[0]
-    return pixel_centres(output).expand(b, -1, -1), cell_size(size, output).expand(b, -1)
+    return pixel_centers(output).expand(b, -1, -1), cell_size(size, output).expand(b, -1)
 
 
 # --- the paper's equations, wired -------------------------------------------------------------------------------------
@@ -208,7 +209,7 @@ def test_strips_change_nothing_and_bound_the_work(strip, monkeypatch):
         whole = net(image, scale=2.5)
         assert lengths == [12 * 10]
         lengths.clear()
-        monkeypatch.setattr(limits, "NUMBERS_DECODED", strip * 4 * 6)  # four corners, six hidden channels
+        monkeypatch.setattr(limits, "MAX_DECODER_ELEMENTS", strip * 4 * 6)  # four corners, six hidden channels
         assert_close(net(image, scale=2.5), whole.numpy(), 1e-6)
     assert max(lengths) <= strip
     assert sum(lengths) == 120
@@ -216,7 +217,7 @@ def test_strips_change_nothing_and_bound_the_work(strip, monkeypatch):
 
 @pytest.mark.parametrize("keys", ["lattice", "all"])
 def test_no_matrix_of_pixels_by_output_pixels(keys, monkeypatch):
-    monkeypatch.setattr(limits, "KEYS_COMPARED", 64)
+    monkeypatch.setattr(limits, "KEY_CHUNK", 64)
     net = network(inference_keys=keys)
     with torch.no_grad(), LargestTensor() as largest:
         net(image_of(1, 3, 8, 8), scale=8)
@@ -242,7 +243,7 @@ def test_calling_stores_nothing_on_the_network():
         before, buffers = state(net), {k: v.clone() for k, v in net.state_dict().items()}
         with torch.no_grad():
             net(image_of(1, 3, 5, 4), scale=2.5)
-            net(image_of(1, 3, 5, 4), coord=pixel_centres((3, 3))[None], scale=2)
+            net(image_of(1, 3, 5, 4), coord=pixel_centers((3, 3))[None], scale=2)
         assert state(net) == before
         assert all(torch.equal(v, buffers[k]) for k, v in net.state_dict().items())
 
@@ -292,7 +293,7 @@ def test_what_monai_loads_is_welcome(gradients, use_stf):
 
 
 @pytest.mark.parametrize("gradients", [True, False])
-def test_no_queries_have_no_colours(gradients):
+def test_no_queries_have_no_colors(gradients):
     with torch.set_grad_enabled(gradients):
         found = network().eval()(image_of(2, 3, 4, 5), coord=torch.zeros(2, 0, 2), cell=torch.ones(2, 2))
     assert found.shape == (2, 0, 3)
@@ -364,24 +365,24 @@ def test_switches_take_their_parameters_away():
 
 
 @pytest.mark.parametrize("scale", [1, 2, 2.5])
-@pytest.mark.parametrize("colour", [0.0, 0.25, 1.0])
-def test_with_the_residual_one_colour_stays_that_colour(colour, scale):
-    image = torch.full((1, 3, 5, 4), colour)
+@pytest.mark.parametrize("color", [0.0, 0.25, 1.0])
+def test_with_the_residual_one_color_stays_that_color(color, scale):
+    image = torch.full((1, 3, 5, 4), color)
     result = network(bicubic_residual=True)(image, scale=scale)
-    assert_close(result, np.full(result.shape, colour), 2e-6)
-    assert (network()(image, scale=scale) - colour).abs().max() > 0.05  # which it does not by itself
+    assert_close(result, np.full(result.shape, color), 2e-6)
+    assert (network()(image, scale=scale) - color).abs().max() > 0.05  # which it does not by itself
 
 
 def test_what_is_learned_fades_out_with_the_contrast():
-    # A pixel that stands out by d in one channel: v is d^2 / 3 for itself, an eighth of that for its neighbours.
+    # A pixel that stands out by d in one channel: v is d^2 / 3 for itself, an eighth of that for its neighbors.
     image = torch.zeros(1, 3, 7, 7)
     image[0, 0, 3, 3] = 6 / 255
     v = 12 / 255**2
-    found = contrast(image)[0, 0]
+    found = residual_gate(image)[0, 0]
     assert float(found[3, 3]) == pytest.approx(v / (v + 4 / 255**2))
     assert float(found[2, 4]) == pytest.approx(v / 8 / (v / 8 + 4 / 255**2))
     assert float(found[1, 1]) == 0
-    assert contrast(torch.rand(1, 3, 9, 9)).min() > 0.99
+    assert residual_gate(torch.rand(1, 3, 9, 9)).min() > 0.99
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])

@@ -28,7 +28,7 @@ from monai_iste.label.request import DEFAULT_SCALE, SUFFIXES, find_image, parse,
 from monai_iste.label.training import DEFAULTS, Training, training_options
 from monai_iste.networks import load_network, released_weights
 from monai_iste.networks.weights import read_weights
-from monai_iste.viewer.images import UnknownImage
+from monai_iste.viewer.catalog import UnknownImage
 
 # --- what may be asked for --------------------------------------------------------------------------------------------
 

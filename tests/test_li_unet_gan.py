@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import reference
 import torch
-from reference import assert_all_learn, assert_close, assert_teaches, part, randomise, weights
+from reference import assert_all_learn, assert_close, assert_teaches, part, randomize, weights
 
-from monai_iste.coordinates import cell_size, pixel_centres
+from monai_iste.coordinates import cell_size, pixel_centers
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer
 from monai_iste.networks.baselines.li_unet_gan import ConditionalDiscriminator, LiUNetGAN, bicubic_upsampled
@@ -17,11 +17,11 @@ TINY = (2, 3, 4, 5)
 
 
 def network(scale=2, seed=0, **changes):
-    return randomise(LiUNetGAN(scale, **{"channels": TINY, **changes}), seed).eval()
+    return randomize(LiUNetGAN(scale, **{"channels": TINY, **changes}), seed).eval()
 
 
 def critic(seed=0):
-    return randomise(ConditionalDiscriminator(TINY), seed)
+    return randomize(ConditionalDiscriminator(TINY), seed)
 
 
 def image_of(*shape, seed=0):
@@ -63,7 +63,7 @@ def down(state, x):
 
 
 def doubled(x):
-    """Bilinear: a new pixel lies a quarter of an old one from the nearest centre; the border is replicated."""
+    """Bilinear: a new pixel lies a quarter of an old one from the nearest center; the border is replicated."""
     _, h, w = x.shape
     out = np.zeros((len(x), 2 * h, 2 * w))
     for i in range(2 * h):
@@ -185,7 +185,7 @@ def test_an_image_at_its_final_size_gives_the_same(bicubic_residual):
 
 def test_coordinates_get_the_pixels_of_the_whole_image():
     net, image = network(), image_of(1, 3, 6, 5)
-    coord, cell = pixel_centres((12, 10)).expand(1, -1, -1), cell_size((6, 5), (12, 10)).expand(1, -1)
+    coord, cell = pixel_centers((12, 10)).expand(1, -1, -1), cell_size((6, 5), (12, 10)).expand(1, -1)
     assert torch.equal(net(image, coord=coord, cell=cell).mT.reshape(1, 3, 12, 10), net(image))
 
 

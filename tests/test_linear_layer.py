@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from reference import assert_close, randomise
+from reference import assert_close, randomize
 from torch import nn
 
-from monai_iste.networks import ISTE, LIIF, LTE, EDSREncoder, SwinIREncoder, limits, linear_layer
-from monai_iste.networks.linear_layer import Linear
+from monai_iste.networks import ISTE, LIIF, LTE, EDSREncoder, SwinIREncoder
+from monai_iste.networks import layers as linear_layer
+from monai_iste.networks import tuning as limits
+from monai_iste.networks.layers import Linear
 
 ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")
 only_with_onednn = pytest.mark.skipif(not ONEDNN, reason="a processor on which PyTorch multiplies by itself")
@@ -124,7 +126,7 @@ def test_frozen_parts_have_no_gradient(frozen, products):
 )
 @pytest.mark.parametrize("training", [False, True])
 def test_networks(network, training, products, monkeypatch):
-    net = randomise(network()).train(training)
+    net = randomize(network()).train(training)
     image, coord, cell = torch.rand(2, 3, 8, 9), torch.rand(2, 11, 2) * 2 - 1, torch.full((2, 2), 0.6)
 
     def result():

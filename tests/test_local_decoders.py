@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import reference
 import torch
-from reference import SCALES, SIZES, assert_all_learn, assert_close, inexact, random, randomise, weights
+from reference import SCALES, SIZES, assert_all_learn, assert_close, inexact, random, randomize, weights
 
-from monai_iste.coordinates import Samples, cell_size, four_corners, nearest_pixel, output_size, pixel_centres
+from monai_iste.coordinates import Neighbors, cell_size, four_corners, nearest_pixel, output_size, pixel_centers
 from monai_iste.networks import LocalPixelDecoder, LocalTextureDecoder
 
 
@@ -12,7 +12,7 @@ from monai_iste.networks import LocalPixelDecoder, LocalTextureDecoder
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("size", SIZES)
 def test_pixel_decoder_equals_the_equation(size, scale, layers):
-    module = randomise(LocalPixelDecoder(5, 6, layers))
+    module = randomize(LocalPixelDecoder(5, 6, layers))
     fused, state = random(2, 5, *size), weights(module)
     output = output_size(size, scale)
     queries = reference.grid(output)[:: 1 + output[0] * output[1] // 40]
@@ -26,11 +26,11 @@ def test_pixel_decoder_equals_the_equation(size, scale, layers):
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("corners", [1, 4])
 def test_texture_decoder_equals_the_equation(corners, layers):
-    module = randomise(LocalTextureDecoder(5, 6, layers))
+    module = randomize(LocalTextureDecoder(5, 6, layers))
     texture, state = random(2, 7, corners, 5), weights(module)
     share = torch.rand(2, 7, corners, 1, generator=torch.Generator().manual_seed(1))
     share = share / share.sum(2, keepdim=True)
-    samples = Samples(torch.zeros(2, 7, corners).long(), torch.zeros(2, 7, corners, 2), share)
+    samples = Neighbors(torch.zeros(2, 7, corners).long(), torch.zeros(2, 7, corners, 2), share)
     actual = module(texture, samples)
     for b in range(2):
         for q in range(7):
@@ -53,7 +53,7 @@ def test_pixel_decoder_sees_offset_before_cell_and_y_before_x():
         for parameter in module.parameters():
             parameter.zero_()
         module.mlp[1].weight.fill_(1.0)
-        samples = nearest_pixel(pixel_centres((4, 6))[None], (2, 2))  # dy = -+0.5, dx = -+2/3, 0
+        samples = nearest_pixel(pixel_centers((4, 6))[None], (2, 2))  # dy = -+0.5, dx = -+2/3, 0
         for column, expected in enumerate((samples.offset[..., 0], samples.offset[..., 1])):
             module.coordinate_part.weight.zero_()
             module.coordinate_part.weight[0, column] = 1.0
@@ -66,29 +66,29 @@ def test_pixel_decoder_sees_offset_before_cell_and_y_before_x():
             assert_close(result, np.full((1, 24, 3), expected))
 
 
-def test_colour_is_continuous_across_pixel_borders():
-    # The blend by opposite areas leaves no step where the four corners change (position 1, the centre of pixel 1).
-    module = randomise(LocalPixelDecoder(5, 6))
+def test_color_is_continuous_across_pixel_borders():
+    # The blend by opposite areas leaves no step where the four corners change (position 1, the center of pixel 1).
+    module = randomize(LocalPixelDecoder(5, 6))
     features = module.features(random(1, 5, 4, 4)).detach()
-    centre = 2 * 1.5 / 4 - 1
-    coord = torch.tensor([[[centre - 1e-3, 0.1], [centre + 1e-3, 0.1]]])
+    center = 2 * 1.5 / 4 - 1
+    coord = torch.tensor([[[center - 1e-3, 0.1], [center + 1e-3, 0.1]]])
     left, right = module(features, four_corners(coord, (4, 4)), torch.ones(1, 2))[0]
     assert (left - right).abs().max() < 0.05
 
 
 def test_cell_per_query_equals_cell_per_image():
-    module = randomise(LocalPixelDecoder(5, 6))
+    module = randomize(LocalPixelDecoder(5, 6))
     features = module.features(random(2, 5, 3, 4))
-    samples = four_corners(pixel_centres((6, 9)).expand(2, -1, -1), (3, 4))
+    samples = four_corners(pixel_centers((6, 9)).expand(2, -1, -1), (3, 4))
     cell = torch.tensor([[1.0, 0.8], [0.5, 0.6]])
     expected = module(features, samples, cell).detach()
     assert_close(module(features, samples, cell.unsqueeze(1).expand(2, 54, 2)), expected)
 
 
 def test_gradients_reach_every_parameter_and_the_features():
-    pixel, texture = randomise(LocalPixelDecoder(5, 6)), randomise(LocalTextureDecoder(5, 6))
+    pixel, texture = randomize(LocalPixelDecoder(5, 6)), randomize(LocalTextureDecoder(5, 6))
     fused, waves = random(1, 5, 3, 4).requires_grad_(), random(1, 48, 4, 5).requires_grad_()
-    samples = four_corners(pixel_centres((6, 8))[None], (3, 4))
+    samples = four_corners(pixel_centers((6, 8))[None], (3, 4))
     result = pixel(pixel.features(fused), samples, torch.ones(1, 2)) + texture(waves, samples)
     result.square().sum().backward()
     assert_all_learn(pixel, texture)

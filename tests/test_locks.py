@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from monai_iste.images import save_image
-from monai_iste.locks import held, remove_abandoned
+from monai_iste.io.files import held, remove_abandoned
+from monai_iste.io.image_writer import save_image
 
 pytest.importorskip("fcntl")
 
@@ -16,7 +16,7 @@ HOLDER = """
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from monai_iste.locks import held
+from monai_iste.io.files import held
 with ExitStack() as stack:
     assert all([stack.enter_context(held(Path(name))) for name in sys.argv[1:]])
     print("held", flush=True)

@@ -12,10 +12,11 @@ from skimage.data import immunohistochemistry
 from skimage.registration import phase_cross_correlation
 
 import monai_iste
-from monai_iste.checksums import CHECKSUMS, checksum
 from monai_iste.errors import CheckpointError, ConfigError, ScaleError, ShapeError
+from monai_iste.functional import upscale
 from monai_iste.inferers import ArbitraryScaleInferer
-from monai_iste.magnify import MAX_OUTPUT_PIXELS, magnified_size, upscale
+from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS, magnified_size
+from monai_iste.io.files import CHECKSUMS, checksum
 from monai_iste.networks import ISTE, PRESETS, EDSREncoder, load_network, presets, released_weights
 from monai_iste.transforms import SuperResolve, SuperResolved
 
@@ -164,12 +165,12 @@ def test_exact_sizes(network):
 
 
 def test_a_preset_by_name_is_loaded_once(preset, network, monkeypatch):
-    monai_iste.magnify._preset.cache_clear()
+    monai_iste.networks.runtime._preset.cache_clear()
     expected = upscale(TISSUE[:8, :8], 2, model=network)
     np.testing.assert_array_equal(upscale(TISSUE[:8, :8], 2, model=preset, device="cpu"), expected)
-    monkeypatch.setattr(monai_iste.magnify, "load_network", None)
+    monkeypatch.setattr(monai_iste.functional, "load_network", None)
     np.testing.assert_array_equal(upscale(TISSUE[:8, :8], 2, model=preset, device="cpu"), expected)
-    monai_iste.magnify._preset.cache_clear()
+    monai_iste.networks.runtime._preset.cache_clear()
 
 
 def test_half_precision_stays_close_and_does_not_leak(network):
@@ -315,6 +316,6 @@ def test_a_metatensor_keeps_its_place(network):
     assert isinstance(result, MetaTensor)
     assert result.meta["name"] == "a"
     assert torch.allclose(result.pixdim[:2], torch.tensor([0.25, 0.25 / 3], dtype=torch.float64))
-    # The image's outer corner stays where it is: half a pixel before the centre of the first.
+    # The image's outer corner stays where it is: half a pixel before the center of the first.
     corner = torch.tensor([-0.5, -0.5, 0, 1], dtype=torch.float64)
     assert torch.allclose(result.affine @ corner, image.affine @ corner)

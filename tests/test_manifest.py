@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 import monai_iste
-from monai_iste.checksums import checksum
 from monai_iste.data import image_datalist
 from monai_iste.errors import ConfigError, DataError
-from monai_iste.manifest import fingerprint, manifest
+from monai_iste.io.files import checksum
+from monai_iste.metrics.manifest import fingerprint, manifest
 
 
 def folder_of_images(folder, sizes) -> list[dict]:
@@ -40,7 +40,7 @@ def test_versions_and_hardware_are_those_of_this_process():
 
 
 def test_a_missing_package_is_no_reason_to_fail(monkeypatch):
-    monkeypatch.setattr("monai_iste.manifest._PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr("monai_iste.metrics.manifest._PACKAGES", ("torch", "no-such-package"))
     assert manifest("iste-rgb")["versions"]["no-such-package"] is None
 
 

@@ -138,7 +138,7 @@ def test_the_share_of_tissue(tissue):
     assert ((GLASS - pixels).min(2) > 45).mean() == pytest.approx(tissue, abs=0.05)
 
 
-def test_glass_has_its_colour_and_slight_noise():
+def test_glass_has_its_color_and_slight_noise():
     pixels = whole(Islands(1500, 0, PIECES, GLASS), 1500).astype(float)
     np.testing.assert_allclose(pixels.mean((0, 1)), GLASS, atol=0.1)
     assert 0.8 < pixels.std((0, 1)).max() < 1.6
@@ -172,7 +172,7 @@ def test_inside_an_island_there_is_one_mirrored_piece():
 
 
 def _offset(piece, pixels, y, x):
-    """Where in the mirrored piece the pixel (y, x) and its neighbours lie."""
+    """Where in the mirrored piece the pixel (y, x) and its neighbors lie."""
     n = 2 * len(piece)
     plane = np.concatenate([piece, piece[::-1]])
     plane = np.concatenate([plane, plane[:, ::-1]], axis=1)

@@ -5,9 +5,9 @@ import pytest
 import reference
 import torch
 from overfitting import assert_overfits
-from reference import assert_all_learn, assert_close, assert_teaches, part, randomise, weights
+from reference import assert_all_learn, assert_close, assert_teaches, part, randomize, weights
 
-from monai_iste.coordinates import cell_size, pixel_centres
+from monai_iste.coordinates import cell_size, pixel_centers
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.networks import EDSREncoder, SwinIREncoder
 from monai_iste.networks.baselines.edsr import EDSR
@@ -15,12 +15,12 @@ from monai_iste.networks.baselines.swinir import SwinIR
 
 
 def edsr(scale=2, **changes):
-    return randomise(EDSR(scale, **{"out_channels": 4, "num_blocks": 1, **changes})).eval()
+    return randomize(EDSR(scale, **{"out_channels": 4, "num_blocks": 1, **changes})).eval()
 
 
 def swinir(scale=2, **changes):
     arguments = {"dim": 8, "depths": (2,), "heads": 2, "window": 4, "out_channels": 4, **changes}
-    return randomise(SwinIR(scale, **arguments)).eval()
+    return randomize(SwinIR(scale, **arguments)).eval()
 
 
 NETWORKS = [edsr, swinir]
@@ -81,7 +81,7 @@ def test_equals_its_definition(build, scale, stages, residual):
         assert_close(result, expected * 0.5 + 0.5)
 
 
-def test_colours_are_counted_from_zero_unless_published_weights_say_otherwise():
+def test_colors_are_counted_from_zero_unless_published_weights_say_otherwise():
     for build in NETWORKS:
         net = build()
         assert not net.mean.any()
@@ -135,7 +135,7 @@ def test_the_encoder_is_built_as_asked_for():
 @pytest.mark.parametrize("build", NETWORKS)
 def test_coordinates_are_pixels_of_the_whole(build):
     net, image = build(3), image_of(2, 3, 5, 4)
-    coord = pixel_centres((15, 12)).expand(2, -1, -1)
+    coord = pixel_centers((15, 12)).expand(2, -1, -1)
     whole = net(image)
     assert torch.equal(net(image, scale=3.0), whole)
     for cell in (None, cell_size((5, 4), (15, 12)).expand(2, -1)):
@@ -143,10 +143,10 @@ def test_coordinates_are_pixels_of_the_whole(build):
 
 
 @pytest.mark.parametrize("build", NETWORKS)
-def test_one_colour_stays_that_colour_with_the_residual(build):
-    colour = torch.tensor([0.9, 0.4, 0.7]).view(1, 3, 1, 1)
-    result = build(2, bicubic_residual=True)(colour.expand(1, 3, 5, 6))
-    assert_close(result, colour.expand_as(result).numpy(), 1e-6)
+def test_one_color_stays_that_color_with_the_residual(build):
+    color = torch.tensor([0.9, 0.4, 0.7]).view(1, 3, 1, 1)
+    result = build(2, bicubic_residual=True)(color.expand(1, 3, 5, 6))
+    assert_close(result, color.expand_as(result).numpy(), 1e-6)
 
 
 @pytest.mark.parametrize("residual", [False, True])

@@ -7,9 +7,9 @@ import typer
 from preparation_files import write_cores, write_slides
 from typer.testing import CliRunner
 
-from monai_iste.data.preparation import prepare_dataset
+from experiments.preparation import prepare_dataset
+from experiments.prepare import prepare
 from monai_iste.errors import ConfigError
-from monai_iste.experiments.prepare import prepare
 
 
 @pytest.fixture

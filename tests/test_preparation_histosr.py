@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from preparation_files import QUIET, counts
 
+from experiments.preparation import prepare_histosr
+from experiments.preparation.histosr import _unpickled
 from monai_iste.data import read_rgb
-from monai_iste.data.preparation import prepare_histosr
-from monai_iste.data.preparation.histosr import _unpickled
 from monai_iste.errors import DataError
 
 

@@ -8,9 +8,9 @@ import pytest
 from preparation_files import TWELVE, files, write_cores
 from reference import assert_teaches
 
-from monai_iste.checksums import checksum
-from monai_iste.data.preparation import prepare_tma, target
+from experiments.preparation import prepare_tma, target
 from monai_iste.errors import OutputError
+from monai_iste.io.files import checksum
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from preparation_files import PUBLIC, QUIET, TILE, counts, files, write_slides
 from reference import assert_teaches
 from slide_files import picture, write_slide_file
 
-from monai_iste.checksums import checksum
+from experiments.preparation import prepare_tcga
+from experiments.preparation.tcga import tissue_shares
 from monai_iste.data import read_rgb
-from monai_iste.data.preparation import prepare_tcga
-from monai_iste.data.preparation.tcga import tissue_shares
 from monai_iste.errors import ConfigError, DataError
+from monai_iste.io.files import checksum
 from monai_iste.slides.tissue import TissueMask
 
 

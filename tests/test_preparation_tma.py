@@ -6,8 +6,8 @@ from PIL import Image
 from preparation_files import QUIET, TWELVE, counts, write_cores
 from reference import assert_teaches
 
+from experiments.preparation import prepare_tma
 from monai_iste.data import read_rgb, training_datalists
-from monai_iste.data.preparation import prepare_tma
 from monai_iste.errors import DataError
 
 

@@ -32,8 +32,8 @@ def branches(feat, texture, hidden, layers):
     interactor = conv(feat, 3 * feat, 1) + conv(feat, texture, 1)
     learner = conv(feat, 3 * texture, 3) + linear(2, texture)
     fusion = linear(2 * texture, texture) + linear(texture, texture)
-    hidden_and_colour = (layers - 1) * linear(hidden, hidden) + linear(hidden, 3)
-    decoders = linear(texture + 4, hidden) + linear(texture, hidden) + 2 * hidden_and_colour
+    hidden_and_color = (layers - 1) * linear(hidden, hidden) + linear(hidden, 3)
+    decoders = linear(texture + 4, hidden) + linear(texture, hidden) + 2 * hidden_and_color
     return interactor + learner + fusion + decoders
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from reference import assert_close, assert_teaches
 
-from monai_iste.coordinates import cell_size, output_size, pixel_centres
+from monai_iste.coordinates import cell_size, output_size, pixel_centers
 from monai_iste.errors import CheckpointError, ConfigError
 from monai_iste.networks import ISTE, EDSREncoder, SwinIREncoder
 from monai_iste.networks.baselines.edsr import EDSR
@@ -254,7 +254,7 @@ def corners(query, size):
             for c, towards, n in zip(query, (towards_y, towards_x), size, strict=True):
                 position = ((c + Fraction(towards, n)) + 1) * n / 2 - Fraction(1, 2)  # half a pixel away, in pixels
                 pixel.append(min(max(math.floor(position + Fraction(1, 2)), 0), n - 1))
-                offset.append(float((c - reference.centre(pixel[-1], n)) * n))
+                offset.append(float((c - reference.center(pixel[-1], n)) * n))
             found.append((pixel[0] * size[1] + pixel[1], torch.tensor(offset, dtype=torch.float64)))
     areas = [abs(float(offset[0] * offset[1])) + 1e-9 for _, offset in found][::-1]  # the opposite corner's
     return [(pixel, offset, area / sum(areas)) for (pixel, offset), area in zip(found, areas, strict=True)]
@@ -377,7 +377,7 @@ def test_the_published_liif(tmp_path):
         assert_close(ours(image, coord=coord, cell=cell)[0], expected)
         whole = ours(image, scale=3.7)
     assert_close(whole[0].flatten(1).T[::7], expected)
-    assert len(pixel_centres(output)[::7]) == len(expected)
+    assert len(pixel_centers(output)[::7]) == len(expected)
 
 
 # --- refused ----------------------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ def test_files_of_another_network(tmp_path, found):
 @pytest.mark.parametrize("kind", ["EDSR", "SwinIR"])
 def test_encoders_refuse_a_mean_that_they_cannot_hold(tmp_path, kind):
     state = edsr_file() if kind == "EDSR" else swinir_file()
-    assert_refused(our_encoder(kind), saved(tmp_path / "w.pt", state, None), "mean colour", f"into {kind}")
+    assert_refused(our_encoder(kind), saved(tmp_path / "w.pt", state, None), "mean color", f"into {kind}")
 
 
 @pytest.mark.parametrize(

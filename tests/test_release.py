@@ -9,13 +9,13 @@ import pytest
 import torch
 from reference import assert_teaches
 
-import monai_iste.release
-from monai_iste.checksums import CHECKSUMS, checksum, checksums
+import scripts.release
 from monai_iste.errors import CheckpointError, ConfigError, OutputError
+from monai_iste.io.files import CHECKSUMS, checksum, checksums
 from monai_iste.networks import create_iste, load_weights, presets, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.weights import read_weights
-from monai_iste.release import release
+from scripts.release import release
 
 ROOT = Path(__file__).parents[1]
 MODELS, WEIGHTS = Path("bundles/iste/models"), Path("monai_iste/weights")
@@ -96,7 +96,7 @@ def test_large_weights_go_into_shards_of_half_precision(clone, tmp_path, monkeyp
     torch.save(state, tmp_path / "model.pt")
     torch.save(create_iste(DEFAULT_PRESET).state_dict(), tmp_path / "light.pt")
     release(tmp_path / "light.pt", repository=clone)
-    monkeypatch.setattr(monai_iste.release, "SHARD_BYTES", 3 * 2**20)  # 8 MB in full precision, 4 in half
+    monkeypatch.setattr(scripts.release, "SHARD_BYTES", 3 * 2**20)  # 8 MB in full precision, 4 in half
     first, second, index = release(tmp_path / "model.pt", "iste_small", clone)[:3]
     assert [first.name, second.name] == [f"iste_small-0000{i}-of-00002.safetensors" for i in (1, 2)]
     assert max(first.stat().st_size, second.stat().st_size) < 3.1 * 2**20
@@ -115,7 +115,7 @@ def test_large_weights_go_into_shards_of_half_precision(clone, tmp_path, monkeyp
         released_weights("iste_small")
     assert_teaches(caught.value, second.name, "SHA-256")
 
-    monkeypatch.setattr(monai_iste.release, "SHARD_BYTES", 15 * 2**20)
+    monkeypatch.setattr(scripts.release, "SHARD_BYTES", 15 * 2**20)
     release(tmp_path / "model.pt", "iste_small", clone)
     assert present(clone) == [CHECKSUMS] * 2 + [RELEASED] * 2 + ["iste_small.safetensors"] * 2 + ["model.pt"]
     assert checksums(clone / MODELS).keys() == {RELEASED, "iste_small.safetensors"}
@@ -137,7 +137,7 @@ def test_what_cannot_be_released(clone, tmp_path):
 
 
 def test_as_a_command(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "monai_iste.release", "missing.pt"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "scripts.release", "missing.pt"], capture_output=True, text=True)
     assert done.returncode == CheckpointError.exit_code
     assert "missing.pt, which does not exist" in done.stderr
     assert "Traceback" not in done.stderr

@@ -11,19 +11,19 @@ from skimage.registration import phase_cross_correlation
 
 import monai_iste
 from benchmarks.robustness import pixel_steps
+from monai_iste.functional import to_range, upscale
 from monai_iste.inferers import ArbitraryScaleInferer, Region
-from monai_iste.magnify import to_range, upscale
 from monai_iste.networks import PRESETS, Bicubic, released_weights
-from monai_iste.transforms.mixed_degradation import degrade_as_scan
+from monai_iste.transforms.random_degradation import degrade_with
 
 TISSUE = immunohistochemistry()
 # Sides whose products with the scales are whole, so that the scale of Bicubic is that of the inferer.
 TILES = {"glands": TISSUE[96:256, 200:360], "stroma": TISSUE[300:460, 100:260]}
 DETAIL = TISSUE[96:166, 200:270]
 SCALES = [1.3, 2, 3.7, 8]
-COLOURS = {
+COLORS = {
     "eosin": (231, 149, 187),
-    "haematoxylin": (86, 62, 132),
+    "hematoxylin": (86, 62, 132),
     "pale stroma": (238, 215, 228),
     "white": (255, 255, 255),
     "glass": (244, 243, 246),
@@ -53,15 +53,15 @@ def largest_difference(first: np.ndarray, second: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("colour", COLOURS)
-def test_one_colour_stays_that_colour(network, colour, scale):
-    pixels = np.full((64, 64, 3), COLOURS[colour], np.uint8)
-    assert largest_difference(upscale(pixels, scale, model=network), np.array(COLOURS[colour])) <= 2
+@pytest.mark.parametrize("color", COLORS)
+def test_one_color_stays_that_color(network, color, scale):
+    pixels = np.full((64, 64, 3), COLORS[color], np.uint8)
+    assert largest_difference(upscale(pixels, scale, model=network), np.array(COLORS[color])) <= 2
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("tile", TILES)
-def test_the_mean_colour_stays(network, tile, scale):
+def test_the_mean_color_stays(network, tile, scale):
     difference = magnified(network, tile, scale).mean((0, 1)) - TILES[tile].mean((0, 1))
     assert np.abs(difference).max() <= 0.5
 
@@ -106,7 +106,7 @@ def test_threads_do_not_show(network, scale, threads):
 def test_better_than_bicubic_on_a_stain_that_was_not_learned_from(network, scale):
     """Diaminobenzidine instead of eosin."""
     truth = TISSUE[:256, :256].transpose(2, 0, 1)
-    low = degrade_as_scan(truth, (256 // scale, 256 // scale))[None] / 255
+    low = degrade_with(truth, (256 // scale, 256 // scale))[None] / 255
     results = [ArbitraryScaleInferer()(low, network, scale=scale), Bicubic()(low, scale=float(scale))]
     wrong = [(to_range(r[0], torch.uint8).double() - torch.from_numpy(truth))[:, 8:-8, 8:-8] for r in results]
     gain = 10 * torch.log10(wrong[1].square().mean() / wrong[0].square().mean())

@@ -17,7 +17,7 @@ from monai_iste.data import sample_datalists
 from monai_iste.errors import CheckpointError, OutputError, ShapeError
 from monai_iste.metrics import get_protocol
 from monai_iste.networks.baselines import Bicubic
-from monai_iste.transforms.mixed_degradation import Scan, degrade_as_scan
+from monai_iste.transforms.random_degradation import DegradationSpec, degrade_with
 
 TISSUE = sample_datalists()[0][0]["image"]
 
@@ -78,7 +78,7 @@ def test_an_image_without_blocks_has_none_and_blocks_are_counted_where_they_are(
 
 def test_sharpening_makes_blocks_stronger():
     """What the number is there for: the same JPEG, interpolated, and interpolated from a sharpened copy."""
-    low = degrade_as_scan(TISSUE[:, :256, :256], (64, 64), Scan(quality=30)).double()
+    low = degrade_with(TISSUE[:, :256, :256], (64, 64), DegradationSpec(quality=30)).double()
     found = []
     for amount in (0, 1):
         smooth = torch.nn.functional.avg_pool2d(low, 3, 1, 1, count_include_pad=False)

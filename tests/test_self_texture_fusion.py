@@ -3,10 +3,10 @@ import pytest
 import reference
 import torch
 import torch.nn.functional as F
-from reference import SIZES, LargestTensor, assert_all_learn, assert_close, assert_teaches, random, randomise, weights
+from reference import SIZES, LargestTensor, assert_all_learn, assert_close, assert_teaches, random, randomize, weights
 
 from monai_iste.errors import ShapeError
-from monai_iste.networks import limits
+from monai_iste.networks import tuning as limits
 from monai_iste.networks.self_texture_fusion import SelfTextureFusion, most_similar
 
 
@@ -14,7 +14,7 @@ from monai_iste.networks.self_texture_fusion import SelfTextureFusion, most_simi
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("size", SIZES)
 def test_equals_the_equations(size, batch, count):
-    module = randomise(SelfTextureFusion(5))
+    module = randomize(SelfTextureFusion(5))
     query, keys = random(batch, 5, *size, seed=1), random(batch, count, 5, seed=2)
     # Long keys must not win because they are long.
     keys = keys * torch.linspace(0.1, 10, count).view(1, -1, 1)
@@ -76,8 +76,8 @@ def test_what_is_retrieved_and_how_surely(size, low_rank):
 def test_chunks_change_nothing(chunk, queries, monkeypatch):
     query, keys = random(2, 20, 8, seed=1), random(2, 50, 8, seed=2)
     whole = most_similar(query, keys)
-    monkeypatch.setattr(limits, "KEYS_COMPARED", chunk)
-    monkeypatch.setattr(limits, "QUERIES_COMPARED", queries)
+    monkeypatch.setattr(limits, "KEY_CHUNK", chunk)
+    monkeypatch.setattr(limits, "QUERY_CHUNK", queries)
     assert torch.equal(most_similar(query, keys), whole)
     for b in range(2):
         expected = reference.similarity(list(query[b].double().numpy()), list(keys[b].double().numpy())).argmax(1)
@@ -86,7 +86,7 @@ def test_chunks_change_nothing(chunk, queries, monkeypatch):
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 4, 5, 2048])
 def test_the_lowest_index_wins_ties(chunk, monkeypatch):
-    monkeypatch.setattr(limits, "KEYS_COMPARED", chunk)
+    monkeypatch.setattr(limits, "KEY_CHUNK", chunk)
     axes = torch.eye(4)
     keys = axes[[1, 0, 2, 2, 0, 1, 2, 0, 1, 0]].unsqueeze(0)  # the first of axis 0 is at 1, of axis 2 at 2
     assert most_similar(axes[[0, 1, 2]].unsqueeze(0), keys).tolist() == [[1, 0, 2]]
@@ -106,8 +106,8 @@ def test_retrieval_is_float32_under_autocast(dtype):
 
 @pytest.mark.parametrize(("queries", "keys_at_once"), [(2048, 16), (16, 2048), (16, 16)])
 def test_no_matrix_of_all_queries_by_all_keys(queries, keys_at_once, monkeypatch):
-    monkeypatch.setattr(limits, "KEYS_COMPARED", keys_at_once)
-    monkeypatch.setattr(limits, "QUERIES_COMPARED", queries)
+    monkeypatch.setattr(limits, "KEY_CHUNK", keys_at_once)
+    monkeypatch.setattr(limits, "QUERY_CHUNK", queries)
     module = SelfTextureFusion(4)
     query, keys = random(1, 4, 16, 16), random(1, 4096, 4)  # the full similarity: 256 * 4096 = 1,048,576
     with torch.no_grad(), LargestTensor() as largest:
@@ -117,13 +117,13 @@ def test_no_matrix_of_all_queries_by_all_keys(queries, keys_at_once, monkeypatch
 
 def test_gradients_are_those_of_the_equations():
     # Through A and through S; the choice itself has none.
-    module = randomise(SelfTextureFusion(3)).double()
+    module = randomize(SelfTextureFusion(3)).double()
     query, keys = random(1, 3, 2, 2).double().requires_grad_(), random(1, 5, 3, seed=1).double().requires_grad_()
     assert torch.autograd.gradcheck(module, (query, keys))
 
 
 def test_gradients_reach_every_parameter_the_queries_and_the_retrieved_keys():
-    module = randomise(SelfTextureFusion(4))
+    module = randomize(SelfTextureFusion(4))
     query, keys = random(1, 4, 3, 3).requires_grad_(), random(1, 20, 4, seed=1).requires_grad_()
     module(query, keys).square().sum().backward()
     assert_all_learn(module)
@@ -133,7 +133,7 @@ def test_gradients_reach_every_parameter_the_queries_and_the_retrieved_keys():
 
 
 def test_zero_features_are_finite():
-    module = randomise(SelfTextureFusion(4))
+    module = randomize(SelfTextureFusion(4))
     query, keys = torch.zeros(1, 4, 2, 2, requires_grad=True), torch.zeros(1, 3, 4, requires_grad=True)
     result = module(query, keys)
     result.sum().backward()

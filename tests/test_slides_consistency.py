@@ -227,28 +227,28 @@ def test_the_picture_and_its_numbers(tmp_path):
     drawn = np.asarray(Image.open(picture))
     zoom = 12  # 480 pixels for 40 blocks
     cells = drawn[8 : 8 + 40 * zoom, 8 : 8 + 50 * zoom].reshape(40, zoom, 50, zoom, 3)
-    np.testing.assert_array_equal(cells[:, 0, :, 0], module._colour(LEVELS))
-    np.testing.assert_array_equal(cells[:, -1, :, -1], module._colour(LEVELS))
+    np.testing.assert_array_equal(cells[:, 0, :, 0], module._color(LEVELS))
+    np.testing.assert_array_equal(cells[:, -1, :, -1], module._color(LEVELS))
 
 
-def test_colours_rise_in_lightness_from_0_to_8_levels():
-    colours = module._colour(np.linspace(0, 8, 201)[None])[0].astype(float)
-    light = colours @ (0.2126, 0.7152, 0.0722)
+def test_colors_rise_in_lightness_from_0_to_8_levels():
+    colors = module._color(np.linspace(0, 8, 201)[None])[0].astype(float)
+    light = colors @ (0.2126, 0.7152, 0.0722)
     assert (np.diff(light) >= 0).all()
     assert light[0] == 0
     assert light[-1] > 220
     np.testing.assert_array_equal(
-        module._colour(np.array([[8.0, 200.0]]))[0, 0], module._colour(np.array([[99.0]]))[0, 0]
+        module._color(np.array([[8.0, 200.0]]))[0, 0], module._color(np.array([[99.0]]))[0, 0]
     )
-    # Lightness alone tells the levels apart, for those who do not see the colours.
+    # Lightness alone tells the levels apart, for those who do not see the colors.
     assert np.abs(light[100] - light[0]) > 50
     assert np.abs(light[200] - light[100]) > 100
 
 
-def test_the_legend_shows_the_same_colours(tmp_path):
+def test_the_legend_shows_the_same_colors(tmp_path):
     picture, _ = write_consistency(tmp_path / "a.png", LEVELS)
     bar = np.asarray(Image.open(picture))[8:488, 8 + 600 + 8 + 10]
-    np.testing.assert_array_equal(bar, module._colour(np.linspace(8, 0, 480)[None])[0])
+    np.testing.assert_array_equal(bar, module._color(np.linspace(8, 0, 480)[None])[0])
 
 
 def test_a_large_map_keeps_its_worst_blocks(tmp_path):
@@ -257,7 +257,7 @@ def test_a_large_map_keeps_its_worst_blocks(tmp_path):
     picture, numbers = write_consistency(tmp_path / "a.png", levels)
     drawn = np.asarray(Image.open(picture))
     assert drawn.shape[1] < 2300
-    assert tuple(module._colour(np.array([[7.0]]))[0, 0]) in {tuple(p) for p in drawn[8:175, 8:1508].reshape(-1, 3)}
+    assert tuple(module._color(np.array([[7.0]]))[0, 0]) in {tuple(p) for p in drawn[8:175, 8:1508].reshape(-1, 3)}
     assert tifffile.imread(numbers).shape == levels.shape
 
 

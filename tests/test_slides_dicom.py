@@ -6,7 +6,7 @@ from reference import assert_teaches
 from written_slides import KNOWN, MPP, SRGB, UNKNOWN, assert_levels, literal_levels, openslide_levels, save, texture
 
 from monai_iste.errors import ConfigError, DataError
-from monai_iste.slides.writer import check_slide_output
+from monai_iste.slides.writers.writer import check_slide_output
 
 
 def test_dicom_needs_a_pixel_size(tmp_path):

@@ -18,12 +18,12 @@ from PIL import Image, ImageCms
 from slide_files import picture, write_slide_file
 from typer.testing import CliRunner
 
-from monai_iste import cli
+from monai_iste.cli.main import main as cli
 from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, ShapeError
-from monai_iste.magnify import upscale
+from monai_iste.functional import upscale
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, load_weights, presets
 from monai_iste.slides.provenance import stated_job
-from monai_iste.slides.store import WorkStore
+from monai_iste.slides.window_store import WindowStore
 
 pytest.importorskip("zarr")
 pytest.importorskip("imagecodecs")
@@ -36,7 +36,7 @@ PROGRAM = """
 from monai_iste.networks import PRESETS, EDSREncoder, presets
 arguments = {"texture_channels": 8, "hidden_channels": 8, "bicubic_residual": True}
 PRESETS["tiny"] = presets.Preset("for tests", lambda: EDSREncoder(8, 1), arguments)
-from monai_iste.cli import main
+from monai_iste.cli.main import main
 if __name__ == "__main__":
     main()
 """
@@ -237,7 +237,7 @@ def test_killed_and_resumed(tmp_path):
 def test_a_result_that_is_being_replaced_is_gone_on_with(monkeypatch):
     """--overwrite is for the result that is there; of the work on the new one nothing is lost."""
     succeeded("a.tif", "b.ome.tiff", "--scale", 1.5)
-    before, write = pixels_of("b.ome.tiff"), WorkStore.write
+    before, write = pixels_of("b.ome.tiff"), WindowStore.write
 
     def interrupted(store, window, share):
         if len(store.done) == 2:
@@ -245,7 +245,7 @@ def test_a_result_that_is_being_replaced_is_gone_on_with(monkeypatch):
         return write(store, window, share)
 
     with monkeypatch.context() as patch:
-        patch.setattr(WorkStore, "write", interrupted)
+        patch.setattr(WindowStore, "write", interrupted)
         assert run("a.tif", "b.ome.tiff", "--scale", 2, "--overwrite").exit_code == 130
     np.testing.assert_array_equal(pixels_of("b.ome.tiff"), before)
     result = succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--overwrite", "--resume", "--compression", "lossless")

@@ -22,9 +22,9 @@ from written_slides import (
     tifffile_levels,
 )
 
-from monai_iste.slides import ome_tiff
-from monai_iste.slides.pyramid import level_sizes
-from monai_iste.slides.writer import SlideMetadata
+from monai_iste.slides.writers import ome_tiff
+from monai_iste.slides.writers.pyramid import level_sizes
+from monai_iste.slides.writers.writer import SlideMetadata
 
 
 @pytest.fixture(params=["classic", "BigTIFF"])
@@ -53,8 +53,8 @@ def test_every_reader_finds_every_level_of_ome_tiff(tmp_path, size, compression,
         assert np.abs(region.transpose(1, 2, 0).astype(int) - expected).mean() <= mean
 
 
-def test_colour_is_kept_at_full_resolution_along_y(tmp_path):
-    """Rows of red and of green have one brightness: colour of half resolution would make them all brown."""
+def test_color_is_kept_at_full_resolution_along_y(tmp_path):
+    """Rows of red and of green have one brightness: color of half resolution would make them all brown."""
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[::2, :, 0] = 200
     pixels[1::2, :, 1] = 100

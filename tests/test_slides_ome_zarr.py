@@ -1,4 +1,4 @@
-"""OME-Zarr slides: every level exactly, and where its pixels lie in micrometres."""
+"""OME-Zarr slides: every level exactly, and where its pixels lie in micrometers."""
 
 import base64
 
@@ -16,7 +16,7 @@ def test_ome_zarr_holds_every_level_exactly(tmp_path, size):
 
 
 def test_metadata_of_ome_zarr(tmp_path):
-    """Where the pixels of every level lie, in micrometres: level k's first pixel is the mean of 2**k of level 0's."""
+    """Where the pixels of every level lie, in micrometers: level k's first pixel is the mean of 2**k of level 0's."""
     group = zarr.open_group(save(tmp_path / "a.ome.zarr", texture(1300, 2001)), mode="r")
     assert group.metadata.zarr_format == 3
     ome, own = group.attrs["ome"], group.attrs["monai_iste"]
@@ -29,9 +29,9 @@ def test_metadata_of_ome_zarr(tmp_path):
     ]
     for level, dataset in enumerate(multiscale["datasets"]):
         scale, translation = (transform[transform["type"]] for transform in dataset["coordinateTransformations"])
-        centres = np.arange(2**level)  # of the pixels of level 0 that pixel 0 of this level is made of
+        centers = np.arange(2**level)  # of the pixels of level 0 that pixel 0 of this level is made of
         assert scale == pytest.approx([1, MPP[0] * 2**level, MPP[1] * 2**level])
-        assert translation == pytest.approx([0, MPP[0] * centres.mean(), MPP[1] * centres.mean()])
+        assert translation == pytest.approx([0, MPP[0] * centers.mean(), MPP[1] * centers.mean()])
         array = group[dataset["path"]]
         assert array.metadata.dimension_names == ("c", "y", "x")
         assert array.shards is None

@@ -7,7 +7,7 @@ from reference import assert_teaches
 from slide_files import tiff
 
 from monai_iste.errors import ConfigError, DataError
-from monai_iste.pixel_size import PixelSize, find_mpp, source_mpp
+from monai_iste.io.pixel_size import PixelSize, find_mpp, source_mpp
 from monai_iste.slides import Slide
 
 APERIO = "Aperio Image Library v11.2.1 \r\n747x611 [0,0 747x611] (256x256) JPEG/RGB Q=30|AppMag = 20|MPP = {}"

@@ -11,7 +11,8 @@ from monai.data import WSIReader
 from PIL import Image, ImageCms
 from slide_files import NOISE, tiff
 
-from monai_iste.slides import Slide, files
+from monai_iste.slides import Slide
+from monai_iste.slides import backends as files
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -62,7 +63,7 @@ def test_sixteen_bits_are_rounded_as_images_are(tmp_path, monkeypatch):
         np.testing.assert_array_equal(slide.read(0, 0, 256, 256)[0], np.round(values / 257))
 
 
-def test_colours_that_openslide_does_not_know_are_read_by_the_rules_of_images(tmp_path):
+def test_colors_that_openslide_does_not_know_are_read_by_the_rules_of_images(tmp_path):
     with Slide(tiff(tmp_path / "a.tif", NOISE.astype(np.float32) / 255)) as slide:
         np.testing.assert_array_equal(slide.read(3, 5, 20, 30), NOISE[3:23, 5:35].transpose(2, 0, 1))
     with Slide(tiff(tmp_path / "b.tif", NOISE[..., 0], photometric="minisblack")) as slide:
@@ -81,8 +82,8 @@ def test_missing_tiles_and_transparency_show_the_background(tmp_path, monkeypatc
             [255] * 3,
             [255] * 3,
         ]
-        grey = slide.read_at((64, 64), 0, 0, 64, 64)
-    assert (grey[:, 5, 5].tolist(), grey[:, 5, 60].tolist()) == ([100] * 3, [255] * 3)
+        gray = slide.read_at((64, 64), 0, 0, 64, 64)
+    assert (gray[:, 5, 5].tolist(), gray[:, 5, 60].tolist()) == ([100] * 3, [255] * 3)
     glass = np.concatenate([np.full((256, 256, 3), 40, np.uint8), np.full((256, 256, 1), 51, np.uint8)], 2)
     with Slide(tiff(tmp_path / "b.tif", glass, extrasamples=["unassalpha"])) as slide:
         assert slide.read(0, 0, 9, 9) == pytest.approx(255 - (255 - 40) / 5, abs=0.6)  # opacity 51 / 255
@@ -131,7 +132,7 @@ def test_threads_that_wait_for_an_image_decode_it_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a.tif", "b.tif", "a.png"])
-def test_colour_profile(tmp_path, name):
+def test_color_profile(tmp_path, name):
     if name == "a.png":
         Image.fromarray(NOISE).save(tmp_path / name, icc_profile=SRGB)
     else:

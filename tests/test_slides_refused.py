@@ -13,7 +13,8 @@ from reference import assert_teaches
 from slide_files import NOISE, tiff
 
 from monai_iste.errors import DataError
-from monai_iste.slides import Slide, files
+from monai_iste.slides import Slide
+from monai_iste.slides import backends as files
 
 
 def claiming(path, pixels=NOISE, fields=("ImageLength", "ImageWidth"), value=200_000, **options):
@@ -165,12 +166,12 @@ def test_glass_and_tiles_that_are_not_stored_are_plausible(tmp_path):
     shape = {"shape": (8192, 8192, 3), "dtype": np.uint8, "tile": (512, 512), "photometric": "rgb"}
     tifffile.imwrite(tmp_path / "a.tif", (glass for _ in range(256)), compression="zlib", **shape)
     tifffile.imwrite(tmp_path / "b.tif", iter([glass] + [None] * 255), compression="zlib", **shape)
-    for name, colour in (("a.tif", 244), ("b.tif", 255)):
+    for name, color in (("a.tif", 244), ("b.tif", 255)):
         with Slide(tmp_path / name) as slide:
-            assert np.unique(slide.read(8000, 8000, 99, 99)) == colour
+            assert np.unique(slide.read(8000, 8000, 99, 99)) == color
 
 
-def test_a_deep_grey_image_is_refused_when_it_is_read(tmp_path):
+def test_a_deep_gray_image_is_refused_when_it_is_read(tmp_path):
     with Slide(fluorescence(tmp_path / "a.tif")) as slide, pytest.raises(DataError) as caught:
         slide.read(0, 0, 5, 5)
     assert_teaches(caught.value, "a.tif", "16", "fluorescence")

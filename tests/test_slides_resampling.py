@@ -151,8 +151,8 @@ def test_where_a_level_is_really_entered_is_accounted_for(monkeypatch, place):
         assert abs(((values - 128) / steep - (positions - place))[seen].mean()) < 0.03
 
 
-def centre(pixels):
-    """Centre of mass of what is clearly darker than white, (y, x) as a share of the image."""
+def center(pixels):
+    """Center of mass of what is clearly darker than white, (y, x) as a share of the image."""
     mass = np.maximum(0, 250.0 - pixels.mean(0))  # rounded to 254, wide tails would weigh as much as the blob
     shares = ((np.arange(n) + 0.5) / n for n in mass.shape)
     return [float((mass.sum(1 - axis) * share).sum() / mass.sum()) for axis, share in enumerate(shares)]
@@ -178,7 +178,7 @@ def test_nothing_moves_at_any_pixel_size(tmp_path, sizes, place):
     with Slide(path, input_mpp=0.25) as slide:
         for mpp in (0.17, 0.25, 0.31, 0.499, 0.5, 0.77, 1.0, 1.3, 2.1):
             size = slide.size_at(mpp)
-            found = centre(slide.read_at(size, 0, 0, *size))
+            found = center(slide.read_at(size, 0, 0, *size))
             for share, at, n, m in zip(found, place, size, (611, 747), strict=True):
                 assert abs(share * n - at * n / m) < 0.05, (mpp, found)
 

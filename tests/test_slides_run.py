@@ -13,17 +13,17 @@ import torch
 from reference import assert_teaches
 from slide_files import picture, write_slide_file
 
-from monai_iste.coordinates import bicubic_at
 from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, ShapeError
+from monai_iste.functional import upscale
 from monai_iste.inferers import Region
-from monai_iste.magnify import upscale
 from monai_iste.networks import ISTE, EDSREncoder
-from monai_iste.slides import run as slides_run
+from monai_iste.networks.grid_sampling import bicubic_at
+from monai_iste.slides import compute as slides_run
+from monai_iste.slides.compute import compute_window, compute_windows, read_window
 from monai_iste.slides.plan import network_digest, plan_slide
 from monai_iste.slides.reader import Slide
-from monai_iste.slides.run import compute_windows, read_window, window_share
-from monai_iste.slides.store import WorkStore
 from monai_iste.slides.tissue import TissueMask
+from monai_iste.slides.window_store import WindowStore
 
 pytest.importorskip("zarr")
 
@@ -47,7 +47,7 @@ def nothing(window):
 
 
 def finished(plan, folder, slide, network, windows=None, mask=None):
-    store = WorkStore(folder, plan)
+    store = WindowStore(folder, plan)
     store.begin(resume=True)
     compute_windows(store, plan.windows if windows is None else windows, slide, network, mask, nothing)
     return store
@@ -174,10 +174,10 @@ def test_the_network_is_not_asked_where_there_is_no_tissue(slide, tmp_path):
     plan = plan_slide(slide, Refuses(), scale=2, tissue_only=True)
     window = plan.windows[0]
     mask = TissueMask(np.zeros((2, 2), np.uint8), slide.size)
-    share = window_share(plan, Refuses(), read_window(slide, window), mask, window)
+    share = compute_window(plan, Refuses(), read_window(slide, window), mask, window)
     assert share.shape == (3, window.row.stop - window.row.start, window.column.stop - window.column.start)
     with pytest.raises(AssertionError, match="asked"):
-        window_share(plan, Refuses(), read_window(slide, window), None, window)
+        compute_window(plan, Refuses(), read_window(slide, window), None, window)
 
 
 # --- interruptions ----------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_the_network_is_not_asked_where_there_is_no_tissue(slide, tmp_path):
 def test_what_is_done_is_kept_and_the_rest_goes_on(slide, network, tmp_path, monkeypatch):
     plan = plan_slide(slide, network, scale=2)
     finished(plan, tmp_path / "work", slide, network, plan.windows[:3])
-    again = WorkStore(tmp_path / "work", plan)
+    again = WindowStore(tmp_path / "work", plan)
     assert again.begin(resume=True)
     assert set(again.done) == {window.key for window in plan.windows[:3]}
     asked = []
@@ -202,10 +202,10 @@ def test_a_line_that_was_cut_off_does_not_count(slide, network, tmp_path, tail):
     store = finished(plan, tmp_path / "work", slide, network, plan.windows[:1])
     with open(tmp_path / "work" / "ledger.txt", "ab") as file:
         file.write(tail)
-    again = WorkStore(tmp_path / "work", plan)
+    again = WindowStore(tmp_path / "work", plan)
     assert again.done == store.done
     compute_windows(again, plan.windows[1:], slide, network, None, nothing)
-    final = WorkStore(tmp_path / "work", plan)
+    final = WindowStore(tmp_path / "work", plan)
     assert set(final.done) == {window.key for window in plan.windows}
     np.testing.assert_array_equal(final.assemble(plan.region), upscale(PIXELS, 2, model=network))
 
@@ -220,11 +220,11 @@ def test_a_damaged_window_is_found_and_computed_again(slide, network, tmp_path, 
         chunk.unlink()
     else:
         chunk.write_bytes(data[:-20] if damage == "truncate" else data[:-9] + bytes([data[-9] ^ 255]) + data[-8:])
-    again = WorkStore(tmp_path / "work", plan)
+    again = WindowStore(tmp_path / "work", plan)
     with pytest.raises(DataError, match="--resume") as caught:
         again.assemble(plan.region)
     assert_teaches(caught.value)
-    last = WorkStore(tmp_path / "work", plan)
+    last = WindowStore(tmp_path / "work", plan)
     missing = [window for window in plan.windows if window.key not in last.done]
     assert len(missing) == 1
     compute_windows(last, missing, slide, network, None, nothing)
@@ -233,7 +233,7 @@ def test_a_damaged_window_is_found_and_computed_again(slide, network, tmp_path, 
 
 @pytest.mark.parametrize("keep", [0, 100, None])
 def test_a_damaged_mask_is_made_again(slide, network, tmp_path, keep):
-    store = WorkStore(tmp_path / "work", plan_slide(slide, network, scale=2, tissue_only=True))
+    store = WindowStore(tmp_path / "work", plan_slide(slide, network, scale=2, tissue_only=True))
     store.begin()
     store.keep_mask(TissueMask(np.full((15, 27), 255, np.uint8), slide.size))
     assert store.mask() is not None
@@ -254,7 +254,7 @@ def test_a_damaged_store_is_a_sentence(slide, network, tmp_path, text):
         description.unlink()
     else:
         description.write_text(text)
-    again = WorkStore(tmp_path / "work", plan)
+    again = WindowStore(tmp_path / "work", plan)
     assert again.begin(resume=True)
     with pytest.raises(DataError, match="store of windows") as caught:
         compute_windows(again, plan.windows[:1], slide, network, None, nothing)
@@ -279,7 +279,7 @@ def test_black_windows_are_stored_too(network, tmp_path):
 def test_without_zarr_no_folder_is_made(slide, network, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(ConfigError, match=r"monai_iste\[slides\]"):
-        WorkStore(tmp_path / "work", plan_slide(slide, network, scale=2)).begin()
+        WindowStore(tmp_path / "work", plan_slide(slide, network, scale=2)).begin()
     assert not (tmp_path / "work").exists()
 
 
@@ -287,33 +287,33 @@ def test_other_work_is_refused(slide, network, tmp_path):
     folder = tmp_path / "work"
     finished(plan_slide(slide, network, scale=2), folder, slide, network, [])
     with pytest.raises(OutputError, match="--resume") as caught:
-        WorkStore(folder, plan_slide(slide, network, scale=2)).begin()
+        WindowStore(folder, plan_slide(slide, network, scale=2)).begin()
     assert_teaches(caught.value)
     with pytest.raises(OutputError, match="another slide, network, size or region") as caught:
-        WorkStore(folder, plan_slide(slide, network, scale=3)).begin(resume=True)
+        WindowStore(folder, plan_slide(slide, network, scale=3)).begin(resume=True)
     assert_teaches(caught.value)
-    assert WorkStore(folder, plan_slide(slide, network, scale=2)).begin(resume=True, discard=True)
-    assert not WorkStore(folder, plan_slide(slide, network, scale=3)).begin(resume=True, discard=True)
-    assert not WorkStore(folder, plan_slide(slide, network, scale=3)).begin(discard=True)
+    assert WindowStore(folder, plan_slide(slide, network, scale=2)).begin(resume=True, discard=True)
+    assert not WindowStore(folder, plan_slide(slide, network, scale=3)).begin(resume=True, discard=True)
+    assert not WindowStore(folder, plan_slide(slide, network, scale=3)).begin(discard=True)
     (folder / "thesis.doc").touch()
     for options in ({}, {"resume": True}, {"discard": True}):
         with pytest.raises(OutputError, match="other files"):
-            WorkStore(folder, plan_slide(slide, network, scale=3)).begin(**options)
+            WindowStore(folder, plan_slide(slide, network, scale=3)).begin(**options)
     assert (folder / "thesis.doc").exists()
 
 
 def test_a_folder_that_was_being_made_when_it_was_killed_is_made_again(slide, network, tmp_path):
     plan = plan_slide(slide, network, scale=2)
-    store = WorkStore(tmp_path / "work", plan)
+    store = WindowStore(tmp_path / "work", plan)
     store.begin()
     (tmp_path / "work" / "plan.json").unlink()
-    assert not WorkStore(tmp_path / "work", plan).begin()
+    assert not WindowStore(tmp_path / "work", plan).begin()
     assert json.loads((tmp_path / "work" / "plan.json").read_text())["digest"] == plan.digest
 
 
 def test_one_process_at_a_time(slide, network, tmp_path):
     plan = plan_slide(slide, network, scale=2)
-    store = WorkStore(tmp_path / "work", plan)
+    store = WindowStore(tmp_path / "work", plan)
     store.begin()
     lock = "import fcntl,sys; f=open(sys.argv[1]); fcntl.flock(f, 6); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
@@ -323,8 +323,8 @@ def test_one_process_at_a_time(slide, network, tmp_path):
         with pytest.raises(OutputError, match="in use"), store.lock():
             pass
         with pytest.raises(OutputError, match="in use"):
-            WorkStore(tmp_path / "work", plan_slide(slide, network, scale=3)).begin(discard=True)
-        assert WorkStore(tmp_path / "work", plan).begin(resume=True)  # nothing was discarded
+            WindowStore(tmp_path / "work", plan_slide(slide, network, scale=3)).begin(discard=True)
+        assert WindowStore(tmp_path / "work", plan).begin(resume=True)  # nothing was discarded
         other.kill()
     with store.lock():
         pass
@@ -340,8 +340,8 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(slide, network, tmp_path, m
         def __setitem__(self, key, value):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    full = WorkStore(tmp_path / "work", plan)
+    full = WindowStore(tmp_path / "work", plan)
     monkeypatch.setitem(full.__dict__, "_arrays", {"interior": Full(), "frame": Full()})
     with pytest.raises(OutputError, match=r"No space left.*--resume"):
         compute_windows(full, plan.windows[2:], slide, network, None, nothing)
-    assert WorkStore(tmp_path / "work", plan).done == store.done
+    assert WindowStore(tmp_path / "work", plan).done == store.done

@@ -13,13 +13,13 @@ from skimage.data import immunohistochemistry
 from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.slides import tissue as module
 from monai_iste.slides.reader import Slide
-from monai_iste.slides.tissue import TissueMask, glass_colour, tissue_mask
+from monai_iste.slides.tissue import TissueMask, glass_color, tissue_mask
 
 GLASS = (244, 243, 243)
-GREY_GLASS = (203, 204, 208)
+GRAY_GLASS = (203, 204, 208)
 PALE_STROMA = (233, 216, 228)
 EOSIN = (214, 140, 180)
-HAEMATOXYLIN = (96, 70, 140)
+HEMATOXYLIN = (96, 70, 140)
 MUCIN = (226, 222, 238)
 
 
@@ -45,11 +45,11 @@ def texture(shape, amount, grain, seed=0):
 
 
 def paint(shape=(768, 1024), glass=GLASS, noise=1.5, **areas):
-    """Glass with sensor noise; each area is (rows, columns, colour, strength of its texture)."""
+    """Glass with sensor noise; each area is (rows, columns, color, strength of its texture)."""
     pixels = np.full((*shape, 3), glass, float) + texture(shape, noise, 0.6)
-    for rows, columns, colour, strength in areas.values():
+    for rows, columns, color, strength in areas.values():
         part = pixels[rows, columns]
-        part[:] = colour + texture(part.shape[:2], strength, 2.0, seed=1)
+        part[:] = color + texture(part.shape[:2], strength, 2.0, seed=1)
     return pixels.clip(0, 255).round().astype(np.uint8)
 
 
@@ -82,7 +82,7 @@ def literal_weight(samples, size, y, x):
     )
 
 
-def test_weight_is_bilinear_between_pixel_centres():
+def test_weight_is_bilinear_between_pixel_centers():
     mask = random_mask(share=0.8)
     y = torch.tensor([-0.5, 0.0, 3.3, 7.357, 54.5, 101.9, 109.0, 109.5], dtype=torch.float64)
     x = torch.tensor([-0.5, 0.0, 4.777, 5.0, 40.1, 94.5], dtype=torch.float64)
@@ -151,11 +151,11 @@ def test_other_arrays_are_refused(samples):
 SQUARE = (slice(300, 420), slice(400, 560))
 
 
-@pytest.mark.parametrize("glass", [GLASS, GREY_GLASS, (255, 255, 255)])
-@pytest.mark.parametrize("colour", [PALE_STROMA, EOSIN, HAEMATOXYLIN, MUCIN, (0, 60, 30)])
-def test_tissue_of_any_stain_is_found(glass, colour):
-    colour = np.array(colour) * np.array(glass) / GLASS
-    pixels = paint(glass=glass, island=(*SQUARE, colour, 6))
+@pytest.mark.parametrize("glass", [GLASS, GRAY_GLASS, (255, 255, 255)])
+@pytest.mark.parametrize("color", [PALE_STROMA, EOSIN, HEMATOXYLIN, MUCIN, (0, 60, 30)])
+def test_tissue_of_any_stain_is_found(glass, color):
+    color = np.array(color) * np.array(glass) / GLASS
+    pixels = paint(glass=glass, island=(*SQUARE, color, 6))
     mask = tissue_mask(Picture(pixels, (0.5, 0.5)))
     weight = weights(mask)
     rows, columns = (slice(s.start - 16, s.stop + 16) for s in SQUARE)
@@ -164,7 +164,7 @@ def test_tissue_of_any_stain_is_found(glass, colour):
     far[tuple(slice(s.start - 140, s.stop + 140) for s in SQUARE)] = False
     assert not weight[far].any()
     if glass != (255, 255, 255):
-        np.testing.assert_allclose(glass_colour(Picture(pixels)), glass, atol=1)
+        np.testing.assert_allclose(glass_color(Picture(pixels)), glass, atol=1)
 
 
 @pytest.mark.parametrize("mpp", [None, (0.5, 0.5), (0.25, 0.25), (1.0, 0.5)])
@@ -172,33 +172,33 @@ def test_a_single_cell_is_enough(mpp):
     pixels = paint()
     y, x = np.ogrid[: pixels.shape[0], : pixels.shape[1]]
     size = 7.0 if mpp is None else 3.5 / mpp[0]
-    pixels[(y - 390) ** 2 + (x - 501) ** 2 < size**2] = HAEMATOXYLIN
+    pixels[(y - 390) ** 2 + (x - 501) ** 2 < size**2] = HEMATOXYLIN
     weight = weights(tissue_mask(Picture(pixels, mpp)))
     assert (weight[385:396, 496:507] == 1).all()
     assert weight[:200].max() == weight[:, :300].max() == 0
 
 
 def test_the_margin_is_as_wide_along_both_axes():
-    pixels = paint(dot=(slice(380, 396), slice(500, 516), HAEMATOXYLIN, 3))
+    pixels = paint(dot=(slice(380, 396), slice(500, 516), HEMATOXYLIN, 3))
     mask = tissue_mask(Picture(pixels, (1.0, 0.25)))
     assert mask.to_array().shape == (96, 32)  # every 8 rows, every 32 columns
     y, x = (torch.arange(n, dtype=torch.float64) for n in mask.size)
     down, across = mask.weight(y, torch.tensor([508.0]))[:, 0], mask.weight(torch.tensor([388.0]), x)[0]
     for line, middle in ((down, 388), (across, 508)):
         assert (line[middle - 8 - 16 : middle + 8 + 16] == 1).all()
-        # Of a sample's centre full up to 16 + 3 / sqrt(2) * 32 pixels, none 64 further, but for a spacing of 32.
+        # Of a sample's center full up to 16 + 3 / sqrt(2) * 32 pixels, none 64 further, but for a spacing of 32.
         assert 2 * (84 - 32) < int((line == 1).sum()) < 2 * (84 + 32)
         assert 2 * (84 + 64 - 32) < int((line > 0).sum()) < 2 * (84 + 64 + 32)
 
 
-def test_a_thin_fibre_is_found():
-    pixels = paint(fibre=(slice(100, 700), slice(500, 503), EOSIN, 3))
+def test_a_thin_fiber_is_found():
+    pixels = paint(fiber=(slice(100, 700), slice(500, 503), EOSIN, 3))
     assert (weights(tissue_mask(Picture(pixels)))[100:700, 480:520] == 1).all()
 
 
-@pytest.mark.parametrize("colour", [PALE_STROMA, EOSIN, HAEMATOXYLIN, MUCIN, (222, 218, 224)])
-def test_all_tissue_is_all_tissue(colour):
-    everywhere = (slice(None), slice(None), colour, 9)
+@pytest.mark.parametrize("color", [PALE_STROMA, EOSIN, HEMATOXYLIN, MUCIN, (222, 218, 224)])
+def test_all_tissue_is_all_tissue(color):
+    everywhere = (slice(None), slice(None), color, 9)
     mask = tissue_mask(Picture(paint(all=everywhere)))
     assert (mask.to_array() == 255).all()
     assert mask.fraction == 1
@@ -212,13 +212,13 @@ def test_real_tissue_is_tissue():
 def test_half_pale_half_dark_tissue_is_all_tissue():
     """Two clear peaks in the histogram, none of them glass."""
     left, right = slice(0, 512), slice(512, None)
-    pixels = paint(pale=(slice(None), left, PALE_STROMA, 8), dark=(slice(None), right, HAEMATOXYLIN, 8))
+    pixels = paint(pale=(slice(None), left, PALE_STROMA, 8), dark=(slice(None), right, HEMATOXYLIN, 8))
     assert tissue_mask(Picture(pixels)).to_array().min() == 255
 
 
 @pytest.mark.parametrize(
     ("glass", "noise"),
-    [(GLASS, 0), (GLASS, 2.5), (GREY_GLASS, 0), (GREY_GLASS, 2.5), ((255,) * 3, 0), ((255,) * 3, 2.5), ((0,) * 3, 0)],
+    [(GLASS, 0), (GLASS, 2.5), (GRAY_GLASS, 0), (GRAY_GLASS, 2.5), ((255,) * 3, 0), ((255,) * 3, 2.5), ((0,) * 3, 0)],
 )
 def test_all_glass_has_no_tissue(glass, noise):
     mask = tissue_mask(Picture(paint(glass=glass, noise=noise)))
@@ -227,16 +227,16 @@ def test_all_glass_has_no_tissue(glass, noise):
 
 
 @pytest.mark.parametrize("level", range(170, 256, 7))
-def test_glass_of_any_grey_is_its_own_white(level):
+def test_glass_of_any_gray_is_its_own_white(level):
     slide = Picture(paint((128, 160), glass=(level, level - 2, level), noise=0))
-    np.testing.assert_array_equal(glass_colour(slide), (level, level - 2, level))
+    np.testing.assert_array_equal(glass_color(slide), (level, level - 2, level))
     assert tissue_mask(slide).fraction == 0
 
 
 def test_the_brightest_glass_is_the_white():
-    """Pale, flat and grey as it is, an area darker than the glass is tissue, even where it is the larger one."""
+    """Pale, flat and gray as it is, an area darker than the glass is tissue, even where it is the larger one."""
     pixels = paint(area=(slice(None), slice(0, 800), (219, 214, 220), 0.5))
-    np.testing.assert_allclose(glass_colour(Picture(pixels)), GLASS, atol=1)
+    np.testing.assert_allclose(glass_color(Picture(pixels)), GLASS, atol=1)
     weight = weights(tissue_mask(Picture(pixels)))
     assert (weight[:, :800] == 1).all()
     assert not weight[:, 950:].any()
@@ -245,20 +245,20 @@ def test_the_brightest_glass_is_the_white():
 def test_tissue_as_flat_as_glass_when_reduced_is_known_by_its_texture():
     fine = paint(all=(slice(None), slice(None), (226, 222, 228), 0))
     fine = (fine + texture(fine.shape[:2], 9, 0.7)).clip(0, 255).round().astype(np.uint8)
-    assert glass_colour(Picture(fine)) is None
+    assert glass_color(Picture(fine)) is None
     assert tissue_mask(Picture(fine)).to_array().min() == 255
 
 
 @pytest.mark.parametrize("blank", [0, 255])
 def test_what_the_scanner_left_out_is_neither_tissue_nor_the_white(blank):
-    pixels = paint(glass=GREY_GLASS, island=(slice(300, 420), slice(700, 860), PALE_STROMA, 6))
+    pixels = paint(glass=GRAY_GLASS, island=(slice(300, 420), slice(700, 860), PALE_STROMA, 6))
     pixels[:, :400] = blank
     mask = tissue_mask(Picture(pixels))
     weight = weights(mask)
     assert (weight[300:420, 700:860] == 1).all()
     # Their border may count as tissue: a sample that lies on it is partly black.
     assert weight[:, :270].max() == weight[:, 530:560].max() == 0
-    np.testing.assert_allclose(glass_colour(Picture(pixels)), GREY_GLASS, atol=1)
+    np.testing.assert_allclose(glass_color(Picture(pixels)), GRAY_GLASS, atol=1)
 
 
 def test_faint_specks_are_noise_and_faint_areas_are_tissue():
@@ -348,6 +348,6 @@ def test_a_slide_from_a_file(tmp_path):
     Image.fromarray(paint(island=(*SQUARE, PALE_STROMA, 6))).save(tmp_path / "a.png")
     with Slide(tmp_path / "a.png", input_mpp=0.5) as slide:
         weight = weights(tissue_mask(slide))
-        np.testing.assert_allclose(glass_colour(slide), GLASS, atol=1)
+        np.testing.assert_allclose(glass_color(slide), GLASS, atol=1)
     assert (weight[SQUARE] == 1).all()
     assert weight[:150].max() == weight[:, :250].max() == 0

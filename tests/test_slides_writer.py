@@ -15,9 +15,9 @@ from reference import assert_teaches
 from written_slides import KNOWN, UNKNOWN, assert_levels, reader, save, texture, tifffile_levels, zarr_levels
 
 from monai_iste.errors import ConfigError, OutputError, ShapeError
-from monai_iste.slides import pyramid, writer
-from monai_iste.slides.pyramid import Pyramid, halve, level_sizes
-from monai_iste.slides.writer import SLIDE_SUFFIXES, check_slide_output, write_slide
+from monai_iste.slides.writers import pyramid, writer
+from monai_iste.slides.writers.pyramid import Pyramid, halve, level_sizes
+from monai_iste.slides.writers.writer import SLIDE_SUFFIXES, check_slide_output, write_slide
 
 zarr = pytest.importorskip("zarr")
 
@@ -26,7 +26,7 @@ zarr = pytest.importorskip("zarr")
 
 @pytest.mark.parametrize("suffix", [".ome.tiff", ".ome.zarr"])
 @pytest.mark.parametrize("value", [0, 255])
-def test_a_slide_of_one_colour_is_written_whole(tmp_path, suffix, value):
+def test_a_slide_of_one_color_is_written_whole(tmp_path, suffix, value):
     """zarr leaves out chunks of the fill value unless it is told not to."""
     pixels = np.full((600, 1100, 3), value, np.uint8)
     path = save(tmp_path / f"a{suffix}", pixels, compression="lossless")
@@ -87,7 +87,7 @@ def test_memory_does_not_grow_with_the_slide(tmp_path, name):
 import sys, threading, time
 import numpy as np
 from pathlib import Path
-from monai_iste.slides.writer import SlideMetadata, write_slide
+from monai_iste.slides.writers.writer import SlideMetadata, write_slide
 
 def anonymous():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) // 1024

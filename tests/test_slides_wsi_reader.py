@@ -21,11 +21,11 @@ from torch import nn
 
 from monai_iste.data import sample_datalists
 from monai_iste.errors import ConfigError, DataError, ScaleError
+from monai_iste.functional import to_range
 from monai_iste.inferers import ArbitraryScaleInferer
-from monai_iste.magnify import to_range
 from monai_iste.networks import ISTE, EDSREncoder
 from monai_iste.slides import Slide
-from monai_iste.slides.run import Interpolation
+from monai_iste.slides.compute import Interpolation
 from monai_iste.slides.wsi_reader import SuperResolvedWSIReader
 from monai_iste.transforms import image_mpp
 
@@ -207,7 +207,7 @@ def test_types_axes_and_devices_as_of_monai(network, slide, whole):
 
 
 def test_a_landmark_lies_where_it_should(tmp_path):
-    """A spot at a known place of the slide, by its centre of mass in the patch, to a tenth of a pixel at 40x."""
+    """A spot at a known place of the slide, by its center of mass in the patch, to a tenth of a pixel at 40x."""
     y, x = np.mgrid[:230, :250]
     spot = np.exp(-((y - 190.3) ** 2 + (x - 101.8) ** 2) / 12.5)  # in the zone where windows blend
     path = write_slide(tmp_path / "spot.tif", np.repeat((255 * spot).round().astype(np.uint8)[None], 3, 0), 0.93)
@@ -226,7 +226,7 @@ def test_a_landmark_lies_where_it_should(tmp_path):
 # --- windows are kept -------------------------------------------------------------------------------------------------
 
 
-def test_neighbouring_patches_share_windows(network, slide, whole):
+def test_neighboring_patches_share_windows(network, slide, whole):
     counting = Counting(network)
     reader = SuperResolvedWSIReader(0.25, model=counting)
     wsi = reader.read(slide)
@@ -311,9 +311,9 @@ def test_a_masked_dataset_finds_tissue_on_a_coarse_level(tmp_path):
     dataset = MaskedPatchWSIDataset([{"image": path}], patch_size=32, mask_level=4, reader=reader)
     assert 15 * 15 <= len(dataset) <= 18 * 18
     assert reader._network is None
-    centres = np.array([item["location"] for item in dataset.data]) + 16
-    assert np.abs(centres.mean(0) - (4 * 96, 4 * 128)).max() < 4
-    middle = int(np.abs(centres - centres.mean(0)).sum(1).argmin())
+    centers = np.array([item["location"] for item in dataset.data]) + 16
+    assert np.abs(centers.mean(0) - (4 * 96, 4 * 128)).max() < 4
+    middle = int(np.abs(centers - centers.mean(0)).sum(1).argmin())
     image = dataset[middle]["image"].as_tensor()
     assert (image.float().mean((1, 2)) - torch.tensor([120.0, 60, 140])).abs().max() < 1
 

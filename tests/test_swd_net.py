@@ -13,7 +13,7 @@ from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import StatsHandler, from_engine
 from overfitting import stripes
-from reference import assert_all_learn, assert_close, assert_teaches, part, randomise, weights
+from reference import assert_all_learn, assert_close, assert_teaches, part, randomize, weights
 
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.losses import SpatialWaveletLoss
@@ -27,7 +27,7 @@ SMALL = {"shallow_channels": 32, "channels": 16, "blocks": 2, "wavelet_channels"
 
 def network(scale=2, seed=0, **changes):
     """Weights as large as a trained network's, so that a stage at half an image's size still counts."""
-    return randomise(SWDNet(scale, **{**TINY, **changes}), seed)
+    return randomize(SWDNet(scale, **{**TINY, **changes}), seed)
 
 
 def image_of(*shape, seed=0):
@@ -68,7 +68,7 @@ def bands_to_blocks(bands):
 
 
 def convolution(state, x, stride=1):
-    """Zeros beyond the border; output pixel (i, j) is centred on input pixel (stride * i, stride * j)."""
+    """Zeros beyond the border; output pixel (i, j) is centerd on input pixel (stride * i, stride * j)."""
     weight, bias = state["weight"], state["bias"]
     (_, h, w), (kh, kw) = x.shape, weight.shape[2:]
     out = np.zeros((len(weight), math.ceil(h / stride), math.ceil(w / stride)))
@@ -230,7 +230,7 @@ def test_blocks_follow_each_other():
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
 def test_refine_context_fusion(size):
     block, backbone, bypass = (
-        randomise(RefineContextFusion(4)),
+        randomize(RefineContextFusion(4)),
         reference.random(4, *size),
         reference.random(4, *size, seed=1),
     )
@@ -247,13 +247,13 @@ def test_fusion_begins_without_context_and_learns_it():
 
 
 def test_aligned_multi_path_convolution():
-    block, x = randomise(AlignedMultiPathConv(2, 3)), reference.random(2, 4, 5)
+    block, x = randomize(AlignedMultiPathConv(2, 3)), reference.random(2, 4, 5)
     assert_close(block(x[None])[0], multi_path(weights(block), x.double().numpy()))
     assert count(AlignedMultiPathConv(96, 96)) == 39 * 96**2 + 7 * 2 * 96  # 9 + 2 * 3 + 2 * 3 + 2 * 9 taps
 
 
 def test_feature_adaption():
-    block, x = randomise(feature_adaption(12)), reference.random(12, 2, 3)
+    block, x = randomize(feature_adaption(12)), reference.random(12, 2, 3)
     assert_close(block(x[None])[0], adapted(weights(block), x.double().numpy()))
 
 
@@ -355,7 +355,7 @@ def test_stages_that_add_nothing_leave_every_pixel_in_its_place(size):
     assert_close(net.eval()(image), repeated.numpy(), 1e-6)
 
 
-def test_with_the_bicubic_residual_one_colour_stays_that_colour():
+def test_with_the_bicubic_residual_one_color_stays_that_color():
     image = torch.tensor([0.8, 0.3, 0.6]).view(1, 3, 1, 1).expand(1, 3, 5, 6)
     flat = image[..., :1, :1].expand(1, 3, 15, 18).numpy()
     assert_close(network(3, bicubic_residual=True).eval()(image), flat, 1e-6)
@@ -420,7 +420,7 @@ def test_all_parameters_learn(bicubic):
 
 
 def pairs(count, seed=0, size=8):
-    """Waves of colours and directions of their own, and their means over 2x2 pixels."""
+    """Waves of colors and directions of their own, and their means over 2x2 pixels."""
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(*[torch.arange(2 * size, dtype=torch.float32)] * 2, indexing="ij")
     items = []
@@ -484,13 +484,13 @@ def test_the_small_size_learns_a_tile_by_heart():
     torch.manual_seed(0)
     net, loss_function, label = SWDNet(**SMALL).train(), SpatialWaveletLoss(), stripes(16)
     image = F.interpolate(label, (8, 8), mode="bicubic", antialias=True)
-    optimiser, errors = torch.optim.Adam(net.parameters(), 3e-3), []
+    optimizer, errors = torch.optim.Adam(net.parameters(), 3e-3), []
     for _ in range(25):
         pred = net(image)
         errors.append([float((stage - label).abs().mean()) for stage in pred.detach().unbind(1)])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss_function(pred, label).backward()
-        optimiser.step()
+        optimizer.step()
     bicubic = float((F.interpolate(image, (16, 16), mode="bicubic") - label).abs().mean())
     for stage in range(2):  # both are taught, not only the final one
         assert errors[-1][stage] < min(0.5 * errors[0][stage], 0.7 * bicubic), (errors, bicubic)

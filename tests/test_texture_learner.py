@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import reference
 import torch
-from reference import SCALES, SIZES, assert_all_learn, assert_close, inexact, random, randomise, weights
+from reference import SCALES, SIZES, assert_all_learn, assert_close, inexact, random, randomize, weights
 
 from monai_iste.coordinates import (
-    Samples,
+    Neighbors,
     cell_size,
     four_corners,
     key_lattice,
     key_step,
     nearest_pixel,
     output_size,
-    pixel_centres,
+    pixel_centers,
 )
 from monai_iste.networks import TextureLearner
 from monai_iste.networks.texture_learner import ConvTexture
@@ -26,7 +26,7 @@ ANSWERS = {nearest_pixel: reference.nearest, four_corners: reference.corners}
 @pytest.mark.parametrize("learner", LEARNERS)
 @pytest.mark.parametrize("size", SIZES)
 def test_waves_are_a_convolution_with_replicated_borders(size, learner):
-    module = randomise(learner(4, 3))
+    module = randomize(learner(4, 3))
     feat = random(2, 4, *size)
     state = {"weight": weights(module)["conv.weight"], "bias": weights(module)["conv.bias"]}
     expected = [reference.convolution(state, x, "replicate") for x in feat.double().numpy()]
@@ -38,7 +38,7 @@ def test_waves_are_a_convolution_with_replicated_borders(size, learner):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("size", SIZES)
 def test_equals_the_equation(size, scale, samples, learner):
-    module = randomise(learner(4, 3))
+    module = randomize(learner(4, 3))
     state, waves = weights(module), random(2, 9 if learner is TextureLearner else 3, *size)
     output = output_size(size, scale)
     queries = reference.grid(output)[:: 1 + output[0] * output[1] // 40]
@@ -54,7 +54,7 @@ def test_equals_the_equation(size, scale, samples, learner):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("size", SIZES)
 def test_keys_equal_the_lattice(size, scale, learner):
-    module = randomise(learner(4, 3))
+    module = randomize(learner(4, 3))
     state, waves = weights(module), random(2, 9 if learner is TextureLearner else 3, *size)
     output = output_size(size, scale)
     cell = reference.cell_of(size, output)
@@ -65,7 +65,7 @@ def test_keys_equal_the_lattice(size, scale, learner):
 def one_query(module, amplitude, freq_y, freq_x, dy, dx, cell=(1.0, 1.0)):
     waves = torch.tensor([amplitude, freq_y, freq_x], dtype=torch.float32).view(1, 3, 1, 1)
     offset = torch.tensor([dy, dx], dtype=torch.float32).view(1, 1, 1, 2)
-    samples = Samples(torch.zeros(1, 1, 1).long(), offset, torch.ones(1, 1, 1, 1))
+    samples = Neighbors(torch.zeros(1, 1, 1).long(), offset, torch.ones(1, 1, 1, 1))
     return module(waves, samples, torch.tensor([cell])).item()
 
 
@@ -86,16 +86,16 @@ def test_by_hand():
 
 
 def test_cell_per_query_equals_cell_per_image():
-    module = randomise(TextureLearner(4, 3))
-    waves, coord = random(2, 9, 3, 4), pixel_centres((6, 10)).expand(2, -1, -1)
+    module = randomize(TextureLearner(4, 3))
+    waves, coord = random(2, 9, 3, 4), pixel_centers((6, 10)).expand(2, -1, -1)
     cell = torch.tensor([[1.0, 0.8], [0.5, 0.6]])
     samples = four_corners(coord, (3, 4))
     assert_close(module(waves, samples, cell.unsqueeze(1).expand(2, 60, 2)), module(waves, samples, cell).detach())
 
 
 def test_cell_of_one_query_moves_only_that_query():
-    module = randomise(TextureLearner(4, 3))
-    waves, samples = random(1, 9, 3, 4), nearest_pixel(pixel_centres((3, 4))[None], (3, 4))
+    module = randomize(TextureLearner(4, 3))
+    waves, samples = random(1, 9, 3, 4), nearest_pixel(pixel_centers((3, 4))[None], (3, 4))
     cell = torch.ones(1, 12, 2)
     changed = cell.clone()
     changed[0, 5] = 0.3
@@ -104,17 +104,17 @@ def test_cell_of_one_query_moves_only_that_query():
 
 
 def test_conv_texture_is_flat_within_a_pixel():
-    module = randomise(ConvTexture(4, 3))
-    texture = module(random(1, 3, 2, 2), nearest_pixel(pixel_centres((6, 6))[None], (2, 2)), torch.ones(1, 2))
+    module = randomize(ConvTexture(4, 3))
+    texture = module(random(1, 3, 2, 2), nearest_pixel(pixel_centers((6, 6))[None], (2, 2)), torch.ones(1, 2))
     blocks = texture.detach().view(2, 3, 2, 3, 3).transpose(1, 2).reshape(4, 9, 3)
     assert_close(blocks, blocks[:, :1].expand_as(blocks).numpy())
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_gradients_reach_every_parameter(learner):
-    module = randomise(learner(4, 3))
+    module = randomize(learner(4, 3))
     feat = random(1, 4, 3, 4).requires_grad_()
-    coord = pixel_centres((6, 8))[None]
+    coord = pixel_centers((6, 8))[None]
     module(module.waves(feat), nearest_pixel(coord, (3, 4)), torch.ones(1, 2)).square().sum().backward()
     assert_all_learn(module)
     assert (feat.grad.abs().sum(1) > 0).all()
@@ -122,10 +122,10 @@ def test_gradients_reach_every_parameter(learner):
 
 def test_offsets_keep_their_precision_under_autocast():
     # High frequencies turn an offset's rounding to half precision (0.002) into an error of the texture.
-    module = randomise(TextureLearner(4, 3))
+    module = randomize(TextureLearner(4, 3))
     waves = random(1, 9, 3, 4) * 64
     waves = waves.bfloat16().float()
-    samples = nearest_pixel(pixel_centres((9, 13))[None], (3, 4))
+    samples = nearest_pixel(pixel_centers((9, 13))[None], (3, 4))
     cell = torch.tensor([[0.5, 0.5]])
     with torch.no_grad():
         module.phase.weight.zero_()
@@ -145,7 +145,7 @@ def test_keys_are_thinned_out_on_large_maps(module):
     h, w = 100, 70
     assert key_step((h, w)) == 2
     offset = key_lattice((h, w)).view(h, w, 2)
-    centre = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"), -1)
-    coord = (2 * (centre + offset / 2).double() + 1) / torch.tensor([h, w]) - 1
+    center = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"), -1)
+    coord = (2 * (center + offset / 2).double() + 1) / torch.tensor([h, w]) - 1
     all_keys = learner(waves, nearest_pixel(coord.reshape(1, -1, 2), (h, w)), cell).view(h, w, 3)
     assert torch.allclose(learner.keys(waves, cell)[0], all_keys[::2, ::2].reshape(-1, 3), atol=1e-5)

@@ -28,7 +28,7 @@ def test_pixels_are_those_of_a_file():
     np.testing.assert_array_equal(found, decoded[:, down : down + 80, right : right + 96])
 
 
-def test_colour_becomes_smoother_than_brightness():
+def test_color_becomes_smoother_than_brightness():
     def detail(image):
         parts = np.asarray(Image.fromarray(np.asarray(image).transpose(1, 2, 0)).convert("YCbCr"), float)
         return np.abs(np.diff(parts, axis=1)).mean((0, 1))

@@ -1,4 +1,4 @@
-"""Coordinate samples: each colour is the pixel at its coordinate."""
+"""Coordinate samples: each color is the pixel at its coordinate."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (3, HEIGHT, WIDTH), dtype=np.u
 
 
 def pixel_of(coord):
-    """Row and column whose centre a coordinate is: (c + 1) * n / 2 - 1 / 2, which must be whole."""
+    """Row and column whose center a coordinate is: (c + 1) * n / 2 - 1 / 2, which must be whole."""
     place = (coord.double().numpy() + 1) * (HEIGHT, WIDTH) / 2 - 0.5
     np.testing.assert_allclose(place, place.round(), atol=1e-4)
     return tuple(place.round().astype(int).T)
@@ -22,7 +22,7 @@ def pixel_of(coord):
 
 @pytest.mark.parametrize("points", [1, 100, HEIGHT * WIDTH, 1000, None])
 @pytest.mark.parametrize("wrap", [np.asarray, torch.as_tensor, MetaTensor, lambda a: torch.as_tensor(a) / 255])
-def test_each_colour_is_the_pixel_at_its_coordinate(points, wrap):
+def test_each_color_is_the_pixel_at_its_coordinate(points, wrap):
     image = wrap(IMAGE)
     coord, rgb, cell = RandSampleCoordinates(points).set_random_state(0)(image, (5, 8))
     count = points or HEIGHT * WIDTH

@@ -24,12 +24,12 @@ def positions(height, width):
     return np.stack([rows, columns, np.full_like(rows, 7)]).astype(np.uint8)
 
 
-def coloured(colour, size=(64, 64)):
-    return np.tile(np.array(colour, np.uint8)[:, None, None], (1, *size))
+def colored(color, size=(64, 64)):
+    return np.tile(np.array(color, np.uint8)[:, None, None], (1, *size))
 
 
 @pytest.mark.parametrize(
-    ("colour", "expected"),
+    ("color", "expected"),
     [
         (GLASS, 0),
         ((255, 255, 255), 0),
@@ -40,15 +40,15 @@ def coloured(colour, size=(64, 64)):
         ((205,) * 3, 1),
     ],
 )
-def test_glass_is_bright_and_colourless(colour, expected):
-    assert tissue_fraction(coloured(colour)) == expected
-    assert tissue_fraction(torch.from_numpy(coloured(colour))) == expected
+def test_glass_is_bright_and_colorless(color, expected):
+    assert tissue_fraction(colored(color)) == expected
+    assert tissue_fraction(torch.from_numpy(colored(color))) == expected
 
 
 @pytest.mark.parametrize("size", [(8, 8), (64, 48), (1000, 777)])
 def test_tissue_is_a_share_of_the_image(size):
-    image = coloured(GLASS, size)
-    image[:, : size[0] // 4] = coloured(NUCLEUS, (size[0] // 4, size[1]))
+    image = colored(GLASS, size)
+    image[:, : size[0] // 4] = colored(NUCLEUS, (size[0] // 4, size[1]))
     assert tissue_fraction(image) == pytest.approx(0.25, abs=0.02)
 
 
@@ -102,8 +102,8 @@ def test_an_image_below_the_smallest_scale_is_refused():
 
 
 def test_glass_is_drawn_again():
-    image = coloured(GLASS, (100, 100))
-    image[:, :50] = coloured(NUCLEUS, (50, 100))  # under a fifth of tissue in about half of all crops
+    image = colored(GLASS, (100, 100))
+    image[:, :50] = colored(NUCLEUS, (50, 100))  # under a fifth of tissue in about half of all crops
     shares = {}
     for tries in (1, 50):
         transform = RandArbitraryScaleCrop(10, (1, 2), min_tissue=0.5, max_tries=tries).set_random_state(0)
@@ -113,14 +113,14 @@ def test_glass_is_drawn_again():
 
 
 def test_on_bare_glass_the_crop_with_most_tissue_wins():
-    image = coloured(GLASS, (64, 64))
-    image[:, 20:30, 20:30] = coloured(NUCLEUS, (10, 10))
+    image = colored(GLASS, (64, 64))
+    image[:, 20:30, 20:30] = colored(NUCLEUS, (10, 10))
     found = {}
     for tries in (1, 40):
         transform = RandArbitraryScaleCrop(16, (1, 1), min_tissue=1.0, max_tries=tries).set_random_state(0)
         found[tries] = np.mean([tissue_fraction(transform(image)) for _ in range(100)])
     assert found[40] > 4 * found[1]
-    assert RandArbitraryScaleCrop(16)(coloured(GLASS)).shape[0] == 3
+    assert RandArbitraryScaleCrop(16)(colored(GLASS)).shape[0] == 3
 
 
 @pytest.mark.parametrize("transform", [RandArbitraryScaleCrop(16), RandArbitraryScaleCropd("image", lr_size=16)])
@@ -174,7 +174,7 @@ def test_evaluation_crops_hold_whole_low_resolution_pixels(size, scale, expected
     np.testing.assert_array_equal(crop, image[:, : expected[0], : expected[1]])
 
 
-def test_evaluation_crops_start_from_the_centre_of_max_size():
+def test_evaluation_crops_start_from_the_center_of_max_size():
     data = ArbitraryScaleCropd("image", max_size=20)({"image": positions(41, 15), "scale": 3})
     crop = data["image"]
     assert crop.shape == (3, 18, 15)

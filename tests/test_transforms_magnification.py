@@ -25,7 +25,7 @@ def test_pixels_are_those_of_pillow(factor, size):
     np.testing.assert_array_equal(by(factor)(TISSUE), np.asarray(picture).transpose(2, 0, 1))
 
 
-def test_nothing_is_displaced_and_one_colour_stays():
+def test_nothing_is_displaced_and_one_color_stays():
     flipped = by(1.7)(np.ascontiguousarray(TISSUE[:, ::-1, ::-1]))
     assert int((by(1.7)(TISSUE).flip(1, 2).int() - flipped.int()).abs().max()) <= 1
     assert by(1.7)(np.full((3, 50, 40), 213, np.uint8)).unique().tolist() == [213]

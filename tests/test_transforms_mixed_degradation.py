@@ -15,12 +15,12 @@ from reference import assert_teaches
 from monai_iste.data import sample_datalists
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.transforms import degrade
-from monai_iste.transforms.mixed_degradation import (
+from monai_iste.transforms.random_degradation import (
     REDUCTIONS,
+    DegradationSpec,
     RandMixedDegradation,
     RandMixedDegradationd,
-    Scan,
-    degrade_as_scan,
+    degrade_with,
 )
 
 TISSUE = sample_datalists()[0][0]["image"]
@@ -56,8 +56,8 @@ def displacement(image, reference):
 @pytest.mark.parametrize("lr", [(48, 48), (41, 57), (96, 80)])
 def test_the_protocols_degradations_come_out_bit_for_bit(lr):
     crop = TISSUE[:, 5:155, 30:171]
-    assert torch.equal(degrade_as_scan(crop, lr), degrade(crop, lr, "blur_bicubic"))
-    assert torch.equal(degrade_as_scan(crop, lr, Scan(blur=0)), degrade(crop, lr, "bicubic"))
+    assert torch.equal(degrade_with(crop, lr), degrade(crop, lr, "blur_bicubic"))
+    assert torch.equal(degrade_with(crop, lr, DegradationSpec(blur=0)), degrade(crop, lr, "bicubic"))
 
 
 @pytest.mark.parametrize("blur", [0.3, 1.2])
@@ -65,7 +65,7 @@ def test_the_blur_is_in_units_of_the_protocols(blur):
     sigma = blur * ((120 / 40 + 90 / 45) / 2 - 1) / 2
     blurred = picture(TISSUE[:, :120, :90]).filter(ImageFilter.GaussianBlur(sigma))
     expected = channels_first(blurred.resize((45, 40), Image.Resampling.LANCZOS))
-    found = degrade_as_scan(TISSUE[:, :120, :90], (40, 45), Scan(blur=blur, reduction="lanczos"))
+    found = degrade_with(TISSUE[:, :120, :90], (40, 45), DegradationSpec(blur=blur, reduction="lanczos"))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -86,17 +86,17 @@ def area_by_loops(image, size):
 @pytest.mark.parametrize("lr", [(10, 6), (7, 9), (20, 18), (1, 1)])
 def test_area_is_the_mean_over_a_rectangle(lr):
     crop = TISSUE[:, 40:60, 70:88]
-    found = degrade_as_scan(crop, lr, Scan(blur=0, reduction="area"))
+    found = degrade_with(crop, lr, DegradationSpec(blur=0, reduction="area"))
     assert np.abs(found.numpy() - area_by_loops(crop, lr)).max() <= 0.5 + 1e-9
 
 
 def test_decimation_takes_single_points():
-    """At odd factors the centre pixel itself, at 2 the four beside the centre, which lies on their corner."""
+    """At odd factors the center pixel itself, at 2 the four beside the center, which lies on their corner."""
     crop = TISSUE[:, :45, :60]
-    plain = Scan(blur=0, reduction="decimation")
-    np.testing.assert_array_equal(degrade_as_scan(crop, (15, 20), plain), crop[:, 1::3, 1::3])
+    plain = DegradationSpec(blur=0, reduction="decimation")
+    np.testing.assert_array_equal(degrade_with(crop, (15, 20), plain), crop[:, 1::3, 1::3])
     four = sum(crop[:, i : 44 + i : 2, j::2].astype(float) for i in (0, 1) for j in (0, 1)) / 4
-    assert np.abs(degrade_as_scan(crop[:, :44], (22, 30), plain).numpy() - four).max() <= 0.5
+    assert np.abs(degrade_with(crop[:, :44], (22, 30), plain).numpy() - four).max() <= 0.5
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -105,8 +105,11 @@ def test_no_reduction_moves_the_image(scale, reduction):
     image = smooth(120, 150)
     lr = (round(120 / scale), round(150 / scale))
     reference = degrade(image, lr, "bicubic")
-    for scan in (Scan(blur=0, reduction=reduction), Scan(blur=1.2, reduction=reduction, quality=95, phase=(3, 9))):
-        down, right = displacement(degrade_as_scan(image, lr, scan), reference) * scale
+    for scan in (
+        DegradationSpec(blur=0, reduction=reduction),
+        DegradationSpec(blur=1.2, reduction=reduction, quality=95, phase=(3, 9)),
+    ):
+        down, right = displacement(degrade_with(image, lr, scan), reference) * scale
         assert abs(down) < 0.06, (down, right)  # high-resolution pixels; half a pixel is what a careless filter gives
         assert abs(right) < 0.06, (down, right)
 
@@ -119,15 +122,17 @@ def test_a_moved_image_is_seen():
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("change", [{}, {"noise": 2.0}, {"quality": 30}, {"quality": 50, "subsampling": "4:4:4"}])
-def test_the_mean_colour_stays(change, reduction):
-    scan = replace(Scan(reduction=reduction), **change)
-    mean = degrade_as_scan(TISSUE, (107, 171), scan).double().mean((1, 2)).numpy()
+def test_the_mean_color_stays(change, reduction):
+    scan = replace(DegradationSpec(reduction=reduction), **change)
+    mean = degrade_with(TISSUE, (107, 171), scan).double().mean((1, 2)).numpy()
     assert np.abs(mean - TISSUE.mean((1, 2))).max() < 0.6  # 8-bit levels
 
 
 def test_noise_has_its_strength_and_its_seed():
-    grey = np.full((3, 200, 200), 128, np.uint8)
-    first, again, other = (degrade_as_scan(grey, (100, 100), Scan(noise=2, seed=seed)).double() for seed in (4, 4, 5))
+    gray = np.full((3, 200, 200), 128, np.uint8)
+    first, again, other = (
+        degrade_with(gray, (100, 100), DegradationSpec(noise=2, seed=seed)).double() for seed in (4, 4, 5)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert float(first.std()) == pytest.approx(math.sqrt(2**2 + 1 / 12), rel=0.02)
@@ -143,7 +148,7 @@ def test_jpeg_is_pillows(size, subsampling):
     file = io.BytesIO()
     picture(whole).save(file, "JPEG", quality=40, subsampling={"4:2:0": 2, "4:4:4": 0}[subsampling])
     expected = channels_first(Image.open(file))[:, : size[0], : size[1]]
-    found = degrade_as_scan(crop, size, Scan(quality=40, subsampling=subsampling))
+    found = degrade_with(crop, size, DegradationSpec(quality=40, subsampling=subsampling))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -155,15 +160,15 @@ def border_of_blocks(image):
 
 @pytest.mark.parametrize("right", [0, 1, 5, 8, 13])
 def test_the_phase_moves_the_blocks(right):
-    scan = Scan(blur=0, quality=8, subsampling="4:4:4", phase=(2, right))
+    scan = DegradationSpec(blur=0, quality=8, subsampling="4:4:4", phase=(2, right))
     ramp = np.tile(np.linspace(60, 200, 128).astype(np.uint8), (3, 128, 1))
-    found = degrade_as_scan(ramp, (128, 128), scan)
+    found = degrade_with(ramp, (128, 128), scan)
     assert border_of_blocks(found) == (7 - right) % 8
 
 
 def test_noise_comes_before_jpeg():
-    grey = np.full((3, 64, 64), 128, np.uint8)
-    levels = degrade_as_scan(grey, (64, 64), Scan(noise=1, quality=30)).unique()
+    gray = np.full((3, 64, 64), 128, np.uint8)
+    levels = degrade_with(gray, (64, 64), DegradationSpec(noise=1, quality=30)).unique()
     assert len(levels) == 1  # JPEG leaves nothing of noise so small
 
 
@@ -171,12 +176,12 @@ def test_noise_comes_before_jpeg():
     "wrap", [torch.from_numpy, lambda a: MetaTensor(torch.from_numpy(a)), lambda a: np.flip(np.flip(a, 1).copy(), 1)]
 )
 def test_any_kind_of_image_gives_the_same(wrap):
-    crop, scan = TISSUE[:, :64, :50].copy(), Scan(reduction="area", noise=1, quality=60, phase=(1, 2))
-    result = degrade_as_scan(wrap(crop), (31, 25), scan)
+    crop, scan = TISSUE[:, :64, :50].copy(), DegradationSpec(reduction="area", noise=1, quality=60, phase=(1, 2))
+    result = degrade_with(wrap(crop), (31, 25), scan)
     assert type(result) is torch.Tensor
     assert result.dtype == torch.uint8
     assert result.is_contiguous()
-    assert torch.equal(result, degrade_as_scan(crop, (31, 25), scan))
+    assert torch.equal(result, degrade_with(crop, (31, 25), scan))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +197,7 @@ def test_any_kind_of_image_gives_the_same(wrap):
 )
 def test_a_scan_that_cannot_be(change, word):
     with pytest.raises(ConfigError) as caught:
-        Scan(**change)
+        DegradationSpec(**change)
     assert_teaches(caught.value, word)
 
 
@@ -200,7 +205,7 @@ def test_a_scan_that_cannot_be(change, word):
 @pytest.mark.parametrize("size", [(0, 5), (41, 40)])
 def test_sizes_must_be_smaller_than_the_image(size, reduction):
     with pytest.raises(ScaleError) as caught:
-        degrade_as_scan(TISSUE[:, :40, :40], size, Scan(reduction=reduction))
+        degrade_with(TISSUE[:, :40, :40], size, DegradationSpec(reduction=reduction))
     assert_teaches(caught.value, "40 x 40", f"{size[1]} x {size[0]}")
 
 
@@ -252,7 +257,7 @@ def test_settings_reach_the_scan():
     assert (scan.reduction, scan.blur, scan.noise, scan.quality, scan.subsampling) == ("lanczos", 0.7, 1.5, 44, "4:2:0")
     off = dict.fromkeys(CERTAIN, 0)
     assert {replace(scan, seed=0) for scan in scans(20, reductions={"area": 1}, **off)} == {
-        Scan(blur=0, reduction="area", subsampling="4:4:4")
+        DegradationSpec(blur=0, reduction="area", subsampling="4:4:4")
     }
 
 
@@ -282,7 +287,7 @@ def test_the_label_stays_clean_and_keys_share_a_scan():
         np.testing.assert_array_equal(data[key], TISSUE[:, :100, :90])
     assert type(data["a"]) is type(data["x"]) is torch.Tensor
     assert torch.equal(data["a"], data["b"])
-    assert torch.equal(data["a"], degrade_as_scan(crop, (40, 36), transform.degradation.scan))
+    assert torch.equal(data["a"], degrade_with(crop, (40, 36), transform.degradation.scan))
     assert data["name"] == "n"
     with pytest.raises(ConfigError, match="one label_key per key"):
         RandMixedDegradationd(("a", "b"), label_key="c")

@@ -8,8 +8,8 @@ from monai.data import CacheDataset, DataLoader
 from monai.transforms import Compose, EnsureTyped, RandFlipd, RandRotate90d, ScaleIntensityRanged
 from PIL import Image
 
-from monai_iste.coordinates import bicubic_at
 from monai_iste.data import sample_datalists
+from monai_iste.networks.grid_sampling import bicubic_at
 from monai_iste.transforms import (
     ArbitraryScaleCropd,
     BlurDegradationd,
@@ -74,7 +74,7 @@ def test_batches_collate_over_different_scales(files):
         torch.testing.assert_close(batch["cell"], (2 / batch["scale"]).float()[:, None].expand(4, 2))
 
 
-def test_colours_agree_with_the_low_resolution_image_at_their_coordinates(files):
+def test_colors_agree_with_the_low_resolution_image_at_their_coordinates(files):
     """A flip or transpose between image, label and coordinates would leave no correlation to speak of."""
     for batch in loader(files, 1):
         upsampled = bicubic_at(batch["image"], batch["coord"])
@@ -86,7 +86,7 @@ def test_colours_agree_with_the_low_resolution_image_at_their_coordinates(files)
             assert torch.corrcoef(pair)[0, 1] < 0.8
 
 
-def test_the_pixel_at_a_coordinate_is_the_colour():
+def test_the_pixel_at_a_coordinate_is_the_color():
     """After every flip: the full-resolution label, indexed by hand, is what is sampled from it."""
     before = Compose([LoadRGBd("image"), RandArbitraryScaleCropd("image"), *flips(), BlurDegradationd()])
     sample = RandSampleCoordinatesd(num_points=500)

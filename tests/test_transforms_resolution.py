@@ -13,10 +13,10 @@ from torch import nn
 
 from monai_iste.data import sample_datalists
 from monai_iste.errors import ConfigError, DataError, ScaleError, ShapeError
-from monai_iste.magnify import upscale
+from monai_iste.functional import upscale
 from monai_iste.networks import ISTE, EDSREncoder
 from monai_iste.transforms import SuperResolveToMpp, SuperResolveToMppd, SuperResolveToMppDict, image_mpp
-from monai_iste.transforms.resolution import mpp_pair, size_at_mpp
+from monai_iste.transforms.to_mpp import mpp_pair, size_at_mpp
 
 TISSUE = torch.from_numpy(sample_datalists()[0][0]["image"].copy())
 
@@ -88,7 +88,7 @@ def test_a_coarser_image_is_magnified_by_the_network(network):
 
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 def test_a_finer_image_is_reduced_with_antialiasing(kind):
-    """As Pillow's Lanczos; and a pattern that the result cannot hold becomes grey instead of a false pattern."""
+    """As Pillow's Lanczos; and a pattern that the result cannot hold becomes gray instead of a false pattern."""
     image = TISSUE[:, :90, :60]
     expected = np.asarray(Image.fromarray(image.permute(1, 2, 0).numpy()).resize((40, 60), Image.Resampling.LANCZOS))
     given = image if kind == "uint8" else image / 255
@@ -98,8 +98,8 @@ def test_a_finer_image_is_reduced_with_antialiasing(kind):
     assert difference.abs().max() <= 1.5  # Pillow rounds twice
     stripes = torch.zeros(3, 48, 48)
     stripes[:, :, ::2] = 1
-    grey = SuperResolveToMpp(0.5, source_mpp=0.2, model=Never())(stripes)
-    assert (grey[:, :, 3:-3] - 0.5).abs().max() < 0.06
+    gray = SuperResolveToMpp(0.5, source_mpp=0.2, model=Never())(stripes)
+    assert (gray[:, :, 3:-3] - 0.5).abs().max() < 0.06
 
 
 def test_an_image_within_one_per_cent_stays_as_it_is():
@@ -205,7 +205,7 @@ def test_metadata_outlive_a_data_loader(network):
 
 @pytest.mark.parametrize("source", [1.0, 0.1])
 def test_a_landmark_keeps_its_place_in_the_world(network, source):
-    """A spot, found again by its centre of mass and brought to the world by the affine."""
+    """A spot, found again by its center of mass and brought to the world by the affine."""
     affine = torch.diag(torch.tensor([source, source, 1, 1], dtype=torch.float64))
     affine[:2, 3] = torch.tensor([100, 200])
     y, x = torch.meshgrid(torch.arange(60.0), torch.arange(70.0), indexing="ij")
@@ -248,7 +248,7 @@ def test_what_is_no_pixel_size_is_refused(mpp):
     """40 is what someone writes who means the objective."""
     with pytest.raises(ConfigError) as caught:
         mpp_pair(mpp)
-    assert_teaches(caught.value, "micrometres", "40x is about 0.25")
+    assert_teaches(caught.value, "micrometers", "40x is about 0.25")
     with pytest.raises(DataError):
         image_mpp(MetaTensor(torch.zeros(3, 4, 4), meta={"mpp": mpp}))
     with pytest.raises(ConfigError):

@@ -10,11 +10,11 @@ from skimage.color import rgb_from_hed
 
 from monai_iste.data import sample_datalists
 from monai_iste.errors import ConfigError
-from monai_iste.transforms.stain import RandStainJitter, RandStainJitterd, adjust_stains
+from monai_iste.transforms.augmentation import RandStainJitter, RandStainJitterd, adjust_stains
 
 TISSUE = sample_datalists()[0][0]["image"]
 LEVELS = np.array([0, 1, 2, 17, 64, 128, 200, 254, 255], np.uint8)
-COLOURS = np.stack(np.meshgrid(LEVELS, LEVELS, LEVELS)).reshape(3, 27, 27)
+COLORS = np.stack(np.meshgrid(LEVELS, LEVELS, LEVELS)).reshape(3, 27, 27)
 
 
 def by_formula(image, gain, offset, brightness):
@@ -41,12 +41,12 @@ def by_formula(image, gain, offset, brightness):
     ],
 )
 def test_pixels_equal_the_formula(gain, offset, brightness):
-    found = adjust_stains(COLOURS, gain, offset, brightness)
-    assert np.abs(found.numpy() - by_formula(COLOURS, gain, offset, brightness)).max() <= 0.5 + 1e-6
+    found = adjust_stains(COLORS, gain, offset, brightness)
+    assert np.abs(found.numpy() - by_formula(COLORS, gain, offset, brightness)).max() <= 0.5 + 1e-6
 
 
-@pytest.mark.parametrize("image", [COLOURS, TISSUE, np.arange(256, dtype=np.uint8).reshape(1, 16, 16).repeat(3, 0)])
-def test_no_change_gives_every_colour_back(image):
+@pytest.mark.parametrize("image", [COLORS, TISSUE, np.arange(256, dtype=np.uint8).reshape(1, 16, 16).repeat(3, 0)])
+def test_no_change_gives_every_color_back(image):
     np.testing.assert_array_equal(adjust_stains(image), image)
     still = RandStainJitter(prob=1, gain=0, offset=0, brightness=0).set_random_state(0)
     np.testing.assert_array_equal(still(image), image)
@@ -57,12 +57,12 @@ def test_gains_alone_leave_white_white(seed):
     white = np.full((3, 2, 2), 255, np.uint8)
     jitter = RandStainJitter(prob=1, gain=0.5, offset=0, brightness=0).set_random_state(seed)
     assert int(jitter(white).min()) >= 254
-    assert not torch.equal(jitter(COLOURS, randomize=False), torch.from_numpy(COLOURS))
+    assert not torch.equal(jitter(COLORS, randomize=False), torch.from_numpy(COLORS))
 
 
 @pytest.mark.parametrize("stain", range(3))
 def test_a_gain_makes_one_stain_stronger_and_leaves_the_others(stain):
-    """Colours of one stain: the density in every channel grows by the gain, or stays."""
+    """Colors of one stain: the density in every channel grows by the gain, or stays."""
     for other in range(3):
         pure = np.round(256 * np.exp(-0.8 * rgb_from_hed[other]) - 1).astype(np.uint8).reshape(3, 1, 1)
         gain = np.ones(3)
@@ -72,8 +72,8 @@ def test_a_gain_makes_one_stain_stronger_and_leaves_the_others(stain):
 
 
 def test_brightness_is_a_factor_of_the_light():
-    grey = np.full((3, 1, 1), 199, np.uint8)  # (199 + 1) * 0.9 - 1
-    assert adjust_stains(grey, brightness=0.9).flatten().tolist() == [179] * 3
+    gray = np.full((3, 1, 1), 199, np.uint8)  # (199 + 1) * 0.9 - 1
+    assert adjust_stains(gray, brightness=0.9).flatten().tolist() == [179] * 3
     assert adjust_stains(np.full((3, 1, 1), 250, np.uint8), brightness=1.1).max() == 255
 
 

@@ -139,12 +139,12 @@ TUTORIAL = """\
 from PIL import Image
 
 
-def colour():
+def color():
     # a comment
     return (200, 0, 0)
 
 
-Image.new("RGB", (120, 100), colour())
+Image.new("RGB", (120, 100), color())
 
 # %%
 print("first")

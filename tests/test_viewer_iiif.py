@@ -6,8 +6,8 @@ import pytest
 from reference import assert_teaches
 
 from monai_iste.viewer import iiif
-from monai_iste.viewer.frame import MAX_AREA, Frame, view_frame
 from monai_iste.viewer.iiif import BadRequest, information, parse, scale_factors
+from monai_iste.viewer.viewport import MAX_AREA, Frame, view_frame
 
 SIZE = (1200, 3000)  # (h, w)
 FORMATS = ("jpg", "png")

@@ -21,7 +21,7 @@ from slide_files import picture, write_slide_file
 HERE = Path(__file__).parent
 STATIC = HERE.parent / "monai_iste" / "viewer" / "static"
 SIZE = 800, 1000  # 3.37 times that is whole: the scale of the log is then exactly what was asked for
-SERVE = "import typer; from monai_iste.viewer.command import view; typer.run(view)"
+SERVE = "import typer; from monai_iste.cli.view import view; typer.run(view)"
 ANSWER = re.compile(r"view png (\S+) (\w+) x([\d.]+) \(y ([\d.]+)\) grid (\d+)x(\d+) at")
 
 node = shutil.which("node")
@@ -59,7 +59,7 @@ def test_every_element_that_the_page_looks_for_is_there():
     assert wanted <= set(re.findall(r'\bid="([\w-]+)"', (STATIC / "index.html").read_text()))
 
 
-def test_the_library_that_is_sent_along_has_its_licence():
+def test_the_library_that_is_sent_along_has_its_license():
     folder = STATIC / "vendor" / "openseadragon"
     assert (folder / "openseadragon.min.js").read_text()[:40].startswith("//! openseadragon 6.1.1")
     assert "Redistributions in binary form must reproduce the above" in (folder / "LICENSE.txt").read_text()

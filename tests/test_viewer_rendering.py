@@ -10,21 +10,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms
-from reference import assert_teaches, randomise
+from reference import assert_teaches, randomize
 from slide_files import picture, write_slide_file
 
-from monai_iste.coordinates import bicubic_at, pixel_centres
+from monai_iste.coordinates import pixel_centers
 from monai_iste.errors import ConfigError, DataError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.networks import ISTE, EDSREncoder
+from monai_iste.networks.caching import ByteCache, CachingEncoder
+from monai_iste.networks.grid_sampling import bicubic_at
 from monai_iste.slides import Slide
 from monai_iste.slides.consistency import FULL_RANGE, consistency_map
-from monai_iste.viewer import Catalogue, Frame, Renderer, ViewedImage, rendering, view_frame
-from monai_iste.viewer.cache import ByteCache, RememberingEncoder
-from monai_iste.viewer.images import UnknownImage
-from monai_iste.viewer.pictures import encode, export_png, overlay_png
+from monai_iste.viewer import Catalog, Frame, Renderer, ViewedImage, rendering, view_frame
+from monai_iste.viewer.catalog import UnknownImage
+from monai_iste.viewer.encoding import encode, export_png, overlay_png
 from monai_iste.viewer.rendering import CONSISTENCY_BLOCK
-from monai_iste.viewer.work import Busy, Desk, Stale, Ticket
+from monai_iste.viewer.workers import Cancelled, QueueFull, Task, WorkerPool
 
 PIXELS = picture(150, 190)
 INFERER = ArbitraryScaleInferer(window=48, overlap=16, halo=8)
@@ -32,7 +33,7 @@ INFERER = ArbitraryScaleInferer(window=48, overlap=16, halo=8)
 
 @pytest.fixture(scope="module")
 def network():
-    return randomise(ISTE(EDSREncoder(8, 1), texture_channels=8, hidden_channels=8, bicubic_residual=True)).eval()
+    return randomize(ISTE(EDSREncoder(8, 1), texture_channels=8, hidden_channels=8, bicubic_residual=True)).eval()
 
 
 @pytest.fixture
@@ -72,13 +73,13 @@ def test_features_that_are_remembered_change_nothing(image, renderer):
     expected = whole(net, (506, 640))
     calls = []
     net.encoder.register_forward_hook(lambda *_: calls.append(1))
-    net.encoder = RememberingEncoder(net.encoder, 10**8)
+    net.encoder = CachingEncoder(net.encoder, 10**8)
     remembering = Renderer(lambda: net, inferer=INFERER)
     for frame in (Frame((506, 640), 100, 120, 60, 60), Frame((506, 640), 0, 0, 506, 640)):
         found = remembering.render(image, frame, "sr")
         y, x = slice(frame.top, frame.top + frame.height), slice(frame.left, frame.left + frame.width)
         np.testing.assert_array_equal(found, expected[y, x])
-    windows = len(INFERER.spans(150, 506)) * len(INFERER.spans(190, 640))
+    windows = len(INFERER.axis_windows(150, 506)) * len(INFERER.axis_windows(190, 640))
     assert len(calls) == windows  # each once, although two views and several boxes needed them
     remembering.render(image, Frame((700, 900), 0, 0, 700, 900), "sr")
     assert len(calls) == windows  # another scale decodes the same features
@@ -88,7 +89,7 @@ def test_features_that_are_remembered_change_nothing(image, renderer):
 def test_bicubic_is_that_of_the_whole_slide(image, renderer):
     size = (506, 640)
     lr = torch.from_numpy(PIXELS).permute(2, 0, 1).unsqueeze(0).float() / 255
-    exact = bicubic_at(lr, pixel_centres(size).unsqueeze(0)).reshape(*size, 3).clamp(0, 1) * 255
+    exact = bicubic_at(lr, pixel_centers(size).unsqueeze(0)).reshape(*size, 3).clamp(0, 1) * 255
     found = renderer.render(image, Frame(size, 37, 200, 311, 297), "bicubic")
     assert np.abs(found - exact.numpy()[37:348, 200:497]).max() <= 0.51
 
@@ -143,7 +144,7 @@ def test_pieces_are_bounded_and_work_stops_between_them(image, renderer, monkeyp
     renderer._blend = lambda image, size, region, *rest: (
         sizes.append(region.height * region.width) or blend(image, size, region, *rest)
     )
-    ticket, calls = Ticket(), []
+    ticket, calls = Task(), []
 
     def check():
         calls.append(1)
@@ -151,7 +152,7 @@ def test_pieces_are_bounded_and_work_stops_between_them(image, renderer, monkeyp
             ticket.cancel()
         ticket.check()
 
-    with pytest.raises(Stale):
+    with pytest.raises(Cancelled):
         renderer.render(image, Frame((506, 640), 0, 0, 506, 128), "sr", check)
     assert len(calls) == 7
     assert max(sizes) <= 32 * 32 * 4
@@ -224,8 +225,8 @@ def test_encoded_pictures():
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encode(pixels, "png")))), pixels)
     turned = np.asarray(Image.open(io.BytesIO(encode(pixels, "png", rotation=90))))
     np.testing.assert_array_equal(turned[0], pixels[::-1, 0])  # clockwise: the left edge is on top, its foot first
-    grey = Image.open(io.BytesIO(encode(pixels, "jpg", "gray")))
-    assert (grey.mode, grey.format) == ("L", "JPEG")
+    gray = Image.open(io.BytesIO(encode(pixels, "jpg", "gray")))
+    assert (gray.mode, gray.format) == ("L", "JPEG")
     with pytest.raises(ConfigError, match="png"):
         encode(pixels, "bmp")
 
@@ -248,14 +249,14 @@ def test_an_exported_picture_says_how_it_was_made():
 # --- what there is ----------------------------------------------------------------------------------------------------
 
 
-def test_catalogue(tmp_path):
+def test_catalog(tmp_path):
     write_slide_file(tmp_path / "Case 7.tif", picture(600, 700), mpp=0.5)
     for name in ("a.png", "A.bmp", "a-sr.png", "§.png"):
         Image.fromarray(PIXELS).save(tmp_path / name)
     (tmp_path / "broken.png").write_bytes(b"none")
     told = []
-    catalogue = Catalogue([tmp_path, tmp_path / "a.png"], tell=told.append)
-    records = {image.id: image.record() for image in catalogue}
+    catalog = Catalog([tmp_path, tmp_path / "a.png"], tell=told.append)
+    records = {image.id: image.record() for image in catalog}
     assert sorted(records) == ["a", "a-2", "a-sr-2", "case-7", "image"]
     assert "broken.png" in told[0]
     assert records["case-7"]["levels"] == [(700, 600), (350, 300)]
@@ -263,17 +264,17 @@ def test_catalogue(tmp_path):
     assert records["case-7"]["mpp"] == pytest.approx((0.5, 0.5))
     assert records["case-7"]["mpp_source"] == "TIFF tags"
     assert str(tmp_path) not in json.dumps(list(records.values()))
-    assert catalogue.resolve("a-sr")[0].path.name != "a-sr.png"  # magnified; the file has another id
-    assert catalogue.resolve("a-sr")[1] == "sr"
-    assert catalogue.resolve("a-sr-2")[1] is None
-    assert catalogue.resolve("a-sr-2-bicubic")[1] == "bicubic"
+    assert catalog.resolve("a-sr")[0].path.name != "a-sr.png"  # magnified; the file has another id
+    assert catalog.resolve("a-sr")[1] == "sr"
+    assert catalog.resolve("a-sr-2")[1] is None
+    assert catalog.resolve("a-sr-2-bicubic")[1] == "bicubic"
     for wrong in ("b", "", "a-sr-sr", "../a", "a.png", "x" * 1000):
         with pytest.raises(UnknownImage) as caught:
-            catalogue.resolve(wrong)
+            catalog.resolve(wrong)
         assert len(str(caught.value)) < 300
     with pytest.raises(DataError, match="broken"):
-        Catalogue([tmp_path / "broken.png"])
-    catalogue.close()
+        Catalog([tmp_path / "broken.png"])
+    catalog.close()
 
 
 def test_a_slide_that_failed_is_opened_again(image):
@@ -331,13 +332,13 @@ def test_memory_of_a_renderer_is_bounded(network, image, monkeypatch):
 
 
 def test_work_is_done_in_turn_and_the_line_ends():
-    desk, gate, done = Desk(1, 2), threading.Event(), []
+    desk, gate, done = WorkerPool(1, 2), threading.Event(), []
     first = desk.submit(lambda ticket: gate.wait(10))
     while desk.running == 0:
         time.sleep(0.001)
     waiting = [desk.submit(lambda ticket, n=n: done.append(n)) for n in range(2)]
     assert (desk.running, desk.queued) == (1, 2)
-    with pytest.raises(Busy) as caught:
+    with pytest.raises(QueueFull) as caught:
         desk.submit(done.append)
     assert_teaches(caught.value)
     gate.set()
@@ -350,13 +351,13 @@ def test_work_is_done_in_turn_and_the_line_ends():
 
 
 def test_newer_work_of_a_client_overtakes_its_older():
-    desk, gate, stopped = Desk(1, 9), threading.Event(), threading.Event()
+    desk, gate, stopped = WorkerPool(1, 9), threading.Event(), threading.Event()
 
     def run(ticket):
         while not gate.wait(0.01):
             try:
                 ticket.check()
-            except Stale:
+            except Cancelled:
                 stopped.set()
                 raise
 
@@ -364,9 +365,9 @@ def test_newer_work_of_a_client_overtakes_its_older():
     while desk.running == 0:
         time.sleep(0.001)
     tickets = {token: desk.submit(lambda _: 7, token) for token in ("one-2", "two-1", "one-10", "other", "one-10")}
-    desk.overtake(Ticket("one-10"))
+    desk.overtake(Task("one-10"))
     assert stopped.wait(10)
-    with pytest.raises(Stale):
+    with pytest.raises(Cancelled):
         running.future.result(10)
     assert tickets["one-2"].future.cancelled()
     gate.set()
@@ -376,7 +377,7 @@ def test_newer_work_of_a_client_overtakes_its_older():
 
 
 def test_work_is_cancelled_by_its_token_and_leaves_room():
-    desk, gate = Desk(1, 1), threading.Event()
+    desk, gate = WorkerPool(1, 1), threading.Event()
     desk.submit(lambda ticket: gate.wait(10))
     while desk.running == 0:
         time.sleep(0.001)
@@ -393,7 +394,7 @@ def test_work_is_cancelled_by_its_token_and_leaves_room():
 @pytest.mark.parametrize("token", ["", "a b", "a/b", "ü", "x" * 81])
 def test_tokens_that_are_none(token):
     with pytest.raises(ConfigError) as caught:
-        Ticket(token)
+        Task(token)
     assert_teaches(caught.value)
 
 

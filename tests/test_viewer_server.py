@@ -25,14 +25,15 @@ from slide_files import picture
 from typer.testing import CliRunner
 
 import monai_iste
-from monai_iste.cli import _sentences
+from monai_iste.cli.main import view as command
+from monai_iste.cli.options import sentences
 from monai_iste.errors import ConfigError, DataError, OutputError
-from monai_iste.listening import is_loopback
-from monai_iste.magnify import magnified_bands
+from monai_iste.functional import magnified_bands
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, presets
-from monai_iste.viewer import Catalogue, Renderer, command, server, view_frame
+from monai_iste.viewer import Catalog, Renderer, server, view_frame
 from monai_iste.viewer.rendering import network_loader
 from monai_iste.viewer.server import Viewer, create_app
+from monai_iste.viewer.sockets import is_loopback
 
 testclient = pytest.importorskip("fastapi.testclient", reason="needs the extra viewer, and httpx")
 
@@ -55,9 +56,9 @@ def weights(tmp_path, monkeypatch):
 
 @pytest.fixture
 def viewer(weights):
-    catalogue = Catalogue([weights.parent / "slides"], input_mpp=0.5)
+    catalog = Catalog([weights.parent / "slides"], input_mpp=0.5)
     about = {"preset": "tiny", "weights": "sha256 0", "precision": "fp32", "device": "cpu"}
-    return Viewer(catalogue, Renderer(network_loader("tiny", weights, "cpu", "fp32")), about, queue=8)
+    return Viewer(catalog, Renderer(network_loader("tiny", weights, "cpu", "fp32")), about, queue=8)
 
 
 @pytest.fixture
@@ -169,8 +170,8 @@ def test_upscaling_is_by_the_network_and_canonical(client, weights):
 
 
 def test_formats_and_qualities(client):
-    grey = Image.open(io.BytesIO(client.get("/iiif/tissue-a/full/max/0/gray.jpg").content))
-    assert (grey.format, grey.mode) == ("JPEG", "L")
+    gray = Image.open(io.BytesIO(client.get("/iiif/tissue-a/full/max/0/gray.jpg").content))
+    assert (gray.format, gray.mode) == ("JPEG", "L")
     for format, media_type in server.MEDIA_TYPES.items():
         response = client.get(f"/iiif/tissue-a/square/50,/0/default.{format}")
         assert response.headers["content-type"] == media_type
@@ -304,9 +305,9 @@ def test_other_methods_and_hosts_are_refused(client):
 
 def test_a_network_that_cannot_be_loaded_leaves_the_slides(weights):
     weights.write_bytes(b"damaged")
-    catalogue = Catalogue([weights.parent / "slides"])
+    catalog = Catalog([weights.parent / "slides"])
     about = {"preset": "tiny", "weights": "sha256 0", "precision": "fp32", "device": "cpu"}
-    app = create_app(Viewer(catalogue, Renderer(network_loader("tiny", weights, "cpu", "fp32")), about))
+    app = create_app(Viewer(catalog, Renderer(network_loader("tiny", weights, "cpu", "fp32")), about))
     with testclient.TestClient(app, base_url="http://localhost") as client:
         assert pixels(client.get("/iiif/tissue-a/full/max/0/default.png")).shape == (60, 75, 3)
         deadline = time.monotonic() + 10
@@ -462,7 +463,7 @@ def _resident():
 
 def run(*arguments):
     app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(_sentences()(command.view))
+    app.command()(sentences()(command.view))
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
@@ -513,8 +514,8 @@ def test_which_addresses_are_this_machine_alone(host, loopback):
 @pytest.mark.slow
 def test_the_command_serves_until_ctrl_c(weights):
     code = (
-        "import typer; from monai_iste.cli import _sentences; from monai_iste.viewer.command import view; "
-        "app = typer.Typer(); app.command()(_sentences()(view)); app()"
+        "import typer; from monai_iste.cli.main import sentences; from monai_iste.cli.view import view; "
+        "app = typer.Typer(); app.command()(sentences()(view)); app()"
     )
     arguments = [str(weights.parent / "slides"), "--port", "0", "--no-browser"]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True)

@@ -3,15 +3,15 @@
 import numpy as np
 import torch
 
-from monai_iste.visualise import comparison, error_map, to_picture
+from monai_iste.visualize import comparison, error_map, to_picture
 
 
 def test_errors_go_from_black_over_red_and_yellow_to_white():
     truth = torch.zeros(3, 1, 4)
     image = torch.tensor([0.0, 0.05, 0.10, 0.15]).view(1, 1, 4).expand(3, 1, 4)
-    colours = error_map(image, truth)[:, 0].T
+    colors = error_map(image, truth)[:, 0].T
     expected = torch.tensor([[0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]]).float()
-    assert torch.allclose(colours, expected, atol=1e-5)
+    assert torch.allclose(colors, expected, atol=1e-5)
 
 
 def test_pictures_are_rounded_and_clamped():

@@ -65,7 +65,7 @@ test("views are the same to a hundredth of a device pixel", () => {
   assert.ok(same(null, null, 10));
 });
 
-test("micrometres are those along x, and an objective is 10 micrometres by them", () => {
+test("micrometers are those along x, and an objective is 10 micrometers by them", () => {
   assert.equal(micronsPerPixel(SLIDE, 2), 0.125);
   assert.equal(micronsPerPixel({ ...SLIDE, mpp: null }, 2), null);
   assert.equal(equivalentObjective(0.25), 40);

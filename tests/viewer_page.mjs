@@ -294,8 +294,8 @@ async function layout(page, name, mode) {
       for (const b of boxes.slice(i + 1)) if (meet(a.box, b.box)) covered.push([a.name, b.name]);
     });
     const chrome = document.querySelectorAll("body, .bar, .slides, .stage, .info, .bar button, .slides button");
-    const tinted = [...chrome].map((element) => getComputedStyle(element).backgroundColor).filter((colour) => {
-      const [red, green, blue] = colour.match(/\d+/g).map(Number);
+    const tinted = [...chrome].map((element) => getComputedStyle(element).backgroundColor).filter((color) => {
+      const [red, green, blue] = color.match(/\d+/g).map(Number);
       return red !== green || green !== blue;
     });
     return { outside, covered, tinted, count: boxes.length };

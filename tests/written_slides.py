@@ -8,7 +8,7 @@ import tifffile
 from openslide import OpenSlide
 from PIL import ImageCms
 
-from monai_iste.slides.writer import SlideMetadata, write_slide
+from monai_iste.slides.writers.writer import SlideMetadata, write_slide
 
 pytest.importorskip("imagecodecs")
 zarr = pytest.importorskip("zarr")

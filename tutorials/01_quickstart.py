@@ -17,7 +17,7 @@ import monai_iste
 from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.metrics import get_protocol
 from monai_iste.transforms import LoadRGBd, SuperResolved
-from monai_iste.visualise import comparison, contact_sheet
+from monai_iste.visualize import comparison, contact_sheet
 
 TILE = None  # "tile.png", an image of your own
 

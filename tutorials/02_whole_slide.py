@@ -1,5 +1,5 @@
 # %% [markdown]
-# # A whole slide to 0.25 micrometres per pixel, and into QuPath
+# # A whole slide to 0.25 micrometers per pixel, and into QuPath
 #
 # Name a slide of your own in `SLIDE` (SVS, NDPI, MRXS, tiled TIFF, ...; OpenSlide's `CMU-1-Small-Region.svs` is a small
 # real one). Without it a stand-in is made: scikit-image's sample at half its size, as if it had been scanned at 0.5 um
@@ -18,7 +18,7 @@ from skimage.data import immunohistochemistry
 import monai_iste
 from monai_iste.inferers import Region
 from monai_iste.slides import Slide, SlideJob, SlideMetadata, origin, plan_slide, write_slide
-from monai_iste.visualise import contact_sheet
+from monai_iste.visualize import contact_sheet
 
 SLIDE = None  # "slide.svs", a slide of your own
 
@@ -30,8 +30,8 @@ if SLIDE is None and not Path(slide_file).exists():
     def read(top, left, height, width):
         return pixels[top : top + height, left : left + width]
 
-    half_micrometre = SlideMetadata(mpp=(0.5, 0.5), icc=None, provenance={})
-    write_slide(slide_file, read, pixels.shape[:2], half_micrometre, work_dir=".", compression="lossless")
+    half_micrometer = SlideMetadata(mpp=(0.5, 0.5), icc=None, provenance={})
+    write_slide(slide_file, read, pixels.shape[:2], half_micrometer, work_dir=".", compression="lossless")
 
 # %% [markdown]
 # ## What the slide says about itself

@@ -31,7 +31,7 @@ bundle = Path(monai_iste.__file__).parents[1] / "bundles" / "iste"
 #       test/    d.png ...          scored by you, once, at the end
 #
 # PNG, JPEG, BMP, TIFF, of any size from 128 x 128 (`lr_size` times `max_scale`). If there are no such folders, one in
-# ten images is kept for validation. Split by patient, not by tile: neighbours know too much about each other. Tiles
+# ten images is kept for validation. Split by patient, not by tile: neighbors know too much about each other. Tiles
 # should be sharp: they are the truth that the network learns to guess.
 
 # %%
@@ -80,7 +80,7 @@ assert Path("trained/model.pt").is_file()
 # ## Go on
 #
 # The same command again, after a power cut or with more epochs, goes on from the last complete epoch: weights,
-# optimiser and schedule are in the checkpoint. Other settings in the same folder are refused; `--resume False` starts
+# optimizer and schedule are in the checkpoint. Other settings in the same folder are refused; `--resume False` starts
 # anew.
 
 # %%

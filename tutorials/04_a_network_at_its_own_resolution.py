@@ -2,7 +2,7 @@
 # # A network that was trained at 40x, on a slide at 10x
 #
 # A network knows nuclei of a certain size in pixels. On a coarser slide they are smaller, and it finds little. This
-# walk trains a small MONAI network at 0.25 micrometres per pixel, gives it a slide of 1.0, and puts a reader between
+# walk trains a small MONAI network at 0.25 micrometers per pixel, gives it a slide of 1.0, and puts a reader between
 # them that shows the slide at 0.25. Needs the extra `slides`: `pip install -e ".[slides]"`. **Not for diagnosis**: the
 # pixel size is right, the detail is estimated.
 
@@ -19,7 +19,7 @@ from skimage.data import immunohistochemistry
 
 from monai_iste.slides import SlideMetadata, SuperResolvedWSIReader, write_slide
 from monai_iste.transforms import SuperResolveToMppd
-from monai_iste.visualise import contact_sheet
+from monai_iste.visualize import contact_sheet
 
 SLIDE = None  # "10x.svs", a slide of your own that states its pixel size
 
@@ -30,19 +30,19 @@ learned, unseen = sample[:256], sample[256:]
 # %% [markdown]
 # ## A network at 0.25
 #
-# Its task: where is a nucleus? A formula answers, so that this walk needs no annotations: spots of haematoxylin some
+# Its task: where is a nucleus? A formula answers, so that this walk needs no annotations: spots of hematoxylin some
 # pixels wide. A U-Net of MONAI learns it from the upper half of the picture.
 
 
 # %%
 def nuclei(rgb):
-    """1 where there is more haematoxylin than around it, else 0: (H, W, 3) -> (H, W)."""
+    """1 where there is more hematoxylin than around it, else 0: (H, W, 3) -> (H, W)."""
     blue = rgb2hed(rgb)[..., 0]
     return (gaussian_filter(blue, 1.5) - gaussian_filter(blue, 6) > 0.008).astype(np.float32)
 
 
 network = BasicUNet(2, in_channels=3, out_channels=1, features=(8, 8, 16, 16, 16, 8), norm="batch")
-optimiser = torch.optim.Adam(network.parameters(), 0.01)
+optimizer = torch.optim.Adam(network.parameters(), 0.01)
 image = torch.from_numpy(learned.transpose(2, 0, 1).copy()) / 255
 answer = torch.from_numpy(nuclei(learned))[None]
 random = np.random.default_rng(0)
@@ -52,9 +52,9 @@ for _ in range(100):
         torch.stack([whole[:, y : y + 128, x : x + 128] for y, x in corners]) for whole in (image, answer)
     )
     loss = torch.nn.functional.binary_cross_entropy_with_logits(network(crops), answers)
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
-    optimiser.step()
+    optimizer.step()
 network.eval()
 
 
@@ -178,7 +178,7 @@ contact_sheet(
 # ## Patches that are cut already
 #
 # Where a data set holds patches, not slides, a transform in front of the others does it: `SuperResolveToMppd`. It reads
-# the pixel size from the patch's metadata, or is told: `source_mpp=1.0`. Each patch is magnified alone, so neighbours
+# the pixel size from the patch's metadata, or is told: `source_mpp=1.0`. Each patch is magnified alone, so neighbors
 # need not match at their edges, as they do with the reader.
 
 # %%

@@ -15,8 +15,8 @@ from pathlib import Path
 from PIL import Image
 from skimage.data import immunohistochemistry
 
-from monai_iste.experiments.figures import figure
-from monai_iste.experiments.quality import table1
+from experiments.figures import figure
+from experiments.quality import table1
 
 DATA = None  # "data/tma", a folder with train/, val/ and test/ of your own
 
@@ -37,7 +37,7 @@ if DATA is None:
 # %% [markdown]
 # ## One command
 #
-#     python -m monai_iste.experiments table1 --root tiles --output-dir table --methods bicubic,liif,iste \
+#     python -m experiments table1 --root tiles --output-dir table --methods bicubic,liif,iste \
 #         --steps 10 --scales 2,4 --crop 96
 #
 # Without `--methods` and `--steps` it is all eight methods with 1,000 steps each; `--seeds 3` trains each three times,
@@ -112,7 +112,7 @@ print(*sorted(manifest), sep=", ")
 #
 # Figures 5 to 10 have a command each. Figure 9 shows what the two decoders add up to:
 #
-#     python -m monai_iste.experiments figure 9 --image tile.png --out figure9.png
+#     python -m experiments figure 9 --image tile.png --out figure9.png
 
 # %%
 figure(
@@ -124,7 +124,7 @@ nine.resize((1000, round(nine.height * 1000 / nine.width)), Image.Resampling.LAN
 # %% [markdown]
 # Trainings of a table are compared in pictures by
 #
-#     python -m monai_iste.experiments figure 5 --image tile.png --out figure5.png \
+#     python -m experiments figure 5 --image tile.png --out figure5.png \
 #         --method liif_light=table/runs/liif-10-seed0/model.pt --weights table/runs/iste-10-seed0/model.pt
 #
 # The other tables and figures, official data sets, and a method of your own in the table:

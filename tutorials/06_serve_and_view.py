@@ -21,10 +21,10 @@ from skimage.data import immunohistochemistry
 
 import monai_iste
 from monai_iste.slides import SlideMetadata, origin, write_slide
-from monai_iste.viewer import Catalogue, Renderer
+from monai_iste.viewer import Catalog, Renderer
 from monai_iste.viewer.rendering import network_loader
 from monai_iste.viewer.server import Viewer, create_app
-from monai_iste.visualise import contact_sheet
+from monai_iste.visualize import contact_sheet
 
 SLIDES = []  # ["slide.svs", "folder"], slides of your own
 
@@ -38,8 +38,8 @@ if not files:
 
     files = [Path("Gland 7.ome.tiff")]
     if not files[0].exists():
-        half_micrometre = SlideMetadata(mpp=(0.5, 0.5), icc=None, provenance={})
-        write_slide(files[0], read, pixels.shape[:2], half_micrometre, work_dir=".", compression="lossless")
+        half_micrometer = SlideMetadata(mpp=(0.5, 0.5), icc=None, provenance={})
+        write_slide(files[0], read, pixels.shape[:2], half_micrometer, work_dir=".", compression="lossless")
 
 # %% [markdown]
 # ## Start it
@@ -53,7 +53,7 @@ if not files:
 # %%
 network = network_loader("iste_light", None, "cpu", "fp32")  # loads the weights when the first picture needs them
 about = {**origin("iste_light"), "device": "cpu"}
-app = create_app(Viewer(Catalogue(files), Renderer(network), about))
+app = create_app(Viewer(Catalog(files), Renderer(network), about))
 server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
 thread = threading.Thread(target=server.run, daemon=True)
 thread.start()

@@ -25,7 +25,7 @@ from skimage.data import immunohistochemistry
 
 import monai_iste
 from monai_iste.label.client import infer
-from monai_iste.visualise import contact_sheet
+from monai_iste.visualize import contact_sheet
 
 STUDIES = None  # "my_studies", a folder of images and slides of your own; a study named tile is asked for below
 

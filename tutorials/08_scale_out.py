@@ -31,8 +31,8 @@ if SLIDE is None:
     def read(top, left, height, width):
         return pixels[top : top + height, left : left + width]
 
-    half_micrometre = SlideMetadata(mpp=(0.5, 0.5), icc=None, provenance={})
-    write_slide(slide, read, pixels.shape[:2], half_micrometre, work_dir=".", compression="lossless", overwrite=True)
+    half_micrometer = SlideMetadata(mpp=(0.5, 0.5), icc=None, provenance={})
+    write_slide(slide, read, pixels.shape[:2], half_micrometer, work_dir=".", compression="lossless", overwrite=True)
 
 # %% [markdown]
 # ## Workers on this machine
@@ -45,7 +45,7 @@ if SLIDE is None:
 
 # %%
 magnified = Path("magnified.ome.tiff")
-upscale = [sys.executable, "-m", "monai_iste.cli", "upscale", slide, str(magnified), "--mpp", "0.25"]
+upscale = [sys.executable, "-m", "monai_iste.cli.main", "upscale", slide, str(magnified), "--mpp", "0.25"]
 upscale += ["--compression", "lossless", "--threads", "1"]
 
 

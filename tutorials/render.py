@@ -65,7 +65,7 @@ def render(file: Path) -> Path:
 
 
 def _published(output: Any) -> Any:
-    """An output with its picture as JPEG, which shows tissue at a tenth of PNG's size, and full colour resolution."""
+    """An output with its picture as JPEG, which shows tissue at a tenth of PNG's size, and full color resolution."""
     data = output.get("data", {})
     if "image/png" in data:
         picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")

@@ -35,7 +35,7 @@ text { font-family: Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-ser
 .box { stroke-width: 1.5; rx: 9px } .band { rx: 16px; stroke-width: 1.2; stroke-dasharray: 5 4 }
 .flow { fill: none; stroke: #475569; stroke-width: 1.7 } .chip { fill: #fff; stroke: #94a3b8; rx: 13px }
 """
-GREY, BLUE, GREEN, AMBER, VIOLET = (
+GRAY, BLUE, GREEN, AMBER, VIOLET = (
     ("#f1f5f9", "#64748b"),
     ("#e6effc", "#3b74c4"),
     ("#e4f5ec", "#2e8b60"),
@@ -45,7 +45,7 @@ GREY, BLUE, GREEN, AMBER, VIOLET = (
 
 
 class Box(NamedTuple):
-    """A module: its place (middle), what is written on it, and its colours."""
+    """A module: its place (middle), what is written on it, and its colors."""
 
     x: int
     y: int
@@ -53,12 +53,12 @@ class Box(NamedTuple):
     lines: tuple[str, ...]
     module: nn.Module
     file: str
-    colours: tuple[str, str]
+    colors: tuple[str, str]
     width: int = 2 * HALF
 
     def svg(self) -> str:
         left, top, height = self.x - self.width // 2, self.y - 52, 104
-        fill, stroke = self.colours
+        fill, stroke = self.colors
         place = f'x="{left}" y="{top}" width="{self.width}" height="{height}"'
         rows = [f'<rect class="box" {place} {_paint(fill, stroke)}/>']
         rows.append(_text(self.x, top + 22, self.title, "title"))
@@ -97,8 +97,8 @@ def _chip(x: int, y: int) -> str:
     return f"{rect}\n{_text(x, y + 4, words)}"
 
 
-def _band(x: int, y: int, width: int, height: int, colours: tuple[str, str]) -> str:
-    return f'<rect class="band" x="{x}" y="{y}" width="{width}" height="{height}" {_paint(*colours)}/>'
+def _band(x: int, y: int, width: int, height: int, colors: tuple[str, str]) -> str:
+    return f'<rect class="band" x="{x}" y="{y}" width="{width}" height="{height}" {_paint(*colors)}/>'
 
 
 def _millions(module: nn.Module) -> str:
@@ -113,7 +113,7 @@ def drawing(small: str = "", large: str = "") -> str:
     c, t = net.encoder.out_channels, net.local_pixel_decoder.feature_part.in_channels
     top, low, middle = PIXELS_ROW, TEXTURE_ROW, MIDDLE
     boxes = [
-        Box(LEFT, middle, "Encoder", ("SwinIR, padded inside",), net.encoder, "encoders/swinir.py", GREY, 150),
+        Box(LEFT, middle, "Encoder", ("SwinIR, padded inside",), net.encoder, "encoders/swinir.py", GRAY, 150),
         Box(
             FIRST,
             top,
@@ -166,7 +166,7 @@ def drawing(small: str = "", large: str = "") -> str:
         _text(SECOND, 86, "Stage 1: features take up texture", "stage"),
         _band(THIRD + 105, 222, 126, 116, VIOLET),
         _text(THIRD + 114, middle - 14, "Stage 2:", "stage", "start"),
-        _text(THIRD + 114, middle + 3, "colours add", "stage", "start"),
+        _text(THIRD + 114, middle + 3, "colors add", "stage", "start"),
         _text(THIRD + 114, middle + 21, "Eq. (8)", "small", "start"),
         _arrow((126, middle), (138, middle)),
         _arrow((290, middle), (fork, middle), (fork, top), (FIRST - half - 2, top)),

@@ -7,8 +7,8 @@ from monai_iste.data.datasets import (
     split_datalist,
     training_datalists,
 )
-from monai_iste.data.io import IMAGE_SUFFIXES, image_size, read_rgb
 from monai_iste.data.sample import sample_datalists
+from monai_iste.io.image_reader import IMAGE_SUFFIXES, image_size, read_rgb
 
 __all__ = [
     "IMAGE_SUFFIXES",

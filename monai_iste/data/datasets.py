@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_iste.data.io import IMAGE_SUFFIXES, image_size
 from monai_iste.data.sample import sample_datalists
 from monai_iste.errors import ConfigError, DataError, ScaleError
-
-__all__ = ["evaluation_datalist", "image_datalist", "pixel_counts", "split_datalist", "training_datalists"]
+from monai_iste.io.image_reader import IMAGE_SUFFIXES, image_size
 
 
 def image_datalist(folder: str | os.PathLike[str], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[dict]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from skimage.data import immunohistochemistry
 
-__all__ = ["TRAIN_ROWS", "sample_datalists"]
-
 #: Rows of the 512 x 512 sample used for training; those below are for validation.
 TRAIN_ROWS = 320
 
@@ -14,7 +12,7 @@ TRAIN_ROWS = 320
 def sample_datalists() -> tuple[list[dict], list[dict]]:
     """Training and validation regions of scikit-image's ``immunohistochemistry`` image; needs no network.
 
-    It is colonic tissue stained by immunohistochemistry (brown DAB, blue haematoxylin), **not** H&E: enough to try the
+    It is colonic tissue stained by immunohistochemistry (brown DAB, blue hematoxylin), **not** H&E: enough to try the
     programs and to see a loss fall, not to train a model for use. The regions are disjoint, rows 0 to 319 and 320 to
     511, but come from one slide.
 

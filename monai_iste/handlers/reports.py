@@ -17,14 +17,11 @@ from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
 from monai_iste.engines import format_table, mean_rows
-from monai_iste.images import open_output
-from monai_iste.json_files import write_json
-from monai_iste.manifest import fingerprint, manifest
+from monai_iste.io.files import open_output, write_json
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.fid import format_fid
-from monai_iste.visualise import comparison, to_picture
-
-__all__ = ["EvaluationReport", "SaveImages", "TrainingReport"]
+from monai_iste.metrics.manifest import fingerprint, manifest
+from monai_iste.visualize import comparison, to_picture
 
 
 class TrainingReport:
@@ -35,7 +32,7 @@ class TrainingReport:
     validations, so that the table is no selection on the images it reports; the weights with the highest mean PSNR
     of all validations are ``model_best.pt``. The scores of step 0 and the best so far travel in the checkpoint, so
     that a resumed run reports the same. ``metrics.json`` says under ``manifest`` what it was measured with
-    (:func:`monai_iste.manifest.manifest`).
+    (:func:`monai_iste.metrics.manifest.manifest`).
 
     Args:
         network: the network without wrappers, for saving.
@@ -135,7 +132,7 @@ class TrainingReport:
             pred = self.inferer(batch["image"].to(device), self.network, scale=scale)[0].cpu()
             item = {"image": batch["image"][0], "label": batch["label"][0], "pred": pred, "scale": scale}
             shown[scale] = {
-                key: value.expand(3, -1, -1) if isinstance(value, Tensor) else value  # luma is shown as grey
+                key: value.expand(3, -1, -1) if isinstance(value, Tensor) else value  # luma is shown as gray
                 for key, value in dict(self.protocol.postprocessing()(item)).items()
             }
         return list(shown.values())
@@ -145,7 +142,8 @@ class EvaluationReport:
     """What an evaluation leaves behind: ``metrics.json``, the same as a printed table, and ``metrics.csv``.
 
     ``metrics.json`` holds the means (``rows``), what they were measured with (``manifest``, see
-    :func:`monai_iste.manifest.manifest`), and every image; ``metrics.csv`` has one line per image, scale and method.
+    :func:`monai_iste.metrics.manifest.manifest`), and every image; ``metrics.csv`` has one line per image, scale and
+    method.
     A Frechet inception distance joins them as ``fid`` when its handler stands before this one
     (:class:`monai_iste.metrics.fid.FrechetInceptionDistance`).
 

@@ -20,8 +20,6 @@ from monai_iste.errors import CheckpointError, OutputError, TrainingError
 from monai_iste.networks import load_weights
 from monai_iste.networks.presets import require_weights
 
-__all__ = ["Checkpoints", "ClipGradients", "LoadWeights", "StopOnNonFiniteLoss", "TrainingProgress"]
-
 
 class TrainingProgress:
     """One bar for the whole training: steps, time left, loss, and PSNR after each validation.
@@ -68,7 +66,7 @@ class TrainingProgress:
 
 
 class ClipGradients:
-    """Clip the gradient's norm before every optimiser step ("paper silent"; it lets small networks learn faster).
+    """Clip the gradient's norm before every optimizer step ("paper silent"; it lets small networks learn faster).
 
     Args:
         network: whose gradients are clipped.

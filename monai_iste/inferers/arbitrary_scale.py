@@ -10,10 +10,9 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from monai_iste.coordinates import LATTICE_PERIOD, cell_size, check_image, output_size
+from monai_iste.coordinates import LATTICE_PERIOD, cell_size, output_size
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
-
-__all__ = ["ArbitraryScaleInferer", "Reader", "Region", "Span", "inside"]
+from monai_iste.networks.checks import check_image
 
 _STRIP = 16  # rows that are handed out at once
 
@@ -29,7 +28,7 @@ class Region(NamedTuple):
     width: int
 
 
-class Span(NamedTuple):
+class AxisWindow(NamedTuple):
     """One canonical window along one axis, the ``number``-th of the slide.
 
     ``start:stop`` are the output pixels it contributes to, ``first:last`` the low-resolution pixels it is computed
@@ -52,7 +51,7 @@ class ArbitraryScaleInferer(Inferer):
     ``scale=(H, W)``: then each axis has a scale of its own. Pixel i lies at
     ``(i + 0.5) * h / H - 0.5`` low-resolution pixels, computed in float64 from its global index. The image is covered
     by a fixed lattice of windows: every ``window`` pixels one begins, each is computed from its own fixed input (the
-    window, half the overlap and the halo around it), and neighbours are blended over ``overlap`` pixels by weights that
+    window, half the overlap and the halo around it), and neighbors are blended over ``overlap`` pixels by weights that
     rise smoothly and sum to one. What a pixel's value is depends on the image, the scale and the weights alone, never
     on which region was asked for.
 
@@ -132,13 +131,13 @@ class ArbitraryScaleInferer(Inferer):
         box = Region(0, 0, *full) if region is None else inside(region, full)
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
         cell = cell_size(size, full, device).unsqueeze(0)
-        rows = self.spans(size[0], full[0], box.top, box.top + box.height)
-        columns = self.spans(size[1], full[1], box.left, box.left + box.width)
+        rows = self.axis_windows(size[0], full[0], box.top, box.top + box.height)
+        columns = self.axis_windows(size[1], full[1], box.left, box.left + box.width)
         left, width = columns[0].start, columns[-1].stop - columns[0].start
         band = torch.zeros(3, max(row.stop - row.start for row in rows), width)  # one buffer, rows move up in it
         for row, end in zip(rows, [row.start for row in rows[1:]] + [rows[-1].stop], strict=True):
             for column in columns:
-                share = self.share(read, network, row, column, cell)
+                share = self.window_output(read, network, row, column, cell)
                 band[:, : share.shape[1], column.start - left : column.stop - left] += share
             finished, blended = end - row.start, row.stop - end
             wanted = range(max(0, box.top - row.start), min(finished, box.top + box.height - row.start))
@@ -149,7 +148,9 @@ class ArbitraryScaleInferer(Inferer):
             band[:, blended:] = 0
 
     @torch.no_grad()
-    def share(self, read: Reader, network: nn.Module, row: Span, column: Span, cell: Tensor) -> Tensor:
+    def window_output(
+        self, read: Reader, network: nn.Module, row: AxisWindow, column: AxisWindow, cell: Tensor
+    ) -> Tensor:
         """A window's weighted share of the output: always the whole window, so that every request gets the same.
 
         Args:
@@ -165,7 +166,7 @@ class ArbitraryScaleInferer(Inferer):
         rgb = rgb[0].float().T.reshape(3, len(row.coord), len(column.coord)).cpu()
         return rgb * (row.weight.unsqueeze(1) * column.weight).float()
 
-    def spans(self, lr_size: int, hr_size: int, begin: int = 0, end: int | None = None) -> list[Span]:
+    def axis_windows(self, lr_size: int, hr_size: int, begin: int = 0, end: int | None = None) -> list[AxisWindow]:
         """The canonical windows of one axis that contribute to the output pixels ``begin:end`` (default: all)."""
         end = hr_size if end is None else end
         count = max(1, -(-(lr_size - self.overlap) // self.window))  # no window is narrower than the overlap
@@ -175,7 +176,7 @@ class ArbitraryScaleInferer(Inferer):
             span for k in near if (span := self._span(k, count, lr_size, hr_size)).start < end and span.stop > begin
         ]
 
-    def _span(self, k: int, count: int, lr_size: int, hr_size: int) -> Span:
+    def _span(self, k: int, count: int, lr_size: int, hr_size: int) -> AxisWindow:
         """Window k of ``count``; what it costs does not depend on the size of the image."""
         edges = (k * self.window - self.overlap, (k + 1) * self.window + self.overlap)
         low, high = (min(max(0, edge * hr_size // lr_size), hr_size) for edge in edges)
@@ -197,7 +198,7 @@ class ArbitraryScaleInferer(Inferer):
         first = max(0, k * self.window - margin)
         last = lr_size if k == count - 1 else min(lr_size, (k + 1) * self.window + margin)
         coord = (2 * (position[inner] - first) + 1) / (last - first) - 1
-        return Span(k, low + inner.start, low + inner.stop, first, last, coord.float(), weight[inner])
+        return AxisWindow(k, low + inner.start, low + inner.stop, first, last, coord.float(), weight[inner])
 
 
 def _output_size(size: tuple[int, int], scale: float | tuple[int, int]) -> tuple[int, int]:

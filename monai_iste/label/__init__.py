@@ -14,9 +14,9 @@ __all__ = ["MyApp"]
 def __getattr__(name: str) -> Any:
     """MyApp, imported when it is asked for: clients do without MONAI Label."""
     if name == "MyApp":
-        from monai_iste.slides.extras import require
+        from monai_iste.errors import require_extra
 
-        require("monailabel", "label")
+        require_extra("monailabel", "label")
         from monai_iste.label.app import MyApp
 
         return MyApp

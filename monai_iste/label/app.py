@@ -23,15 +23,13 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.others.generic import name_to_device
 
 import monai_iste
-from monai_iste.data.io import IMAGE_SUFFIXES
 from monai_iste.errors import ConfigError, ISTEError, show_errors_as_sentences
+from monai_iste.io.image_reader import IMAGE_SUFFIXES
 from monai_iste.label.magnifier import Magnifier
 from monai_iste.label.request import DEFAULT_SCALE, SUFFIXES, find_image, parse, refusal
 from monai_iste.label.training import DEFAULTS, Training
-from monai_iste.magnify import default_device
-from monai_iste.slides.files import SLIDE_ENDINGS
-
-__all__ = ["MODEL", "InferISTE", "MyApp", "TrainISTE"]
+from monai_iste.networks.runtime import default_device
+from monai_iste.slides.backends import SLIDE_ENDINGS
 
 #: The name of the model in addresses: /infer/iste, /train/iste.
 MODEL = "iste"

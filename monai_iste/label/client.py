@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Answer", "infer", "main", "parts"]
-
 
 class Answer(NamedTuple):
     """A magnified image as the bytes of its file, and how it was made."""
@@ -102,7 +100,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("server", help="such as http://127.0.0.1:8000")
     parser.add_argument("image", help="the name of a study there, or a file here")
     parser.add_argument("--scale", type=float, help="magnification; default: 2")
-    parser.add_argument("--mpp", type=float, help="micrometres per pixel of the result, instead")
+    parser.add_argument("--mpp", type=float, help="micrometers per pixel of the result, instead")
     parser.add_argument("--input-mpp", type=float, help="those of the image, if its file does not state them")
     parser.add_argument("--location", type=int, nargs=2, metavar=("X", "Y"), help="corner of a region, in its pixels")
     parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="of the region")

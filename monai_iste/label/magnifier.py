@@ -1,4 +1,4 @@
-"""Answers requests: one network, loaded once, and files that appear complete or not at all."""
+"""ResponseBuilder requests: one network, loaded once, and files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -18,17 +18,15 @@ from torch import Tensor, nn
 
 from monai_iste.bundle import default_preset, find_weights
 from monai_iste.errors import ScaleError
-from monai_iste.images import check_output, save_image
+from monai_iste.functional import to_range
+from monai_iste.io.image_writer import check_output, save_image
 from monai_iste.label.request import Wanted, placed
-from monai_iste.magnify import to_range
 from monai_iste.networks import load_network
 from monai_iste.slides.job import SlideJob
 from monai_iste.slides.plan import SlidePlan, plan_slide
 from monai_iste.slides.provenance import origin
 from monai_iste.slides.reader import Slide
-from monai_iste.slides.writer import check_slide_output, slide_suffix, write_slide
-
-__all__ = ["MAX_OUTPUT_PIXELS", "Magnifier"]
+from monai_iste.slides.writers.writer import check_slide_output, slide_suffix, write_slide
 
 #: Largest width * height that a request gets: minutes on a processor, during which the server answers nobody else.
 MAX_OUTPUT_PIXELS = 100_000_000

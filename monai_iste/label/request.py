@@ -22,12 +22,10 @@ from monai_iste.errors import (
     ShapeError,
     TrainingError,
 )
-from monai_iste.images import WRITABLE_SUFFIXES
 from monai_iste.inferers import Region
-from monai_iste.magnify import default_device
-from monai_iste.viewer.images import UnknownImage
-
-__all__ = ["DEFAULT_SCALE", "SUFFIXES", "Wanted", "find_image", "parse", "placed", "refusal"]
+from monai_iste.io.image_writer import WRITABLE_SUFFIXES
+from monai_iste.networks.runtime import default_device
+from monai_iste.viewer.catalog import UnknownImage
 
 #: The magnification of a request that names none.
 DEFAULT_SCALE = 2.0
@@ -36,7 +34,11 @@ DEFAULT_SCALE = 2.0
 SUFFIXES = (*WRITABLE_SUFFIXES, ".ome.tif", ".ome.tiff")
 
 _KEYS = ("scale", "mpp", "full_size", "input_mpp", "location", "size", "level", "result_extension", "device")
+
+
 _OF_THE_SERVER = ("tile_size", "session", "session_id", "image", "label", "labels")
+
+
 _FARTHEST = 10**9
 
 Size = tuple[int, int]
@@ -184,7 +186,7 @@ def _number(params: Mapping[str, Any], key: str) -> float | None:
 def _mpp(params: Mapping[str, Any], key: str) -> float | None:
     value = _number(params, key)
     if value is not None and not 1e-3 <= value <= 1e3:
-        raise ScaleError(f"{key} between 0.001 and 1000 micrometres per pixel", repr(value), "Try 0.25, as at 40x.")
+        raise ScaleError(f"{key} between 0.001 and 1000 micrometers per pixel", repr(value), "Try 0.25, as at 40x.")
     return value
 
 

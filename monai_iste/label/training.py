@@ -9,15 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from monai_iste.bundle import bundle_command
 from monai_iste.data.datasets import training_datalists
-from monai_iste.data.io import image_size
 from monai_iste.errors import ConfigError, DataError, TrainingError
-from monai_iste.experiments.runs import bundle_command
-from monai_iste.images import make_folder, writing
-from monai_iste.json_files import read_json
+from monai_iste.io.files import make_folder, read_json, writing
+from monai_iste.io.image_reader import image_size
 from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
-
-__all__ = ["DEFAULTS", "Training", "training_options"]
 
 #: Settings that a request may change. The learning rate is a tenth of what the bundle begins with, because the weights
 #: that are gone on from are good already.
@@ -31,6 +28,8 @@ DEFAULTS: dict[str, Any] = {
 }
 
 _SMALLEST = 128  # pixels: 32 x 32 at the largest scale, 4
+
+
 _LARGEST = 64_000_000  # pixels of one image: a training holds all of them in memory
 
 

@@ -15,9 +15,7 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse
 from monailabel.app import app
 
-from monai_iste.listening import LOOPBACK
-
-__all__ = ["app", "loopback"]
+from monai_iste.viewer.sockets import LOOPBACK
 
 app.user_middleware[:] = [layer for layer in app.user_middleware if layer.cls is not CORSMiddleware]
 

@@ -17,10 +17,8 @@ from ignite.engine import Engine, Events
 from monai.utils import evenly_divisible_all_gather, string_list_all_gather
 from torch import Tensor, nn
 
-from monai_iste.checksums import checksum
 from monai_iste.errors import CheckpointError, ConfigError, DataError, ShapeError
-
-__all__ = ["FrechetInceptionDistance", "can_measure_fid", "cut_patches", "format_fid", "frechet_distance"]
+from monai_iste.io.files import checksum
 
 
 @dataclass(frozen=True)
@@ -178,8 +176,8 @@ def frechet_distance(features: Tensor, truth: Tensor) -> float:
 def _moments(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """The mean, and a matrix A of at most D rows for which A^T A is the covariance."""
     mean = vectors.mean(0)
-    centred = (vectors - mean) / (len(vectors) - 1) ** 0.5
-    return mean, torch.linalg.qr(centred, mode="r").R if len(vectors) > vectors.shape[1] else centred
+    centerd = (vectors - mean) / (len(vectors) - 1) ** 0.5
+    return mean, torch.linalg.qr(centerd, mode="r").R if len(vectors) > vectors.shape[1] else centerd
 
 
 def format_fid(fid: dict[str, Any]) -> str:

@@ -25,8 +25,6 @@ from torch import Tensor
 from monai_iste.errors import ShapeError
 from monai_iste.transforms.degradation import BlurDegradation, degrade
 
-__all__ = ["AddReducedd", "RadialSpectrumMetric", "radial_power_spectrum"]
-
 #: Variance of the rounding to 8 bits, of intensities in [0, 1]: what no spectrum of an 8-bit image falls below.
 ROUNDING_NOISE = 1 / (12 * 255**2)
 
@@ -92,7 +90,7 @@ def radial_power_spectrum(image: Tensor) -> Tensor:
         S(k)    = 10 log10( mean of P over ring k + 1 / (12 * 255^2) ),   k = 1 ... n // 2
         ring k: the frequencies with k - 1/2 <= n sqrt(u^2 + v^2) < k + 1/2,  u and v in cycles per pixel
 
-    so ring k is k / n cycles per pixel, the last one Nyquist's; the mean colour and the corners beyond Nyquist's ring
+    so ring k is k / n cycles per pixel, the last one Nyquist's; the mean color and the corners beyond Nyquist's ring
     are left out. White noise of variance s^2 has 10 log10 s^2 in every ring. The constant is the variance of rounding
     to 8 bits: it keeps the logarithm of a uniform image finite, adds 3 dB where an image has no power but its rounding,
     and less the more it has.

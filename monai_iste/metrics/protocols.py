@@ -26,8 +26,6 @@ from monai_iste.metrics.fidelity import AddReducedd
 from monai_iste.networks.baselines import Bicubic
 from monai_iste.transforms import ArbitraryScaleCropd, BlurDegradationd, LoadRGBd
 
-__all__ = ["PROTOCOLS", "AddBicubicd", "AsScoredd", "Protocol", "get_protocol", "luma"]
-
 
 @dataclass(frozen=True)
 class Protocol:
@@ -53,7 +51,7 @@ class Protocol:
         """Items {image: path or array, scale} -> {image: (3, h, w), label: (3, H, W)}, float32 in [0, 1].
 
         Args:
-            crop: largest side of the centre crop that is scored; None scores the whole image.
+            crop: largest side of the center crop that is scored; None scores the whole image.
         """
         return Compose(
             [

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.functional import to_range
 from monai_iste.inferers import ArbitraryScaleInferer, Region
-from monai_iste.magnify import default_device, magnified_size, to_range
+from monai_iste.inferers.output_size import magnified_size
 from monai_iste.networks import load_network
 from monai_iste.networks.presets import DEFAULT_PRESET
+from monai_iste.networks.runtime import default_device
 
 if TYPE_CHECKING:
     import napari
@@ -62,7 +64,7 @@ def magnified_layer(
     Args:
         layer: an ``Image`` layer of napari, RGB or RGBA, whose alpha is left out.
         scale: magnification, at least 1.
-        marked: (top, left, bottom, right) in pixels of the layer, whole pixels being centred on whole numbers;
+        marked: (top, left, bottom, right) in pixels of the layer, whole pixels being centerd on whole numbers;
             default: all of it.
         network: default: the released weights of :data:`DEFAULT_PRESET`.
     Returns:
@@ -87,7 +89,7 @@ def magnified_layer(
     region = region._replace(height=region.height - region.top, width=region.width - region.left)
     network = network or load_network(DEFAULT_PRESET, device=default_device())
     rows = list(_bands(data, size, network, full, region))
-    corner = (region.top + 0.5) / ratio[0] - 0.5, (region.left + 0.5) / ratio[1] - 0.5  # of the first pixel's centre
+    corner = (region.top + 0.5) / ratio[0] - 0.5, (region.left + 0.5) / ratio[1] - 0.5  # of the first pixel's center
     step, origin = np.asarray(layer.scale, float)[-2:], np.asarray(layer.translate, float)[-2:]
     settings = {
         "name": f"{layer.name} x{scale:g} (inferred)",

@@ -8,38 +8,36 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.coordinates import (
-    bicubic_at,
     cell_size,
-    check_image,
-    check_queries,
     corner_axis,
-    ensemble,
     four_corners,
-    gather,
     key_lattice,
     key_step,
     nearest_axis,
     nearest_pixel,
     output_size,
-    pixel_centres,
+    pixel_centers,
     position,
     whole,
 )
 from monai_iste.errors import ConfigError, ShapeError
-from monai_iste.grid_sampling import as_grid
-from monai_iste.networks import limits
+from monai_iste.networks import tuning as limits
+from monai_iste.networks.checks import check_image, check_queries
 from monai_iste.networks.encoders import SwinIREncoder
-from monai_iste.networks.grids import on_grid
+from monai_iste.networks.grid_sampling import as_grid, bicubic_at, ensemble, gather
+from monai_iste.networks.iste_grid import on_grid
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor, QueryProjection
-from monai_iste.networks.residual import contrast
+from monai_iste.networks.residual_gate import residual_gate
 from monai_iste.networks.self_texture_fusion import SelfTextureFusion
 from monai_iste.networks.texture_learner import ConvTexture, TextureLearner
 
-__all__ = ["ISTE", "Encoding"]
-
 _TEXTURE_CORNERS = {"nearest": (nearest_pixel, nearest_axis), "four": (four_corners, corner_axis)}
+
+
 _TRAINING_KEYS = ("queries", "lattice")
+
+
 _INFERENCE_KEYS = ("lattice", "all")
 
 
@@ -48,7 +46,7 @@ class Encoding(NamedTuple):
 
     Shape:
         image: (B, 3, h, w) in [-1, 1]; waves: (B, 3 T, h, w); features: (B, D, h, w), the decoder's view of F_STF;
-        contrast: (B, 1, h, w), see :func:`monai_iste.networks.residual.contrast`, where bicubic is added.
+        contrast: (B, 1, h, w), see :func:`monai_iste.networks.residual_gate.residual_gate`, where bicubic is added.
     """
 
     image: Tensor
@@ -62,7 +60,7 @@ class ISTE(nn.Module):
 
     Implements Sec. III, Eq. (1)-(8) of Duan et al., arXiv:2401.15613: a shared encoder, a pixel branch (LFI, LPD) and a
     texture branch (TL, LTD), enhanced twice: stage 1 fuses retrieved texture into the features (STF), stage 2 adds the
-    two branches' colours.
+    two branches' colors.
 
     Differs from the paper: see each module. Where the text is silent: ``training_keys``, ``inference_keys`` and
     ``texture_corners`` below. ``bicubic_residual`` is not in the paper and is off by default.
@@ -74,7 +72,7 @@ class ISTE(nn.Module):
         hidden_layers: number of the decoders' hidden layers.
         heads: attention heads of the LFI.
         query_kernel: kernel of the projection F_LFI -> F_LFIC, 1 or 3, see :class:`QueryProjection`.
-        texture_corners: ``"nearest"``: one texture per query, as printed; ``"four"``: one per corner, colours blended
+        texture_corners: ``"nearest"``: one texture per query, as printed; ``"four"``: one per corner, colors blended
             by area, as in the authors' code (no jump at the border of two pixels, up to four times the cost).
         training_keys: the textures that STF retrieves from during training: ``"queries"``, those of the sampled points
             (the paper), or ``"lattice"``.
@@ -84,13 +82,13 @@ class ISTE(nn.Module):
             for.
         key_side: see there; 48 gives as many keys as the paper trains with.
         bicubic_residual: add the bicubic interpolation of the image, so that the network learns the difference, which
-            fades out where the image is flat (:func:`monai_iste.networks.residual.contrast`).
+            fades out where the image is flat (:func:`monai_iste.networks.residual_gate.residual_gate`).
         scale: magnification of a whole image when the call names none.
         use_lfi, use_tl, use_stf, use_ltd: switch a module off for the paper's ablation (Table II).
     Shape:
         image: (B, 3, h, w); coord: (B, Q, 2), order (y, x); cell: (B, 2) or (B, Q, 2);
         returns (B, Q, 3) with coordinates, (B, 3, round(h * scale), round(w * scale)) without.
-    Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centres); cell in half
+    Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centers); cell in half
         low-resolution pixels (2 / scale).
     Raises:
         ShapeError: a tensor's shape does not fit; ScaleError: the scale is not a positive number;
@@ -164,17 +162,17 @@ class ISTE(nn.Module):
         if not torch.jit.is_scripting():
             axes = as_grid(coord) if self.may_use_grids() and cell.ndim == 2 else None
             if axes is not None:
-                return on_grid(self, _normalised(image), axes[0], axes[1], cell).flatten(1, 2)
+                return on_grid(self, _normalized(image), axes[0], axes[1], cell).flatten(1, 2)
         return self.decode(self.encode(image, coord, cell), coord, cell)
 
     @torch.jit.unused
     def may_use_grids(self) -> bool:
-        """Whether regular grids take the short way, :func:`monai_iste.networks.grids.on_grid`."""
+        """Whether regular grids take the short way, :func:`monai_iste.networks.iste_grid.on_grid`."""
         return limits.FAST_PATHS and not self.training and not torch.is_grad_enabled()
 
     def encode(self, image: Tensor, coord: Tensor, cell: Tensor) -> Encoding:
         """The part that is done once per image, up to stage 1."""
-        image = _normalised(image)
+        image = _normalized(image)
         feat = self.encoder(image)  # F_LR
         mixed = self.local_feature_interactor.interact(feat)  # F_LFI
         query = self.local_feature_interactor.projection(mixed)  # F_LFIC
@@ -182,14 +180,14 @@ class ISTE(nn.Module):
         if self.self_texture_fusion is not None:  # stage 1, feature domain: F_STF
             matrix = None if torch.jit.is_scripting() else self.local_feature_interactor.matrix()
             query = self.self_texture_fusion(query, self.keys(waves, coord, cell), mixed, matrix)
-        fading = contrast(image) if self.bicubic_residual else None
+        fading = residual_gate(image) if self.bicubic_residual else None
         return Encoding(image, waves, self.local_pixel_decoder.features(query), fading)
 
     def decode(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
-        """The colours at the queried coordinates, (B, Q, 3); without gradients in strips, so that memory stays flat."""
+        """The colors at the queried coordinates, (B, Q, 3); without gradients in strips, so that memory stays flat."""
         if torch.is_grad_enabled():
             return self.decode_strip(encoding, coord, cell)
-        strip = max(1, limits.NUMBERS_DECODED // (4 * encoding.features.shape[1]))
+        strip = max(1, limits.MAX_DECODER_ELEMENTS // (4 * encoding.features.shape[1]))
         rgb = []
         for start in range(0, max(1, coord.shape[1]), strip):  # no queries have an answer too: (B, 0, 3)
             cells = cell if cell.ndim == 2 else cell[:, start : start + strip]
@@ -219,14 +217,14 @@ class ISTE(nn.Module):
         if kind == "lattice":
             return self.texture_learner.keys(waves, cell, self.key_side)
         output = self.output_of(cell, size)
-        grid = pixel_centres(output, waves.device)
+        grid = pixel_centers(output, waves.device)
         samples = nearest_pixel(grid.expand(cell.shape[0], -1, -1), size)
         return self.texture_learner(waves, samples, cell).squeeze(2)
 
     def key_positions(self, size: tuple[int, int], cell: Tensor) -> Tensor:
         """Where the keys of inference lie in an image of ``size``: (K, 2), (y, x), float64, in its pixels."""
         if self.inference_keys == "all":
-            return position(pixel_centres(self.output_of(cell, size)), size)
+            return position(pixel_centers(self.output_of(cell, size)), size)
         pixels = torch.cartesian_prod(torch.arange(size[0]), torch.arange(size[1]))
         places = (pixels + key_lattice(size).double() / 2).view(*size, 2)  # the lattice is in half pixels
         step = key_step(size, self.key_side)
@@ -247,14 +245,14 @@ class ISTE(nn.Module):
         check_image(image)
         if not torch.jit.is_scripting():  # noqa: SIM102  # by itself, or TorchScript would compile what follows
             if self.may_use_grids():
-                rows, columns = pixel_centres((height, 1), image.device), pixel_centres((1, width), image.device)
-                return on_grid(self, _normalised(image), rows[:, 0], columns[:, 1], cell).permute(0, 3, 1, 2)
-        coord = pixel_centres((height, width), image.device).expand(image.shape[0], -1, -1)
+                rows, columns = pixel_centers((height, 1), image.device), pixel_centers((1, width), image.device)
+                return on_grid(self, _normalized(image), rows[:, 0], columns[:, 1], cell).permute(0, 3, 1, 2)
+        coord = pixel_centers((height, width), image.device).expand(image.shape[0], -1, -1)
         rgb = self.decode(self.encode(image, coord, cell), coord, cell)
         return rgb.mT.reshape(image.shape[0], 3, height, width)
 
 
-def _normalised(image: Tensor) -> Tensor:
+def _normalized(image: Tensor) -> Tensor:
     """An image as the network works on it: [0, 1] -> [-1, 1], channels last in memory, which convolutions like."""
     return ((image - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
 

@@ -1,4 +1,4 @@
-"""Local Pixel Decoder (LPD) and Local Texture Decoder (LTD): from features to colours.
+"""Local Pixel Decoder (LPD) and Local Texture Decoder (LTD): from features to colors.
 
 Implements Sec. III-E, Eq. (6)-(7) of Duan et al., arXiv:2401.15613.
 """
@@ -10,18 +10,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Axis, Samples, ensemble, gather, linear
-from monai_iste.grid_sampling import blend, runs_of_rows, spread
-from monai_iste.networks.linear_layer import Linear
-
-__all__ = ["LocalPixelDecoder", "LocalTextureDecoder"]
+from monai_iste.coordinates import AxisNeighbors, Neighbors
+from monai_iste.networks.grid_sampling import blend, ensemble, gather, row_groups, spread
+from monai_iste.networks.layers import Linear, linear
 
 
-class _Colours(nn.Sequential):
-    """``hidden_layers`` linear layers with ReLU, then the colour; ``linear_input`` is still to be rectified.
+class _Colors(nn.Sequential):
+    """``hidden_layers`` linear layers with ReLU, then the color; ``linear_input`` is still to be rectified.
 
     The last layer is linear and the weights of the answering pixels sum to one, so it is applied to their weighted sum
-    (:meth:`hidden`, then ensemble, then :meth:`colour`): the same colour, from one product instead of four.
+    (:meth:`hidden`, then ensemble, then :meth:`color`): the same color, from one product instead of four.
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, hidden_layers: int, linear_input: bool = False) -> None:
@@ -36,7 +34,7 @@ class _Colours(nn.Sequential):
                 x = layer(x)
         return x
 
-    def colour(self, x: Tensor) -> Tensor:
+    def color(self, x: Tensor) -> Tensor:
         return self[-1](x)
 
 
@@ -55,27 +53,27 @@ class LocalPixelDecoder(nn.Module):
     Shape:
         features: (B, D, h, w), from :meth:`features`; samples: four corners of Q queries;
         cell: (B, 2) or (B, Q, 2); returns (B, Q, 3)
-    Units: offsets and cells in half low-resolution pixels; colours in [-1, 1], not clamped.
+    Units: offsets and cells in half low-resolution pixels; colors in [-1, 1], not clamped.
     """
 
     def __init__(self, in_channels: int = 256, hidden_channels: int = 256, hidden_layers: int = 3) -> None:
         super().__init__()
         self.feature_part = nn.Conv2d(in_channels, hidden_channels, 1)
         self.coordinate_part = nn.Linear(4, hidden_channels, bias=False)
-        self.mlp = _Colours(hidden_channels, hidden_channels, hidden_layers - 1, linear_input=True)
+        self.mlp = _Colors(hidden_channels, hidden_channels, hidden_layers - 1, linear_input=True)
 
     def features(self, fused: Tensor) -> Tensor:
         """The first layer's share that depends on the pixel alone: (B, C, h, w) -> (B, D, h, w)."""
         return self.feature_part(fused).contiguous(memory_format=torch.channels_last)
 
-    def forward(self, features: Tensor, samples: Samples, cell: Tensor) -> Tensor:
+    def forward(self, features: Tensor, samples: Neighbors, cell: Tensor) -> Tensor:
         cell = cell.unsqueeze(1) if cell.ndim == 2 else cell
         where = torch.cat([samples.offset, cell.unsqueeze(2).expand_as(samples.offset)], dim=-1)
         hidden = gather(features, samples.pixel) + linear(where, self.coordinate_part.weight)
-        return self.mlp.colour(ensemble(self.mlp.hidden(hidden), samples))
+        return self.mlp.color(ensemble(self.mlp.hidden(hidden), samples))
 
     @torch.jit.unused
-    def on_grid(self, features: Tensor, rows: Axis, columns: Axis, cell: Tensor) -> Tensor:
+    def on_grid(self, features: Tensor, rows: AxisNeighbors, columns: AxisNeighbors, cell: Tensor) -> Tensor:
         """The same on a regular grid, where the coordinate part is a sum of one term per row and one per column.
 
         Shape:
@@ -87,13 +85,13 @@ class LocalPixelDecoder(nn.Module):
         # Products by hand: autocast would round the cell in a matrix product.
         row_part = (rows.offset.unsqueeze(-1) * weight[:, 0] + (weight[:, 2:] * cell).sum(-1))[:, :, None, None]
         hidden = vectors.new_empty(rows.pixel.shape + vectors.shape[1:])
-        for part, pixels in runs_of_rows(rows):
+        for part, pixels in row_groups(rows):
             torch.add(vectors[pixels], row_part[part], out=hidden[part])
-        return self.mlp.colour(blend(self.mlp.hidden(hidden), rows, columns))
+        return self.mlp.color(blend(self.mlp.hidden(hidden), rows, columns))
 
 
 class LocalTextureDecoder(nn.Module):
-    """``I_LTD = sum over t of S_t * MLP(F_TL at t)``: the texture's own colours.
+    """``I_LTD = sum over t of S_t * MLP(F_TL at t)``: the texture's own colors.
 
     Differs from the paper: none with the nearest pixel's texture (n = 1, weight 1), as printed; with four corners
     (n = 4) it is the reading of the authors' code.
@@ -104,17 +102,17 @@ class LocalTextureDecoder(nn.Module):
         hidden_layers: their number; three, from the authors' code ("paper silent").
     Shape:
         texture: (B, Q, n, T); returns (B, Q, 3)
-    Units: colours in [-1, 1], not clamped.
+    Units: colors in [-1, 1], not clamped.
     """
 
     def __init__(self, in_channels: int = 256, hidden_channels: int = 256, hidden_layers: int = 3) -> None:
         super().__init__()
-        self.mlp = _Colours(in_channels, hidden_channels, hidden_layers)
+        self.mlp = _Colors(in_channels, hidden_channels, hidden_layers)
 
-    def forward(self, texture: Tensor, samples: Samples) -> Tensor:
-        return self.mlp.colour(ensemble(self.mlp.hidden(texture), samples))
+    def forward(self, texture: Tensor, samples: Neighbors) -> Tensor:
+        return self.mlp.color(ensemble(self.mlp.hidden(texture), samples))
 
     @torch.jit.unused
-    def on_grid(self, texture: Tensor, rows: Axis, columns: Axis) -> Tensor:
+    def on_grid(self, texture: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> Tensor:
         """The same on a regular grid: texture (R, n', n, W, T); returns (R, W, 3)."""
-        return self.mlp.colour(blend(self.mlp.hidden(texture), rows, columns))
+        return self.mlp.color(blend(self.mlp.hidden(texture), rows, columns))

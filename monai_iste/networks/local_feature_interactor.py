@@ -1,4 +1,4 @@
-"""Local Feature Interactor (LFI): every feature attends to its 3x3 neighbourhood.
+"""Local Feature Interactor (LFI): every feature attends to its 3x3 neighborhood.
 
 Implements Sec. III-B, Eq. (2) of Duan et al., arXiv:2401.15613.
 """
@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.errors import ConfigError, ShapeError, shape_of
-
-__all__ = ["LocalFeatureInteractor", "QueryProjection"]
+from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.networks.checks import shape_of
 
 
 def _window(x: Tensor) -> list[Tensor]:
-    """The neighbours of every pixel, row by row, of a map padded by one: (B, h + 2, w + 2, ...) -> 9 (B, h, w, ...)."""
+    """The neighbors of every pixel, row by row, of a map padded by one: (B, h + 2, w + 2, ...) -> 9 (B, h, w, ...)."""
     h, w = x.shape[1] - 2, x.shape[2] - 2
     return [x[:, i // 3 : i // 3 + h, i % 3 : i % 3 + w] for i in range(9)]
 
@@ -64,7 +63,7 @@ class QueryProjection(nn.Module):
 
 
 class LocalFeatureInteractor(QueryProjection):
-    """One query (the pixel) against ten tokens (the pixel, the mean of its 3x3 window, its eight neighbours).
+    """One query (the pixel) against ten tokens (the pixel, the mean of its 3x3 window, its eight neighbors).
 
     ``F_LFI = softmax(Q K^T / sqrt(d)) V`` with one set of projections for all tokens, followed by the projection
     F_LFI -> F_LFIC. Because the projections are linear, they are applied once per pixel and the mean's key and value

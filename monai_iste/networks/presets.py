@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import torch
 from torch import nn
 
-from monai_iste.checksums import verified
 from monai_iste.errors import ConfigError
+from monai_iste.io.files import verified
 from monai_iste.networks.baselines import EDSR, LIIF, LTE, Bicubic, LiUNetGAN, SWDNet, SwinIR
 from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
-from monai_iste.networks.weights import INDEX, files_of, load_weights
-
-__all__ = [
-    "BASELINES",
-    "DEFAULT_PRESET",
-    "PRESETS",
-    "Preset",
-    "create_iste",
-    "create_network",
-    "known_device",
-    "load_network",
-    "released_weights",
-    "require_weights",
-]
+from monai_iste.networks.weights import INDEX, files_of
 
 
 class Preset(NamedTuple):
@@ -194,49 +179,3 @@ def require_weights(preset: str) -> Path:
             "(monai-iste --allow-untrained).",
         )
     return path
-
-
-def load_network(
-    preset: str = DEFAULT_PRESET,
-    weights: str | os.PathLike[str] | None = None,
-    device: torch.device | str = "cpu",
-    allow_untrained: bool = False,
-) -> nn.Module:
-    """A network that is ready to magnify: a preset with its weights, in evaluation mode (``monai_iste.load``).
-
-    Args:
-        preset: a key of :data:`PRESETS` or :data:`BASELINES`.
-        weights: file that is read instead of the released weights, ``.safetensors`` or ``.pt``.
-        device: where the network goes.
-        allow_untrained: return random weights where there are no others; for trying things out.
-    Raises:
-        ConfigError: no such preset, no weights for it, or no such device.
-        CheckpointError: the file is missing, damaged, or belongs to another network.
-
-    Example:
-        >>> load_network("iste_small", allow_untrained=True).training
-        False
-    """
-    network = create_network(preset)
-    if weights is not None:
-        load_weights(network, os.fspath(weights))
-    elif released_weights(preset) or not allow_untrained:
-        load_weights(network, require_weights(preset))
-    return network.to(known_device(device)).eval()
-
-
-def known_device(device: torch.device | str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        ConfigError: this machine has none.
-
-    Example:
-        >>> known_device("cpu")
-        device(type='cpu')
-    """
-    try:
-        return torch.empty(0, device=device).device
-    except (AssertionError, RuntimeError, TypeError) as error:  # what torch raises for one misspelt, missing or none
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError("a device of this machine", f"{str(device)!r} ({reason})", "Use cpu.") from error

@@ -11,8 +11,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["most_similar_fused"]
-
 _QUERIES, _KEYS, _CHANNELS = 64, 64, 32  # one tile of similarities, and the slice of the channels that is in flight
 
 

@@ -12,18 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.coordinates import gather
-from monai_iste.errors import ShapeError, shape_of
-from monai_iste.networks import limits
-from monai_iste.networks.linear_layer import Linear
-
-__all__ = ["SelfTextureFusion", "most_similar"]
+from monai_iste.errors import ShapeError
+from monai_iste.networks import tuning as limits
+from monai_iste.networks.checks import shape_of
+from monai_iste.networks.grid_sampling import gather
+from monai_iste.networks.layers import Linear
 
 
 def most_similar(query: Tensor, keys: Tensor, matrix: Optional[Tensor] = None) -> Tensor:
     """Index of the key with the highest cosine similarity to each query, the lowest index on ties (Eq. 4).
 
-    The keys are normalised once; the query's own norm cannot change the order and is left out. Always float32: the
+    The keys are normalized once; the query's own norm cannot change the order and is left out. Always float32: the
     argmax must not depend on the precision around it.
 
     With ``matrix`` the queries are ``matrix @ [query, 1]``, and it is the keys that are brought to the queries' width:
@@ -57,14 +56,14 @@ def _most_similar_eager(query: Tensor, keys: Tensor, matrix: Optional[Tensor]) -
 
 @torch.jit.script_if_tracing  # the number of blocks is the image's, not the traced example's
 def _most_similar(query: Tensor, keys: Tensor) -> Tensor:
-    return torch.cat([_best(part, keys) for part in query.split(limits.QUERIES_COMPARED, dim=1)], dim=1)
+    return torch.cat([_best(part, keys) for part in query.split(limits.QUERY_CHUNK, dim=1)], dim=1)
 
 
 def _best(query: Tensor, keys: Tensor) -> Tensor:
     best = torch.full(query.shape[:2], -torch.inf, device=query.device)
     index = torch.zeros(query.shape[:2], dtype=torch.long, device=query.device)
-    for start in range(0, keys.shape[1], limits.KEYS_COMPARED):
-        similarity, candidate = (query @ keys[:, start : start + limits.KEYS_COMPARED].transpose(1, 2)).max(-1)
+    for start in range(0, keys.shape[1], limits.KEY_CHUNK):
+        similarity, candidate = (query @ keys[:, start : start + limits.KEY_CHUNK].transpose(1, 2)).max(-1)
         better = similarity > best
         best = torch.where(better, similarity, best)
         index = torch.where(better, candidate + start, index)

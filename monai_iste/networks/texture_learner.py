@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Axis, Samples, gather, key_lattice, key_step, linear
-from monai_iste.grid_sampling import runs_of_rows, spread
-
-__all__ = ["ConvTexture", "TextureLearner"]
+from monai_iste.coordinates import AxisNeighbors, Neighbors, key_lattice, key_step
+from monai_iste.networks.grid_sampling import gather, row_groups, spread
+from monai_iste.networks.layers import linear
 
 
 class TextureLearner(nn.Module):
@@ -50,11 +49,11 @@ class TextureLearner(nn.Module):
         """Amplitude, frequency along y and along x of every low-resolution pixel, stacked: (B, 3 T, h, w)."""
         return self.conv(feat).contiguous(memory_format=torch.channels_last)
 
-    def forward(self, waves: Tensor, samples: Samples, cell: Tensor) -> Tensor:
+    def forward(self, waves: Tensor, samples: Neighbors, cell: Tensor) -> Tensor:
         return self._wave(gather(waves, samples.pixel), samples.offset, self._phase(cell).unsqueeze(2))
 
     @torch.jit.unused
-    def on_grid(self, waves: Tensor, rows: Axis, columns: Axis, cell: Tensor) -> Tensor:
+    def on_grid(self, waves: Tensor, rows: AxisNeighbors, columns: AxisNeighbors, cell: Tensor) -> Tensor:
         """The same on a regular grid, where the angle is a sum of one term per row and one per column.
 
         Shape:
@@ -66,7 +65,7 @@ class TextureLearner(nn.Module):
         angle = freq_x.mul_(columns.offset.mT.unsqueeze(-1)).add_(self._phase(cell.unsqueeze(0))[0])
         offset = rows.offset[:, :, None, None, None]
         texture = amplitude.new_empty(rows.pixel.shape + amplitude.shape[1:])
-        for part, pixels in runs_of_rows(rows):
+        for part, pixels in row_groups(rows):
             torch.addcmul(angle[pixels], freq_y[pixels], offset[part], out=texture[part])
             texture[part].sin_().mul_(amplitude[pixels])
         return texture
@@ -116,11 +115,11 @@ class ConvTexture(nn.Module):
     def waves(self, feat: Tensor) -> Tensor:
         return self.conv(feat).contiguous(memory_format=torch.channels_last)
 
-    def forward(self, waves: Tensor, samples: Samples, cell: Tensor) -> Tensor:
+    def forward(self, waves: Tensor, samples: Neighbors, cell: Tensor) -> Tensor:
         return gather(waves, samples.pixel)
 
     @torch.jit.unused
-    def on_grid(self, waves: Tensor, rows: Axis, columns: Axis, cell: Tensor) -> Tensor:
+    def on_grid(self, waves: Tensor, rows: AxisNeighbors, columns: AxisNeighbors, cell: Tensor) -> Tensor:
         vectors, rows = spread(waves, rows, columns)
         return vectors[rows.pixel]
 

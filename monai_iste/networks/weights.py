@@ -11,9 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.errors import CheckpointError
-from monai_iste.json_files import read_json
-
-__all__ = ["INDEX", "files_of", "load_weights", "misfits", "read_weights"]
+from monai_iste.io.files import read_json
 
 #: How the name of a file ends that says which shard holds which tensor, as on model hubs.
 INDEX = ".safetensors.index.json"

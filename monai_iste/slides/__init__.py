@@ -7,7 +7,7 @@ from monai_iste.slides.job import SlideJob
 from monai_iste.slides.plan import SlidePlan, plan_slide
 from monai_iste.slides.provenance import origin
 from monai_iste.slides.reader import Slide
-from monai_iste.slides.writer import SlideMetadata, write_slide
+from monai_iste.slides.writers.writer import SlideMetadata, write_slide
 from monai_iste.slides.wsi_reader import SuperResolvedWSIReader
 
 __all__ = [

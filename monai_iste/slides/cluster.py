@@ -17,15 +17,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from monai_iste.errors import ConfigError, DataError
-from monai_iste.slides.extras import require
+from monai_iste.errors import ConfigError, DataError, require_extra
+from monai_iste.slides.compute import Progress, compute_window, read_window
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.reader import Slide
-from monai_iste.slides.run import Progress, read_window, window_share
-from monai_iste.slides.store import Key, WorkStore
 from monai_iste.slides.tissue import TissueMask
-
-__all__ = ["cluster_client", "compute_windows_on"]
+from monai_iste.slides.window_store import Key, WindowStore
 
 _QUEUED = 4  # windows that each thread of the cluster has before it, so that none waits and few are lost
 
@@ -46,8 +43,8 @@ def cluster_client(
     Raises:
         ConfigError: the extra is missing, or nothing answers at that address.
     """
-    distributed = require("distributed", "distributed")
-    dask = require("dask", "distributed")
+    distributed = require_extra("distributed", "distributed")
+    dask = require_extra("dask", "distributed")
     if scheduler is not None:
         try:
             client = distributed.Client(scheduler, timeout="10s")
@@ -83,20 +80,20 @@ def dask_setup(worker: Any) -> None:
 def compute_windows_on(
     client: Any,
     device: str,
-    store: WorkStore,
+    store: WindowStore,
     windows: Iterable[Window],
     slide: Slide,
     network: nn.Module,
     mask: TissueMask | None,
     progress: Progress,
 ) -> None:
-    """Compute windows on a cluster; as :func:`~monai_iste.slides.run.compute_windows`, which says what the rest means.
+    """Compute windows on a cluster, as :func:`~monai_iste.slides.compute.compute_windows` does in one process.
 
     Args:
         client: a ``distributed.Client``.
         device: where the workers compute; of several GPUs in a local cluster, each worker takes its own.
     """
-    distributed = require("distributed", "distributed")
+    distributed = require_extra("distributed", "distributed")
     (job,) = client.scatter([(store.plan, store.folder.resolve(), network.cpu(), mask)], broadcast=True, hash=False)
     waiting = (window.key for window in windows)
 
@@ -130,15 +127,15 @@ def _task(job: tuple[SlidePlan, Path, nn.Module, TissueMask | None], key: Key, d
     except DataError:  # after which a slide reads nothing more until it is opened again
         _slide.cache_clear()
         raise
-    share = window_share(plan, network, crop, mask, window)
-    return key, WorkStore(folder, plan).write(window, share)
+    share = compute_window(plan, network, crop, mask, window)
+    return key, WindowStore(folder, plan).write(window, share)
 
 
 def _own_device(device: str) -> str:
     """Worker i of a local cluster takes GPU i; elsewhere the scheduler of the machines shares them out."""
     if device != "cuda" or torch.cuda.device_count() < 2:
         return device
-    name = require("distributed", "distributed").get_worker().name
+    name = require_extra("distributed", "distributed").get_worker().name
     return f"cuda:{name % torch.cuda.device_count()}" if isinstance(name, int) else device
 
 

@@ -13,30 +13,44 @@ import tifffile
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from monai_iste.errors import OutputError, ScaleError, ShapeError
-from monai_iste.images import open_output
-
-__all__ = ["ConsistencySummary", "comparable", "consistency_map", "summary", "write_consistency"]
+from monai_iste.io.files import open_output
 
 Size = tuple[int, int]
+
+
 Box = tuple[int, int, int, int]
+
+
 Read = Callable[[int, int, int, int], np.ndarray]
+
+
 Progress = Callable[[int, int], None]
 
-#: What the picture draws in its last colour, in 8-bit levels.
+#: What the picture draws in its last color, in 8-bit levels.
 FULL_RANGE = 8.0
 
 #: Blocks above this many levels are counted by :func:`summary`.
 NOTABLE = 4.0
 
 _REACH = 2048  # output pixels a side that are reduced at once
+
+
 _SUPPORT = 2  # of the bicubic filter, in input pixels
+
+
 _PASSES = 3  # box blurs that make up Pillow's Gaussian
 
-# The picture: black, blue, red-purple, orange, yellow. Lightness rises steadily, so that it reads in grey and with any
-# colour vision.
-_COLOURS = ((0, 0, 0), (28, 44, 120), (150, 52, 108), (238, 128, 54), (255, 236, 130))
+# The picture: black, blue, red-purple, orange, yellow. Lightness rises steadily, so that it reads in gray and with any
+# color vision.
+_COLORS = ((0, 0, 0), (28, 44, 120), (150, 52, 108), (238, 128, 54), (255, 236, 130))
+
+
 _SIDES = (480, 2048)  # shortest and longest side of the drawn map
+
+
 _LEGEND, _EDGE, _FONT = 64, 8, 14
+
+
 _CAPTION = ("Difference to the slide when reduced again, in levels of 0 to 255.", "Dark: agrees. Bright: contradicts.")
 
 
@@ -281,7 +295,7 @@ def write_consistency(
     Args:
         path: the picture's name; ends in ``.png``.
         block: side of the map's blocks, in pixels of the slide.
-        mpp: micrometres per pixel of the slide, (y, x), for the TIFF's resolution tags.
+        mpp: micrometers per pixel of the slide, (y, x), for the TIFF's resolution tags.
         overwrite: whether existing files are replaced.
     Shape:
         levels: (n, m)
@@ -317,7 +331,7 @@ def _draw(levels: np.ndarray) -> Image.Image:
         padded = np.pad(levels, [(0, -n % fewer) for n in levels.shape], mode="edge")
         levels = padded.reshape(padded.shape[0] // fewer, fewer, -1, fewer).max((1, 3))
     zoom = max(1, min(-(-shortest // min(levels.shape)), longest // max(levels.shape)))
-    pixels = _colour(levels).repeat(zoom, 0).repeat(zoom, 1)
+    pixels = _color(levels).repeat(zoom, 0).repeat(zoom, 1)
     height = max(len(pixels), shortest // 2)
     font = ImageFont.load_default(_FONT)
     width = max(pixels.shape[1] + _LEGEND, *(math.ceil(font.getlength(line)) for line in _CAPTION))
@@ -332,7 +346,7 @@ def _draw(levels: np.ndarray) -> Image.Image:
 def _draw_legend(sheet: Image.Image, left: int, top: int, height: int) -> None:
     """The scale, highest value at the top, with a figure every two levels."""
     bar = _LEGEND // 3
-    sheet.paste(Image.fromarray(_colour(np.linspace(FULL_RANGE, 0, height)[:, None]).repeat(bar, 1)), (left, top))
+    sheet.paste(Image.fromarray(_color(np.linspace(FULL_RANGE, 0, height)[:, None]).repeat(bar, 1)), (left, top))
     words, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT)
     for level in range(0, int(FULL_RANGE) + 1, 2):
         y = top + round((1 - level / FULL_RANGE) * (height - 1))
@@ -341,8 +355,8 @@ def _draw_legend(sheet: Image.Image, left: int, top: int, height: int) -> None:
         words.text((left + bar + 8, y), f"{level}+" if level == FULL_RANGE else f"{level}", "black", font, anchor)
 
 
-def _colour(levels: np.ndarray) -> np.ndarray:
-    """(n, m) levels as (n, m, 3) uint8, straight between the colours."""
-    stops = np.linspace(0, FULL_RANGE, len(_COLOURS))
-    channels = [np.interp(levels, stops, channel) for channel in zip(*_COLOURS, strict=True)]
+def _color(levels: np.ndarray) -> np.ndarray:
+    """(n, m) levels as (n, m, 3) uint8, straight between the colors."""
+    stops = np.linspace(0, FULL_RANGE, len(_COLORS))
+    channels = [np.interp(levels, stops, channel) for channel in zip(*_COLORS, strict=True)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)

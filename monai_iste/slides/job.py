@@ -17,21 +17,20 @@ from torch import nn
 from tqdm import tqdm
 
 import monai_iste
-from monai_iste.data.io import image_size
 from monai_iste.errors import ConfigError, DataError, OutputError
-from monai_iste.images import check_output, make_folder, save_image
 from monai_iste.inferers.arbitrary_scale import Region
+from monai_iste.io.files import make_folder
+from monai_iste.io.image_reader import image_size
+from monai_iste.io.image_writer import check_output, save_image
+from monai_iste.slides.compute import compute_windows
 from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
-from monai_iste.slides.cost import Cost, folder_bytes, peak_memory
+from monai_iste.slides.estimate import Estimate, folder_bytes, peak_memory
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.provenance import stated_job
 from monai_iste.slides.reader import Slide
-from monai_iste.slides.run import compute_windows
-from monai_iste.slides.store import WorkStore
 from monai_iste.slides.tissue import TissueMask, tissue_mask
-from monai_iste.slides.writer import COMPRESSIONS, SlideMetadata, check_slide_output, slide_suffix, write_slide
-
-__all__ = ["SlideJob", "map_name"]
+from monai_iste.slides.window_store import WindowStore
+from monai_iste.slides.writers.writer import COMPRESSIONS, SlideMetadata, check_slide_output, slide_suffix, write_slide
 
 _BAND = 256  # rows of a plain image that are assembled at once
 
@@ -47,7 +46,7 @@ class SlideJob:
 
     Args:
         slide: opened.
-        target: ends in one of :data:`~monai_iste.slides.writer.SLIDE_SUFFIXES`, or is a plain image.
+        target: ends in one of :data:`~monai_iste.slides.writers.writer.SLIDE_SUFFIXES`, or is a plain image.
         plan: what to make.
         network: on its device, in evaluation mode; the one of the plan.
         about: what the result shall say of its network (:func:`~monai_iste.slides.provenance.origin`).
@@ -56,7 +55,7 @@ class SlideJob:
         consistency: whether the map is written beside the result (:mod:`monai_iste.slides.consistency`).
         resume, overwrite: what is done about unfinished work, and about a result that is there already.
         tell: receives a sentence now and then.
-        compute: computes windows, called as :func:`~monai_iste.slides.run.compute_windows` is.
+        compute: computes windows, called as :func:`~monai_iste.slides.compute.compute_windows` is.
         quiet: no progress bars; default: none where standard error is not a terminal.
     """
 
@@ -78,7 +77,7 @@ class SlideJob:
         self.target = Path(self.target)
         beside = self.target.parent if self.work_dir is None else Path(self.work_dir)
         self.folder = beside / f"{self.target.name}.work"
-        self.store = WorkStore(self.folder, self.plan)
+        self.store = WindowStore(self.folder, self.plan)
 
     # --- before the work ----------------------------------------------------------------------------------------------
 
@@ -212,7 +211,7 @@ class SlideJob:
     def _todo(self) -> list[Window]:
         return [window for window in self.plan.windows if window.key not in self.store.done]
 
-    def _calibrate(self, todo: list[Window], mask: TissueMask | None) -> Cost:
+    def _calibrate(self, todo: list[Window], mask: TissueMask | None) -> Estimate:
         """Compute two windows, of which the first warms up, and extrapolate from the second; both are kept.
 
         A window of glass takes next to nothing, so that only those with tissue count.
@@ -226,7 +225,7 @@ class SlideJob:
             seconds = time.perf_counter() - started
         rest = len(todo) - len(samples)
         each = (folder_bytes(self.folder) - before) / max(1, len(samples))
-        return Cost(
+        return Estimate(
             rest, (len(asked) - len(samples)) * seconds, round(each * rest + self._writing_bytes()), peak_memory()
         )
 

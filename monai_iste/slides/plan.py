@@ -1,7 +1,7 @@
 """What a magnified slide is to be: its size, its windows, and everything else that its pixels depend on.
 
 A plan is a description without open files. Two plans with one :attr:`SlidePlan.digest` give the same pixels, which is
-how interrupted work is recognised (:mod:`monai_iste.slides.store`).
+how interrupted work is recognized (:mod:`monai_iste.slides.window_store`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.errors import ScaleError
-from monai_iste.inferers.arbitrary_scale import ArbitraryScaleInferer, Region, Span, inside
-from monai_iste.magnify import magnified_size, magnified_to_mpp
+from monai_iste.inferers.arbitrary_scale import ArbitraryScaleInferer, AxisWindow, Region, inside
+from monai_iste.inferers.output_size import magnified_size, magnified_to_mpp
 from monai_iste.slides.reader import Slide
-
-__all__ = ["MAX_OUTPUT_PIXELS", "MAX_SCALE", "SlidePlan", "Window", "network_digest", "plan_slide"]
 
 #: Largest width * height of a magnified slide: 600 GB before compression.
 MAX_OUTPUT_PIXELS = 200_000_000_000
@@ -32,14 +30,16 @@ MAX_OUTPUT_PIXELS = 200_000_000_000
 MAX_SCALE = 16.0
 
 _FORMAT = 1  # raised when the pixels of a plan change, or the way in which they are kept
+
+
 _SAMPLE = 2**20  # bytes at either end of a file by which it is told from another
 
 
 class Window(NamedTuple):
     """One canonical window of a slide."""
 
-    row: Span
-    column: Span
+    row: AxisWindow
+    column: AxisWindow
 
     @property
     def key(self) -> tuple[int, int]:
@@ -56,7 +56,7 @@ class SlidePlan:
         size: (h, w) of the slide.
         output: (H, W) of the whole slide, magnified.
         region: the part of the output that is wanted, in output pixels.
-        mpp: micrometres per pixel of the slide, (y, x), if known.
+        mpp: micrometers per pixel of the slide, (y, x), if known.
         tissue_only: whether bare glass is interpolated instead of being shown to the network.
         precision: ``fp32`` or ``bf16``.
         slide_digest, network_digest: fingerprints of the slide's file and of the network.
@@ -83,21 +83,21 @@ class SlidePlan:
 
     @property
     def output_mpp(self) -> tuple[float, float] | None:
-        """Micrometres per pixel of the result, (y, x), if known."""
+        """Micrometers per pixel of the result, (y, x), if known."""
         return None if self.mpp is None else (self.mpp[0] / self.scale[0], self.mpp[1] / self.scale[1])
 
     @cached_property
-    def rows(self) -> list[Span]:
+    def rows(self) -> list[AxisWindow]:
         """The rows of windows that the region needs."""
         return self._spans(0, self.region.top, self.region.height)
 
     @cached_property
-    def columns(self) -> list[Span]:
+    def columns(self) -> list[AxisWindow]:
         """The columns of windows that the region needs."""
         return self._spans(1, self.region.left, self.region.width)
 
-    def _spans(self, axis: int, begin: int, length: int) -> list[Span]:
-        return self.inferer.spans(self.size[axis], self.output[axis], begin, begin + length)
+    def _spans(self, axis: int, begin: int, length: int) -> list[AxisWindow]:
+        return self.inferer.axis_windows(self.size[axis], self.output[axis], begin, begin + length)
 
     @property
     def windows(self) -> list[Window]:
@@ -117,7 +117,7 @@ class SlidePlan:
         height = _new(window.row, self.rows, box.top, box.top + box.height)
         return height * _new(window.column, self.columns, box.left, box.left + box.width)
 
-    def positions(self, span: Span, axis: int) -> Tensor:
+    def positions(self, span: AxisWindow, axis: int) -> Tensor:
         """Where a window's output pixels lie along an axis of the slide, in its pixels; float64."""
         index = torch.arange(span.start, span.stop, dtype=torch.float64)
         return (index + 0.5) * self.size[axis] / self.output[axis] - 0.5
@@ -136,7 +136,7 @@ class SlidePlan:
         return plain | {"source": self.source.name, "digest": self.digest}
 
 
-def _new(span: Span, spans: list[Span], begin: int, end: int) -> int:
+def _new(span: AxisWindow, spans: list[AxisWindow], begin: int, end: int) -> int:
     following = spans[span.number - spans[0].number + 1 :]
     stop = following[0].start if following else span.stop
     return max(0, min(stop, end) - max(span.start, begin))
@@ -159,7 +159,7 @@ def plan_slide(
         network: what the windows will be shown to; its weights become part of the plan.
         scale: magnification, at least 1.
         size: (H, W) of the magnified slide.
-        mpp: micrometres per pixel of the result.
+        mpp: micrometers per pixel of the result.
         region: the part that is wanted, (top, left, height, width) in pixels of the slide; default: all of it.
     Raises:
         ScaleError: the magnification is below 1, above :data:`MAX_SCALE`, or gives more than
@@ -186,7 +186,7 @@ def plan_slide(
 
 
 def _magnified(region: Region | None, size: tuple[int, int], output: tuple[int, int]) -> Region:
-    """A region of the slide in pixels of the output: every output pixel whose centre lies in it."""
+    """A region of the slide in pixels of the output: every output pixel whose center lies in it."""
     if region is None:
         return Region(0, 0, *output)
     top, left, height, width = inside(region, size)

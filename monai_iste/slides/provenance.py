@@ -1,4 +1,4 @@
-"""What a magnified slide says of how it was made, and what it is recognised by."""
+"""What a magnified slide says of how it was made, and what it is recognized by."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from pathlib import Path
 
 import tifffile
 
-from monai_iste.checksums import checksum
+from monai_iste.io.files import checksum
 from monai_iste.networks import released_weights
-
-__all__ = ["origin", "stated_job"]
 
 
 def origin(preset: str, weights: str | os.PathLike[str] | None = None, precision: str = "fp32") -> dict[str, str]:

@@ -10,19 +10,17 @@ from types import TracebackType
 import numpy as np
 
 from monai_iste.errors import ConfigError, DataError, ShapeError
-from monai_iste.pixel_size import Mpp, find_mpp
-from monai_iste.slides.files import open_pixels
+from monai_iste.io.pixel_size import Mpp, find_mpp
+from monai_iste.slides.backends import open_pixels
 from monai_iste.slides.resampling import LevelPixels, Size, best_level, level_extent, resample_region
-
-__all__ = ["Slide"]
 
 
 class Slide:
     """A whole slide, or a plain image, of which regions are read; opening it decodes nothing.
 
-    * What OpenSlide recognises (SVS, NDPI, MRXS, DICOM, tiled TIFF, ...) is read through MONAI's ``WSIReader``. Where a
-      slide has no pixels, its background colour is put, white if it names none.
-    * Everything else goes through :func:`monai_iste.data.io.read_rgb` (PNG, JPEG, BMP, striped TIFF), by its rules: it
+    * What OpenSlide recognizes (SVS, NDPI, MRXS, DICOM, tiled TIFF, ...) is read through MONAI's ``WSIReader``. Where a
+      slide has no pixels, its background color is put, white if it names none.
+    * Everything else goes through :func:`~monai_iste.io.read_rgb` (PNG, JPEG, BMP, striped TIFF), by its rules: it
       has one level, which is decoded at the first reading and held. So does a TIFF that is not RGB of 8 or 16 bits, of
       which OpenSlide would show something regardless, or nothing.
 
@@ -31,16 +29,16 @@ class Slide:
 
     Args:
         path: the file; of formats with several files, the one that OpenSlide is given.
-        input_mpp: micrometres per pixel by the user's word, which counts more than the file's.
+        input_mpp: micrometers per pixel by the user's word, which counts more than the file's.
     Attributes:
         path: the file.
         size: (h, w) of level 0.
         levels: (h, w) of each level, from the largest to the smallest.
-        mpp: micrometres per pixel of level 0, (y, x); None if nobody said, or only something implausible.
+        mpp: micrometers per pixel of level 0, (y, x); None if nobody said, or only something implausible.
         mpp_source: who said so: the vendor ("aperio"), "OME", "TIFF tags", "--input-mpp" or "unknown"; see
-            :func:`~monai_iste.pixel_size.find_mpp`.
+            :func:`~monai_iste.io.pixel_size.find_mpp`.
         stated_mpp: what the file states, where it contradicts ``input_mpp`` by more than 1 %; else None.
-        icc: RGB colour profile, or None. It is not applied to the pixels.
+        icc: RGB color profile, or None. It is not applied to the pixels.
     Shape:
         pixels are (3, height, width).
     Units: uint8, 0 to 255; positions in pixels, rows from top to bottom.
@@ -98,7 +96,7 @@ class Slide:
         """A region of the slide as if all of it had been resampled to ``size``: where it is cut out changes nothing.
 
         It is made from the smallest level that is large enough, by Lanczos's filter over all the pixels it reaches,
-        with pixel centres where they belong; see :func:`~monai_iste.slides.resampling.resample_region`.
+        with pixel centers where they belong; see :func:`~monai_iste.slides.resampling.resample_region`.
 
         Args:
             size: (H, W) of the resampled slide; :meth:`size_at` tells it for a pixel size. May be larger than level 0.
@@ -122,7 +120,7 @@ class Slide:
         return resample_region(pixels, size, top, left, height, width)
 
     def size_at(self, mpp: float) -> Size:
-        """The size (H, W) that the slide has at so many micrometres per pixel.
+        """The size (H, W) that the slide has at so many micrometers per pixel.
 
         Raises:
             DataError: the slide's own pixel size is unknown. ConfigError: ``mpp`` is not above 0.
@@ -132,7 +130,7 @@ class Slide:
                 f"a pixel size in {self.path}", "none, or an implausible one", "Give it: --input-mpp 0.5, say."
             )
         if not (math.isfinite(mpp) and mpp > 0):
-            raise ConfigError("micrometres per pixel above 0", f"{mpp}", "20x is about 0.5, 40x 0.25.")
+            raise ConfigError("micrometers per pixel above 0", f"{mpp}", "20x is about 0.5, 40x 0.25.")
         height, width = (max(1, round(n * own / mpp)) for n, own in zip(self.size, self.mpp, strict=True))
         return height, width
 

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-__all__ = ["LevelPixels", "best_level", "level_extent", "resample_region"]
-
 # Lanczos, because it keeps what the new grid can hold and folds back little of what it cannot: tissue brought from 0.5
 # to 1.2 um/px and back loses less of itself than with Pillow's bicubic, and is changed less by sampling it elsewhere.
 _FILTER, _SUPPORT = Image.Resampling.LANCZOS, 3
@@ -107,7 +105,7 @@ def best_level(levels: tuple[Size, ...], size: Size) -> int:
 def resample_region(level: LevelPixels, size: Size, top: int, left: int, height: int, width: int) -> np.ndarray:
     """A region of what :meth:`PIL.Image.Image.resize` would make of a whole level, to within its rounding.
 
-    Output pixel i is centred at ``(i + 0.5) * e / N - 0.5`` of the level's pixels (level 0, which measures e of them,
+    Output pixel i is centerd at ``(i + 0.5) * e / N - 0.5`` of the level's pixels (level 0, which measures e of them,
     becomes N pixels), so that a level of rounded size is used where it lies. The output is made in blocks of a fixed
     lattice, each with all the pixels that the filter reaches, from one place of the level on: so a pixel is the same,
     bit for bit, in whichever region it is asked for, although Pillow keeps positions in single precision, and although

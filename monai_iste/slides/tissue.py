@@ -13,27 +13,49 @@ from torch import Tensor
 
 from monai_iste.errors import ConfigError, ShapeError
 
-__all__ = ["TissueMask", "glass_colour", "tissue_mask"]
-
 # One sample of the mask: fine enough that a single cell fills one, coarse enough to average away noise and JPEG blocks.
 _SPACING_UM = 8.0
+
+
 _SPACING_PX = 16.0  # where the pixel size is unknown: 8 um at 20x
+
+
 _SPACING_RANGE = (8.0, 32.0)  # in pixels
+
+
 _MAX_SAMPLES = 4_000_000
+
+
 _DETAIL = 2  # samples are looked at in 2 x 2 parts, which show what an average hides
+
+
 _BLOCK = 256  # samples of a block that is read at once
 
 # A sample is glass if none of these is exceeded; all are shares of the white that glass has on this slide.
 _ABSORBED = 0.045  # light missing in the most absorbed channel
+
+
 _CHROMA = 0.03  # between the most and the least absorbed channel
+
+
 _TEXTURE = 0.035  # between the parts of the sample
+
+
 _CERTAIN = 2.0  # a limit exceeded this often is tissue even if nothing beside it is
+
+
 _FEWEST = 16  # samples that are tissue together although none of them is certain
+
+
 _LARGEST_HOLE = 64  # samples of glass that are filled: a lumen
 
 # What may be bare glass before its white is known, in 8-bit levels.
 _GLASS_DARKEST, _GLASS_CHROMA, _GLASS_SPREAD, _GLASS_NOISE = 150, 16, 7, 5.0
+
+
 _GLASS_SHARE = 0.002
+
+
 _PROBES, _PROBE_SIDE = 24, 32
 
 
@@ -51,7 +73,7 @@ class _Slide(Protocol):
 class TissueMask:
     """A weight in [0, 1] at every position of a slide: 1 on tissue, 0 on glass, a smooth fall between.
 
-    Held are samples ``q`` (8 bits) on a grid of n x m over the slide of h x w pixels. A position y (0 at the centre of
+    Held are samples ``q`` (8 bits) on a grid of n x m over the slide of h x w pixels. A position y (0 at the center of
     the first pixel) lies at ``t = (y + 0.5) * n / h - 0.5`` samples, clamped to [0, n - 1]; with ``i = floor(t)``
     and ``f = t - i``, and likewise j and g along x::
 
@@ -92,8 +114,8 @@ class TissueMask:
         Shape:
             y: (H,); x: (W,); returns (H, W), float32, on the device of y
         """
-        upper, lower, f = self._neighbours(y, 0)
-        left, right, g = self._neighbours(x, 1)
+        upper, lower, f = self._neighbors(y, 0)
+        left, right, g = self._neighbors(x, 1)
         samples = torch.from_numpy(self._samples).to(y.device)
         f = f.unsqueeze(1)
         # Rows first: (1 - f) and f are shared by a row, g by a column.
@@ -135,7 +157,7 @@ class TissueMask:
         t = (position + 0.5) * count / self.size[axis] - 0.5
         return t.clamp(0, count - 1) if isinstance(t, Tensor) else min(max(t, 0), count - 1)
 
-    def _neighbours(self, position: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _neighbors(self, position: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
         t = self._sample(position.double(), axis)
         first = t.floor()
         return first.long(), (first.long() + 1).clamp(max=self._samples.shape[axis] - 1), t - first
@@ -146,20 +168,20 @@ def tissue_mask(slide: _Slide, margin: float = 16, feather: float = 48) -> Tissu
 
     The grid is fixed by the slide alone: a sample every 8 um (16 pixels where the pixel size is unknown), at least
     every 8 and at most every 32 pixels, and coarser where that would be more than four million. Let ``c`` be a
-    sample's mean colour, ``s`` the largest difference in a channel between its 2 x 2 parts, and ``white`` the
-    :func:`glass_colour`. Then::
+    sample's mean color, ``s`` the largest difference in a channel between its 2 x 2 parts, and ``white`` the
+    :func:`glass_color`. Then::
 
         r = c / white
         score = max( (1 - min r) / 0.045,  (max r - min r) / 0.03,  s / (0.035 white) )
 
-    over the channels: glass is bright, without colour and without texture. A score above 1 is tissue if some sample of
+    over the channels: glass is bright, without color and without texture. A score above 1 is tissue if some sample of
     its connected group is above 2, or the group has at least 16 samples; a single cell is enough, a speck of noise is
     not. Holes of fewer than 64 samples are filled. No threshold is taken from the histogram: on a slide that is all
     tissue it would find two halves. In doubt a sample is tissue; that costs time, the opposite would cost detail. A pen
     mark or dust counts as tissue too. Without any glass everything is tissue, except what the scanner left out
     (exactly black or white).
 
-    With ``d`` the distance of a sample from the centre of the nearest tissue sample and ``spacing`` the distance of
+    With ``d`` the distance of a sample from the center of the nearest tissue sample and ``spacing`` the distance of
     samples, both in level-0 pixels, and ``S(u) = u^2 (3 - 2 u)``, u clamped to [0, 1]::
 
         q = round(255 (1 - S((d - margin - 3 / sqrt(2) spacing) / feather)))
@@ -187,10 +209,10 @@ def tissue_mask(slide: _Slide, margin: float = 16, feather: float = 48) -> Tissu
     return TissueMask(np.round(255 * (1 - u * u * (3 - 2 * u))).astype(np.uint8), slide.size)
 
 
-def glass_colour(slide: _Slide) -> np.ndarray | None:
-    """The colour of bare glass on a slide, (3,) float32 in 8-bit levels; None if there is no glass to be seen.
+def glass_color(slide: _Slide) -> np.ndarray | None:
+    """The color of bare glass on a slide, (3,) float32 in 8-bit levels; None if there is no glass to be seen.
 
-    Looked at are the samples of :func:`tissue_mask` that are bright, nearly grey and like their neighbours. Glass is
+    Looked at are the samples of :func:`tissue_mask` that are bright, nearly gray and like their neighbors. Glass is
     the brightest of them: the white is their mean around the brightest peak of their brightness that has a tenth of
     the highest. It is confirmed at full resolution, where tissue has a texture however pale it is: the median of the
     standard deviations of some probes is at most 5 levels.
@@ -199,15 +221,15 @@ def glass_colour(slide: _Slide) -> np.ndarray | None:
 
 
 class _Measured(NamedTuple):
-    """What the reduced slide shows, sample by sample: mean colour (n, m, 3) and spread of the parts (n, m), uint8."""
+    """What the reduced slide shows, sample by sample: mean color (n, m, 3) and spread of the parts (n, m), uint8."""
 
-    colour: np.ndarray
+    color: np.ndarray
     spread: np.ndarray
 
     @property
     def blank(self) -> np.ndarray:
         """Where the scanner left out: (n, m), exactly black or white."""
-        darkest, brightest = self.colour.min(2), self.colour.max(2)
+        darkest, brightest = self.color.min(2), self.color.max(2)
         return (self.spread == 0) & ((brightest == 0) | (darkest == 255))
 
 
@@ -230,28 +252,28 @@ def _measure(slide: _Slide) -> _Measured:
             pixels = slide.read_at(fine, *(n * _DETAIL for n in (top, left, height, width)))
             parts = pixels.reshape(3, height, _DETAIL, width, _DETAIL)
             here = slice(top, top + height), slice(left, left + width)
-            found.colour[here] = parts.mean((2, 4)).round().transpose(1, 2, 0)
+            found.color[here] = parts.mean((2, 4)).round().transpose(1, 2, 0)
             found.spread[here] = (parts.max((2, 4)) - parts.min((2, 4))).max(0)
     return found
 
 
 def _white(slide: _Slide, found: _Measured) -> np.ndarray | None:
-    darkest, brightest = found.colour.min(2), found.colour.max(2)
+    darkest, brightest = found.color.min(2), found.color.max(2)
     flat = maximum_filter(brightest, 3).astype(int) - minimum_filter(brightest, 3) <= _GLASS_SPREAD
     flat &= (found.spread <= _GLASS_SPREAD) & (darkest >= _GLASS_DARKEST) & (brightest - darkest <= _GLASS_CHROMA)
     flat &= ~found.blank
     where = np.argwhere(flat)
     if len(where) < max(1, _GLASS_SHARE * flat.size):
         return None
-    colours = found.colour[flat].astype(np.float32)
-    brightness = colours.mean(1)
+    colors = found.color[flat].astype(np.float32)
+    brightness = colors.mean(1)
     counts = np.convolve(np.bincount(brightness.round().astype(int), minlength=256), np.ones(7), mode="same")
     flank = max(level for level in range(256) if counts[level] >= 0.1 * counts.max())
     summit = np.percentile(brightness[np.abs(brightness - flank + 3) <= 7], 50, method="lower")
     chosen = np.abs(brightness - summit) <= 3
     if _noise(slide, where[chosen], found.spread.shape) > _GLASS_NOISE:
         return None
-    white: np.ndarray = colours[chosen].mean(0)
+    white: np.ndarray = colors[chosen].mean(0)
     return white
 
 
@@ -270,7 +292,7 @@ def _tissue(found: _Measured, white: np.ndarray | None) -> np.ndarray:
     """(n, m) bool, by the rules of :func:`tissue_mask`."""
     if white is None:
         return ~found.blank
-    relative = found.colour / white
+    relative = found.color / white
     least, most = relative.min(2), relative.max(2)
     score = np.maximum((1 - least) / _ABSORBED, (most - least) / _CHROMA)
     score = np.maximum(score, found.spread / (_TEXTURE * white.mean()))

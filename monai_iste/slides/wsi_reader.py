@@ -20,21 +20,27 @@ from monai.utils import ensure_tuple
 from torch import Tensor, nn
 
 from monai_iste.errors import ConfigError, DataError, ScaleError
-from monai_iste.images import Size
+from monai_iste.functional import to_range
 from monai_iste.inferers import ArbitraryScaleInferer, Region
-from monai_iste.magnify import MAX_OUTPUT_PIXELS, at_precision, default_device, to_range
+from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS
+from monai_iste.io.image_writer import Size
+from monai_iste.io.pixel_size import Mpp
 from monai_iste.networks import load_network
 from monai_iste.networks.presets import DEFAULT_PRESET
-from monai_iste.pixel_size import Mpp
-from monai_iste.slides.files import SLIDE_ENDINGS
+from monai_iste.networks.runtime import at_precision, default_device
+from monai_iste.slides.backends import SLIDE_ENDINGS
 from monai_iste.slides.reader import Slide
-from monai_iste.transforms.resolution import MPP_KEY, MPP_SPACING_KEY, mpp_pair, size_at_mpp
-
-__all__ = ["SuperResolvedWSIReader", "VirtualSlide"]
+from monai_iste.transforms.to_mpp import MPP_KEY, MPP_SPACING_KEY, mpp_pair, size_at_mpp
 
 _SUFFIXES = [ending.removeprefix(".") for ending in SLIDE_ENDINGS] + ["tif", "tiff", "dcm", "png", "jpg", "jpeg"]
+
+
 _GLASS = 255  # what lies beyond the slide
+
+
 _SMALLEST = 32  # pixels along the shorter side of the coarsest level, unless the levels are given
+
+
 _POWER_UM = 10.0  # an objective's power by the usual convention: 40x at 0.25 um, 20x at 0.5
 
 
@@ -46,7 +52,7 @@ class VirtualSlide:
 
     Attributes:
         path: the slide's file.
-        size, mpp: (h, w) and micrometres per pixel (y, x) of the slide itself.
+        size, mpp: (h, w) and micrometers per pixel (y, x) of the slide itself.
         levels: (H, W) of the virtual levels.
         downsamples: how much coarser each is than level 0.
     """
@@ -70,7 +76,7 @@ class SuperResolvedWSIReader(BaseWSIReader):
     A pixel's value is that of the whole slide's magnification (:class:`~monai_iste.inferers.ArbitraryScaleInferer`)
     and does not depend on the patch: overlapping patches agree exactly, touching ones show no seam. The price is that
     a patch needs all windows that it touches, each 192 slide pixels wide, whatever the patch's own size. Windows are
-    therefore kept in a cache; patches that are read in an order in which neighbours follow each other profit.
+    therefore kept in a cache; patches that are read in an order in which neighbors follow each other profit.
 
     What lies beyond the slide is white, and transparent in mode "RGBA".
 
@@ -87,7 +93,7 @@ class SuperResolvedWSIReader(BaseWSIReader):
         cache_mb: mebibytes of windows to keep, in every process; one takes about ``0.5 * scale**2``.
         kwargs: ``level``, ``power``, ``channel_dim``, ``dtype``, ``device``, ``mode`` and the tolerances, as for
             :class:`monai.data.BaseWSIReader`. An objective's power is taken as 10 / mpp.
-    Units: micrometres per pixel; patches from 0 to 255, whatever their type.
+    Units: micrometers per pixel; patches from 0 to 255, whatever their type.
     Raises:
         ConfigError: a pixel size, level or argument that cannot be. DataError: a file that is no slide or does not
             state its pixel size. ScaleError: a patch of more than 500,000,000 pixels.

@@ -9,12 +9,20 @@ place of the random ones; ``RandLowerMagnificationd``, ``RandStainJitterd``, ``R
 (``CacheDataset(copy_cache=False)``).
 """
 
-from monai_iste.transforms.compression import RandJPEG, RandJPEGD, RandJPEGd, RandJPEGDict
-from monai_iste.transforms.coordinates import (
-    RandSampleCoordinates,
-    RandSampleCoordinatesD,
-    RandSampleCoordinatesd,
-    RandSampleCoordinatesDict,
+from monai_iste.transforms.augmentation import (
+    RandJPEG,
+    RandJPEGD,
+    RandJPEGd,
+    RandJPEGDict,
+    RandLowerMagnification,
+    RandLowerMagnificationD,
+    RandLowerMagnificationd,
+    RandLowerMagnificationDict,
+    RandStainJitter,
+    RandStainJitterD,
+    RandStainJitterd,
+    RandStainJitterDict,
+    adjust_stains,
 )
 from monai_iste.transforms.crop import (
     ArbitraryScaleCrop,
@@ -27,13 +35,6 @@ from monai_iste.transforms.crop import (
     RandArbitraryScaleCropDict,
     tissue_fraction,
 )
-from monai_iste.transforms.curriculum import (
-    Curriculum,
-    CurriculumDegradation,
-    CurriculumDegradationD,
-    CurriculumDegradationd,
-    CurriculumDegradationDict,
-)
 from monai_iste.transforms.degradation import (
     DEGRADATIONS,
     BlurDegradation,
@@ -42,37 +43,30 @@ from monai_iste.transforms.degradation import (
     BlurDegradationDict,
     degrade,
 )
-from monai_iste.transforms.loading import LoadRGB, LoadRGBD, LoadRGBd, LoadRGBDict
-from monai_iste.transforms.magnification import (
-    RandLowerMagnification,
-    RandLowerMagnificationD,
-    RandLowerMagnificationd,
-    RandLowerMagnificationDict,
-)
-from monai_iste.transforms.mixed_degradation import (
+from monai_iste.transforms.io import LoadRGB, LoadRGBD, LoadRGBd, LoadRGBDict
+from monai_iste.transforms.random_degradation import (
     REDUCTIONS,
+    DegradationSpec,
     RandMixedDegradation,
     RandMixedDegradationD,
     RandMixedDegradationd,
     RandMixedDegradationDict,
-    Scan,
-    degrade_as_scan,
+    degrade_with,
 )
-from monai_iste.transforms.resolution import (
+from monai_iste.transforms.sampling import (
+    RandSampleCoordinates,
+    RandSampleCoordinatesD,
+    RandSampleCoordinatesd,
+    RandSampleCoordinatesDict,
+)
+from monai_iste.transforms.super_resolve import SuperResolve, SuperResolveD, SuperResolved, SuperResolveDict
+from monai_iste.transforms.to_mpp import (
     SuperResolveToMpp,
     SuperResolveToMppD,
     SuperResolveToMppd,
     SuperResolveToMppDict,
     image_mpp,
 )
-from monai_iste.transforms.stain import (
-    RandStainJitter,
-    RandStainJitterD,
-    RandStainJitterd,
-    RandStainJitterDict,
-    adjust_stains,
-)
-from monai_iste.transforms.super_resolve import SuperResolve, SuperResolveD, SuperResolved, SuperResolveDict
 
 __all__ = [
     "DEGRADATIONS",
@@ -85,11 +79,7 @@ __all__ = [
     "BlurDegradationD",
     "BlurDegradationDict",
     "BlurDegradationd",
-    "Curriculum",
-    "CurriculumDegradation",
-    "CurriculumDegradationD",
-    "CurriculumDegradationDict",
-    "CurriculumDegradationd",
+    "DegradationSpec",
     "LoadRGB",
     "LoadRGBD",
     "LoadRGBDict",
@@ -118,7 +108,6 @@ __all__ = [
     "RandStainJitterD",
     "RandStainJitterDict",
     "RandStainJitterd",
-    "Scan",
     "SuperResolve",
     "SuperResolveD",
     "SuperResolveDict",
@@ -129,7 +118,7 @@ __all__ = [
     "SuperResolved",
     "adjust_stains",
     "degrade",
-    "degrade_as_scan",
+    "degrade_with",
     "image_mpp",
     "tissue_fraction",
 ]

@@ -13,24 +13,14 @@ from torch import Tensor
 
 from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
-from monai_iste.transforms.alike import RandAlike
-from monai_iste.transforms.loading import BACKENDS, check_rgb
+from monai_iste.transforms.base import RandDictTransform
+from monai_iste.transforms.io import BACKENDS, check_rgb
 
-__all__ = [
-    "ArbitraryScaleCrop",
-    "ArbitraryScaleCropD",
-    "ArbitraryScaleCropDict",
-    "ArbitraryScaleCropd",
-    "RandArbitraryScaleCrop",
-    "RandArbitraryScaleCropD",
-    "RandArbitraryScaleCropDict",
-    "RandArbitraryScaleCropd",
-    "tissue_fraction",
-]
-
-# Glass is bright and colourless. Scanners show it at 230 to 250 of 255, its channels within 10 of each other; the
+# Glass is bright and colorless. Scanners show it at 230 to 250 of 255, its channels within 10 of each other; the
 # palest stroma is as bright in red but loses green to eosin. 210 and 20 leave room for dim or tinted lamps.
 GLASS_LEVEL = 210
+
+
 GLASS_SPREAD = 20
 
 # At most this many pixels per axis are looked at: 1024 samples tell a share to within 0.02.
@@ -143,7 +133,7 @@ class RandArbitraryScaleCrop(RandomizableTransform):
         return image[:, *self.window]
 
 
-class RandArbitraryScaleCropd(RandAlike):
+class RandArbitraryScaleCropd(RandDictTransform):
     """Dictionary version of :class:`RandArbitraryScaleCrop`; the effective scale becomes ``data["scale"]``, a float.
 
     The crop is drawn on the first key present and taken from all of them, so an image and its mask stay aligned.
@@ -181,7 +171,7 @@ class RandArbitraryScaleCropd(RandAlike):
 class ArbitraryScaleCrop(Transform):
     """The part of an image that a low-resolution image of whole pixels covers at a given scale.
 
-    First the centre of at most ``max_size`` pixels a side, then from its top left corner the largest size H x W with
+    First the center of at most ``max_size`` pixels a side, then from its top left corner the largest size H x W with
     H = round(h * scale), W = round(w * scale) for whole h and w: what a network that magnifies h x w returns.
 
     Args:
@@ -250,4 +240,6 @@ class ArbitraryScaleCropd(MapTransform):
 
 
 RandArbitraryScaleCropD = RandArbitraryScaleCropDict = RandArbitraryScaleCropd
+
+
 ArbitraryScaleCropD = ArbitraryScaleCropDict = ArbitraryScaleCropd

@@ -15,17 +15,8 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from monai_iste.errors import ConfigError, ScaleError
-from monai_iste.transforms.labelled import LabelledDegradation
-from monai_iste.transforms.loading import BACKENDS, check_rgb, plain_tensor
-
-__all__ = [
-    "DEGRADATIONS",
-    "BlurDegradation",
-    "BlurDegradationD",
-    "BlurDegradationDict",
-    "BlurDegradationd",
-    "degrade",
-]
+from monai_iste.transforms.base import DegradationDictTransform
+from monai_iste.transforms.io import BACKENDS, check_rgb, plain_tensor
 
 Recipe = Callable[[Image.Image, tuple[int, int], float], Image.Image]
 
@@ -154,7 +145,7 @@ class BlurDegradation(Transform):
         return degrade(image, lr_size_at(image, scale), self.preset)
 
 
-class BlurDegradationd(LabelledDegradation):
+class BlurDegradationd(DegradationDictTransform):
     """Dictionary version of :class:`BlurDegradation`: the image becomes the label, its reduction the image.
 
     Both are plain uint8 tensors afterwards.

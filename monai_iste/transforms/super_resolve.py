@@ -15,10 +15,8 @@ from monai.transforms.utils import scale_affine
 from torch import Tensor, nn
 
 from monai_iste.errors import ShapeError
-from monai_iste.magnify import upscale
-from monai_iste.transforms.loading import BACKENDS, plain_tensor
-
-__all__ = ["SuperResolve", "SuperResolveD", "SuperResolveDict", "SuperResolved"]
+from monai_iste.functional import upscale
+from monai_iste.transforms.io import BACKENDS, plain_tensor
 
 
 class SuperResolve(Transform):

@@ -1,6 +1,6 @@
 """The IIIF Image API 3.0 as text: what a request asks for, and what an image says of itself. No server, no pixels.
 
-Everything of compliance level 2 (https://iiif.io/api/image/3.0/compliance/), and upscaling. Answers to what the
+Everything of compliance level 2 (https://iiif.io/api/image/3.0/compliance/), and upscaling. ResponseBuilder to what the
 specification leaves open:
 
 * a rotation other than a multiple of 90, and mirroring, are refused with 400 (section 4.3: "out of range or
@@ -21,18 +21,22 @@ from typing import Any, NamedTuple
 
 from monai_iste.errors import ISTEError
 from monai_iste.slides.plan import MAX_SCALE
-from monai_iste.viewer.frame import MAX_AREA, MAX_SIDE, Frame
-
-__all__ = ["CONTEXT", "PROFILE", "TILE", "BadRequest", "ImageRequest", "information", "parse", "scale_factors"]
+from monai_iste.viewer.viewport import MAX_AREA, MAX_SIDE, Frame
 
 CONTEXT = "http://iiif.io/api/image/3/context.json"
+
+
 PROFILE = "http://iiif.io/api/image/3/level2.json"
 
 #: Side of a tile.
 TILE = 512
 
 _QUALITIES = ("default", "color", "gray")
+
+
 _NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})"
+
+
 _WHOLE = r"([0-9]{1,9})"
 
 Size = tuple[int, int]
@@ -226,7 +230,7 @@ def _file(text: str, formats: Sequence[str]) -> tuple[str, str]:
         raise BadRequest(
             f"quality.format of {', '.join(_QUALITIES)} and {', '.join(formats)}", repr(text[:100]), "Try default.jpg."
         )
-    return ("default" if quality == "color" else quality), format  # the default is in colour
+    return ("default" if quality == "color" else quality), format  # the default is in color
 
 
 # --- sizes ------------------------------------------------------------------------------------------------------------

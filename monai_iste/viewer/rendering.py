@@ -17,18 +17,17 @@ from torch import Tensor, nn
 
 from monai_iste.coordinates import cell_size
 from monai_iste.errors import ConfigError
+from monai_iste.functional import to_range
 from monai_iste.inferers import ArbitraryScaleInferer, Region
-from monai_iste.inferers.arbitrary_scale import Span
-from monai_iste.magnify import at_precision, to_range
+from monai_iste.inferers.arbitrary_scale import AxisWindow
 from monai_iste.networks import load_network
+from monai_iste.networks.caching import ByteCache, CachingEncoder
+from monai_iste.networks.runtime import at_precision
+from monai_iste.slides.compute import Interpolation
 from monai_iste.slides.consistency import comparable, consistency_map
 from monai_iste.slides.resampling import Size
-from monai_iste.slides.run import Interpolation
-from monai_iste.viewer.cache import ByteCache, RememberingEncoder
-from monai_iste.viewer.frame import Frame
-from monai_iste.viewer.images import ViewedImage
-
-__all__ = ["CONSISTENCY_BLOCK", "METHODS", "Renderer", "network_loader"]
+from monai_iste.viewer.catalog import ViewedImage
+from monai_iste.viewer.viewport import Frame
 
 #: How a slide is magnified: by the network, by interpolation, or not at all (its pixels become squares).
 METHODS = ("sr", "bicubic", "native")
@@ -45,6 +44,8 @@ _AT_ONCE = 2**19
 _PIXEL_BYTES, _FEATURE_BYTES = 256 * 2**20, 256 * 2**20
 
 Check = Callable[[], None]
+
+
 Key = tuple[int, int]
 
 
@@ -94,12 +95,12 @@ class Renderer:
     def nbytes(self) -> int:
         """Bytes that are kept: pixels, encoded pictures, feature maps."""
         modules = () if self._network is None else self._network.modules()
-        return self.cache.nbytes + sum(m.cache.nbytes for m in modules if isinstance(m, RememberingEncoder))
+        return self.cache.nbytes + sum(m.cache.nbytes for m in modules if isinstance(m, CachingEncoder))
 
     def render(self, image: ViewedImage, frame: Frame, method: str, check: Check = lambda: None) -> np.ndarray:
         """The pixels of a frame, white where there is no slide.
 
-        A frame that does not magnify (:meth:`~monai_iste.viewer.frame.Frame.magnifies`) shows the slide resampled,
+        A frame that does not magnify (:meth:`~monai_iste.viewer.viewport.Frame.magnifies`) shows the slide resampled,
         whatever the method.
 
         Args:
@@ -180,15 +181,15 @@ class Renderer:
         for row in self._parts(image.size[0], size[0], region.top, bottom):
             for column in self._parts(image.size[1], size[1], region.left, right):
                 check()
-                share = self.inferer.share(read, network, row, column, cell)
+                share = self.inferer.window_output(read, network, row, column, cell)
                 y, x = (slice(s.start - a, s.stop - a) for s, a in ((row, region.top), (column, region.left)))
                 total[:, y, x] += share
         return total
 
-    def _parts(self, length: int, magnified: int, begin: int, end: int) -> list[Span]:
+    def _parts(self, length: int, magnified: int, begin: int, end: int) -> list[AxisWindow]:
         """The windows' spans along an axis, cut to what is wanted."""
         parts = []
-        for span in self.inferer.spans(length, magnified, begin, end):
+        for span in self.inferer.axis_windows(length, magnified, begin, end):
             start, stop = max(span.start, begin), min(span.stop, end)
             kept = slice(start - span.start, stop - span.start)
             parts.append(span._replace(start=start, stop=stop, coord=span.coord[kept], weight=span.weight[kept]))
@@ -245,7 +246,7 @@ def network_loader(
         network = load_network(preset, weights, device, allow_untrained)
         encoder = getattr(network, "encoder", None)
         if isinstance(encoder, nn.Module) and hasattr(encoder, "out_channels"):
-            network.encoder = RememberingEncoder(encoder, _FEATURE_BYTES).eval()
+            network.encoder = CachingEncoder(encoder, _FEATURE_BYTES).eval()
         return at_precision(network, precision)
 
     return load

@@ -12,14 +12,14 @@
 ``DELETE /api/requests/{token}``                    stop what was asked for with ``&token=``
 ==================================================  ================================================================
 
-Answers with pixels say what they are: ``X-Region`` is what is shown, x,y,w,h in pixels of the slide, exactly;
+ResponseBuilder with pixels say what they are: ``X-Region`` is what is shown, x,y,w,h in pixels of the slide, exactly;
 ``X-Scale`` the magnification along x; ``X-Method``, which below a magnification of 1 is ``resampled``;
 ``X-Inferred: true`` where a network made the pixels, with ``X-Preset``.
 Refusals are ``{"error": sentence}``: 400 what cannot be asked, 404 what is not there, 409 what was cancelled or
 overtaken, 500 where the slide cannot be read, 503 with ``Retry-After`` where too much waits or no network could be
 loaded. An image of a slide under ``/iiif/{id}`` that is magnified (``^``) is super-resolved.
 
-Only images of the catalogue are served. Other sites' pages may read ``/iiif`` (level 2 demands it), not ``/api``.
+Only images of the catalog are served. Other sites' pages may read ``/iiif`` (level 2 demands it), not ``/api``.
 """
 
 from __future__ import annotations
@@ -31,20 +31,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import monai_iste
-from monai_iste.errors import ConfigError
-from monai_iste.slides.extras import require
+from monai_iste.errors import ConfigError, require_extra
 from monai_iste.viewer import iiif
-from monai_iste.viewer.answers import Answers, Endpoint, Picture
-from monai_iste.viewer.frame import Frame, view_frame
-from monai_iste.viewer.images import Catalogue, UnknownImage, ViewedImage
-from monai_iste.viewer.pictures import MEDIA_TYPES, encode, export_png, overlay_png
+from monai_iste.viewer.catalog import Catalog, UnknownImage, ViewedImage
+from monai_iste.viewer.encoding import MEDIA_TYPES, encode, export_png, overlay_png
 from monai_iste.viewer.rendering import CONSISTENCY_BLOCK, METHODS, Renderer
-from monai_iste.viewer.work import Ticket, check_token
+from monai_iste.viewer.responses import Endpoint, Picture, ResponseBuilder
+from monai_iste.viewer.viewport import Frame, view_frame
+from monai_iste.viewer.workers import Task, check_token
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
-
-__all__ = ["VIRTUAL_SCALE", "Viewer", "create_app"]
 
 #: How many times larger than the slide its virtual images are.
 VIRTUAL_SCALE = 8
@@ -52,11 +49,11 @@ VIRTUAL_SCALE = 8
 _STATIC = Path(__file__).parent / "static"
 
 
-class Viewer(Answers):
-    """Answers requests for the images of a catalogue.
+class Viewer(ResponseBuilder):
+    """ResponseBuilder requests for the images of a catalog.
 
     Args:
-        catalogue: what there is.
+        catalog: what there is.
         renderer: where pixels come from.
         about: of the network: preset, weights (their checksum), precision and device.
         queue: how many requests may wait for the network; four times as many for the slides.
@@ -65,19 +62,19 @@ class Viewer(Answers):
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        catalog: Catalog,
         renderer: Renderer,
         about: dict[str, str],
         queue: int = 64,
         threads: int | None = None,
     ) -> None:
         super().__init__(renderer, about, queue, threads)
-        self.catalogue = catalogue
+        self.catalog = catalog
 
     def close(self) -> None:
         """Stop all work, and let go of the files."""
         super().close()
-        self.catalogue.close()
+        self.catalog.close()
 
     # --- the page -----------------------------------------------------------------------------------------------------
 
@@ -93,7 +90,7 @@ class Viewer(Answers):
     # --- what there is ------------------------------------------------------------------------------------------------
 
     async def images(self, request: Request) -> Response:
-        return self.json([image.record() for image in self.catalogue])
+        return self.json([image.record() for image in self.catalog])
 
     async def status(self, request: Request) -> Response:
         return self.json(
@@ -114,12 +111,12 @@ class Viewer(Answers):
     # --- IIIF ---------------------------------------------------------------------------------------------------------
 
     async def iiif_base(self, request: Request) -> Response:
-        self.catalogue.resolve(request.path_params["id"])
+        self.catalog.resolve(request.path_params["id"])
         response: Response = self.responses.RedirectResponse(f"{_uri(request)}/info.json", 303)
         return response
 
     async def iiif_information(self, request: Request) -> Response:
-        image, method = self.catalogue.resolve(request.path_params["id"])
+        image, method = self.catalog.resolve(request.path_params["id"])
         found = iiif.information(_uri(request), _virtual(image, method), image.size, tuple(MEDIA_TYPES))
         accepted = request.headers.get("accept", "")
         plain = "application/json" in accepted and "application/ld+json" not in accepted
@@ -128,7 +125,7 @@ class Viewer(Answers):
 
     async def iiif_image(self, request: Request) -> Response:
         parts = request.path_params
-        image, method = self.catalogue.resolve(parts["id"])
+        image, method = self.catalog.resolve(parts["id"])
         size = _virtual(image, method)
         wanted = iiif.parse(
             size, image.size, tuple(MEDIA_TYPES), parts["region"], parts["size"], parts["rotation"], parts["file"]
@@ -136,7 +133,7 @@ class Viewer(Answers):
         frame, method = wanted.frame(size), method or "sr"
         links = f'<{_uri(request)}/{wanted.canonical}>;rel="canonical", <{iiif.PROFILE}>;rel="profile"'
 
-        def make(ticket: Ticket) -> bytes:
+        def make(ticket: Task) -> bytes:
             pixels = self.renderer.render(image, frame, method, ticket.check)
             return encode(pixels, wanted.format, wanted.quality, wanted.rotation)
 
@@ -153,7 +150,7 @@ class Viewer(Answers):
         if format not in MEDIA_TYPES:
             raise ConfigError(f"a format: {', '.join(MEDIA_TYPES)}", repr(format[:100]), "Choose one of these.")
 
-        def make(ticket: Ticket) -> bytes:
+        def make(ticket: Task) -> bytes:
             return encode(self.renderer.render(image, frame, method, ticket.check), format)
 
         picture = Picture(image, frame, method, f"view {format}", MEDIA_TYPES[format], make, {})
@@ -162,7 +159,7 @@ class Viewer(Answers):
     async def consistency(self, request: Request) -> Response:
         image, frame, _ = self._viewport(request)
 
-        def make(ticket: Ticket) -> bytes:
+        def make(ticket: Task) -> bytes:
             levels, origin = self.renderer.consistency(image, frame, ticket.check)
             return overlay_png(levels, origin, CONSISTENCY_BLOCK, frame, image.size)
 
@@ -173,7 +170,7 @@ class Viewer(Answers):
         scale = max(frame.scale(image.size))
         name = f"{image.id}_{method}_x{scale:.4g}_{frame.left}_{frame.top}.png"
 
-        def make(ticket: Ticket) -> bytes:
+        def make(ticket: Task) -> bytes:
             pixels = self.renderer.render(image, frame, method, ticket.check)
             return export_png(pixels, frame, image.size, image.mpp, image.icc, self._provenance(picture))
 
@@ -198,7 +195,7 @@ class Viewer(Answers):
         }
 
     def _viewport(self, request: Request) -> tuple[ViewedImage, Frame, str]:
-        image, asked = self.catalogue[request.path_params["id"]], request.query_params
+        image, asked = self.catalog[request.path_params["id"]], request.query_params
         x, y, w, h = (_number(asked.get(name), name, float) for name in ("x", "y", "w", "h"))
         width, height = (_number(asked.get(name), name, int) for name in ("width", "height"))
         method = asked.get("method", "sr")
@@ -215,9 +212,9 @@ def create_app(viewer: Viewer, hosts: Sequence[str] = ("127.0.0.1", "localhost",
     Raises:
         ConfigError: the extra ``viewer`` is not installed.
     """
-    fastapi, routing = require("fastapi", "viewer"), require("starlette.routing", "viewer")
-    files = require("starlette.staticfiles", "viewer")
-    trusted = require("starlette.middleware.trustedhost", "viewer")
+    fastapi, routing = require_extra("fastapi", "viewer"), require_extra("starlette.routing", "viewer")
+    files = require_extra("starlette.staticfiles", "viewer")
+    trusted = require_extra("starlette.middleware.trustedhost", "viewer")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from monai_iste.coordinates import output_size
 from monai_iste.errors import ShapeError
 
-__all__ = ["Bicubic"]
-
 
 class Bicubic(nn.Module):
     """Bicubic interpolation with Pillow's kernel (a = -0.5), the first row of every table.

@@ -8,13 +8,11 @@ from __future__ import annotations
 from monai_iste.networks.baselines.pixel_shuffle import PixelShuffleNetwork
 from monai_iste.networks.encoders import EDSREncoder
 
-__all__ = ["EDSR"]
-
 
 class EDSR(PixelShuffleNetwork):
     """:class:`EDSREncoder` with a pixel-shuffle head. The default is the baseline size, 1.37 M parameters at x2.
 
-    Differs from the paper: intensities in [-1, 1], not around the mean colour of DIV2K, unless published weights are
+    Differs from the paper: intensities in [-1, 1], not around the mean color of DIV2K, unless published weights are
     loaded (:func:`load_published`); no residual scaling, which only the 256-wide network has.
 
     Args:

@@ -8,17 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.coordinates import check_image, check_queries
 from monai_iste.errors import ScaleError
-from monai_iste.networks.residual import contrast
-
-__all__ = ["FixedScaleNetwork"]
+from monai_iste.networks.checks import check_image, check_queries
+from monai_iste.networks.residual_gate import residual_gate
 
 
 class FixedScaleNetwork(nn.Module):
     """A network that magnifies by the one whole factor it was built for; called as the others are.
 
-    A subclass says how (:meth:`magnify`). Coordinates get the colour of the magnified pixel in which they lie, so that
+    A subclass says how (:meth:`magnify`). Coordinates get the color of the magnified pixel in which they lie, so that
     windows of any image can be asked for as from a network of any scale.
 
     Args:
@@ -28,7 +26,7 @@ class FixedScaleNetwork(nn.Module):
     Shape:
         image: (B, 3, h, w); coord: (B, Q, 2), order (y, x); cell: (B, 2) or (B, Q, 2);
         returns (B, Q, 3) with coordinates, (B, 3, h * scale, w * scale) without.
-    Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centres); cell in half
+    Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centers); cell in half
         low-resolution pixels (2 / scale).
     Raises:
         ShapeError: a tensor's shape does not fit; ScaleError: a call asks for another scale, or the network is built
@@ -70,7 +68,7 @@ class FixedScaleNetwork(nn.Module):
         rgb = self.magnify(image)
         if self.bicubic_residual:
             size = (rgb.shape[2], rgb.shape[3])
-            fading = F.interpolate(contrast(image), size, mode="bilinear", align_corners=False)
+            fading = F.interpolate(residual_gate(image), size, mode="bilinear", align_corners=False)
             rgb = rgb * fading + F.interpolate(image, size, mode="bicubic", align_corners=False)
         return rgb * 0.5 + 0.5
 

@@ -1,4 +1,4 @@
-"""What LIIF and LTE share: one pass of the encoder, then colours from the four pixels around any coordinate."""
+"""What LIIF and LTE share: one pass of the encoder, then colors from the four pixels around any coordinate."""
 
 from __future__ import annotations
 
@@ -7,33 +7,22 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import (
-    Samples,
-    bicubic_at,
-    cell_size,
-    check_queries,
-    ensemble,
-    four_corners,
-    gather,
-    output_size,
-    pixel_centres,
-    position,
-)
+from monai_iste.coordinates import Neighbors, cell_size, four_corners, output_size, pixel_centers, position
 from monai_iste.errors import ShapeError
-from monai_iste.networks import limits
+from monai_iste.networks import tuning as limits
+from monai_iste.networks.checks import check_queries
 from monai_iste.networks.encoders import SwinIREncoder
-from monai_iste.networks.residual import contrast
-
-__all__ = ["ImplicitNetwork"]
+from monai_iste.networks.grid_sampling import bicubic_at, ensemble, gather
+from monai_iste.networks.residual_gate import residual_gate
 
 
 class ImplicitNetwork(nn.Module):
-    """An encoder, and a decoder that is asked for colours; called as :class:`~monai_iste.networks.ISTE` is.
+    """An encoder, and a decoder that is asked for colors; called as :class:`~monai_iste.networks.ISTE` is.
 
     A subclass says what is done once per image (:meth:`maps`) and what once per corner (:meth:`hidden`). The last layer
     is linear and the corners' weights sum to one, so it is applied once per query, to their weighted sum.
 
-    Differs from the authors' code: on the last row and column of pixel centres (scales such as 1 and 3), where their
+    Differs from the authors' code: on the last row and column of pixel centers (scales such as 1 and 3), where their
     areas shrink to rounding errors, the corners keep their bilinear weights.
 
     Args:
@@ -46,7 +35,7 @@ class ImplicitNetwork(nn.Module):
     Shape:
         image: (B, 3, h, w); coord: (B, Q, 2), order (y, x); cell: (B, 2) or (B, Q, 2);
         returns (B, Q, 3) with coordinates, (B, 3, round(h * scale), round(w * scale)) without.
-    Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centres); cell in half
+    Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centers); cell in half
         low-resolution pixels (2 / scale).
     Raises:
         ShapeError: a tensor's shape does not fit; ScaleError: the scale is not a positive number.
@@ -64,7 +53,7 @@ class ImplicitNetwork(nn.Module):
         self.scale = float(scale)
         self.bicubic_residual = bicubic_residual
         self.encoder = SwinIREncoder() if encoder is None else encoder
-        self.colour = nn.Linear(hidden_channels, 3)
+        self.color = nn.Linear(hidden_channels, 3)
 
     @property
     def channels(self) -> int:
@@ -75,12 +64,12 @@ class ImplicitNetwork(nn.Module):
         """What the decoder reads at a pixel: (B, C, h, w) -> (B, D, h, w)."""
         raise NotImplementedError
 
-    def hidden(self, maps: Tensor, samples: Samples, cell: Tensor) -> Tensor:
+    def hidden(self, maps: Tensor, samples: Neighbors, cell: Tensor) -> Tensor:
         """The decoder at every corner, up to its last layer: maps (B, D, h, w), cell (B, Q, 1, 2) -> (B, Q, 4, C)."""
         raise NotImplementedError
 
-    def interpolated(self, image: Tensor, samples: Samples) -> Tensor | float:
-        """What is added to the decoder's colours, (B, Q, 3); nothing, unless a subclass says so."""
+    def interpolated(self, image: Tensor, samples: Neighbors) -> Tensor | float:
+        """What is added to the decoder's colors, (B, Q, 3); nothing, unless a subclass says so."""
         return 0.0
 
     def forward(
@@ -98,16 +87,18 @@ class ImplicitNetwork(nn.Module):
             cell = cell_size(size, output, image.device).expand(image.shape[0], -1)
         if coord is not None:
             return self.query(image, coord, cell)
-        grid = pixel_centres(output, image.device).expand(image.shape[0], -1, -1)
+        grid = pixel_centers(output, image.device).expand(image.shape[0], -1, -1)
         return self.query(image, grid, cell).mT.reshape(image.shape[0], 3, *output)
 
     def query(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """The colours at coordinates; without gradients in strips, so that memory stays flat."""
+        """The colors at coordinates; without gradients in strips, so that memory stays flat."""
         check_queries(image, coord, cell)
         image = (image - 0.5) / 0.5
         maps = self.maps(self.encoder(image)).contiguous(memory_format=torch.channels_last)
-        fading = contrast(image) if self.bicubic_residual else None
-        strip = max(1, coord.shape[1] if torch.is_grad_enabled() else limits.NUMBERS_DECODED // (4 * maps.shape[1]))
+        fading = residual_gate(image) if self.bicubic_residual else None
+        strip = max(
+            1, coord.shape[1] if torch.is_grad_enabled() else limits.MAX_DECODER_ELEMENTS // (4 * maps.shape[1])
+        )
         cells = cell.unsqueeze(1).expand_as(coord) if cell.ndim == 2 else cell
         parts = zip(coord.split(strip, dim=1), cells.split(strip, dim=1), strict=True)
         return torch.cat([self._strip(image, fading, maps, *part) for part in parts], dim=1)
@@ -117,7 +108,7 @@ class ImplicitNetwork(nn.Module):
         samples = four_corners(coord, (image.shape[2], image.shape[3]))
         offset = _offset_from_read_pixel(samples, coord, (image.shape[2], image.shape[3]))
         hidden = self.hidden(maps, samples._replace(offset=offset), cell.unsqueeze(2))
-        rgb = self.colour(ensemble(hidden, samples))
+        rgb = self.color(ensemble(hidden, samples))
         if fading is None:
             rgb = rgb + self.interpolated(image, samples)
         else:
@@ -125,10 +116,10 @@ class ImplicitNetwork(nn.Module):
         return rgb.to(image.dtype) * 0.5 + 0.5
 
 
-def _offset_from_read_pixel(samples: Samples, coord: Tensor, size: tuple[int, int]) -> Tensor:
+def _offset_from_read_pixel(samples: Neighbors, coord: Tensor, size: tuple[int, int]) -> Tensor:
     """Offsets from the pixels that are read.
 
-    Beyond the outermost pixel centres LIIF and LTE measure from the border pixel, ISTE from the corner that would be
+    Beyond the outermost pixel centers LIIF and LTE measure from the border pixel, ISTE from the corner that would be
     there. Their weights were trained for the former.
     """
     row, col = samples.pixel // size[1], samples.pixel % size[1]

@@ -14,12 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.coordinates import check_image
-from monai_iste.errors import ConfigError, ShapeError, shape_of
+from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork
-from monai_iste.networks.residual import contrast
-
-__all__ = ["ConditionalDiscriminator", "LiUNetGAN", "bicubic_upsampled"]
+from monai_iste.networks.checks import check_image, shape_of
+from monai_iste.networks.residual_gate import residual_gate
 
 CHANNELS = (64, 128, 256, 512)
 
@@ -92,7 +90,8 @@ class LiUNetGAN(FixedScaleNetwork):
         scale: the factor, 2 or more.
         channels: widths of the four halving blocks.
         bicubic_residual: learn the difference to the bicubic image, faded out on flat ground
-            (:func:`~monai_iste.networks.residual.contrast`, here of the image at its final size). Not in the paper.
+            (:func:`~monai_iste.networks.residual_gate.residual_gate`, here of the image at its final size). Not in
+            the paper.
     Shape:
         image: (B, 3, h, w); returns (B, 3, h * scale, w * scale); with ``scale=1`` in the call, for an image that is at
         its final size already (:func:`bicubic_upsampled`), (B, 3, h, w). With coordinates as
@@ -133,7 +132,7 @@ class LiUNetGAN(FixedScaleNetwork):
     def sharpen(self, image: Tensor) -> Tensor:
         """An image at its final size, (B, 3, H, W) -> (B, 3, H, W), both in [-1, 1]."""
         rgb = self.unet(image)
-        return rgb * contrast(image) + image if self.learns_difference else rgb
+        return rgb * residual_gate(image) + image if self.learns_difference else rgb
 
     def magnify(self, image: Tensor) -> Tensor:
         size = (image.shape[2] * self.scale, image.shape[3] * self.scale)
@@ -155,7 +154,7 @@ class LiUNetGAN(FixedScaleNetwork):
 class ConditionalDiscriminator(nn.Module):
     """The critic of the U-Net: a PatchGAN that sees an image beside the bicubic image it was made from.
 
-    Four 4x4 convolutions of stride 2 with LeakyReLU 0.2, no normalisation, then one 4x4 convolution to a judgement for
+    Four 4x4 convolutions of stride 2 with LeakyReLU 0.2, no normalization, then one 4x4 convolution to a judgment for
     every 16 x 16 pixels: near 1 for real, near 0 for generated, without an activation (least squares).
 
     2,767,808 parameters: the published 2.77 M.
@@ -167,7 +166,7 @@ class ConditionalDiscriminator(nn.Module):
         brought to that size; returns (B, 1, H // 16, W // 16)
     Units: images in [0, 1]; [-1, 1] inside (paper silent).
     Raises:
-        ShapeError: an image is not (B, 3, H, W), or is smaller than one judgement. ConfigError: there are not four
+        ShapeError: an image is not (B, 3, H, W), or is smaller than one judgment. ConfigError: there are not four
             widths.
 
     Example:
@@ -182,7 +181,7 @@ class ConditionalDiscriminator(nn.Module):
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
-        # One row and column more at the top and left, so that a 4x4 kernel keeps the number of judgements.
+        # One row and column more at the top and left, so that a 4x4 kernel keeps the number of judgments.
         layers += [nn.ZeroPad2d((2, 1, 2, 1)), nn.Conv2d(widths[-1], 1, 4, bias=False)]
         self.layers = nn.Sequential(*layers)
 

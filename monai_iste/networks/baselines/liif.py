@@ -1,4 +1,4 @@
-"""LIIF: a local implicit image function, one MLP that is asked for the colour at any point.
+"""LIIF: a local implicit image function, one MLP that is asked for the color at any point.
 
 Implements Chen et al., "Learning Continuous Image Representation with Local Implicit Image Function",
 arXiv:2012.09161.
@@ -9,11 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Samples, gather, linear
+from monai_iste.coordinates import Neighbors
 from monai_iste.networks.baselines.implicit import ImplicitNetwork
-from monai_iste.networks.linear_layer import Linear
-
-__all__ = ["LIIF"]
+from monai_iste.networks.grid_sampling import gather
+from monai_iste.networks.layers import Linear, linear
 
 
 class LIIF(ImplicitNetwork):
@@ -56,6 +55,6 @@ class LIIF(ImplicitNetwork):
     def maps(self, feat: Tensor) -> Tensor:
         return self.feature_part(feat)
 
-    def hidden(self, maps: Tensor, samples: Samples, cell: Tensor) -> Tensor:
+    def hidden(self, maps: Tensor, samples: Neighbors, cell: Tensor) -> Tensor:
         where = torch.cat([samples.offset, cell.expand_as(samples.offset)], dim=-1)
         return self.mlp(gather(maps, samples.pixel) + linear(where, self.coordinate_part.weight))

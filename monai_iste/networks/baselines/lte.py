@@ -10,12 +10,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Samples, ensemble, gather, linear
+from monai_iste.coordinates import Neighbors
 from monai_iste.errors import ConfigError
 from monai_iste.networks.baselines.implicit import ImplicitNetwork
-from monai_iste.networks.linear_layer import Linear
-
-__all__ = ["LTE"]
+from monai_iste.networks.grid_sampling import ensemble, gather
+from monai_iste.networks.layers import Linear, linear
 
 
 class LTE(ImplicitNetwork):
@@ -63,12 +62,12 @@ class LTE(ImplicitNetwork):
     def maps(self, feat: Tensor) -> Tensor:
         return torch.cat([self.amplitude(feat), self.frequency(feat)], dim=1)
 
-    def hidden(self, maps: Tensor, samples: Samples, cell: Tensor) -> Tensor:
+    def hidden(self, maps: Tensor, samples: Neighbors, cell: Tensor) -> Tensor:
         amplitude, frequency = gather(maps, samples.pixel).chunk(2, dim=-1)
         along_y, along_x = frequency[..., ::2], frequency[..., 1::2]  # in pairs (y, x), as the authors' weights have it
         wave = along_y * samples.offset[..., :1] + along_x * samples.offset[..., 1:] + linear(cell, self.phase.weight)
         wave = math.pi * wave
         return self.mlp(amplitude * torch.cat([wave.cos(), wave.sin()], dim=-1))
 
-    def interpolated(self, image: Tensor, samples: Samples) -> Tensor:
+    def interpolated(self, image: Tensor, samples: Neighbors) -> Tensor:
         return ensemble(gather(image, samples.pixel), samples)  # bilinear: the corners' areas are its weights

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from monai_iste.errors import ScaleError
 from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork
-from monai_iste.networks.encoders.edsr import FullPrecisionConv2d
-
-__all__ = ["PixelShuffleNetwork", "pixel_shuffle_head"]
+from monai_iste.networks.layers import FullPrecisionConv2d
 
 
 def pixel_shuffle_head(channels: int, scale: int) -> nn.Sequential:
@@ -44,7 +42,7 @@ class PixelShuffleNetwork(FixedScaleNetwork):
     """``head(encoder(image - mean)) + mean``.
 
     The mean is a buffer, 0 unless published weights bring theirs (:func:`load_published`). Their first convolution pads
-    with that colour, so folding it into a bias would be wrong along the border.
+    with that color, so folding it into a bias would be wrong along the border.
 
     Args:
         encoder: image -> feature map, with an attribute ``out_channels``.

@@ -1,6 +1,6 @@
 """Weights that the authors of EDSR, SwinIR, LIIF and LTE published, under the names that our networks give them.
 
-Files are recognised by the names of their tensors. What is read, and where it comes from:
+Files are recognized by the names of their tensors. What is read, and where it comes from:
 
 * EDSR, baseline size: ``edsr_baseline_x2-1bc95232.pt`` and its like (sanghyun-son/EDSR-PyTorch);
 * SwinIR for classical super-resolution: ``001_classicalSR_*_SwinIR-M_x2.pth`` and its like (JingyunLiang/SwinIR);
@@ -10,7 +10,7 @@ Files are recognised by the names of their tensors. What is read, and where it c
 Refused, because no network here has that architecture: SwinIR for lightweight and for real-world super-resolution and
 for denoising, EDSR at 256 channels, the RDN encoder, LTE+ (``lte-fast``).
 
-EDSR and SwinIR count colours from the mean of DIV2K, EDSR in 8-bit levels; LIIF and LTE in [-1, 1], as we do. The
+EDSR and SwinIR count colors from the mean of DIV2K, EDSR in 8-bit levels; LIIF and LTE in [-1, 1], as we do. The
 factors go into the weights, the mean into the buffer of :class:`PixelShuffleNetwork`.
 """
 
@@ -34,15 +34,17 @@ from monai_iste.networks.baselines.swinir import SwinIR
 from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.weights import misfits, read_weights
 
-__all__ = ["load_published"]
-
 Network = TypeVar("Network", bound=nn.Module)
+
+
 _State = dict[str, Tensor]
 
 _DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB in [0, 1]; SwinIR's files do not hold it
 
 # Beginnings of names, theirs and ours; None: not needed.
 _SWIN = r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\."
+
+
 _ENCODERS: dict[str, list[tuple[str, str | None]]] = {
     "EDSR": [
         (r"(sub|add)_mean\.", None),
@@ -65,6 +67,8 @@ _ENCODERS: dict[str, list[tuple[str, str | None]]] = {
         (r"conv_before_upsample\.0\.", "out.0."),
     ],
 }
+
+
 _HEADS = {"EDSR": ("tail.0.", "tail.1."), "SwinIR": ("upsample.", "conv_last.")}  # the stages, the last convolution
 
 
@@ -172,8 +176,8 @@ def _encoder_inside(wanted: str, state: _State, path: str | Path) -> _State:
     """The encoder of LIIF or LTE by itself."""
     if _architecture(state) in _ENCODERS:
         raise CheckpointError(
-            f"an encoder for colours in [-1, 1], as it is inside LIIF and LTE, in {path}",
-            f"{_architecture(state)}, which subtracts a mean colour from them",
+            f"an encoder for colors in [-1, 1], as it is inside LIIF and LTE, in {path}",
+            f"{_architecture(state)}, which subtracts a mean color from them",
             f"Load the file into {_architecture(state)}.",
         )
     state = _under("encoder.", state)
@@ -184,7 +188,7 @@ def _encoder_inside(wanted: str, state: _State, path: str | Path) -> _State:
 
 
 def _fixed_scale(wanted: str, state: _State, path: str | Path) -> _State:
-    """EDSR or SwinIR: an encoder and a head; colours come and go from 0 to ``span``, less their mean."""
+    """EDSR or SwinIR: an encoder and a head; colors come and go from 0 to ``span``, less their mean."""
     _expect(wanted, state, path)
     if wanted == "SwinIR" and not {"conv_before_upsample.0.weight", "conv_last.weight"} <= state.keys():
         raise CheckpointError(
@@ -212,7 +216,7 @@ def _implicit(wanted: str, state: _State, path: str | Path) -> _State:
     encoder = _below("encoder.", _encoder(_under("encoder.", state), path))
     state = {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
     layers = sorted({int(m[1]) for name in state if (m := re.match(r"imnet\.layers\.(\d+)\.", name))})
-    names: list[tuple[str, str | None]] = [(rf"imnet\.layers\.{layers[-1]}\.", "colour.")]
+    names: list[tuple[str, str | None]] = [(rf"imnet\.layers\.{layers[-1]}\.", "color.")]
     if wanted == "LTE":
         names += [(r"coef\.", "amplitude."), (r"freq\.", "frequency."), (r"phase\.", "phase.")]
         names += [(rf"imnet\.layers\.{k}\.", f"mlp.{k}.") for k in layers[:-1]]

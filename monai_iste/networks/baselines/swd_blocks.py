@@ -5,8 +5,6 @@ from __future__ import annotations
 from monai.networks.blocks import ChannelSELayer
 from torch import Tensor, nn
 
-__all__ = ["AlignedMultiPathConv", "RefineContextFusion", "ResidualBlock", "conv_prelu", "feature_adaption"]
-
 
 class RefineContextFusion(nn.Module):
     """What one stream learns from the other: ``squeeze-excite(backbone) + MLP(sum over pixels of share * bypass)``.
@@ -68,7 +66,7 @@ class AlignedMultiPathConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """conv - PReLU - conv, added to its input, PReLU; no normalisation."""
+    """conv - PReLU - conv, added to its input, PReLU; no normalization."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -20,9 +20,7 @@ from monai_iste.networks.baselines.swd_blocks import (
     feature_adaption,
 )
 from monai_iste.networks.baselines.wavelets import haar, inverse_haar, pad_to_multiple
-from monai_iste.networks.residual import contrast
-
-__all__ = ["SWDNet"]
+from monai_iste.networks.residual_gate import residual_gate
 
 
 class SWDNet(FixedScaleNetwork):
@@ -49,7 +47,7 @@ class SWDNet(FixedScaleNetwork):
         blocks: residual blocks in each stream of each of its six rounds.
         wavelet_channels: width of the wavelet stage's finer stream; the coarser one has four times as many.
         bicubic_residual: the spatial stage adds to bicubic interpolation instead of nearest (the paper's), and what
-            both stages add fades out on flat ground (:func:`~monai_iste.networks.residual.contrast`).
+            both stages add fades out on flat ground (:func:`~monai_iste.networks.residual_gate.residual_gate`).
     Shape:
         image: (B, 3, h, w); returns (B, 3, h * scale, w * scale), in training mode (B, 2, 3, h * scale, w * scale):
         final, spatial. With coordinates as :class:`FixedScaleNetwork`, in evaluation mode only.
@@ -102,7 +100,7 @@ class SWDNet(FixedScaleNetwork):
         upsampled = F.interpolate(image, scale_factor=self.scale, mode=self.upsampling)
         fading: Tensor | float = 1.0
         if self.upsampling == "bicubic":
-            fading = F.interpolate(contrast(image), upsampled.shape[2:], mode="bilinear", align_corners=False)
+            fading = F.interpolate(residual_gate(image), upsampled.shape[2:], mode="bilinear", align_corners=False)
         spatial = upsampled + fading * self.spatial_stage(image)
         final = spatial + fading * self.wavelet_stage(spatial)
         return torch.stack([final, spatial], dim=1) if self.training else final

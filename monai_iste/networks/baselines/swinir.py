@@ -9,8 +9,6 @@ from __future__ import annotations
 from monai_iste.networks.baselines.pixel_shuffle import PixelShuffleNetwork
 from monai_iste.networks.encoders import SwinIREncoder
 
-__all__ = ["SwinIR"]
-
 
 class SwinIR(PixelShuffleNetwork):
     """:class:`SwinIREncoder` with a pixel-shuffle head. The default is SwinIR-M, 11.75 M parameters at x2.
@@ -18,7 +16,7 @@ class SwinIR(PixelShuffleNetwork):
     ``dim=60, depths=(6,) * 4`` is the size of SwinIR-S. Its authors give that one a head of a single convolution; here
     it has the head of the larger one.
 
-    Differs from the paper: intensities in [-1, 1], not around the mean colour of DIV2K, unless published weights are
+    Differs from the paper: intensities in [-1, 1], not around the mean color of DIV2K, unless published weights are
     loaded (:func:`load_published`). See :class:`SwinIREncoder` for borders.
 
     Args:

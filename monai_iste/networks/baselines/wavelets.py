@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_iste.errors import ShapeError, shape_of
-
-__all__ = ["haar", "inverse_haar", "pad_to_multiple"]
+from monai_iste.errors import ShapeError
+from monai_iste.networks.checks import shape_of
 
 
 def haar(image: Tensor) -> Tensor:

@@ -5,14 +5,13 @@ Architecture of Lim et al., "Enhanced Deep Residual Networks for Single Image Su
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-__all__ = ["EDSREncoder", "FullPrecisionConv2d"]
+from monai_iste.networks.layers import FullPrecisionConv2d
 
 
 class _ResidualBlock(nn.Sequential):
-    """conv - ReLU - conv, added to its input; no normalisation."""
+    """conv - ReLU - conv, added to its input; no normalization."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(
@@ -26,19 +25,6 @@ class _ResidualBlock(nn.Sequential):
         for layer in self:
             y = layer(y)
         return x + y
-
-
-class FullPrecisionConv2d(nn.Conv2d):
-    """A convolution that autocast leaves alone: the first and the last, whose rounding would be seen in the result.
-
-    The sums along the skips are then in full precision too; it is the blocks that half precision makes faster.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if torch.jit.is_scripting():  # programs are run without autocast
-            return self._conv_forward(x, self.weight, self.bias)
-        with torch.autocast(x.device.type, enabled=False):
-            return self._conv_forward(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 class EDSREncoder(nn.Module):

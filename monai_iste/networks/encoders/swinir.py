@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from monai_iste.errors import ConfigError
-from monai_iste.networks import limits
-from monai_iste.networks.linear_layer import Linear
-
-__all__ = ["SwinIREncoder"]
+from monai_iste.networks import tuning as limits
+from monai_iste.networks.layers import Linear
 
 
 def _partition(x: Tensor, window: int) -> Tensor:
@@ -38,7 +36,7 @@ def _shift(size: tuple[int, int], window: int, device: torch.device) -> tuple[Te
 
     Shape:
         returns the additive mask (windows, window * window, window * window): 0 where two pixels may see each other,
-        -100 where they were no neighbours before the map was rolled; for every place in the order of the shifted
+        -100 where they were no neighbors before the map was rolled; for every place in the order of the shifted
         windows the place in that of the plain windows, (h * w,); and the way back.
     """
     h, w = size
@@ -97,7 +95,7 @@ class _DropPath(DropPath):
 
 
 class _MLP(MLPBlock):
-    """MONAI's block with our linear layers; the encoder initialises them."""
+    """MONAI's block with our linear layers; the encoder initializes them."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__(dim, hidden)
@@ -117,7 +115,7 @@ class _SwinLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, windows, n, C); mask: for shifted windows."""
-        windows, once = x.shape[1], max(1, limits.PIXELS_ATTENDED // (x.shape[0] * x.shape[2]))
+        windows, once = x.shape[1], max(1, limits.MAX_ATTENTION_PIXELS // (x.shape[0] * x.shape[2]))
         if torch.is_grad_enabled() or windows <= once:
             return self._windows(x, mask)
         # No window sees another: some at a time keep the memory of large images flat.

@@ -23,7 +23,7 @@ export function parse(hash) {
 /**
  * The address of a view.
  *
- * @param x, y its centre in native pixels
+ * @param x, y its center in native pixels
  * @param zoom device pixels per native pixel
  */
 export function format({ image, x, y, zoom, mode, map }) {

@@ -58,7 +58,7 @@ export function same(a, b, scale) {
   return !["x", "y", "w", "h"].some(far);
 }
 
-/** Micrometres per device pixel, along x; null if the slide's are unknown. */
+/** Micrometers per device pixel, along x; null if the slide's are unknown. */
 export function micronsPerPixel(image, scale) {
   return image.mpp ? image.mpp[1] / scale : null;
 }
@@ -69,7 +69,7 @@ export function equivalentObjective(microns) {
 }
 
 /**
- * A scale bar: the longest of 1, 2, 5, 10, 20, ... micrometres, or native pixels, that fits.
+ * A scale bar: the longest of 1, 2, 5, 10, 20, ... micrometers, or native pixels, that fits.
  *
  * @param microns per device pixel, or null
  * @param scale device pixels per native pixel

@@ -112,7 +112,7 @@ export class Pane {
     return this.device.width / this.view().w;
   }
 
-  /** Overlays are denser than the slide, which OpenSeadragon would take for licence to zoom further. */
+  /** Overlays are denser than the slide, which OpenSeadragon would take for license to zoom further. */
   limitZoom() {
     if (!this.isOpen) return;
     const fit = this.fittingScale();
@@ -129,11 +129,11 @@ export class Pane {
     return (scale * this.image.width) / this.device.width;
   }
 
-  /** Go to a scale, around a centre in native pixels (default: the present one). */
-  goTo(scale, centre, immediately = false) {
+  /** Go to a scale, around a center in native pixels (default: the present one). */
+  goTo(scale, center, immediately = false) {
     const limited = clamp(this.toZoom(scale), this.viewport.minZoomLevel, this.viewport.maxZoomLevel);
     this.viewport.zoomTo(limited, null, immediately);
-    if (centre) this.viewport.panTo(new OSD.Point(centre.x / this.image.width, centre.y / this.image.width), immediately);
+    if (center) this.viewport.panTo(new OSD.Point(center.x / this.image.width, center.y / this.image.width), immediately);
     this.viewport.applyConstraints(immediately);
   }
 

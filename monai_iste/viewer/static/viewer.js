@@ -227,7 +227,7 @@ async function exportView() {
   }
 }
 
-const overview = makeOverview($("overview"), (centre) => leader.goTo(leader.scale, centre));
+const overview = makeOverview($("overview"), (center) => leader.goTo(leader.scale, center));
 const slides = listSlides({ list: $("slide-list"), box: $("slides"), toggle: $("slides-toggle") }, (image) => {
   if (image !== state.image) show(image);
 });

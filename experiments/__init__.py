@@ -1,0 +1,1 @@
+"""The paper's experiments, each re-runnable: ``python -m experiments --help``."""

@@ -1,0 +1,33 @@
+"""The command ``python -m experiments``."""
+
+from __future__ import annotations
+
+import typer
+
+from experiments.classification import table4
+from experiments.figures import figure
+from experiments.nuclei import nuclei
+from experiments.prepare import prepare
+from experiments.quality import choices, table1, table2
+from experiments.segmentation import table3
+from monai_iste.errors import show_errors_as_sentences
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(prepare)
+app.command()(table1)
+app.command()(table2)
+app.command()(choices)
+app.command()(table3)
+app.command()(table4)
+app.command()(nuclei)
+app.command()(figure)
+
+
+@app.callback()
+def main() -> None:
+    """The paper's experiments, and one on nuclei, each by one command."""
+    show_errors_as_sentences()
+
+
+if __name__ == "__main__":
+    app()

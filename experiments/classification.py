@@ -1,0 +1,170 @@
+"""Table IV: are reconstructions as good as originals for recognizing tumors? A ResNet-50 on PCam at x2.
+
+Implements the classification experiment of Sec. IV of Duan et al., arXiv:2401.15613. One ResNet is trained on originals
+and run on five kinds of test images, which all come from the same patches:
+
+| setting | what the ResNet is run on |
+|---|---|
+| original | the patches, 96 x 96 pixels |
+| low_resolution | their reduction by the protocol ``iste-rgb``, 48 x 48 pixels at x2 |
+| bicubic | the reduction, magnified again by bicubic interpolation |
+| liif, iste | the reduction, magnified again by a network |
+
+Paper silent on the size at which reductions are fed (their own here: the network pools globally, so it takes any, and
+nothing is interpolated), on the training, and on the network's first stride (2 here, as in the original ResNet).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import numpy as np
+import typer
+from torch import nn
+from tqdm import tqdm
+
+from experiments.downstream import PROTOCOL, Reconstructor, claim, pause, train
+from experiments.labeled import PCAM_COUNTS, pcam_datalists
+from experiments.methods import method_of, title_of
+from experiments.reported import SOURCE, reported
+from experiments.setting_tables import scores_of, write_setting_tables
+from experiments.tables import Metric
+from experiments.tumor_task import BLOCK, Items, PatchViews, classify, create_classifier, training_set
+from monai_iste.errors import ConfigError
+from monai_iste.io.files import checksum, read_json, write_json
+from monai_iste.metrics.manifest import manifest
+from monai_iste.networks.presets import DEFAULT_PRESET
+from monai_iste.networks.runtime import default_device
+
+_METRICS = {"accuracy": Metric("accuracy", "%", 2, True), "f1": Metric("F1", "", 4, True)}
+
+
+_LABELS = {"original": "Original", "low_resolution": "Low resolution"}
+
+
+def table4(
+    dataset_dir: Annotated[Path, typer.Option("--dataset-dir", help="PCam: its six .h5 files, or labels.csv.")],
+    output_dir: Annotated[Path, typer.Option("--output-dir", help="Where everything goes; goes on there.")] = Path(
+        "table4"
+    ),
+    sr: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--sr", metavar="PRESET[=FILE]", help="A network that reconstructs, with its weights; repeatable."
+        ),
+    ] = None,
+    bicubic_residual: Annotated[
+        Optional[bool], typer.Option(help="Whether these learned the difference to bicubic; default: the preset's.")
+    ] = None,
+    scale: Annotated[float, typer.Option("--scale", help="Reduction and magnification.")] = 2.0,
+    network: Annotated[str, typer.Option("--network", help="The classifier, resnet50 or resnet18.")] = "resnet50",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the classifier, rounded up to epochs of 50.")] = 4000,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of the classifier; more can follow.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Patches per step.")] = 64,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of Adam, at the start.")] = 1e-3,
+    crops: Annotated[int, typer.Option("--crops", min=1, help="Of labels.csv: most patches of one tile.")] = 16,
+    max_test: Annotated[
+        Optional[int], typer.Option("--max-test", min=1, help="Patches to test, evenly spread; default: all.")
+    ] = None,
+    num_workers: Annotated[int, typer.Option("--num-workers", min=0, help="Processes that load patches.")] = 0,
+    device: Annotated[Optional[str], typer.Option("--device", help="cpu or cuda; default: the GPU if any.")] = None,
+) -> None:
+    """Table IV: recognize tumors in originals, reductions and reconstructions with a ResNet (PCam).
+
+    Writes table4.csv, table4.md, table4.tex and manifest.json. Repeated after an interruption, it goes on where it was.
+    """
+    device = device or default_device()
+    classifier = partial(create_classifier, network)
+    classifier(0)  # refuses unknown names before anything is read
+    settings = _settings(sr or [DEFAULT_PRESET], scale, device, bicubic_residual)
+    parts = pcam_datalists(dataset_dir, crops=crops)
+    test = _spread(parts["test"], max_test)
+    dataset = {"train": _fingerprint(parts["train"]), "test": _fingerprint(test)}
+    training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    about = {"experiment": "table4", "network": network, "scale": scale, "training": training, "dataset": dataset}
+    claim(output_dir, about)
+    scores: dict[tuple[str, int], dict[str, float]] = {}
+    weights = {}
+    for seed in range(seeds):
+        model, folder = classifier(seed), output_dir / f"{network}-seed{seed}"
+        fit = partial(train, model, partial(training_set, parts["train"]), nn.CrossEntropyLoss(), folder, **training)
+        weights[folder.name] = checksum(fit(seed=seed, device=device, num_workers=num_workers))
+        for name, reconstructor in settings.items():
+            views = PatchViews(name, reconstructor, output_dir / "images")
+            scores[name, seed] = _scored(model, views, test, folder / f"{name}-{reconstructor.name}.json", device)
+    report = manifest(PROTOCOL, dataset=dataset, device=device)
+    report |= {**about, "seeds": list(range(seeds)), "classifier_sha256": weights, "reported": SOURCE}
+    report["settings"] = {name: reconstructor.identity for name, reconstructor in settings.items()}
+    report["scores"] = [{"setting": name, "seed": seed, **found} for (name, seed), found in scores.items()]
+    write_json(output_dir / "manifest.json", report)
+    rows = _rows(scores, list(settings), len(test), seeds, scale)
+    caption = f"Table IV, patches classified by a {network}, x{scale:g}, {steps} steps of {batch_size} patches."
+    _write(output_dir, rows, caption, official={part: len(parts[part]) for part in parts} == PCAM_COUNTS)
+
+
+def _scored(network: nn.Module, views: PatchViews, items: Items, file: Path, device: str) -> dict[str, float]:
+    """The scores of a setting, from the file if they are there."""
+    found: dict[str, float] | None = read_json(file)
+    if found is None:
+        total, desc = -(-len(items) // BLOCK), f"{file.parent.name} on {views.setting}"
+        found = classify(network, tqdm(views.blocks(items), desc, total, mininterval=pause()), device)
+        write_json(file, found)
+    return found
+
+
+def _settings(
+    networks: Sequence[str], scale: float, device: str, bicubic_residual: bool | None
+) -> dict[str, Reconstructor]:
+    """The rows of the table, each with what makes its images; weights are loaded now: a wrong file shows at once."""
+    bicubic = Reconstructor("bicubic", None, scale, device)
+    settings = {"original": bicubic, "low_resolution": bicubic, "bicubic": bicubic}
+    for text in networks:
+        name, _, file = text.partition("=")
+        if name in settings:
+            raise ConfigError("every network once in --sr, and no bicubic", repr(name), "Its row is in the table.")
+        settings[name] = Reconstructor(name, file or None, scale, device, bicubic_residual)
+    return settings
+
+
+def _spread(items: Items, count: int | None) -> Items:
+    """At most so many items, evenly spread."""
+    if count is None or count >= len(items):
+        return items
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def _fingerprint(items: Items) -> dict[str, Any]:
+    """How many patches, and a hash over a thousand of them, evenly spread: reading all of PCam would take minutes."""
+    digest = hashlib.sha256()
+    for item in _spread(items, 1000):
+        digest.update(f"{item['name']} {item['label']} ".encode())
+        digest.update(np.ascontiguousarray(item["image"]).tobytes())
+    return {"count": len(items), "sha256": digest.hexdigest()}
+
+
+def _rows(
+    scores: Mapping[tuple[str, int], Mapping[str, float]], names: Sequence[str], images: int, seeds: int, scale: float
+) -> list[dict[str, Any]]:
+    """A row for every setting, with what the paper reports for that method."""
+    rows = []
+    for name in names:
+        method, label = method_of(name), _LABELS.get(name) or title_of(name)
+        row = {"setting": name, "label": label, "note": "" if name in _LABELS else name, "images": images}
+        found = [scores[name, seed] for seed in range(seeds)]
+        rows.append(row | scores_of(found, _METRICS, reported(4, "pcam", method, scale)))
+    return rows
+
+
+def _write(folder: Path, rows: Sequence[dict[str, Any]], caption: str, official: bool) -> None:
+    notes = ["The classifier is trained on originals; F1 is of the tumor class."]
+    if not official:
+        notes += ["These are not PCam's patches: do not compare with reported numbers."]
+    panels = [(f"{rows[0]['images']:,} test patches", rows)]
+    paths = write_setting_tables(
+        panels, {"label": "Method", "note": "Size"}, _METRICS, folder, "table4", caption, notes
+    )
+    typer.echo(next(path for path in paths if path.suffix == ".md").read_text())

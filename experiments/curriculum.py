@@ -1,0 +1,184 @@
+"""A degradation that grows while a training goes on, as Li et al. train their U-Net."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.config import KeysCollection
+from monai.transforms import RandomizableTransform
+from torch import Tensor
+
+from monai_iste.errors import ConfigError
+from monai_iste.networks.baselines.li_unet_gan import bicubic_upsampled
+from monai_iste.transforms.base import RandDegradationDictTransform
+from monai_iste.transforms.degradation import degrade, lr_size_at
+from monai_iste.transforms.io import BACKENDS
+
+
+class Curriculum:
+    """The mean factor of the degradation: ``log2(2^start + t (2^target - 2^start))``, ``t = min(progress / share, 1)``.
+
+    From Li et al., Medical Image Analysis 68 (2021) 101938: from 2 to the target over the first half of the training;
+    the paper is silent on the course in between, this is the one of the authors' code.
+
+    The progress lies in shared memory: data-loading processes see what the trainer's process sets
+    (:class:`~experiments.curriculum.AdvanceCurriculum`).
+
+    Args:
+        target: factor at which it ends, the network's scale.
+        start: factor at which it begins.
+        share: part of the training, in (0, 1], over which it grows.
+    Raises:
+        ConfigError: a setting out of range.
+
+    Example:
+        >>> curriculum = Curriculum(target=4)
+        >>> for progress in (0, 0.25, 0.5, 1):
+        ...     curriculum.progress = progress
+        ...     print(round(curriculum.factor, 3))
+        2.0
+        3.322
+        4.0
+        4.0
+    """
+
+    def __init__(self, target: float, start: float = 2.0, share: float = 0.5) -> None:
+        if not (1 <= start <= target < math.inf and 0 < share <= 1):
+            raise ConfigError(
+                "a curriculum with 1 <= start <= target and a share in (0, 1]",
+                f"start {start}, target {target}, share {share}",
+                "The paper has 2, the scale, 0.5.",
+            )
+        self.target, self.start, self.share = float(target), float(start), share
+        self._progress = torch.zeros((), dtype=torch.float64).share_memory_()
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, from 0 to 1."""
+        return float(self._progress)
+
+    @progress.setter
+    def progress(self, value: float) -> None:
+        self._progress.fill_(value)
+
+    @property
+    def factor(self) -> float:
+        """The mean factor at this :attr:`progress`."""
+        t = min(self.progress / self.share, 1.0)
+        return math.log2(2**self.start + t * (2**self.target - 2**self.start))
+
+
+class CurriculumDegradation(RandomizableTransform):
+    """Reduce an image by a random factor around that of a curriculum, and bring it back to its size.
+
+    f ~ N(mean factor, jitter) is drawn anew for every image; :func:`~monai_iste.transforms.degrade` reduces by f, with
+    its blur of sigma (f - 1) / 2, and :func:`~monai_iste.networks.baselines.li_unet_gan.bicubic_upsampled` leads back.
+    The result is what the network sees at any factor: it has one size, so that batches collate, and at f = target it is
+    what the network makes of the reduced image itself.
+
+    Implements the curriculum of Li et al., Medical Image Analysis 68 (2021) 101938.
+    Differs from the paper: the blur comes before the resampling, as in every training here (the authors' code blurs the
+    image brought back). f is kept in [1, target + 3 jitter]; the authors' code has the lower bound only (paper silent).
+
+    Args:
+        curriculum: where the mean factor comes from.
+        jitter: standard deviation of the factor.
+        preset: a key of :data:`~monai_iste.transforms.DEGRADATIONS`.
+    Shape:
+        (3, H, W) -> (3, H, W)
+    Units: uint8, 0 to 255, in; float32, 0 to 255 and not clamped, out.
+    Raises:
+        ConfigError: the jitter is negative. ShapeError: the image is not uint8 of (3, H, W).
+
+    Example:
+        >>> degradation = CurriculumDegradation(Curriculum(target=4)).set_random_state(0)
+        >>> degradation(np.full((3, 64, 64), 200, np.uint8)).shape, round(degradation.factor, 2)
+        (torch.Size([3, 64, 64]), 2.88)
+    """
+
+    backend = BACKENDS
+
+    def __init__(self, curriculum: Curriculum, jitter: float = 0.5, preset: str = "blur_bicubic") -> None:
+        super().__init__()
+        if jitter < 0:
+            raise ConfigError("a jitter of at least 0", repr(jitter), "The paper has 0.5.")
+        self.curriculum, self.jitter, self.preset = curriculum, jitter, preset
+        self.factor = curriculum.factor
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw the next :attr:`factor`."""
+        drawn = self.R.normal(self.curriculum.factor, self.jitter)
+        self.factor = min(max(1.0, drawn), self.curriculum.target + 3 * self.jitter)
+
+    def __call__(self, image: np.ndarray | Tensor, randomize: bool = True) -> Tensor:
+        if randomize:
+            self.randomize()
+        low = degrade(image, lr_size_at(image, self.factor), self.preset)
+        return bicubic_upsampled(low[None].float(), image.shape[-2:])[0]
+
+
+class CurriculumDegradationd(RandDegradationDictTransform):
+    """Dictionary version of :class:`CurriculumDegradation`: the image becomes the label, its degradation the image.
+
+    Args:
+        keys: images; each is replaced by its degradation, all by the same factor.
+        curriculum, jitter, preset: see :class:`CurriculumDegradation`.
+        label_key: where the image as it was goes, a plain uint8 tensor; one per key.
+        allow_missing_keys: whether absent keys are passed over.
+
+    Example:
+        >>> degradation = CurriculumDegradationd("image", Curriculum(target=3)).set_random_state(0)
+        >>> data = degradation({"image": np.zeros((3, 96, 96), np.uint8)})
+        >>> data["image"].shape, data["label"].shape
+        (torch.Size([3, 96, 96]), torch.Size([3, 96, 96]))
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        curriculum: Curriculum,
+        jitter: float = 0.5,
+        preset: str = "blur_bicubic",
+        label_key: KeysCollection = "label",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, label_key, allow_missing_keys)
+        self.degradation = CurriculumDegradation(curriculum, jitter, preset)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return self.degraded(data, self.degradation)
+
+
+CurriculumDegradationD = CurriculumDegradationDict = CurriculumDegradationd
+
+
+class AdvanceCurriculum:
+    """Keep a curriculum's progress at the trainer's: steps done / steps in all.
+
+    It is computed from the trainer's own count, which every checkpoint holds: a resumed training goes on where it was.
+
+    Data-loading processes prepare some batches ahead. Within an epoch it therefore depends on their speed which step's
+    factor a batch gets; the steps of a whole epoch share one, and the same seed gives the same training, with
+    ``epoch_level``.
+
+    Args:
+        curriculum: whose progress is set.
+        epoch_level: set it before every epoch, as the authors' code does; otherwise also after every step.
+    """
+
+    def __init__(self, curriculum: Curriculum, epoch_level: bool = False) -> None:
+        self.curriculum, self.epoch_level = curriculum, epoch_level
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self._set)  # before the first batch of the epoch is asked for
+        if not self.epoch_level:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._set)
+
+    def _set(self, engine: Engine) -> None:
+        total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
+        self.curriculum.progress = min(1.0, engine.state.iteration / max(1, total))

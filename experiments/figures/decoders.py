@@ -1,0 +1,96 @@
+"""Figure 9: what each of the two decoders contributes to the image."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from experiments.figures.drawing import covering, place, show
+from experiments.figures.inputs import BICUBIC, Picture, as_pixels, make_pair, require_iste, view_of
+from experiments.figures.intermediates import Parts, decoder_parts
+from experiments.figures.style import PAGE, Sheet, style
+from monai_iste.coordinates import output_size
+from monai_iste.inferers import Region
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SIDE = 192  # of the default view, in pixels of the truth
+
+
+def on_gray(signed: Tensor, gain: float) -> Tensor:
+    """``0.5 + gain * x``: a signed image on middle gray.
+
+    Shape: any
+    """
+    return 0.5 + gain * signed
+
+
+def gain_for(*signed: Tensor) -> float:
+    """The largest of 1, 2, 4, ... under which 99 % of the values of each image stay within black and white.
+
+    Example:
+        >>> import torch
+        >>> gain_for(torch.tensor([-0.1, 0.05]), torch.tensor([0.02])), gain_for(torch.ones(2))
+        (4.0, 1.0)
+    """
+    extreme = max(float(x.abs().flatten().sort().values[math.ceil(0.99 * x.numel()) - 1]) for x in signed)
+    return 1.0 if extreme <= 0 else float(2 ** max(0, math.floor(math.log2(0.5 / extreme))))
+
+
+def draw_decoders(
+    image: Picture,
+    network: nn.Module,
+    scale: float = 4.0,
+    crop: Region | None = None,
+    protocol: str = "iste-rgb",
+    name: str = "ISTE",
+    width: float = PAGE,
+) -> Figure:
+    """I_LPD, I_LTD, their sum and the truth, for networks that add it also the bicubic interpolation.
+
+    The decoders' images are signed and drawn on middle gray, both with the gain that is printed under them; the
+    other images are drawn as they are. What is shown adds up: ``[bicubic or 0.5] + I_LPD + I_LTD`` is the network's
+    output, the whole image magnified at once (:func:`experiments.figures.intermediates.decoder_parts`).
+
+    Args:
+        image: the truth, a file or (3, H, W) uint8; it is reduced by ``scale`` first.
+        network: ISTE in evaluation mode, with its Local Texture Decoder.
+        crop: the part that is shown, in pixels of the image; default: the square of 192 with most detail.
+        name: of the network, over its output.
+        width: of the figure, in inches.
+    Raises:
+        ConfigError: not ISTE, built without LTD, no such protocol, or matplotlib is missing.
+        ShapeError: the crop lies outside the image.
+    """
+    iste = require_iste(network, "local_texture_decoder")
+    pair = make_pair(image, scale, protocol)
+    view = view_of(pair.truth, crop, _SIDE)
+    region, extent = covering(output_size((pair.low.shape[1], pair.low.shape[2]), scale), pair.size, view)
+    parts = decoder_parts(iste, pair.low, scale, region)
+    with style():
+        panels = _panels(parts, iste.bicubic_residual, name)
+        sheet, rows = Sheet.grid([view.height / view.width], len(panels) + 1, width, (1,), (1,))
+        for axes, (title, note, drawn) in zip(rows[0], panels, strict=False):
+            place(axes, as_pixels(drawn), extent, view)
+            axes.set_title(title)
+            axes.set_xlabel(note)
+        show(rows[0][-1], as_pixels(pair.truth), pair.size, view)
+        rows[0][-1].set_title("truth")
+    return sheet.finished()
+
+
+def _panels(parts: Parts, residual: bool, name: str) -> list[tuple[str, str, Tensor]]:
+    """Title, note and image of every panel but the truth."""
+    gain = gain_for(parts.pixel, parts.texture)
+    mapping = "shown: 0.5 + " + ("" if gain == 1 else f"{gain:g} ")
+    first = [(f"{BICUBIC} ($I_{{B}}$)", "", parts.base)] if residual else []
+    summed = "$I_{B}$ + $I_{LPD}$ + $I_{LTD}$" if residual else "0.5 + $I_{LPD}$ + $I_{LTD}$"
+    return [
+        *first,
+        ("$I_{LPD}$", f"{mapping}$I_{{LPD}}$", on_gray(parts.pixel, gain)),
+        ("$I_{LTD}$", f"{mapping}$I_{{LTD}}$", on_gray(parts.texture, gain)),
+        (name, summed, parts.total),
+    ]

@@ -1,0 +1,153 @@
+"""Figure 5: where each method errs, under one color scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+from monai.metrics import PSNRMetric
+from torch import Tensor, nn
+
+from experiments.figures.drawing import outlined, show
+from experiments.figures.inputs import BICUBIC, Pair, Picture, as_pixels, make_pair, reconstruct, text_of
+from experiments.figures.style import ACCENT, ERRORS, GAP, PAGE, Sheet, style
+from monai_iste.errors import ConfigError
+from monai_iste.inferers import Region
+from monai_iste.inferers.arbitrary_scale import inside
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BAR = 0.55  # room for the color bar, in inches
+
+
+class Scored(NamedTuple):
+    """One method's reconstruction as the protocol compares it, and its PSNR in dB.
+
+    Shape:
+        image, truth: (3, H - 2 border, W - 2 border), in [0, 1]
+    """
+
+    image: Tensor
+    truth: Tensor
+    psnr: float
+
+
+def score_methods(pair: Pair, methods: Mapping[str, nn.Module]) -> dict[str, Scored]:
+    """Reconstruct and score by every method, bicubic first, as an evaluation under the pair's protocol does.
+
+    Args:
+        methods: networks in evaluation mode by the names that the figure prints.
+    """
+    metric, results = PSNRMetric(1.0), {}
+    for name, network in methods.items():
+        pred = reconstruct(network, pair.low, pair.scale, pair.size)
+        item: dict[str, Any] = {"image": pair.low, "label": pair.truth, "scale": pair.scale, "pred": pred}
+        item = cast(dict[str, Any], pair.protocol.postprocessing()(item))
+        for label, image in {BICUBIC: item["bicubic"], name: item["pred"]}.items():
+            psnr = cast(Tensor, metric(image[None], item["label"][None]))
+            results[label] = Scored(image, item["label"], float(psnr))
+    return results
+
+
+def absolute_error(image: Tensor, truth: Tensor) -> Tensor:
+    """``mean over RGB of |image - truth|``, in 8-bit levels.
+
+    Shape:
+        image, truth: (3, H, W) in [0, 1]; returns (H, W)
+    """
+    return (image - truth).abs().mean(0) * 255
+
+
+def error_limit(errors: list[Tensor]) -> float:
+    """The upper end of the one color scale: above 99.5 % of all methods' errors, a multiple of 5 levels."""
+    pooled = torch.cat([error.flatten() for error in errors]).sort().values
+    return max(5.0, 5 * math.ceil(float(pooled[math.ceil(0.995 * len(pooled)) - 1]) / 5))
+
+
+def draw_error_maps(
+    image: Picture,
+    methods: Mapping[str, nn.Module],
+    scale: float = 4.0,
+    protocol: str = "iste-rgb",
+    crop: Region | None = None,
+    width: float = PAGE,
+) -> Figure:
+    """Reconstructions over their absolute errors, PSNR under each; the truth and the low-resolution input at the right.
+
+    PSNR is that of the whole image under the protocol, whatever part is shown. The color scale is shared and ends
+    where 99.5 % of the shown errors do; an error is the mean over red, green and blue.
+
+    Args:
+        image: the truth, a file or (3, H, W) uint8; it is reduced by ``scale`` first.
+        methods: networks in evaluation mode by the names that are printed; bicubic interpolation is added.
+        protocol: a key of :data:`monai_iste.metrics.PROTOCOLS` that compares RGB.
+        crop: the part that is magnified, in pixels of the image; the whole is then shown beside it.
+        width: of the figure, in inches.
+    Raises:
+        ConfigError: no such protocol, one that compares luma, or matplotlib is missing.
+        ShapeError: the crop lies outside the part that is scored.
+    """
+    pair = make_pair(image, scale, protocol)
+    if pair.protocol.channels != "rgb":
+        raise ConfigError("a protocol that compares RGB", repr(protocol), "Take iste-rgb or bicubic-rgb.")
+    results = score_methods(pair, methods)
+    with style():
+        return _draw(pair, results, crop, width)
+
+
+def _draw(pair: Pair, results: dict[str, Scored], crop: Region | None, width: float) -> Figure:
+    truth = next(iter(results.values())).truth
+    field = int(truth.shape[1]), int(truth.shape[2])
+    border = (pair.size[0] - field[0]) // 2
+    whole = Region(0, 0, *field)
+    view = whole if crop is None else inside(crop._replace(top=crop.top - border, left=crop.left - border), field)
+    part = slice(view.top, view.top + view.height), slice(view.left, view.left + view.width)
+    errors = {name: absolute_error(result.image, result.truth) for name, result in results.items()}
+    limit = error_limit([error[part] for error in errors.values()])
+
+    columns, aspect = len(results) + 1, view.height / view.width
+    left = 0.0 if crop is None else _overview_width(field, columns, aspect, width)
+    sheet, (upper, lower) = Sheet.grid((aspect, aspect), columns, width, (1, 0), (0, 1), left, _BAR)
+    for i, (name, result) in enumerate(results.items()):
+        show(upper[i], as_pixels(result.image), field, view)
+        upper[i].set_title(name)
+        show(lower[i], errors[name].numpy(), field, view, cmap=ERRORS, vmin=0, vmax=limit)
+        lower[i].set_xlabel(f"{result.psnr:.2f} dB")
+    show(upper[-1], as_pixels(truth), field, view)
+    upper[-1].set_title("truth")
+    # The input covers the whole label: shifted by the border that is not scored.
+    shifted = view._replace(top=view.top + border, left=view.left + border)
+    show(lower[-1], as_pixels(pair.low), pair.size, shifted)
+    lower[-1].set_xlabel(f"LR input ({text_of(pair.scale)})")
+    clipped = any(float(error[part].max()) > limit for error in errors.values())
+    label = "absolute error (8-bit levels)"
+    sheet.color_bar_beside(upper[-1], lower[-1], ERRORS, (0, limit), label, "max" if clipped else "neither")
+    if crop is not None:
+        _add_overview(sheet, upper[0], lower[0], truth, view, left)
+    return sheet.finished()
+
+
+def _overview_width(field: tuple[int, int], columns: int, aspect: float, width: float) -> float:
+    """The width at which the whole image is as high as two rows of panels are; the gap beside it included."""
+    ratio = field[1] / field[0]
+    panels = width - _BAR - 2 * GAP - (columns - 1) * GAP
+    side = (panels - ratio * GAP) / (columns + 2 * aspect * ratio)
+    return ratio * (2 * aspect * side + GAP) + 2 * GAP
+
+
+def _add_overview(sheet: Sheet, upper: Axes, lower: Axes, truth: Tensor, view: Region, room: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    _, top, _, _ = sheet.box(upper)
+    _, below, _, height = sheet.box(lower)
+    field = int(truth.shape[1]), int(truth.shape[2])
+    whole = sheet.panel(0, top, room - 2 * GAP, below + height - top)
+    show(whole, as_pixels(truth), field, Region(0, 0, *field))
+    whole.set_title("truth, whole image")
+    frame = Rectangle((view.left, view.top), view.width, view.height, fill=False, ec=ACCENT, lw=1)
+    frame.set_path_effects(outlined(width=2))
+    whole.add_patch(frame)

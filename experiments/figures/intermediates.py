@@ -1,0 +1,163 @@
+"""What the network computes between an image and its magnification, taken from the network itself while it runs.
+
+Nothing of the equations is repeated here: modules are listened to, or silenced, inside the network's own
+``encode`` and ``decode``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from experiments.figures.inputs import device_of
+from monai_iste.coordinates import cell_size, output_size, pixel_centers
+from monai_iste.inferers import Region
+from monai_iste.inferers.arbitrary_scale import inside
+from monai_iste.networks import ISTE
+from monai_iste.networks.checks import check_image
+from monai_iste.networks.grid_sampling import ensemble
+from monai_iste.networks.self_texture_fusion import SelfTextureFusion
+
+
+class Retrieval(NamedTuple):
+    """Which key every low-resolution pixel retrieves in stage 1.
+
+    Args:
+        keys: their number K.
+    Shape:
+        key: (h, w), int64, which of the K keys; place: (h, w, 2), where that key lies; confidence: (h, w), their cosine
+    Units: low-resolution pixels, (y, x), 0 at the center of the first.
+    """
+
+    key: Tensor
+    place: Tensor
+    confidence: Tensor
+    keys: int
+
+
+class Features(NamedTuple):
+    """Feature maps before and after the Texture Learner: F_LR (C, h, w), and F_TL (T, H', W') over a region."""
+
+    before: Tensor
+    after: Tensor
+
+
+class Parts(NamedTuple):
+    """What a magnified region is the sum of: ``base + pixel + texture = total``.
+
+    ``base`` is the bicubic interpolation where the network adds it (``bicubic_residual``), else a constant gray, the
+    middle of the range. ``pixel`` and ``texture`` are I_LPD and I_LTD as they enter the sum, signed; where bicubic is
+    added, after they have been faded out on flat ground.
+
+    Shape:
+        (3, H', W') each
+    Units: of an image in [0, 1]: half of those inside the network.
+    """
+
+    base: Tensor
+    pixel: Tensor
+    texture: Tensor
+    total: Tensor
+
+
+@torch.no_grad()
+def retrieve(network: ISTE, low: Tensor, scale: float) -> Retrieval:
+    """What Self-Texture Fusion retrieves for the whole image.
+
+    Args:
+        network: in evaluation mode, with its ``self_texture_fusion``.
+    Shape:
+        low: (3, h, w)
+    Units: in [0, 1].
+    """
+    seen: list[tuple[Any, ...]] = []
+    module = cast(SelfTextureFusion, network.self_texture_fusion)
+    with _listening(module, lambda args, result: seen.append(args)):
+        _, cell = _encode(network, low, scale)
+    index, _, confidence = module.retrieve(*seen[0])
+    h, w = low.shape[1:]
+    places = network.key_positions((h, w), cell)[index[0].cpu()]
+    return Retrieval(index.view(h, w).cpu(), places.view(h, w, 2), confidence.view(h, w).cpu(), seen[0][1].shape[1])
+
+
+@torch.no_grad()
+def texture_features(network: ISTE, low: Tensor, scale: float, region: Region) -> Features:
+    """The feature maps on either side of the Texture Learner; with four corners, blended by their areas.
+
+    Args:
+        region: of the output, where the texture is evaluated.
+    Shape:
+        low: (3, h, w)
+    """
+    seen: list[Tensor] = []
+    with _listening(network.encoder, lambda args, result: seen.append(result)):
+        encoding, cell = _encode(network, low, scale)
+    coord = _coordinates(low, scale, region).to(cell.device)
+    samples = network.texture_samples(coord, (low.shape[1], low.shape[2]))
+    texture = ensemble(network.texture_learner(encoding.waves, samples, cell), samples)
+    return Features(seen[0][0].float().cpu(), texture[0].mT.reshape(-1, region.height, region.width).float().cpu())
+
+
+@torch.no_grad()
+def decoder_parts(network: ISTE, low: Tensor, scale: float, region: Region) -> Parts:
+    """The share of each decoder in a region of the magnified image, each with the other one silenced.
+
+    Args:
+        network: in evaluation mode, with its ``local_texture_decoder``.
+        region: of the output.
+    Shape:
+        low: (3, h, w)
+    """
+    encoding, cell = _encode(network, low, scale)
+    coord = _coordinates(low, scale, region).to(cell.device)
+
+    def image(*silent: nn.Module) -> Tensor:
+        with _silenced(*silent):
+            rgb = network.decode(encoding, coord, cell)
+        return rgb[0].T.reshape(3, region.height, region.width).float().cpu()
+
+    lpd, ltd = network.local_pixel_decoder, cast(nn.Module, network.local_texture_decoder)
+    base = image(lpd, ltd)
+    return Parts(base, image(ltd) - base, image(lpd) - base, image())
+
+
+def _encode(network: ISTE, low: Tensor, scale: float) -> tuple[Any, Tensor]:
+    """Everything up to stage 1 for the whole image, and the cell. At inference the keys do not depend on queries."""
+    image = low.unsqueeze(0).to(device_of(network))
+    check_image(image)
+    size = (low.shape[1], low.shape[2])
+    cell = cell_size(size, output_size(size, scale), image.device).unsqueeze(0)
+    return network.eval().encode(image, torch.zeros(1, 1, 2, device=image.device), cell), cell
+
+
+def _coordinates(low: Tensor, scale: float, region: Region) -> Tensor:
+    """The region's pixel centers on the grid of the whole output, (1, H' W', 2)."""
+    output = output_size((low.shape[1], low.shape[2]), scale)
+    top, left, height, width = inside(region, output)
+    grid = pixel_centers(output).view(*output, 2)
+    return grid[top : top + height, left : left + width].reshape(1, -1, 2)
+
+
+@contextmanager
+def _listening(module: nn.Module, heard: Any) -> Iterator[None]:
+    """Inside, every call of the module is told to ``heard(arguments, result)``."""
+    handle = module.register_forward_hook(lambda _, args, result: heard(args, result))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _silenced(*modules: nn.Module) -> Iterator[None]:
+    """Inside, the modules answer zero."""
+    handles = [module.register_forward_hook(lambda _, args, result: torch.zeros_like(result)) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

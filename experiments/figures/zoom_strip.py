@@ -1,0 +1,125 @@
+"""Figure 6: one field of view at scales that are no whole numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from experiments.figures.drawing import Extent, add_scale_bar, covering, place
+from experiments.figures.inputs import BICUBIC, Picture, as_pixels, make_pair, text_of, view_of
+from experiments.figures.style import PAGE, Sheet, style
+from monai_iste.errors import ConfigError, ScaleError
+from monai_iste.functional import magnified_bands
+from monai_iste.inferers import Region
+from monai_iste.inferers.arbitrary_scale import inside
+from monai_iste.inferers.output_size import magnified_size
+from monai_iste.networks import Bicubic
+from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork
+from monai_iste.transforms import LoadRGB
+from monai_iste.transforms.io import plain_tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: The scales of the paper's Fig. 6.
+SCALES = (1.3, 2.5, 3.7, 4.9, 6.1, 7.3)
+
+_SIDE = 40  # of the field of view, in low-resolution pixels
+
+
+def draw_zoom_strip(
+    image: Picture,
+    network: nn.Module,
+    scales: Sequence[float] = SCALES,
+    crop: Region | None = None,
+    mpp: float | None = None,
+    reduce: float = 1.0,
+    name: str = "ISTE",
+    width: float = PAGE,
+) -> Figure:
+    """The same field of view at every scale from one low-resolution tile: bicubic above, the network below.
+
+    Every panel shows its own pixels, undisguised: the field is as large as the others', the pixels smaller.
+
+    Args:
+        image: the low-resolution tile, a file or (3, h, w) uint8.
+        network: of any scale, in evaluation mode.
+        scales: magnifications, one column each.
+        crop: the field of view, in pixels of ``image``; default: the square of 40 low-resolution pixels with most
+            detail.
+        mpp: micrometers per pixel of ``image``: draws a scale bar and names the pixel size at every scale.
+        reduce: reduce the image first by this factor, under the protocol ``iste-rgb``, as the inputs of the paper's
+            experiments are; 1 takes it as it is.
+        name: of the network, beside its row.
+        width: of the figure, in inches.
+    Raises:
+        ScaleError: a scale below 1, or ``mpp`` is not above 0. ShapeError: the crop lies outside the image.
+        ConfigError: a network of one built-in scale, or matplotlib is missing.
+    """
+    if isinstance(network, (FixedScaleNetwork, Bicubic)):
+        raise ConfigError("a network of any scale", type(network).__name__, "Choose ISTE, LIIF or LTE.")
+    if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
+        raise ScaleError("micrometers per pixel above 0", repr(mpp), "Try 0.25, as at 40x.")
+    if reduce == 1:
+        low = plain_tensor(LoadRGB()(image))
+        field = int(low.shape[1]), int(low.shape[2])
+    else:
+        pair = make_pair(image, reduce)
+        low, field = pair.low.mul(255).round().byte(), pair.size
+    view = _field_of_view(low, field, crop)
+    with style():
+        sheet, rows = Sheet.grid(
+            [view.height / view.width] * 2, len(scales), width, (1, 0), (0, mpp is not None), left=0.17
+        )
+        for upper, lower, scale in zip(*rows, scales, strict=True):
+            part = _part(low, scale, field, view)
+            place(upper, _bicubic(low, part), part.extent, view)
+            place(lower, _magnified(low, network, part), part.extent, view)
+            upper.set_title(text_of(scale))
+            if mpp is not None:
+                lower.set_xlabel(f"{mpp * field[1] / part.output[1]:.3f} µm/px")
+        for row, label in zip(rows, (BICUBIC, name), strict=True):
+            row[0].set_ylabel(label)
+        if mpp is not None:
+            add_scale_bar(rows[1][0], view, mpp)
+    return sheet.finished()
+
+
+class _Part(NamedTuple):
+    """The output pixels that a view needs at one scale, and the place that they take in the view's unit."""
+
+    output: tuple[int, int]
+    region: Region
+    extent: Extent
+
+
+def _field_of_view(low: Tensor, field: tuple[int, int], crop: Region | None) -> Region:
+    """In pixels of the file, whatever it was reduced by."""
+    if crop is not None:
+        return inside(crop, field)
+    unit = field[1] / low.shape[2]
+    return Region(*(round(n * unit) for n in view_of(low.float() / 255, None, _SIDE)))
+
+
+def _part(low: Tensor, scale: float, field: tuple[int, int], view: Region) -> _Part:
+    output = magnified_size((int(low.shape[1]), int(low.shape[2])), scale)
+    region, extent = covering(output, field, view)
+    return _Part(output, region, extent)
+
+
+def _magnified(low: Tensor, network: nn.Module, part: _Part) -> np.ndarray:
+    return as_pixels(torch.cat(list(magnified_bands(low, network, part.output, part.region)), dim=1))
+
+
+def _bicubic(low: Tensor, part: _Part) -> np.ndarray:
+    """Pillow's, which looks beyond the box: the same pixels as those of the whole image."""
+    (top, left, height, width), (y, x) = part.region, (n / m for n, m in zip(low.shape[1:], part.output, strict=True))
+    box = (left * x, top * y, (left + width) * x, (top + height) * y)
+    picture = Image.fromarray(low.permute(1, 2, 0).contiguous().numpy())
+    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC, box))

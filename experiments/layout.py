@@ -1,0 +1,176 @@
+"""A table as text: CSV, Markdown, or LaTeX with booktabs, from one description of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monai_iste.io.files import make_folder, open_output
+
+#: There is no number, and there cannot be one.
+NONE = "-"
+
+
+#: There could be a number.
+NOT_MEASURED = "not measured"
+
+
+class Cell(NamedTuple):
+    """A number as text, as it is shown."""
+
+    text: str
+    bold: bool = False
+
+
+class Line(NamedTuple):
+    """A line of a table: the texts that name it, and its numbers."""
+
+    names: list[str]
+    cells: list[Cell]
+
+
+class Sheet(NamedTuple):
+    """A table: groups of columns under headings, and panels of lines under titles that share these columns.
+
+    Args:
+        caption: above the table.
+        notes: below it.
+        names: headings of the columns that name a line.
+        groups: heading of the group, headings of its columns.
+        panels: title, lines.
+    """
+
+    caption: str
+    notes: str
+    names: list[str]
+    groups: list[tuple[str, list[str]]]
+    panels: list[tuple[str, list[Line]]]
+
+
+def number(value: float | None, digits: int, deviation: float | None = None, absent: str = NONE) -> Cell:
+    """A number with so many decimals and, if there is one, its standard deviation.
+
+    Example:
+        >>> number(31.256, 2).text, number(31.256, 2, 0.1).text, number(None, 2).text
+        ('31.26', '31.26 ± 0.10', '-')
+    """
+    if value is None:
+        return Cell(absent)
+    return Cell(f"{value:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}"))
+
+
+def csv_lines(header: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
+    """The columns of ``header``; None is empty.
+
+    Example:
+        >>> print(csv_lines(["scale", "fid"], [{"scale": 2, "fid": None, "more": 1}]), end="")
+        scale,fid
+        2,
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, header, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def markdown(sheet: Sheet) -> str:
+    """A table for each panel. Columns of any group but the first carry the heading of their group."""
+    header = list(sheet.names)
+    for i, (group, columns) in enumerate(sheet.groups):
+        header += [f"{group} {column}" if i else column for column in columns]
+    rule = [":--"] * len(sheet.names) + ["--:"] * (len(header) - len(sheet.names))
+    parts = [sheet.caption, ""]
+    for title, lines in sheet.panels:
+        body = [[*line.names, *(f"**{c.text}**" if c.bold else c.text for c in line.cells)] for line in lines]
+        parts += [f"{title}:", "", *map(_markdown_line, [header, rule, *body]), ""]
+    return "\n".join([*parts, sheet.notes, ""])
+
+
+def _markdown_line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def latex(sheet: Sheet, name: str) -> str:
+    """A float over both columns of a page, to be included with ``\\input``; its label is ``tab:<name>``."""
+    first, last = len(sheet.names), len(sheet.names) + sum(len(columns) for _, columns in sheet.groups)
+    heads, rules, scales, start = "", "", [*map(_escape, sheet.names)], first + 1
+    for group, columns in sheet.groups:
+        heads += rf" & \multicolumn{{{len(columns)}}}{{c}}{{{_escape(group)}}}"
+        rules += rf"\cmidrule(lr){{{start}-{start + len(columns) - 1}}}"
+        scales += [re.sub(r"^x(?=\d)", r"$\\times$", _escape(column)) for column in columns]
+        start += len(columns)
+    body = []
+    for title, lines in sheet.panels:
+        body += [r"\midrule", rf"\multicolumn{{{last}}}{{l}}{{\emph{{{_escape(title)}}}}} \\"]
+        body += [" & ".join([*map(_escape, line.names), *_latex_cells(line.cells)]) + r" \\" for line in lines]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table*}",
+            r"\centering",
+            rf"\caption{{{_escape(sheet.caption)} {_escape(sheet.notes)}}}",
+            rf"\label{{tab:{name}}}",
+            rf"\begin{{tabular}}{{{'l' * first}{'r' * (last - first)}}}",
+            r"\toprule",
+            " & " * (first - 1) + heads.lstrip() + r" \\",
+            rules,
+            " & ".join(scales) + r" \\",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table*}",
+            "",
+        ]
+    )
+
+
+def _latex_cells(cells: Sequence[Cell]) -> list[str]:
+    """Neighbors that were not measured share one wide cell."""
+    written = []
+    for text, run in groupby(cells, key=lambda cell: cell.text):
+        same = list(run)
+        if text == NOT_MEASURED:
+            written.append(rf"\multicolumn{{{len(same)}}}{{c}}{{{text}}}")
+        else:
+            shown = "--" if text == NONE else _escape(text)
+            written += [rf"\textbf{{{shown}}}" if cell.bold else shown for cell in same]
+    return written
+
+
+_ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+    }
+)
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"-(?=\d+\.)", "$-$", text.translate(_ESCAPES))  # a minus, not a hyphen, before a number
+
+
+def write_files(folder: Path, name: str, texts: Mapping[str, str]) -> list[Path]:
+    """Write texts as ``<name><suffix>``, replacing what is there.
+
+    Args:
+        folder: made if missing.
+        name: of the files.
+        texts: by suffix, such as ``.md``.
+    Raises:
+        OutputError: the folder or a file cannot be written.
+    """
+    make_folder(folder)
+    for suffix, text in texts.items():
+        with open_output(folder / f"{name}{suffix}", overwrite=True) as file:
+            file.write(text.encode())
+    return [folder / f"{name}{suffix}" for suffix in texts]

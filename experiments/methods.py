@@ -1,0 +1,162 @@
+"""What the paper's Tables I and II compare, and how long each is trained: methods, ablations, choices, budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from monai_iste.errors import ConfigError
+from monai_iste.networks.presets import BASELINES, PRESETS
+
+
+class Method(NamedTuple):
+    """A row of a table.
+
+    Args:
+        label: its name in the table.
+        family: the presets it is built from, ``<family>``, ``<family>_small``, ``<family>_light``.
+        overlays: the bundle's overlays that train it, on top of ``train.json``.
+        any_scale: one network for every scale; else one for each, and none beyond x4.
+        network_overlays: the same for what changes the network, in evaluations too.
+    """
+
+    label: str
+    family: str
+    overlays: tuple[str, ...] = ()
+    any_scale: bool = True
+    network_overlays: tuple[str, ...] = ()
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is anything to train."""
+        return self.family != "bicubic"
+
+    def preset(self, size: str) -> str:
+        """The preset of that size; where there is none, the small one."""
+        if size == "full" or not self.trained:
+            return self.family
+        wanted = f"{self.family}_{size}"
+        return wanted if wanted in {**PRESETS, **BASELINES} else f"{self.family}_small"
+
+    def scales(self, scales: tuple[float, ...]) -> tuple[float, ...]:
+        """Those that it can magnify by, as the paper has them."""
+        return scales if self.any_scale else tuple(scale for scale in scales if scale in (2, 3, 4))
+
+
+#: Table I, in the paper's order.
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "bicubic": Method("Bicubic", "bicubic"),
+        "edsr": Method("EDSR", "edsr", ("fixed_scale",), any_scale=False),
+        "swinir": Method("SwinIR", "swinir", ("fixed_scale",), any_scale=False),
+        "li_unet_gan": Method("Li et al.", "li_unet_gan", ("fixed_scale", "li_unet_gan"), any_scale=False),
+        "swd_net": Method("SWD-Net", "swd_net", ("fixed_scale", "swd_net"), any_scale=False),
+        "liif": Method("LIIF", "liif"),
+        "lte": Method("LTE", "lte"),
+        "iste": Method("ISTE", "iste", network_overlays=("nearest_corner",)),  # as printed, whatever its preset has
+    }
+)
+
+
+def _changed_iste(label: str, overlay: str) -> Method:
+    iste = METHODS["iste"]
+    return iste._replace(label=label, network_overlays=(*iste.network_overlays, overlay))
+
+
+#: Table II: ISTE without one of its modules; a convolution stands in for TL.
+ABLATIONS: Mapping[str, Method] = MappingProxyType(
+    {
+        "iste": METHODS["iste"],
+        **{
+            f"without_{module}": _changed_iste(f"w/o {module.upper()}", f"without_{module}")
+            for module in ("lfi", "stf", "tl", "ltd")
+        },
+    }
+)
+
+#: What the paper leaves open, decided another way than in Table I: see docs/choices.md.
+CHOICES: Mapping[str, Method] = MappingProxyType(
+    {
+        "iste": METHODS["iste"],
+        "four_corners": _changed_iste("texture at four corners", "four_corners"),
+        "query_3x3": _changed_iste("3 x 3 projection", "query_3x3"),
+        "lattice_keys": _changed_iste("training on lattice keys", "lattice_keys"),
+    }
+)
+
+
+class Budget(NamedTuple):
+    """How every method of a table is trained: one budget for all.
+
+    Args:
+        size: of the presets, "full", "small" or "light".
+        steps: optimizer steps of each.
+        batch_size: crops per step.
+        lr_size: side of a low-resolution crop, pixels.
+        num_points: coordinates per crop, for the methods of any scale; the others see whole crops.
+        learning_rate: at the start; the schedule is the bundle's.
+        final_learning_rate: at the end.
+        bicubic_residual: whether every network learns the difference to bicubic; all or none.
+    """
+
+    size: str
+    steps: int
+    batch_size: int
+    lr_size: int
+    num_points: int
+    learning_rate: float
+    final_learning_rate: float
+    bicubic_residual: bool
+
+    def options(self) -> dict[str, Any]:
+        """The bundle's settings of the same names."""
+        names = ("batch_size", "lr_size", "num_points", "learning_rate", "final_learning_rate")
+        return {name: getattr(self, name) for name in names}
+
+
+#: ``paper``: 1000 epochs over TCGA's 320 tiles in batches of 16, for GPUs. ``small`` and ``light``: for CPUs.
+BUDGETS: Mapping[str, Budget] = MappingProxyType(
+    {
+        "light": Budget("light", 1000, 8, 32, 1024, 1e-3, 1e-5, True),
+        "small": Budget("small", 1000, 4, 32, 1024, 5e-4, 1e-5, True),
+        "paper": Budget("full", 20_000, 16, 48, 2304, 1e-4, 1e-4, False),
+    }
+)
+
+
+def get_budget(name: str, steps: int | None = None) -> Budget:
+    """The budget of that name, with another number of steps if one is given.
+
+    Raises:
+        ConfigError: there is none.
+
+    Example:
+        >>> get_budget("light", steps=10).steps
+        10
+    """
+    if name not in BUDGETS:
+        raise ConfigError(f"a budget: {', '.join(BUDGETS)}", repr(name), "Choose one of these.")
+    return BUDGETS[name] if steps is None else BUDGETS[name]._replace(steps=steps)
+
+
+def method_of(preset: str) -> str:
+    """The key of a preset's method in :data:`METHODS`, such as ``iste``; the preset itself if it belongs to none.
+
+    Example:
+        >>> method_of("iste_light"), method_of("li_unet_gan_small"), method_of("mine")
+        ('iste', 'li_unet_gan', 'mine')
+    """
+    sizes = ("full", "small", "light")
+    return next((key for key, method in METHODS.items() if preset in map(method.preset, sizes)), preset)
+
+
+def title_of(preset: str) -> str:
+    """The name of a preset's method in the tables; the preset itself if it belongs to none.
+
+    Example:
+        >>> title_of("iste_light"), title_of("swinir_small"), title_of("li_unet_gan")
+        ('ISTE', 'SwinIR', 'Li et al.')
+    """
+    method = method_of(preset)
+    return METHODS[method].label if method in METHODS else preset

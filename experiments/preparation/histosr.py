@@ -1,0 +1,239 @@
+"""HistoSR: patches of 192 x 192 pixels from Camelyon16, 30,000 for training and 5,000 for test.
+
+The official set (Chen et al., MICCAI 2020) is two LMDB folders. Only its high-resolution patches are unpacked: its
+low-resolution ones are Pillow's bicubic reduction of them, which the protocol ``bicubic-rgb`` makes again at any
+scale. Unpacked, because then one configuration trains on all data sets, by paths that several data-loading processes
+can share; it costs about 3 GB of disk, once.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+
+from experiments.preparation.target import Plan, Planned, check_counts, fill, source_digest, split
+from monai_iste.data.datasets import image_datalist
+from monai_iste.errors import DataError, require_extra
+from monai_iste.io.image_reader import image_size, read_rgb
+
+#: Patches for training, validation and test: validation is taken from the official 30,000 for training.
+COUNTS = (29_500, 500, 5_000)
+
+#: Pixels of a side of a patch.
+SIDE = 192
+
+_MAX_RECORD = 2**22  # bytes; a record is about 0.1 MB
+
+
+_COMPARED = 8  # pairs whose stored low-resolution patch is compared with Pillow's
+
+# What a pickled {str: bytes} is made of. Nothing else is accepted, and nothing is ever executed.
+_HARMLESS = {
+    *("PROTO", "FRAME", "EMPTY_DICT", "MARK", "BINPUT", "LONG_BINPUT", "MEMOIZE", "SETITEM", "SETITEMS", "STOP"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"),
+}
+
+
+class _Patches(Protocol):
+    """Patches in a fixed order."""
+
+    def __len__(self) -> int: ...
+    def high(self, index: int) -> np.ndarray:
+        """(3, 192, 192) uint8."""
+
+    def difference(self) -> float | None:
+        """Mean absolute difference of some stored low-resolution patches to Pillow's bicubic, in 8-bit levels."""
+
+
+def prepare_histosr(
+    source: Path, root: Path, seed: int = 0, counts: Sequence[int] = COUNTS, quiet: bool = False
+) -> dict[str, Any]:
+    """Unpack the high-resolution patches of HistoSR.
+
+    Paper silent: what validates. Here some of the training patches do, drawn with the seed: to choose weights by the
+    test patches would flatter them.
+
+    Args:
+        source: the folder with ``train_lmdb`` and ``test_lmdb`` (extra ``experiments``), or with those two in
+            ``bicubic/``; or with folders of the patches as images, ``train_sr192`` and ``test_sr192``, or ``train``
+            and ``test``.
+        root: see :func:`~experiments.preparation.target.fill`.
+        seed: of the choice of validation patches.
+        counts: of train, val and test; the first two together are the official training patches.
+        quiet: no progress bar.
+    Returns:
+        the manifest; ``stored_difference`` says how far the stored low-resolution patches are from Pillow's bicubic
+        ones, in 8-bit levels: near 0 for the bicubic set, several for the other one ("nearest").
+    Raises:
+        ConfigError: lmdb is not installed, or the counts. DataError: neither layout, another number of patches, a
+            damaged one or one of another size.
+        OutputError: see :func:`~experiments.preparation.target.fill`.
+    """
+    parts = check_counts(counts)
+    places = {part: _find(source, part) for part in ("train", "test")}
+    digest = source_digest(source, [file for place in places.values() for file in _files(place)])
+    job = {"name": "histosr", "seed": seed, "counts": parts, "source": digest}
+
+    @contextmanager
+    def plan() -> Iterator[Plan]:
+        with ExitStack() as opened:
+            train, test = (opened.enter_context(_opened(places[part])) for part in ("train", "test"))
+            _check_number(places["train"], len(train), parts["train"] + parts["val"])
+            _check_number(places["test"], len(test), parts["test"])
+            names = [f"train-{number:05d}" for number in range(1, len(train) + 1)]
+            folders = split(names, {part: parts[part] for part in ("train", "val")}, seed)
+            images = _planned(train, names, folders)
+            images += _planned(test, [f"test-{number:05d}" for number in range(1, len(test) + 1)], ["test"] * len(test))
+            about = {
+                "mpp": None,
+                "protocol": "bicubic-rgb",
+                "source": {"patches": len(images), "digest": digest, "stored_difference": train.difference()},
+            }
+            yield Plan(images, about)
+
+    return fill(root, job, plan, quiet)
+
+
+def _planned(patches: _Patches, names: Sequence[str], folders: Sequence[str]) -> list[Planned]:
+    return [
+        Planned(f"{folder}/{name}.png", (SIDE, SIDE), partial(patches.high, index))
+        for index, (folder, name) in enumerate(zip(folders, names, strict=True))
+    ]
+
+
+def _find(source: Path, part: str) -> Path:
+    names = (f"{part}_lmdb", f"bicubic/{part}_lmdb", f"{part}_sr192", part)
+    found = next((source / name for name in names if (source / name).is_dir()), None)
+    if found is None:
+        raise DataError(f"{part}_lmdb or {part}_sr192 in {source}", "neither", "Name the folder that holds both parts.")
+    return found
+
+
+def _files(place: Path) -> list[Path]:
+    database = place / "data.mdb"
+    return [database] if database.is_file() else [Path(item["image"]) for item in image_datalist(place)]
+
+
+def _check_number(place: Path, found: int, expected: int) -> None:
+    if found != expected:
+        raise DataError(f"{expected:,} patches in {place}", f"{found:,}", "Download it again, or give other --counts.")
+
+
+@contextmanager
+def _opened(place: Path) -> Iterator[_Patches]:
+    if not (place / "data.mdb").is_file():
+        yield _ImagePatches(place)
+        return
+    lmdb = require_extra("lmdb", "experiments")
+    try:
+        environment = lmdb.open(str(place), readonly=True, lock=False, readahead=False, meminit=False)
+    except lmdb.Error as error:
+        raise DataError(f"a readable LMDB in {place}", f"a damaged one ({error})", "Download it again.") from error
+    with environment:
+        yield _LMDBPatches(place, environment)
+
+
+class _ImagePatches:
+    """Patches as image files."""
+
+    def __init__(self, place: Path) -> None:
+        self._paths = [Path(item["image"]) for item in image_datalist(place)]
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def high(self, index: int) -> np.ndarray:
+        path = self._paths[index]
+        _check_side(image_size(path), SIDE, str(path))
+        return read_rgb(path)
+
+    def difference(self) -> float | None:
+        return None
+
+
+class _Record(NamedTuple):
+    """A pair of encoded images: low and high resolution."""
+
+    data: bytes
+    target: bytes
+
+
+class _LMDBPatches:
+    """Patches in an LMDB: the value of each key is a pickled ``{"data": PNG, "target": PNG}``, keys are in order."""
+
+    def __init__(self, place: Path, environment: Any) -> None:
+        self._place, self._environment = place, environment
+        with environment.begin() as transaction:
+            self._keys = list(transaction.cursor().iternext(keys=True, values=False))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def high(self, index: int) -> np.ndarray:
+        return _decoded(self._record(index).target, SIDE, self._name(index))
+
+    def difference(self) -> float | None:
+        differences = []
+        for index in range(min(_COMPARED, len(self))):
+            stored = _decoded(self._record(index).data, SIDE // 2, self._name(index))
+            high = Image.fromarray(self.high(index).transpose(1, 2, 0))
+            made = np.asarray(high.resize((SIDE // 2, SIDE // 2), Image.Resampling.BICUBIC), np.float64)
+            differences.append(np.abs(made - stored.transpose(1, 2, 0)).mean())
+        return round(float(np.mean(differences)), 3) if differences else None
+
+    def _name(self, index: int) -> str:
+        return f"record {index + 1} of {self._place}"
+
+    def _record(self, index: int) -> _Record:
+        with self._environment.begin(buffers=True) as transaction:
+            value = transaction.get(self._keys[index])
+            if len(value) > _MAX_RECORD:
+                raise DataError(f"at most {_MAX_RECORD:,} bytes in {self._name(index)}", f"{len(value):,}", _REMEDY)
+            return _unpickled(bytes(value), self._name(index))
+
+
+_REMEDY = "Use HistoSR's own files."
+
+
+def _unpickled(value: bytes, name: str) -> _Record:
+    """The two strings of bytes of a pickled dictionary, without unpickling it, which would run whatever it says."""
+    found: list[str | bytes] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(value):
+            if opcode.name not in _HARMLESS:
+                raise ValueError(f"the instruction {opcode.name}")
+            if isinstance(argument, (str, bytes)):
+                found.append(argument)
+        pair = dict(zip(found[::2], found[1::2], strict=True))
+        data, target = pair["data"], pair["target"]
+    except (ValueError, KeyError) as error:
+        raise DataError(
+            f"a dictionary of bytes, data and target, in {name}", f"something else ({error})", _REMEDY
+        ) from error
+    if not (isinstance(data, bytes) and isinstance(target, bytes)):
+        raise DataError(f"a dictionary of bytes, data and target, in {name}", "other types", _REMEDY)
+    return _Record(data, target)
+
+
+def _decoded(encoded: bytes, side: int, name: str) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG", "BMP", "TIFF")) as image:
+            _check_side(image.size[::-1], side, name)  # before it is decoded
+            if image.mode != "RGB":
+                raise DataError(f"an 8-bit RGB image in {name}", f"one of mode {image.mode}", _REMEDY)
+            return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+    except (OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"a readable image in {name}", f"a damaged one ({error})", _REMEDY) from error
+
+
+def _check_side(size: tuple[int, int], side: int, name: str) -> None:
+    if size != (side, side):
+        raise DataError(f"{side} x {side} pixels in {name}", f"{size[0]} x {size[1]} (H x W)", _REMEDY)

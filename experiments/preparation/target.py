@@ -1,0 +1,231 @@
+"""The folder that a preparation fills: one image after the other, each complete or absent, and a manifest at the end.
+
+While it is unfinished, ``ROOT/.preparing.json`` says of which preparation it is. The same one goes on where it was
+interrupted; another one is refused, and so is a folder with anything else in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from monai_iste.data.datasets import image_datalist
+from monai_iste.errors import ConfigError, DataError, OutputError
+from monai_iste.io.files import checksum, make_folder, write_json, writing
+from monai_iste.io.image_reader import image_size
+from monai_iste.io.image_writer import save_image
+from monai_iste.io.pixel_size import Mpp
+from monai_iste.metrics.manifest import fingerprint, manifest
+
+#: Name of the file that says what a prepared folder holds; its presence means that the preparation was finished.
+MANIFEST = "dataset.json"
+
+#: The folders of a prepared data set.
+PARTS = ("train", "val", "test")
+
+_UNFINISHED = ".preparing.json"
+
+
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+class Planned(NamedTuple):
+    """One image to be written.
+
+    Attributes:
+        file: where, as ``train/name.png``.
+        size: (H, W).
+        read: gives its pixels, (3, H, W) uint8.
+        mpp: micrometers per pixel, (y, x), or None.
+    """
+
+    file: str
+    size: tuple[int, int]
+    read: Callable[[], np.ndarray]
+    mpp: Mpp | None = None
+
+
+class Plan(NamedTuple):
+    """All images to be written, and what the manifest says about their origin."""
+
+    images: Sequence[Planned]
+    about: dict[str, Any]
+
+
+def fill(
+    root: Path, job: dict[str, Any], plan: Callable[[], AbstractContextManager[Plan]], quiet: bool = False
+) -> dict[str, Any]:
+    """Fill a folder with a data set, or go on with it; a finished one is left as it is.
+
+    Args:
+        job: plain values that say which preparation this is: name, seed, options, digest of the source.
+        plan: makes the plan, the same for the same job; entered only if there is something to do.
+        quiet: no progress bar.
+    Returns:
+        the manifest: name, seed, counts, the plan's ``about``, and for each file its SHA-256.
+    Raises:
+        OutputError: the folder holds something else, or cannot be written, or the disk is too small.
+        DataError: an image of the plan cannot be read, or has another size than planned.
+    """
+    done = _begin(root, job)
+    if done is not None:
+        return done
+    with plan() as (images, about):
+        missing = [image for image in images if not _is_complete(root / image.file, image.size)]
+        _check_place(root, images, missing)
+        write_json(root / _UNFINISHED, job)
+        _write_images(root, missing, len(images), quiet)
+        report = _report(root, job, images, about, quiet)
+    write_json(root / MANIFEST, report)
+    for left in (root / _UNFINISHED, *(file for part in PARTS for file in (root / part).glob(".*.part"))):
+        with suppress(OSError):  # what a killed process left half-written
+            left.unlink()
+    return report
+
+
+def check_counts(counts: Sequence[int]) -> dict[str, int]:
+    """Three numbers of images by the folder that they are for.
+
+    Raises:
+        ConfigError: they are not three positive numbers.
+
+    Example:
+        >>> check_counts((320, 40, 40))
+        {'train': 320, 'val': 40, 'test': 40}
+    """
+    if len(counts) != len(PARTS) or min(counts) < 1:
+        raise ConfigError("counts of train, val and test, each at least 1", str(tuple(counts)), "Say 320,40,40.")
+    return dict(zip(PARTS, counts, strict=True))
+
+
+def ranked(names: Sequence[str], seed: int) -> list[int]:
+    """Positions of the names in an order drawn at random: by a hash of seed and name, the same on every machine.
+
+    Example:
+        >>> ranked(["a", "b", "c"], 0), ranked(["c", "b", "a"], 0)
+        ([0, 2, 1], [2, 0, 1])
+    """
+    return sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}:{names[i]}".encode()).hexdigest())
+
+
+def split(names: Sequence[str], counts: dict[str, int], seed: int) -> list[str]:
+    """The folder of each name: the first of the :func:`ranked` for train, the next for val, and so on.
+
+    Example:
+        >>> split(["a", "b", "c"], {"train": 1, "val": 1, "test": 1}, seed=0)
+        ['train', 'test', 'val']
+    """
+    folders = [part for part, count in counts.items() for _ in range(count)]
+    found = dict(zip(ranked(names, seed), folders, strict=True))
+    return [found[i] for i in range(len(names))]
+
+
+def source_digest(root: Path, files: Sequence[Path]) -> str:
+    """A hash over names and sizes in bytes of the source's files: it tells sources apart and gives no name away."""
+    lines = sorted(f"{file.relative_to(root).as_posix()} {file.stat().st_size}" for file in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+# --- the steps --------------------------------------------------------------------------------------------------------
+
+
+def _begin(root: Path, job: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of the same job if it is finished; None if there is something to do; an error if it may not be."""
+    if root.exists() and not root.is_dir():
+        raise OutputError("a folder to prepare the data set in", f"the file {root}", "Name another.")
+    if (root / MANIFEST).exists():
+        done = _read_json(root / MANIFEST)
+        if done.get("job") != job:
+            raise OutputError(f"the same data set in {root}", "one of other sources or options", "Name another folder.")
+        if all((root / file).is_file() for file in done.get("files", ())):
+            return done
+        return None  # whoever took some away gets them back
+    if not root.exists() or not any(root.iterdir()):
+        return None
+    if not (root / _UNFINISHED).exists():
+        raise OutputError("an empty folder", f"{root}, which holds something else", "Name another.")
+    visible = any(file.is_file() and not file.name.startswith(".") for file in root.rglob("*"))
+    if visible and _read_json(root / _UNFINISHED) != job:
+        raise OutputError(
+            f"the preparation that was begun in {root}",
+            "other sources or options",
+            "Repeat its command to go on, or name another folder.",
+        )
+    return None
+
+
+def _is_complete(path: Path, size: tuple[int, int]) -> bool:
+    """Whether a file is there, of the planned size, to its last byte."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-len(_PNG_END), 2)
+            return file.read() == _PNG_END and image_size(path) == size
+    except (OSError, DataError):
+        return False
+
+
+def _check_place(root: Path, images: Sequence[Planned], missing: Sequence[Planned]) -> None:
+    """Refuse what can be refused before hours of work."""
+    planned = {image.file for image in images}
+    for part in PARTS:
+        for file in (root / part).rglob("*"):
+            if not file.name.startswith(".") and file.relative_to(root).as_posix() not in planned:
+                raise OutputError(f"only files of the data set in {root / part}", file.name, "Move it elsewhere.")
+    for part in PARTS:
+        make_folder(root / part)
+    # As pixels: PNG takes less, but how much is not known before.
+    needed, free = sum(3 * math.prod(image.size) for image in missing), shutil.disk_usage(root).free
+    if needed > free:
+        raise OutputError(f"up to {needed / 1e9:.3g} GB of room in {root}", f"{free / 1e9:.3g} GB", "Make room.")
+
+
+def _write_images(root: Path, missing: Sequence[Planned], count: int, quiet: bool) -> None:
+    bar = tqdm(missing, desc="preparing", unit="image", total=count, initial=count - len(missing), disable=quiet)
+    for image in bar:
+        pixels = image.read()
+        if pixels.shape != (3, *image.size):
+            raise DataError(
+                f"{image.size[0]} x {image.size[1]} pixels (H x W) for {image.file}",
+                f"{pixels.shape}",
+                "Its source changed meanwhile; leave it alone, and begin anew.",
+            )
+        band = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        save_image(root / image.file, [band], image.size, mpp=image.mpp, overwrite=True)
+
+
+def _report(
+    root: Path, job: dict[str, Any], images: Sequence[Planned], about: dict[str, Any], quiet: bool
+) -> dict[str, Any]:
+    files = {image.file: checksum(root / image.file) for image in tqdm(images, desc="checksums", disable=quiet)}
+    origin = manifest(about["protocol"], seed=job["seed"])
+    return {
+        "name": job["name"],
+        "seed": job["seed"],
+        "counts": {part: sum(image.file.startswith(f"{part}/") for image in images) for part in PARTS},
+        **about,
+        "fingerprints": {part: fingerprint(image_datalist(root / part)) for part in PARTS},
+        "versions": origin["versions"],
+        "date": origin["date"],
+        "job": job,
+        "files": files,
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        with writing(path, "Ask its owner."):
+            found = json.loads(path.read_text())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise OutputError(f"a manifest in {path}", "something else", "Name another folder.")
+    return found

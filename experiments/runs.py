@@ -1,0 +1,83 @@
+"""Trainings and evaluations of the bundle as commands of their own: each resumes, and none takes others down."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_iste.bundle import _REPOSITORY, bundle_command
+from monai_iste.errors import ConfigError, TrainingError
+from monai_iste.io.files import read_json, write_json
+
+_DONE = "run.json"
+
+
+def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Run a workflow into ``folder`` unless that is done; an interrupted training goes on where it was.
+
+    What the command prints goes to ``<workflow>.log`` there. ``run.json`` says what was asked for, and holds what it
+    took, over all parts of an interrupted run: ``cpu_seconds`` of the command and its data loaders, ``seconds`` of the
+    clock.
+
+    Returns:
+        the contents of ``run.json``.
+    Raises:
+        ConfigError: the folder holds a run with other settings.
+        TrainingError: the command failed; the last line that it printed is quoted.
+    """
+    asked = {"workflow": workflow, "configs": list(configs), "options": {k: str(v) for k, v in options.items()}}
+    record = read_json(folder / _DONE) or {}
+    if record and {key: record[key] for key in asked} != asked:
+        raise ConfigError(
+            "the settings of the earlier run in its folder",
+            f"others in {os.path.relpath(folder)} ({_difference(record, asked)})",
+            "Choose another --output-dir, or remove that one.",
+        )
+    if finished(folder):
+        return record
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {**asked, "cpu_seconds": 0.0, "seconds": 0.0, **record, "finished": False}
+    write_json(folder / _DONE, record)
+    command = bundle_command(workflow, configs, {**options, "output_dir": folder})
+    start, before = time.monotonic(), _cpu_of_children()
+    log = folder / f"{workflow}.log"
+    try:
+        with log.open("a") as file:
+            code = subprocess.run(command, cwd=_REPOSITORY, stdout=file, stderr=subprocess.STDOUT).returncode
+    finally:  # an interrupted part counts too
+        record["cpu_seconds"] = round(record["cpu_seconds"] + _cpu_of_children() - before, 3)
+        record["seconds"] = round(record["seconds"] + time.monotonic() - start, 3)
+        write_json(folder / _DONE, record)
+    if code:
+        raise TrainingError(f"{workflow} in {os.path.relpath(folder)} to end well", _last_line(log), f"See {log}.")
+    record["finished"] = True
+    write_json(folder / _DONE, record)
+    return record
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run in that folder came to its end."""
+    return bool((read_json(folder / _DONE) or {}).get("finished"))
+
+
+def _difference(record: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    before, now = (
+        {**run["options"], "configs": run["configs"], "workflow": run["workflow"]} for run in (record, asked)
+    )
+    key = next(key for key in (*before, *now) if before.get(key) != now.get(key))
+    return f"{key} {before.get(key)} there, {now.get(key)} now"
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()]
+    return lines[-1] if lines else "no word"

@@ -1,0 +1,223 @@
+"""Table III: are reconstructions as good as originals for segmenting glands? A U-Net on GlaS at x4.
+
+Implements the segmentation experiment of Sec. IV of Duan et al., arXiv:2401.15613. Every image is reduced by the
+protocol ``iste-rgb`` and magnified again by the same scale, by bicubic interpolation or by a network:
+
+| setting | the U-Net is trained on | and run on |
+|---|---|---|
+| bicubic | originals | bicubic magnifications |
+| hr_unet | reconstructions | originals |
+| sisr | originals | reconstructions |
+| original | originals | originals |
+
+So there are two U-Nets, and three settings share one of them. Paper silent on what the U-Net of the bicubic row is
+trained on (originals here, so that only the images differ from the last two rows), on the U-Net itself, its training,
+and how its pixels become glands: see :mod:`experiments.gland_task`.
+
+The released weights of iste_light were trained on GlaS tiles by this project's split, so tiles of the challenge's test
+sets are among them. With the challenge's sets, name weights that were trained elsewhere; the table says so otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Optional
+
+import typer
+from torch import nn
+from tqdm import tqdm
+
+from experiments.downstream import PROTOCOL, Reconstructor, claim, pause, train
+from experiments.gland_task import GlandTask
+from experiments.labeled import GLAS_COUNTS, glas_datalists
+from experiments.reported import SOURCE, reported
+from experiments.setting_tables import scores_of, write_setting_tables
+from experiments.tables import Metric
+from monai_iste.io.files import checksum, make_folder, read_json, write_json
+from monai_iste.io.image_reader import image_size
+from monai_iste.io.image_writer import save_image
+from monai_iste.metrics.manifest import fingerprint, manifest
+from monai_iste.networks.presets import DEFAULT_PRESET
+from monai_iste.networks.runtime import default_device
+
+_METRICS = {
+    "f1": Metric("F1", "", 3, True),
+    "object_dice": Metric("object Dice", "", 3, True),
+    "object_hausdorff": Metric("object Hausdorff", "pixels", 2, False),
+}
+
+
+_TEST_SETS = {"testA": "glas_a", "testB": "glas_b"}
+
+
+class Setting(NamedTuple):
+    """A row of the table: the kind of images that its U-Net is trained on, and the kind that it is run on."""
+
+    label: str
+    trained_on: str
+    run_on: str
+
+
+#: By the paper's names.
+SETTINGS = {
+    "bicubic": Setting("Bicubic", "original", "bicubic"),
+    "hr_unet": Setting("HR U-Net", "reconstructed", "original"),
+    "sisr": Setting("SISR", "original", "reconstructed"),
+    "original": Setting("Original", "original", "original"),
+}
+
+
+# --- the images -------------------------------------------------------------------------------------------------------
+
+
+def _reconstruct(
+    items: Sequence[Mapping[str, Any]], reconstructor: Reconstructor, folder: Path
+) -> list[dict[str, Any]]:
+    """The same items with reconstructions as their images: PNG files that are made once, each complete or absent."""
+    folder = folder / reconstructor.name
+    make_folder(folder)
+    result = []
+    for item in tqdm(items, desc=reconstructor.name, mininterval=pause(), disable=not items):
+        path = folder / f"{item['name']}.png"
+        if not path.is_file():
+            again = reconstructor(item["image"])[2]
+            save_image(path, [again.transpose(1, 2, 0)], (again.shape[1], again.shape[2]))
+        result.append({**item, "image": str(path)})
+    return result
+
+
+def _kinds(
+    lists: Mapping[str, Sequence[Mapping[str, Any]]], reconstructor: Reconstructor, folder: Path
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The items of every part, by the kind of their images: original, bicubic, reconstructed, all of one size."""
+    bicubic = Reconstructor("bicubic", scale=reconstructor.scale)
+    tests = {part: lists[part] for part in _TEST_SETS}  # nothing is trained on bicubic images
+    kinds = {
+        "bicubic": {part: _reconstruct(items, bicubic, folder) for part, items in tests.items()},
+        "reconstructed": {part: _reconstruct(items, reconstructor, folder) for part, items in lists.items()},
+    }
+    kinds["original"] = {
+        part: [
+            {**item, "size": image_size(again["image"])}
+            for item, again in zip(lists[part], kinds["reconstructed"][part], strict=True)
+        ]
+        for part in lists
+    }
+    return kinds
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def table3(
+    dataset_dir: Annotated[Path, typer.Option("--dataset-dir", help="GlaS: the folder of Grade.csv or index.csv.")],
+    output_dir: Annotated[Path, typer.Option("--output-dir", help="Where everything goes; goes on there.")] = Path(
+        "table3"
+    ),
+    preset: Annotated[str, typer.Option("--preset", help="The network that reconstructs.")] = DEFAULT_PRESET,
+    weights: Annotated[Optional[Path], typer.Option("--weights", help="Its weights; default: the released.")] = None,
+    bicubic_residual: Annotated[
+        Optional[bool], typer.Option(help="Whether it learned the difference to bicubic; default: the preset's.")
+    ] = None,
+    scale: Annotated[float, typer.Option("--scale", help="Reduction and magnification.")] = 4.0,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of each U-Net, rounded up to epochs of 50.")] = 2000,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each U-Net; more can follow later.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Crops per step.")] = 4,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of Adam, at the start.")] = 1e-3,
+    crop: Annotated[int, typer.Option("--crop", help="Side of the crops, pixels.")] = 256,
+    width: Annotated[int, typer.Option("--width", help="Channels of the U-Net's first level.")] = 16,
+    border: Annotated[int, typer.Option("--border", min=0, help="Width of a third class along edges; 0: none.")] = 0,
+    min_area: Annotated[int, typer.Option("--min-area", min=0, help="Smaller glands and holes are dropped.")] = 400,
+    num_workers: Annotated[int, typer.Option("--num-workers", min=0, help="Processes that load crops.")] = 0,
+    device: Annotated[Optional[str], typer.Option("--device", help="cpu or cuda; default: the GPU if any.")] = None,
+) -> None:
+    """Table III: segment glands in originals and reconstructions with a U-Net (GlaS).
+
+    Writes table3.csv, table3.md, table3.tex, manifest.json and a label map of every test image and setting
+    (unet-<trained on>-seed<n>/<setting>/<image>.png). Repeated after an interruption, it goes on where it was.
+    """
+    device = device or default_device()
+    task = GlandTask(width, crop, border, min_area, device)
+    lists = glas_datalists(dataset_dir)
+    reconstructor = Reconstructor(preset, weights, scale, device, bicubic_residual)
+    dataset = {part: fingerprint(items) for part, items in lists.items()}
+    training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    settings = {
+        "experiment": "table3",
+        "reconstruction": reconstructor.identity,
+        "unet": {"width": width, "crop": crop, "border": border, "min_area": min_area},
+        "training": training,
+        "dataset": dataset,
+    }
+    claim(output_dir, settings)
+    kinds = _kinds(lists, reconstructor, output_dir / "images")
+    scores, unets = {}, {}
+    for seed in range(seeds):
+        for kind in dict.fromkeys(setting.trained_on for setting in SETTINGS.values()):
+            network, folder = task.network(seed), output_dir / f"unet-{kind}-seed{seed}"
+            fit = partial(train, network, partial(task.dataset, kinds[kind]["train"]), task.loss(), folder, **training)
+            unets[folder.name] = checksum(fit(seed=seed, device=device, num_workers=num_workers))
+            for name, setting in SETTINGS.items():
+                if setting.trained_on == kind:
+                    scores[name, seed] = _scored(task, network, kinds[setting.run_on], folder / name)
+    report = manifest(PROTOCOL, dataset=dataset, device=device)
+    report |= {**settings, "seeds": list(range(seeds)), "unet_sha256": unets, "reported": SOURCE}
+    report["scores"] = [{"setting": name, "seed": seed, **found} for (name, seed), found in scores.items()]
+    write_json(output_dir / "manifest.json", report)
+    caption = f"Table III, glands segmented by a U-Net, x{scale:g}, reconstructions of {preset}, {steps} steps."
+    panels = _panels(scores, {part: len(lists[part]) for part in _TEST_SETS}, seeds, scale)
+    _write(output_dir, panels, caption, _limits({part: len(items) for part, items in lists.items()}, weights is None))
+
+
+def _scored(
+    task: GlandTask, network: nn.Module, images: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path
+) -> dict[str, dict[str, float]]:
+    """The scores on each test set that has images, from ``<folder>.json`` if they are there; the folder: label maps."""
+    file = folder.with_suffix(".json")
+    found: dict[str, dict[str, float]] | None = read_json(file)
+    if found is None:
+        typer.echo(f"{folder.parent.name}: segmenting for {folder.name}", err=True)
+        found = {part: task.score(network, images[part], folder) for part in _TEST_SETS if images[part]}
+        write_json(file, found)
+    return found
+
+
+def _panels(
+    scores: Mapping[tuple[str, int], Mapping[str, Mapping[str, float]]],
+    images: Mapping[str, int],
+    seeds: int,
+    scale: float,
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    """For every test set that has images its title, and a row for every setting."""
+    panels = []
+    for part, paper in _TEST_SETS.items():
+        if not images[part]:
+            continue
+        rows = []
+        for name, setting in SETTINGS.items():
+            row = {"setting": name, **setting._asdict(), "test_set": part, "images": images[part]}
+            found = [scores[name, seed][part] for seed in range(seeds)]
+            rows.append(row | scores_of(found, _METRICS, reported(3, paper, name, scale)))
+        panels.append((f"{part}, {images[part]} images", rows))
+    return panels
+
+
+def _limits(counts: Mapping[str, int], released: bool) -> list[str]:
+    """What the numbers cannot be used for."""
+    if counts != GLAS_COUNTS:
+        sizes = ", ".join(f"{part} {count}" for part, count in counts.items())
+        return [f"These are not the challenge's sets ({sizes} images): do not compare with reported numbers."]
+    if released:
+        return ["The released weights have seen tiles of these test sets: for a result, name others with --weights."]
+    return []
+
+
+def _write(
+    folder: Path, panels: Sequence[tuple[str, list[dict[str, Any]]]], caption: str, limits: Sequence[str]
+) -> None:
+    names = {"label": "Setting", "trained_on": "trained on", "run_on": "run on"}
+    notes = ["Scores of the GlaS challenge, objects pooled over a test set.", *limits]
+    paths = write_setting_tables(panels, names, _METRICS, folder, "table3", caption, notes)
+    typer.echo(next(path for path in paths if path.suffix == ".md").read_text())

@@ -1,0 +1,96 @@
+"""Tables III and IV as files: the scores of every setting, those measured here beside those that the paper reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from experiments.downstream import PROTOCOL
+from experiments.layout import Line, Sheet, csv_lines, latex, markdown, number, write_files
+from experiments.reported import SOURCE
+from experiments.tables import Metric
+
+Row = Mapping[str, Any]
+
+
+def scores_of(
+    seeds: Sequence[Mapping[str, float]], metrics: Mapping[str, Metric], printed: Mapping[str, float] | None
+) -> dict[str, Any]:
+    """The numbers of a row, not rounded.
+
+    Args:
+        seeds: the scores of each training.
+        metrics: which of them.
+        printed: what the paper reports in this place, if anything.
+    Returns:
+        ``seeds`` (how many) and, for each metric, its mean, ``<metric>_std`` (n - 1 in the denominator; None for a
+        single training) and ``reported_<metric>``.
+
+    Example:
+        >>> scores_of([{"f1": 0.5}, {"f1": 1.0}], {"f1": Metric("F1", "", 3, True)}, None)
+        {'seeds': 2, 'f1': 0.75, 'f1_std': 0.3535533905932738, 'reported_f1': None}
+    """
+    row: dict[str, Any] = {"seeds": len(seeds)}
+    for key in metrics:
+        values = [scores[key] for scores in seeds]
+        row |= {key: fmean(values), f"{key}_std": stdev(values) if len(values) > 1 else None}
+        row[f"reported_{key}"] = (printed or {}).get(key)
+    return row
+
+
+def write_setting_tables(
+    panels: Sequence[tuple[str, Sequence[Row]]],
+    names: Mapping[str, str],
+    metrics: Mapping[str, Metric],
+    folder: Path,
+    name: str,
+    caption: str,
+    notes: Sequence[str],
+) -> list[Path]:
+    """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex``.
+
+    A panel for each test set, a line for each setting, a column for each metric, and as many headed "reported" if the
+    paper has any of these numbers. The CSV has a line for each row, unrounded.
+
+    Args:
+        panels: title, rows with the numbers of :func:`scores_of` and with what names them.
+        names: keys of the rows that name a line, with their headings.
+        metrics: in the order of the columns.
+        folder: where the files go; made if missing.
+        name: of the files, and the table's label in LaTeX (``tab:<name>``).
+        caption: of the table.
+        notes: sentences that follow those on seeds, direction and source.
+    Returns:
+        the paths of the three files.
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    rows = [row for _, part in panels for row in part]
+    columns = [metric.heading for metric in metrics.values()]
+    printed = any(row[f"reported_{key}"] is not None for row in rows for key in metrics)
+    groups = [("measured", columns), *([("reported", columns)] if printed else [])]
+    filled = [(title, [_line(row, names, metrics, printed) for row in part]) for title, part in panels]
+    text = " ".join([*_notes(rows, metrics, printed), *notes])
+    sheet = Sheet(caption, text, list(names.values()), groups, filled)
+    files = {".csv": csv_lines(list(rows[0]), rows), ".md": markdown(sheet), ".tex": latex(sheet, name)}
+    return write_files(folder, name, files)
+
+
+def _line(row: Row, names: Mapping[str, str], metrics: Mapping[str, Metric], printed: bool) -> Line:
+    cells = [number(row[key], metric.digits, row[f"{key}_std"]) for key, metric in metrics.items()]
+    if printed:
+        cells += [number(row[f"reported_{key}"], metric.digits) for key, metric in metrics.items()]
+    return Line([row[key] for key in names], cells)
+
+
+def _notes(rows: Sequence[Row], metrics: Mapping[str, Metric], printed: bool) -> list[str]:
+    seeds = rows[0]["seeds"]
+    spread = "1 seed" if seeds == 1 else f"{seeds} seeds (mean ± standard deviation over seeds)"
+    lower = [metric.name for metric in metrics.values() if not metric.higher_is_better]
+    return [
+        f"Measured here: protocol {PROTOCOL}, {spread}.",
+        *([f"Reported: {SOURCE}, on its data and training."] if printed else []),
+        f"Higher is better{f', but for {lower[0]}' if lower else ''}.",
+    ]

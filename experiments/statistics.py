@@ -1,0 +1,222 @@
+"""Is a difference between two methods more than the choice of test images? Bootstrap intervals, and means over seeds.
+
+What comes in are the rows of ``metrics.json``: dictionaries with ``method``, ``scale``, ``psnr``, ``ssim`` and more,
+with ``image`` where they are about one image, with ``seed`` where a network was trained several times.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import bootstrap
+
+from monai_iste.errors import DataError
+
+#: What is averaged over seeds, where a row has it.
+_SCORES = ("psnr", "ssim", "fid", "lr_psnr", "spectrum")
+
+_AT_ONCE = 2**20  # numbers that the bootstrap holds at once
+
+
+class Interval(NamedTuple):
+    """A mean and the interval around it, in the unit of what was averaged."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_bootstrap(a: ArrayLike, b: ArrayLike, samples: int = 10_000, seed: int = 0, level: float = 0.95) -> Interval:
+    """The mean difference a - b over images and its bootstrap interval, both methods scored on the same images.
+
+    With the differences d_i = a_i - b_i of n images: the mean of d, and Efron's bias-corrected and accelerated (BCa)
+    interval from the means of ``samples`` draws of n images with replacement (:func:`scipy.stats.bootstrap`). Images
+    differ from each other by several dB, methods on one image by tenths: the pairing is what makes those visible.
+
+    Several seeds: the scores of an image are averaged over them first. For a mean that equals drawing images and
+    keeping all seeds. Seeds are not drawn, because two or three say too little about the next one; their standard
+    deviation (:func:`mean_over_seeds`) stands beside the interval. So the interval is about other images, for these
+    trained networks. Images are taken as independent: crops of one slide are not, and make it too narrow. So does a
+    handful of images.
+
+    Args:
+        samples: draws.
+        seed: of the draws.
+        level: share of such intervals that hold the true difference, for many images.
+    Shape:
+        a, b: (n,) or (seeds, n), the same images in the same order; the number of seeds may differ
+    Raises:
+        DataError: fewer than two images, another number of them in b, or a score that is not finite.
+
+    Example:
+        >>> paired_bootstrap([31.0, 27.0, 35.0], [30.0, 26.0, 34.0])
+        Interval(mean=1.0, low=1.0, high=1.0)
+    """
+    first, second = (np.asarray(values, np.float64) for values in (a, b))
+    if not (first.ndim in (1, 2) and second.ndim in (1, 2)) or first.shape[-1] != second.shape[-1]:
+        raise DataError(
+            "the scores of two methods on the same images", f"shapes {first.shape} and {second.shape}", "Pair them."
+        )
+    if first.shape[-1] < 2 or not (first.size and second.size):
+        raise DataError("at least two images to compare methods on", str(first.shape[-1]), "Score more images.")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise DataError("scores that are finite", "inf or NaN", "Leave out images that a method reproduces exactly.")
+    difference = np.atleast_2d(first).mean(0) - np.atleast_2d(second).mean(0)
+    mean = float(difference.mean())
+    if np.allclose(difference, mean, rtol=0, atol=1e-12):  # nothing to draw from; BCa divides by the spread
+        return Interval(mean, mean, mean)
+    low, high = bootstrap(
+        (difference,),
+        np.mean,
+        n_resamples=samples,
+        batch=max(1, _AT_ONCE // len(difference)),
+        confidence_level=level,
+        method="BCa",
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(mean, float(low), float(high))
+
+
+class Comparison(NamedTuple):
+    """How much better one method is than another at one scale: ``difference`` is method minus other, in the unit of
+    ``metric``."""
+
+    method: str
+    other: str
+    scale: float
+    metric: str
+    difference: Interval
+    images: int
+    seeds: int
+
+
+def compare(
+    images: Iterable[Mapping[str, Any]],
+    method: str,
+    others: Sequence[str],
+    metrics: Sequence[str] = ("psnr", "ssim"),
+    samples: int = 10_000,
+) -> list[Comparison]:
+    """One method against others, at every scale that both were scored at: :func:`paired_bootstrap` over images.
+
+    Args:
+        images: rows with ``method``, ``scale``, ``image`` and the metrics, and ``seed`` if there are several.
+        method: whose gain is asked for.
+        others: what it is compared with; those without rows are passed over.
+        metrics: keys of the rows.
+        samples: draws.
+    Returns:
+        in order of metric, other method, scale; ``seeds`` is the smaller of both methods' numbers.
+    Raises:
+        DataError: the methods, or two seeds, were scored on different images, or one image twice.
+
+    Example:
+        >>> scores = {"liif": (30.0, 26.0), "iste": (30.5, 26.5)}
+        >>> rows = [{"method": m, "scale": 2, "image": i, "psnr": p} for m in scores for i, p in enumerate(scores[m])]
+        >>> [(c.other, c.difference.mean, c.images) for c in compare(rows, "iste", ["liif", "lte"], ["psnr"])]
+        [('liif', 0.5, 2)]
+    """
+    grouped: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
+    for row in images:
+        grouped.setdefault((row["method"], row["scale"]), []).append(row)
+    scales = sorted({scale for name, scale in grouped if name == method})
+    found = []
+    for metric in metrics:
+        for other in others:
+            for scale in (scale for scale in scales if (other, scale) in grouped):
+                a, b = (_by_image(grouped[name, scale], metric) for name in (method, other))
+                if a.keys() != b.keys():
+                    raise DataError(
+                        f"{method} and {other} scored on the same images at x{scale:g}",
+                        f"{len(a)} and {len(b)}, {len(a.keys() & b.keys())} of them the same",
+                        "Evaluate both on one data set.",
+                    )
+                scores = [np.array([values[name] for name in a]).T for values in (a, b)]
+                interval = paired_bootstrap(scores[0], scores[1], samples)
+                seeds = min(len(part) for part in scores)
+                found.append(Comparison(method, other, scale, metric, interval, len(a), seeds))
+    return found
+
+
+def _by_image(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[Any, list[float]]:
+    """The scores of each image, one for each seed."""
+    scores: dict[Any, dict[Any, float]] = {}
+    for row in rows:
+        of_image = scores.setdefault(row["image"], {})
+        if row.get("seed") in of_image:
+            raise DataError(
+                f"each image once for {row['method']} at x{row['scale']:g}",
+                f"{row['image']} twice",
+                "Give the rows of several trainings a seed each.",
+            )
+        of_image[row.get("seed")] = row[metric]
+    seeds = {seed for of_image in scores.values() for seed in of_image}
+    for image, of_image in scores.items():
+        if of_image.keys() != seeds:
+            raise DataError(
+                f"every seed of {rows[0]['method']} scored on the same images",
+                f"{image} without {', '.join(str(seed) for seed in sorted(seeds - of_image.keys(), key=str))}",
+                "Evaluate all of them on one data set.",
+            )
+    return {image: list(of_image.values()) for image, of_image in scores.items()}
+
+
+def mean_over_images(images: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each method, note, scale and seed: the mean of every score over its images, and their number.
+
+    Not rounded. A score that one image lacks is left out.
+
+    Example:
+        >>> rows = [{"method": "iste", "scale": 2, "image": i, "psnr": p} for i, p in (("a", 31.0), ("b", 33.0))]
+        >>> mean_over_images(rows)
+        [{'method': 'iste', 'scale': 2, 'psnr': 32.0, 'images': 2}]
+    """
+    grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in images:
+        grouped.setdefault((row["method"], row.get("note"), row["scale"], row.get("seed")), []).append(row)
+    return [
+        {
+            **{key: value for key, value in group[0].items() if key not in ("image", *_SCORES)},
+            **{score: mean for score in _SCORES if (mean := _mean(group, score)) is not None},
+            "images": len(group),
+        }
+        for group in grouped.values()
+    ]
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], score: str) -> float | None:
+    """None if a row lacks the score: the mean of the others would not be comparable."""
+    values = [row[score] for row in rows if row.get(score) is not None]
+    return math.fsum(values) / len(values) if len(values) == len(rows) else None
+
+
+def mean_over_seeds(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each method, note and scale: the mean of every score over seeds, its spread, and their number.
+
+    ``<score>_std`` is the standard deviation of one training (n - 1 in the denominator), None for a single seed. A
+    score that one seed lacks is left out. Other keys are those of the first seed.
+
+    Example:
+        >>> rows = [{"method": "iste", "scale": 2, "seed": s, "psnr": p} for s, p in ((0, 31.0), (1, 33.0))]
+        >>> row = mean_over_seeds(rows)[0]
+        >>> row["psnr"], round(row["psnr_std"], 3), row["seeds"]
+        (32.0, 1.414, 2)
+    """
+    grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        grouped.setdefault((row["method"], row.get("note"), row["scale"]), []).append(row)
+    return [_mean_row(group) for group in grouped.values()]
+
+
+def _mean_row(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    row = {key: value for key, value in group[0].items() if key not in ("seed", *_SCORES)}
+    for score in _SCORES:
+        mean = _mean(group, score)
+        if mean is not None:
+            row[score] = mean
+            row[f"{score}_std"] = float(np.std([r[score] for r in group], ddof=1)) if len(group) > 1 else None
+    return {**row, "seeds": len(group)}

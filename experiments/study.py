@@ -1,0 +1,192 @@
+"""A set of methods, trained with one budget and scored under one protocol on the same images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer
+
+from experiments.methods import Budget, Method
+from experiments.runs import finished, run_bundle
+from monai_iste.data import image_datalist
+from monai_iste.errors import DataError, ISTEError
+from monai_iste.io.files import checksum
+from monai_iste.metrics import get_protocol
+from monai_iste.metrics.fid import can_measure_fid
+from monai_iste.metrics.manifest import fingerprint, manifest
+from monai_iste.networks.weights import read_weights
+
+_STEPS_PER_EPOCH = 50  # checkpoints are that far apart
+
+
+_INTERPOLATION = {"inferer": "{'_target_': 'SimpleInferer'}"}  # bicubic is asked for whole images only
+
+
+class Run(NamedTuple):
+    """One network: a method, for fixed-scale methods its scale, and the seed of its training."""
+
+    method: str
+    scale: int | None
+    seed: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        at = "" if self.scale is None else f"-x{self.scale}"
+        return f"{self.method}{at}-{self.steps}-seed{self.seed}"
+
+
+class Study:
+    """Trainings and evaluations of a set of methods, in one folder.
+
+    Args:
+        methods: what is compared.
+        root: folder with ``train/``, ``val/`` and ``test/``.
+        budget: of every training.
+        protocol: how results are scored; its degradation is trained on too.
+        folder: where everything goes; what is there already is not done again.
+        crop: side of the center crop that is scored.
+    """
+
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        root: Path,
+        budget: Budget,
+        protocol: str,
+        folder: Path,
+        crop: int = 288,
+    ) -> None:
+        for part in ("train", "val", "test"):
+            if not (root / part).is_dir():
+                raise DataError(
+                    f"the folders train, val and test in {root}",
+                    f"no {part}",
+                    "Prepare the data: python -m experiments prepare --help.",
+                )
+        self.methods, self.root, self.budget, self.protocol = methods, root.resolve(), budget, protocol
+        self.folder, self.crop = folder.resolve(), crop
+        self.failures: dict[str, str] = {}
+        self.records: dict[str, dict[str, Any]] = {}
+
+    def networks(self, method: str, scales: tuple[float, ...], seeds: int) -> list[Run]:
+        """The trainings that a row of the table needs: each seed for methods of any scale, one seed for the others."""
+        chosen, steps = self.methods[method], self.budget.steps
+        if not chosen.trained:
+            return [Run(method, None, 0, 0)]
+        if chosen.any_scale:
+            return [Run(method, None, seed, steps) for seed in range(seeds)]
+        return [Run(method, int(scale), 0, steps) for scale in chosen.scales(scales)]
+
+    def images(self, run: Run, scales: tuple[float, ...]) -> list[dict[str, Any]]:
+        """One row per test image and scale; none, and a note in ``failures``, if the run failed."""
+        method = self.methods[run.method]
+        own = method.scales(scales) if run.scale is None else (float(run.scale),)
+        try:
+            record = self.train(run) if method.trained else {}
+            report = self.evaluate(run, own)
+        except ISTEError as error:
+            self.failures[run.name] = str(error)
+            typer.echo(f"{run.name} failed: {error}", err=True)
+            return []
+        self.records[run.name] = self._described(run, record)
+        name = report["images"][-1]["method"]  # the network's rows follow those of bicubic
+        fid = {row["scale"]: row["fid"] for row in report.get("fid", {}).get("rows", []) if row["method"] == name}
+        return [
+            {
+                **row,
+                "method": run.method,
+                "label": method.label,
+                "note": method.preset(self.budget.size),
+                "seed": run.seed,
+                "fid": fid.get(row["scale"]),
+                "protocol": self.protocol,
+            }
+            for row in report["images"][-len(report["images"]) // 2 :]
+        ]
+
+    def train(self, run: Run) -> dict[str, Any]:
+        """Train a network unless that is done; returns what it took."""
+        if not finished(self._folder(run)):
+            typer.echo(f"{run.name}: training", err=True)
+        method = self.methods[run.method]
+        epochs = -(-run.steps // _STEPS_PER_EPOCH)
+        options = {
+            **self._network(run),
+            **self.budget.options(),
+            "dataset_dir": self.root,
+            "seed": run.seed,
+            "steps_per_epoch": round(run.steps / epochs),
+            "max_epochs": epochs,
+            "val_interval": epochs,
+            "val_crop": 96,
+            "degradation": get_protocol(self.protocol).degradation,
+            "protocol": self.protocol,
+            **({"scales": "[4]"} if run.scale is None else {"scale": run.scale}),
+        }
+        return run_bundle("training", ["train", *method.overlays, *method.network_overlays], options, self._folder(run))
+
+    def evaluate(self, run: Run, scales: Iterable[float]) -> dict[str, Any]:
+        """The contents of an evaluation's ``metrics.json``, evaluated unless that is done."""
+        method = self.methods[run.method]
+        folder = self._folder(run) / f"{self.protocol}-{'-'.join(f'x{scale:g}' for scale in scales)}"
+        options = {
+            **self._network(run),
+            "dataset_dir": self.root / "test",
+            "protocol": self.protocol,
+            "scales": [int(scale) if scale == int(scale) else scale for scale in scales],
+            "crop": self.crop,
+            **({"checkpoint": self._folder(run) / "model.pt"} if method.trained else _INTERPOLATION),
+            **({"network_def#scale": run.scale} if run.scale is not None else {}),
+            **({"fid": True} if can_measure_fid() else {}),
+        }
+        run_bundle("evaluating", ["evaluate", *method.network_overlays], options, folder)
+        report: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+        return report
+
+    def steps_of_equal_time(self, run: Run) -> int:
+        """As many steps as the processor time lasts for that ISTE's took in the same folder, in whole epochs."""
+        own, iste = (self.train(run._replace(method=name))["cpu_seconds"] for name in (run.method, "iste"))
+        epochs = max(1, round(run.steps * iste / own / _STEPS_PER_EPOCH))
+        return run.steps if run.method == "iste" else epochs * _STEPS_PER_EPOCH
+
+    def _network(self, run: Run) -> dict[str, Any]:
+        """The settings that say which network it is."""
+        method = self.methods[run.method]
+        residual = {"network_def#bicubic_residual": self.budget.bicubic_residual} if method.trained else {}
+        return {"preset": method.preset(self.budget.size), **residual}
+
+    def _described(self, run: Run, record: dict[str, Any]) -> dict[str, Any]:
+        """A run as the manifest tells of it."""
+        method = self.methods[run.method]
+        if not method.trained:
+            return {"preset": "bicubic", "parameters": 0}
+        weights = self._folder(run) / "model.pt"
+        return {
+            "preset": method.preset(self.budget.size),
+            "parameters": sum(tensor.numel() for tensor in read_weights(weights).values()),
+            "steps": run.steps,
+            "seed": run.seed,
+            "cpu_seconds": record["cpu_seconds"],
+            "seconds": record["seconds"],
+            "sha256": checksum(weights),
+        }
+
+    def _folder(self, run: Run) -> Path:
+        return self.folder / "runs" / run.name
+
+    def described(self) -> dict[str, Any]:
+        """The manifest of the study: what every number was measured with."""
+        origin = manifest(self.protocol, dataset=image_datalist(self.root / "test"))
+        return {
+            **origin,
+            "training_dataset": fingerprint(image_datalist(self.root / "train")),
+            "budget": self.budget._asdict(),
+            "crop": self.crop,
+            "runs": self.records,
+            "failures": self.failures,
+        }

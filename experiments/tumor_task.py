@@ -1,0 +1,139 @@
+"""What Table IV trains and scores: a classifier of patches, and the kinds of patches that it is run on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import Dataset
+from monai.networks.nets import resnet18, resnet50
+from monai.transforms import Compose, EnsureTyped, RandFlipd, RandRotate90d, ScaleIntensityRanged
+from torch import nn
+
+from experiments.downstream import Reconstructor
+from monai_iste.errors import ConfigError, DataError
+from monai_iste.io.files import make_folder, open_output
+
+#: Classifiers by name; the paper's is resnet50.
+NETWORKS = {"resnet50": resnet50, "resnet18": resnet18}
+
+#: Patches that are reconstructed, kept and classified together.
+BLOCK = 256
+
+Items = Sequence[Mapping[str, Any]]
+
+
+class Confusion:
+    """Accuracy in percent, and F1 of the class 1, tumor: ``2 TP / (2 TP + FP + FN)``.
+
+    Example:
+        >>> confusion = Confusion()
+        >>> confusion.add(np.array([1, 1, 0, 0]), np.array([1, 0, 0, 1]))
+        >>> confusion.as_dict()
+        {'accuracy': 50.0, 'f1': 0.5}
+    """
+
+    def __init__(self) -> None:
+        self.counts = np.zeros((2, 2), int)  # rows: predicted, columns: true
+
+    def add(self, predicted: np.ndarray, truth: np.ndarray) -> None:
+        """Count classes, 0 or 1; any shape, the same for both."""
+        np.add.at(self.counts, (predicted.ravel(), truth.ravel()), 1)
+
+    def as_dict(self) -> dict[str, float]:
+        """``accuracy`` in percent and ``f1``, which is 0 where no tumor is, and none was found.
+
+        Raises:
+            DataError: nothing was counted.
+        """
+        if not self.counts.sum():
+            raise DataError("at least one patch to score", "none", "Name a test set that has some.")
+        (right_0, missed), (false, right_1) = self.counts.tolist()
+        found = 2 * right_1 + missed + false
+        return {
+            "accuracy": 100 * (right_0 + right_1) / int(self.counts.sum()),
+            "f1": 2 * right_1 / found if found else 0.0,
+        }
+
+
+def create_classifier(name: str, seed: int) -> nn.Module:
+    """MONAI's ResNet for RGB images of any size and two classes, with random weights of that seed.
+
+    Args:
+        name: a key of :data:`NETWORKS`.
+    Shape:
+        (B, 3, H, W) in [0, 1] -> (B, 2)
+    Raises:
+        ConfigError: no such network.
+
+    Example:
+        >>> create_classifier("resnet18", seed=0).eval()(torch.zeros(1, 3, 48, 48)).shape
+        torch.Size([1, 2])
+    """
+    if name not in NETWORKS:
+        raise ConfigError(f"a network: {', '.join(NETWORKS)}", repr(name), "Choose one of these.")
+    torch.manual_seed(seed)
+    return NETWORKS[name](spatial_dims=2, n_input_channels=3, num_classes=2, conv1_t_stride=2)
+
+
+def training_set(items: Items) -> Dataset:
+    """Training items {image: (3, H, W) float32 in [0, 1], label: 0 or 1}, flipped and turned at random."""
+    return Dataset(
+        items,
+        Compose(
+            [
+                RandFlipd("image", prob=0.5, spatial_axis=0),
+                RandFlipd("image", prob=0.5, spatial_axis=1),
+                RandRotate90d("image", prob=0.5, max_k=3),
+                ScaleIntensityRanged("image", 0, 255, 0, 1),
+                EnsureTyped("image", dtype=torch.float32, track_meta=False),
+            ]
+        ),
+    )
+
+
+class PatchViews:
+    """The test patches of one setting, block after block; what a network has to make is made once and kept.
+
+    Args:
+        setting: ``original``, ``low_resolution``, or a name of one's own for a reconstruction.
+        reconstructor: reduces the patches and magnifies them.
+        folder: where blocks of reconstructions are kept, (N, 3, H, W) uint8 in ``.npy`` files.
+    """
+
+    def __init__(self, setting: str, reconstructor: Reconstructor, folder: Path) -> None:
+        self.setting, self.reconstructor = setting, reconstructor
+        self.folder = folder / reconstructor.name
+
+    def blocks(self, items: Items) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Images (N, 3, H, W) uint8 and their labels (N,), at most 256 at a time."""
+        for start in range(0, len(items), BLOCK):
+            block = [items[i] for i in range(start, min(start + BLOCK, len(items)))]
+            labels = np.array([item["label"] for item in block])
+            yield self._images(block, self.folder / f"block-{start // BLOCK:05}.npy"), labels
+
+    def _images(self, block: Items, file: Path) -> np.ndarray:
+        kept = self.setting not in ("original", "low_resolution")
+        if kept and file.is_file():
+            return np.load(file)
+        which = {"original": 0, "low_resolution": 1}.get(self.setting, 2)
+        images = np.stack([self.reconstructor(np.asarray(item["image"]))[which] for item in block])
+        if kept:
+            make_folder(file.parent)
+            with open_output(file) as out:
+                np.save(out, images)
+        return images
+
+
+@torch.no_grad()
+def classify(network: nn.Module, blocks: Iterable[tuple[np.ndarray, np.ndarray]], device: str) -> dict[str, float]:
+    """The scores over blocks of images (N, 3, H, W), uint8, and labels (N,)."""
+    network.to(device).eval()
+    confusion = Confusion()
+    for images, labels in blocks:
+        scores = network(torch.from_numpy(images).to(device).float() / 255)
+        confusion.add(scores.argmax(1).cpu().numpy(), labels)
+    return confusion.as_dict()

@@ -1,0 +1,75 @@
+"""The command ``monai-iste``: magnify images and slides, compare with bicubic, list the presets, view slides.
+
+Every refusal is one sentence on standard error and an exit code: 2 options, presets or configuration, 3 input,
+4 output, 5 weights, 7 shape, 8 scale (those of :mod:`monai_iste.errors`), 130 interrupted (Ctrl-C), 143 terminated
+(SIGTERM). Results go to standard output.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+import monai_iste
+from monai_iste.cli.compare import compare
+from monai_iste.cli.options import Terminated, sentences
+from monai_iste.cli.upscale import upscale
+from monai_iste.cli.view import view
+from monai_iste.networks import PRESETS, create_iste, released_weights
+
+app = typer.Typer(
+    name="monai-iste",
+    help="Magnify H&E histopathology by any factor. Not for diagnosis: magnified pixels are inferred, not measured.",
+    epilog="Exit codes: 0 done, 2 options or preset, 3 input, 4 output, 5 weights, 7 shape, 8 scale, 130 interrupted, "
+    "143 terminated.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a refusal is a sentence, and a defect keeps its plain traceback
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Entry point of ``monai-iste``."""
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: a file's name may be no text
+    app(prog_name="monai-iste")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(monai_iste.__version__)
+        raise typer.Exit
+
+
+# --- presets ----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def presets() -> None:
+    """List the networks: name, parameters, whether weights are released, and their terms."""
+    for name, preset in PRESETS.items():
+        count = sum(parameter.numel() for parameter in create_iste(name).parameters())
+        path = released_weights(name)
+        weights = "no weights" if path is None else f"weights, {os.path.getsize(path) / 1e6:.1f} MB"
+        typer.echo(f"{name:12}{count / 1e6:6.2f} M  {weights}\n    {preset.summary}\n    terms: {preset.terms}")
+
+
+app.command()(upscale)
+app.command()(compare)
+app.command()(sentences()(view))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Options that several commands share, and how they end."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import torch
+import typer
+from PIL import Image
+from torch import nn
+from tqdm import tqdm
+
+import monai_iste
+from monai_iste.errors import DataError, ISTEError, OutputError, find_error
+from monai_iste.networks import load_network, released_weights
+from monai_iste.networks.runtime import at_precision, default_device, emulates_bf16
+
+PresetOption = Annotated[str, typer.Option("--preset", help="Network, see: monai-iste presets.")]
+
+
+WeightsOption = Annotated[
+    Optional[Path],
+    typer.Option("--weights", help="Weights of the preset, .safetensors or .pt, instead of the released."),
+]
+
+
+DeviceOption = Annotated[Optional[str], typer.Option("--device", help="cpu, cuda, cuda:1; default: the GPU if any.")]
+
+
+PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 or bf16.")]
+
+
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
+
+
+UntrainedOption = Annotated[bool, typer.Option("--allow-untrained", help="Random weights where none are released.")]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as a scheduler or ``timeout`` sends it: cleaned up after like Ctrl-C."""
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Errors of the family, Ctrl-C and SIGTERM, as one line and an exit code."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs of a damaged file, the sentence says
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused, the rest is no bomb
+    try:
+        yield
+    except (ISTEError, RuntimeError) as error:
+        known = find_error(error)  # MONAI wraps what a transform raises
+        if known is None:
+            raise
+        typer.echo(f"error: {known}", err=True)
+        raise typer.Exit(known.exit_code) from error
+    except BrokenPipeError:  # whoever read along has ended
+        raise
+    except OSError as error:  # an input's, such as a name that is too long: outputs have OutputError
+        typer.echo(f"error: {error.strerror}: {error.filename or 'standard output'}", err=True)
+        raise typer.Exit((DataError if error.filename else OutputError).exit_code) from error
+    except KeyboardInterrupt as error:
+        what, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+        typer.echo(f"{what}: finished files are kept; an unfinished slide goes on with --resume", err=True)
+        raise typer.Exit(code) from error
+
+
+def tell(text: str) -> None:
+    tqdm.write(text, file=typer.get_text_stream("stderr"))
+
+
+def network_of(
+    preset: str,
+    weights: Path | None,
+    device: str | None,
+    precision: str,
+    threads: int | None,
+    allow_untrained: bool,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network as it will be used, and what a report says about it."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = device or default_device()
+    network = at_precision(load_network(preset, weights, device, allow_untrained), precision)
+    if precision == "bf16" and emulates_bf16(device):
+        typer.echo("warning: this processor only emulates bfloat16, at a fraction of fp32's speed", err=True)
+    path = weights or released_weights(preset)
+    if path is None:
+        typer.echo("warning: the weights are random; the result shows nothing about the method", err=True)
+    about = {"preset": preset, "weights": path and str(path), "device": device, "precision": precision}
+    return network, {"version": monai_iste.__version__, **about}
+
+
+#: At most more than any machine has; a system that cannot make them all ends the process.
+ThreadsOption = Annotated[Optional[int], typer.Option("--threads", min=1, max=1024, help="Processor threads.")]

@@ -1,0 +1,121 @@
+"""The command ``monai-iste view``: a viewer of slides in the browser, on this machine."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import webbrowser
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from monai_iste.cli.options import ThreadsOption
+from monai_iste.errors import ConfigError, require_extra
+from monai_iste.networks import PRESETS, released_weights
+from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
+from monai_iste.networks.runtime import default_device, emulates_bf16, known_device
+from monai_iste.slides.provenance import origin
+from monai_iste.viewer.sockets import LOOPBACK, in_address, is_loopback, listening
+
+
+def view(
+    sources: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides, images, or folders of them.")],
+    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen at; 0: a free one.")] = 8765,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+    input_mpp: Annotated[
+        Optional[float], typer.Option("--input-mpp", help="Micrometers per pixel, if the files do not state them.")
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="Network, see: monai-iste presets.")] = DEFAULT_PRESET,
+    weights: Annotated[
+        Optional[Path],
+        typer.Option("--weights", help="Weights of the preset, .safetensors or .pt, instead of the released."),
+    ] = None,
+    device: Annotated[
+        Optional[str], typer.Option("--device", help="cpu, cuda, cuda:1; default: the GPU if any.")
+    ] = None,
+    precision: Annotated[str, typer.Option("--precision", help="fp32 or bf16.")] = "fp32",
+    threads: ThreadsOption = None,
+    allow_untrained: Annotated[
+        bool, typer.Option("--allow-untrained", help="Random weights where none are released.")
+    ] = False,
+) -> None:
+    """Look at slides in the browser, and zoom past their last level: super-resolved at exactly the screen's scale.
+
+    Listens on this machine alone unless --host says otherwise, and shows the named files and no others. Ctrl-C ends it.
+    """
+    uvicorn = require_extra("uvicorn", "viewer")
+    require_extra("fastapi", "viewer")
+    device = device or default_device()
+    known_device(device)
+    _check_network(preset, weights, precision, allow_untrained)
+    if precision == "bf16" and emulates_bf16(device):
+        _tell("warning: this processor only emulates bfloat16, at a fraction of fp32's speed")
+    if not is_loopback(host):
+        _tell(f"warning: whoever reaches {host} can see these slides; there is no password")
+    from monai_iste.viewer.catalog import Catalog
+    from monai_iste.viewer.rendering import Renderer, network_loader
+    from monai_iste.viewer.server import Viewer, create_app
+
+    catalog = Catalog(sources, input_mpp, _tell)
+    about = {**origin(preset, weights, precision), "device": device}
+    renderer = Renderer(network_loader(preset, weights, device, precision, allow_untrained))
+    app = create_app(Viewer(catalog, renderer, about, threads=threads), LOOPBACK if is_loopback(host) else ("*",))
+    with listening(host, port) as listener:
+        address = f"http://{in_address(host)}:{listener.getsockname()[1]}/"
+        _log_to_terminal()
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+        server = uvicorn.Server(config)
+        _when_started(server, lambda: _announce(address, len(list(catalog)), not no_browser))
+        with suppress(KeyboardInterrupt):  # uvicorn has shut down by itself, and hands the signal on
+            server.run(sockets=[listener])
+
+
+def _check_network(preset: str, weights: Path | None, precision: str, allow_untrained: bool) -> None:
+    """What would otherwise be found when the first picture is magnified."""
+    if preset not in PRESETS:
+        raise ConfigError(f"a preset: {', '.join(PRESETS)}", repr(preset), "Choose one of these.")
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError("a precision: fp32, bf16", repr(precision), "Choose one of these.")
+    if weights is not None:
+        if not weights.is_file():
+            raise ConfigError("a file of weights", f"{weights}, which does not exist", "Train first, or name another.")
+    elif not allow_untrained:
+        require_weights(preset)
+    elif released_weights(preset) is None:
+        _tell("warning: the weights are random; the result shows nothing about the method")
+
+
+def _when_started(server: Any, then: Callable[[], None]) -> None:
+    """Call ``then`` as soon as the server answers."""
+
+    def wait() -> None:
+        while not server.started and not server.should_exit:
+            stop.wait(0.05)
+        if server.started:
+            then()
+
+    stop = threading.Event()
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _announce(address: str, count: int, browser: bool) -> None:
+    typer.echo(f"{count} {'image' if count == 1 else 'images'} at {address} (Ctrl-C ends it)")
+    if browser:
+        webbrowser.open(address)
+
+
+def _log_to_terminal() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("monai_iste.viewer")
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    log.propagate = False
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,183 @@
+"""Locks on files and folders that end with the process that holds them, however it ends."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from monai_iste.errors import CheckpointError, ISTEError, OutputError
+
+try:
+    import fcntl
+except ImportError:  # not on this system: nothing is locked, and nothing is taken for abandoned
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Hold a file or folder that exists while the block runs; False if another process holds it, or it cannot be held.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with held(folder) as mine, held(folder) as twice:
+        ...     mine, twice
+        (True, False)
+    """
+    if fcntl is None:
+        yield True
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield _locked(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def remove_abandoned(path: Path) -> None:
+    """Delete what killed processes left of their work on ``path``: files and folders ``.NAME.*.part`` beside it that
+    nobody holds. They are hidden, may be large, and nobody else knows of them."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError), held(part) as abandoned:
+            if fcntl is not None and abandoned:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def read_json(path: Path) -> Any:
+    """The contents of a file of :func:`write_json`, or None if it is not there."""
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values in place of what is there; the file appears complete or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with open_output(path, overwrite=True) as file:
+        file.write(json.dumps(value, indent=1).encode() + b"\n")
+
+
+#: The list beside released weights; ``sha256sum -c`` reads it too.
+CHECKSUMS = "SHA256SUMS"
+
+
+def checksum(path: str | os.PathLike[str]) -> str:
+    """The sha256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """What the list in a folder says of each of its files; empty where there is none."""
+    path = folder / CHECKSUMS
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+
+
+def verified(path: Path) -> Path:
+    """The file, if it is what the list beside it says.
+
+    Raises:
+        CheckpointError: it is not, or the list does not name it.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "weights"
+        >>> file.write_bytes(b"1")
+        1
+        >>> file.with_name(CHECKSUMS).write_text(f"{checksum(file)}  weights")
+        73
+        >>> verified(file) == file
+        True
+    """
+    expected, received = checksums(path.parent).get(path.name), checksum(path)
+    if received != expected:
+        raise CheckpointError(
+            f"released weights {path.name} with SHA-256 {expected or 'in the list beside them'}",
+            f"{path}, which has {received}",
+            "Install monai_iste again, or name the file as your own (--weights, --checkpoint).",
+        )
+    return path
+
+
+@contextmanager
+def open_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[BinaryIO]:
+    """A binary file that takes its name in one step when the block ends well, and otherwise leaves nothing behind.
+
+    Raises:
+        OutputError: the file exists and may not be overwritten, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with suppress(KeyboardInterrupt), open_output(folder / "a.bin") as file:
+        ...     raise KeyboardInterrupt
+        >>> list(folder.iterdir())
+        []
+    """
+    path = Path(path)
+    _check_name(path, overwrite)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with writing(path):
+            remove_abandoned(path)
+            temporary.touch()
+            with held(temporary):
+                with open(temporary, "wb") as file:
+                    yield file
+                os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str], remedy: str = "Choose another place, or make room.") -> Iterator[None]:
+    """What the system refuses while the block writes, as a sentence.
+
+    Raises:
+        OutputError: names the path, what the system said, and the remedy.
+    """
+    try:
+        yield
+    except ISTEError:
+        raise
+    except OSError as error:
+        raise OutputError(f"to be able to write {path}", error.strerror or str(error), remedy) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, with its parents, if it is absent.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"to be able to make the folder {folder}", str(error.strerror), "Choose another place."
+        ) from error
+
+
+def _check_name(path: Path, overwrite: bool) -> None:
+    if os.path.isdir(path):
+        raise OutputError("the name of a file to write", f"the folder {path}", "Name a file in it.")
+    if os.path.lexists(path) and not overwrite:  # Path.exists() raises for a name that is too long
+        raise OutputError("the name of a new file", f"{path}, which exists", "Choose another, or add --overwrite.")

@@ -1,0 +1,248 @@
+"""Read an 8-bit RGB image from a file, and refuse in one sentence what is not one.
+
+Training images are small enough to hold in memory; regions of whole slides are read by :mod:`monai_iste.slides`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import nibabel
+import numpy as np
+import tifffile
+from PIL import Image, ImageFile
+
+from monai_iste.errors import DataError, ISTEError
+from monai_iste.io.pixel_size import is_tiff
+
+#: Largest width * height that is decoded: a file of a few bytes can claim terabytes. (Pillow stops earlier, at 179
+#: million, for what it decodes: PNG, JPEG, BMP and 8-bit TIFF.)
+MAX_PIXELS = 400_000_000
+
+_PILLOW = (".png", ".jpg", ".jpeg", ".bmp")
+
+
+_TIFF = (".tif", ".tiff", ".svs")
+
+
+_NIFTI = (".nii", ".nii.gz")
+
+#: File name endings that :func:`read_rgb` knows, lower case.
+IMAGE_SUFFIXES = _PILLOW + _TIFF + _NIFTI
+
+
+def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
+    """Decode a PNG, JPEG, BMP, TIFF, SVS or two-dimensional NIfTI file to 8-bit RGB.
+
+    * 8-bit RGB is returned as stored; color profiles and EXIF orientation are left alone.
+    * 8-bit grayscale is repeated in three channels, palettes are looked up.
+    * Transparency is composited over white, the color of bare glass.
+    * 16-bit RGB is divided by 257 and rounded; float RGB must lie in [0, 1] and is multiplied by 255.
+    * 16-bit or float grayscale, and anything of 2 or more than 4 channels, is refused: it may be fluorescence.
+    * Several pages or slices of equal size are refused; of a pyramid, the full-resolution level is read.
+    * NIfTI stores (x, y): its axes are swapped, so that rows are y. Its affine is not applied.
+
+    Shape:
+        returns (3, H, W), contiguous, rows from top to bottom.
+    Units: uint8, 0 to 255.
+    Raises:
+        DataError: the file is missing, damaged, larger than :data:`MAX_PIXELS`, or not an RGB image. The sentence names
+            the file.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "gray.png"
+        >>> Image.new("L", (4, 2), 7).save(file)
+        >>> read_rgb(file).shape, int(read_rgb(file).max())
+        ((3, 2, 4), 7)
+    """
+    with _opened(Path(path)) as source:
+        return np.ascontiguousarray(_eight_bit_rgb(source.decode(), Path(path)).transpose(2, 0, 1))
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """The declared size (H, W) of an image file; reads its header only.
+
+    Raises:
+        DataError: as :func:`read_rgb`, for what the header can tell.
+    """
+    with _opened(Path(path)) as source:
+        return source.size
+
+
+class _Source(NamedTuple):
+    """An opened file: its declared (H, W), the bytes it would decode to, and how to decode it to (H, W[, C])."""
+
+    size: tuple[int, int]
+    nbytes: int
+    decode: Callable[[], np.ndarray]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Source]:
+    suffix = next((s for s in reversed(IMAGE_SUFFIXES) if path.name.lower().endswith(s)), None)
+    if not path.exists():
+        raise DataError("an image file", f"{path}, which does not exist", "Check the path.")
+    if path.is_dir():
+        raise DataError("an image file", f"the folder {path}", "Name a file in it.")
+    if suffix is None:
+        raise DataError(f"an image file ({', '.join(IMAGE_SUFFIXES)})", str(path), "Convert it to PNG or TIFF.")
+    if path.stat().st_size == 0:
+        raise DataError("an image file", f"{path}, which is empty", "Copy or export it again.")
+    open_source = _open_pillow if suffix in _PILLOW else _open_tiff if suffix in _TIFF else _open_nifti
+    try:
+        with open_source(path) as source:
+            _check_memory(source, path)
+            yield source
+    except ISTEError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, "more, which Pillow does not decode", 2 * (Image.MAX_IMAGE_PIXELS or 0)) from error
+    except Exception as error:  # whatever a decoder raises on bytes it does not understand
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        remedy = "Copy or export it again" + (", or install monai_iste[slides]." if "imagecodecs" in reason else ".")
+        raise DataError(f"a readable image in {path}", f"a damaged or unsupported file ({reason})", remedy) from error
+
+
+def _too_large(path: Path, received: str, limit: int = MAX_PIXELS) -> DataError:
+    return DataError(f"at most {limit:,} pixels in {path}", received, "Crop it, or cut it into tiles, before training.")
+
+
+def _check_memory(source: _Source, path: Path) -> None:
+    height, width = source.size
+    if height * width > MAX_PIXELS:
+        raise _too_large(path, f"a header that claims {width} x {height}")
+    if source.nbytes > 4 * MAX_PIXELS:
+        raise _too_large(path, f"a header that claims {source.nbytes:,} bytes of pixels")
+
+
+@contextmanager
+def _open_pillow(path: Path) -> Iterator[_Source]:
+    with Image.open(path, formats=("PNG", "JPEG", "BMP")) as image:
+        yield _Source(image.size[::-1], 4 * math.prod(image.size), lambda: _pillow_pixels(image, path))
+
+
+@contextmanager
+def _open_tiff(path: Path) -> Iterator[_Source]:
+    with tifffile.TiffFile(path) as tiff:
+        if not tiff.series:
+            raise ValueError("it holds no page")
+        first, *others = tiff.series
+        page, channels = first.keyframe, first.keyframe.samplesperpixel
+        dtype = np.dtype(page.dtype)
+        pages = math.prod(first.shape) // math.prod(page.shape)
+        if pages > 1 or first.shape in [series.shape for series in others]:
+            raise _not_rgb(path, "a stack of several pages or slices")
+        color = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+        if channels > 1 and not color:
+            raise _not_rgb(path, f"{channels} channels that are not declared as RGB, which may be fluorescence")
+
+        def decode() -> np.ndarray:
+            if dtype == np.uint8:  # Pillow knows palettes, inverted grays and the common compressions
+                try:
+                    with Image.open(path, formats=("TIFF",)) as image:
+                        image.seek(page.index)
+                        return _pillow_pixels(image, path)
+                except OSError:  # not JPEG 2000, nor JPEG as some scanners write it
+                    if not color:
+                        raise
+            pixels = page.asarray()
+            return np.moveaxis(pixels, page.axes.index("S"), -1) if "S" in page.axes else pixels
+
+        # A small image may still be declared in one huge tile, which the decoder would allocate.
+        nbytes = max(math.prod(page.chunks), math.prod(page.shape)) * dtype.itemsize
+        yield _Source((page.imagelength, page.imagewidth), nbytes, decode)
+
+
+@contextmanager
+def _open_nifti(path: Path) -> Iterator[_Source]:
+    image = cast(nibabel.Nifti1Image, nibabel.load(path))
+    dtype, shape = image.get_data_dtype(), image.shape
+    kept = (*shape[:2], *(n for n in shape[2:] if n != 1))
+    width, height = shape[:2]
+
+    def decode() -> np.ndarray:
+        data = np.asanyarray(image.dataobj).reshape(kept)
+        if data.dtype.names:
+            data = np.stack([data[name] for name in data.dtype.names], axis=-1)
+        return data.swapaxes(0, 1)
+
+    yield _Source((height, width), math.prod(shape) * dtype.itemsize, decode)
+
+
+def _pillow_pixels(image: ImageFile.ImageFile, path: Path) -> np.ndarray:
+    """Pixels of an opened image, (H, W) or (H, W, 3 or 4), uint8 or uint16."""
+    rawmode = image.tile[0].args if image.format == "PNG" and image.tile else ""
+    if rawmode in ("RGB;16B", "RGBA;16B"):
+        return _sixteen_bit_png(image, rawmode, path)
+    if rawmode == "LA;16B":
+        raise _not_rgb(path, "16-bit grayscale, which may be fluorescence")
+    if image.mode not in ("L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16B", "I;16L"):
+        raise _not_rgb(path, f"an image of mode {image.mode}")
+    if image.has_transparency_data:
+        return np.asarray(image.convert("RGBA"))
+    return np.asarray(image.convert("RGB") if image.mode == "P" else image)
+
+
+def _sixteen_bit_png(image: ImageFile.ImageFile, rawmode: str, path: Path) -> np.ndarray:
+    """Both bytes of a 16-bit RGB(A) PNG: Pillow keeps one of them, so the data are read in either byte order."""
+    tile = image.tile[0]
+    high = np.asarray(image).astype(np.uint16)
+    with Image.open(path, formats=("PNG",)) as again:
+        again.tile = [tile._replace(args=rawmode.replace("16B", "16L"))]
+        return high << 8 | np.asarray(again)
+
+
+def _eight_bit_rgb(pixels: np.ndarray, path: Path) -> np.ndarray:
+    """(H, W) or (H, W, C) of any number type to (H, W, 3) uint8, by the rules of :func:`read_rgb`."""
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3:
+        raise _not_rgb(path, f"a stack of shape {pixels.shape}")
+    channels, kind = pixels.shape[2], pixels.dtype
+    if channels not in (1, 3, 4):
+        raise _not_rgb(path, f"{channels} channels or slices, which may be fluorescence")
+    if channels == 1 and kind != np.uint8:
+        raise _not_rgb(path, f"{kind} grayscale, which may be fluorescence")
+    if kind == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    elif kind.kind == "f":
+        if not (pixels.min() >= 0 and pixels.max() <= 1):  # also true of NaN
+            raise _not_rgb(path, f"{kind} values outside [0, 1]")
+        pixels = np.round(pixels * 255).astype(np.uint8)
+    elif kind != np.uint8:
+        raise _not_rgb(path, f"{kind} values")
+    if channels == 1:
+        return np.repeat(pixels, 3, axis=2)
+    if channels == 4:
+        color, opacity = pixels[..., :3].astype(np.uint32), pixels[..., 3:].astype(np.uint32)
+        pixels = ((color * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
+    return pixels
+
+
+def _not_rgb(path: Path, received: str) -> DataError:
+    return DataError(f"one RGB image in {path}", received, "Export it as 8-bit RGB, in PNG or TIFF.")
+
+
+# --- what the source says about itself --------------------------------------------------------------------------------
+
+
+def source_icc(path: str | os.PathLike[str]) -> bytes | None:
+    """The RGB color profile in an image file that :func:`~monai_iste.io.image_reader.read_rgb` reads, or None.
+
+    A profile of another color space (of a gray image, say) would not describe the RGB that was read, and is left out.
+    """
+    path, icc = Path(path), None
+    if is_tiff(path):
+        with tifffile.TiffFile(path) as tiff:
+            tag = tiff.series[0].keyframe.tags.get("InterColorProfile")
+            icc = None if tag is None else bytes(tag.value)
+    elif path.suffix.lower() in (".png", ".jpg", ".jpeg"):
+        with Image.open(path) as image:
+            icc = image.info.get("icc_profile")
+    return icc if icc and icc[16:20] == b"RGB " else None

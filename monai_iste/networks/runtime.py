@@ -1,0 +1,104 @@
+"""From a preset or a network to one that is ready: device, weights, precision."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from monai_iste.errors import ConfigError
+from monai_iste.networks.presets import DEFAULT_PRESET, create_network, released_weights, require_weights
+from monai_iste.networks.weights import load_weights
+
+
+def at_precision(network: nn.Module, precision: str) -> nn.Module:
+    """The network itself for ``"fp32"``; for ``"bf16"`` one around it whose products are computed in bfloat16.
+
+    Raises:
+        ConfigError: no such precision.
+    """
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError("a precision: fp32, bf16", repr(precision), "Choose one of these.")
+    return network if precision == "fp32" else _HalfPrecision(network)
+
+
+def emulates_bf16(device: torch.device | str) -> bool:
+    """Whether bfloat16 is slower than float32 there: on a processor without instructions for it."""
+    if torch.device(device).type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+class _HalfPrecision(nn.Module):
+    """Autocast inside the network's call: around a generator of bands it would leak to whoever consumes them.
+
+    What comes out as NaN or infinite is computed again in full precision: bfloat16 has float32's range, but sums that
+    cancel in one need not in the other.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor, **queries: Tensor) -> Tensor:
+        with torch.autocast(image.device.type, torch.bfloat16):
+            result: Tensor = self.network(image, **queries)
+        return result if bool(result.isfinite().all()) else self.network(image, **queries)
+
+
+def default_device() -> str:
+    """The GPU if there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@lru_cache(maxsize=2)
+def _preset(name: str, device: str) -> nn.Module:
+    return load_network(name, device=device)
+
+
+def load_network(
+    preset: str = DEFAULT_PRESET,
+    weights: str | os.PathLike[str] | None = None,
+    device: torch.device | str = "cpu",
+    allow_untrained: bool = False,
+) -> nn.Module:
+    """A network that is ready to magnify: a preset with its weights, in evaluation mode (``monai_iste.load``).
+
+    Args:
+        preset: a key of :data:`PRESETS` or :data:`BASELINES`.
+        weights: file that is read instead of the released weights, ``.safetensors`` or ``.pt``.
+        device: where the network goes.
+        allow_untrained: return random weights where there are no others; for trying things out.
+    Raises:
+        ConfigError: no such preset, no weights for it, or no such device.
+        CheckpointError: the file is missing, damaged, or belongs to another network.
+
+    Example:
+        >>> load_network("iste_small", allow_untrained=True).training
+        False
+    """
+    network = create_network(preset)
+    if weights is not None:
+        load_weights(network, os.fspath(weights))
+    elif released_weights(preset) or not allow_untrained:
+        load_weights(network, require_weights(preset))
+    return network.to(known_device(device)).eval()
+
+
+def known_device(device: torch.device | str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ConfigError: this machine has none.
+
+    Example:
+        >>> known_device("cpu")
+        device(type='cpu')
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (AssertionError, RuntimeError, TypeError) as error:  # what torch raises for one misspelled, missing or none
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError("a device of this machine", f"{str(device)!r} ({reason})", "Use cpu.") from error

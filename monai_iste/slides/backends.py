@@ -1,0 +1,286 @@
+"""Open a slide's file as pixels that are read by regions, and refuse in one sentence what is none."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from operator import add
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import openslide
+import tifffile
+from monai.data.wsi_reader import WSIReader
+
+from monai_iste.errors import DataError
+from monai_iste.io.image_reader import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_rgb, source_icc
+from monai_iste.io.pixel_size import is_tiff
+from monai_iste.slides.resampling import Size
+
+#: Endings of files that are slides, lower case; DICOM, of which one slide is many files, is named by its user.
+SLIDE_ENDINGS = (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu", ".czi")
+
+#: Largest width * height that a slide may declare; the whole glass, 26 x 76 mm at 0.12 um/px, is 137 thousand million.
+MAX_SLIDE_PIXELS = 150_000_000_000
+
+# Largest tile of a TIFF, which is decoded as a whole: 8192 x 8192, 270 MB. Scanners write tiles of up to 2048.
+_MAX_TILE_PIXELS = 2**26
+
+# Most pixels that a byte of a file stands for. The best that a codec does is zstd on one color, 128 KiB in 4 bytes:
+# 11,000 RGB or 33,000 gray pixels a byte (deflate: 344, JPEG: 500). A tile of 512 x 512 that is not stored at all still
+# has 6 bytes in the directory of its TIFF: 43,690. So bare glass passes, and a few bytes that claim terabytes do not.
+_MAX_PIXELS_PER_BYTE = 50_000
+
+# Formats in which OpenSlide makes RGB of whatever the TIFF declares, fluorescence too.
+_DECLARED_BY_TIFF = ("generic-tiff", "aperio")
+
+
+class Pixels(Protocol):
+    """An opened file, addressed in pixels of level 0.
+
+    Attributes:
+        levels: (h, w) of each level, from the largest to the smallest.
+        steps: of each level, level-0 pixels from one of its pixels to the next.
+        properties: OpenSlide's, or none.
+    """
+
+    levels: tuple[Size, ...]
+    steps: tuple[float, ...]
+    properties: Mapping[str, str]
+
+    def read(self, level: int, start: Size, size: Size) -> np.ndarray:
+        """(height, width, 3) uint8 of a level, from the level-0 pixel (y, x) on; may be a view."""
+
+    def icc(self) -> bytes | None:
+        """RGB color profile."""
+
+    def close(self) -> None:
+        """Let go of the file; may be called again."""
+
+
+def open_pixels(path: Path) -> Pixels:
+    """Open a file by OpenSlide or, where that does not know it or would misread it, as an image that is held in memory.
+
+    What a file declares is checked before anything is decoded, and a tiled TIFF for being whole: what is missing would
+    otherwise be found hours later.
+
+    Raises:
+        DataError: the file is missing, empty, cut short, larger than :data:`MAX_SLIDE_PIXELS`, too small for what it
+            claims, or neither a slide nor an RGB image.
+    """
+    _check_file(path)
+    header = _tiff_header(path)
+    if header is not None:
+        _check_size(path, header.size, single_file=True)
+        _check_whole(path, header)
+    vendor = openslide.OpenSlide.detect_format(path)
+    if vendor is not None and (header is None or header.is_rgb or vendor not in _DECLARED_BY_TIFF):
+        return _OpenSlidePixels(path)
+    if not path.name.lower().endswith(IMAGE_SUFFIXES):
+        raise DataError(
+            f"a slide that OpenSlide reads, or an image ({', '.join(IMAGE_SUFFIXES)})", str(path), "Convert it to TIFF."
+        )
+    if header is not None and header.is_rgb and math.prod(header.size) > MAX_PIXELS:
+        raise DataError(
+            f"regions that OpenSlide reads in {path}, because it has more than {MAX_PIXELS:,} pixels",
+            f"{header.size[0]} x {header.size[1]} pixels that must be decoded at once",
+            "Convert it to a tiled 8-bit RGB TIFF.",
+        )
+    return _ImagePixels(path)
+
+
+class _OpenSlidePixels:
+    """A slide that MONAI reads through OpenSlide. Both may be called from several threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader = WSIReader(backend="openslide", channel_dim=-1, mode="RGBA")
+        try:
+            slide: openslide.OpenSlide = self._reader.read(str(path))
+        except openslide.OpenSlideError as error:
+            raise DataError(
+                f"a readable slide in {path}",
+                f"a damaged or incomplete one ({_one_line(error)})",
+                "Copy it again, with the files that belong to it.",
+            ) from error
+        self._slide: openslide.OpenSlide | None = slide
+        self.levels = tuple((height, width) for width, height in slide.level_dimensions)
+        self.steps = tuple(slide.level_downsamples)
+        self.properties: Mapping[str, str] = dict(slide.properties)
+        self._background = _background(self.properties)
+        try:
+            _check_size(path, self.levels[0], single_file=False)
+            _check_tiles(path, self.properties, len(self.levels))
+        except DataError:
+            self.close()
+            raise
+
+    def read(self, level: int, start: Size, size: Size) -> np.ndarray:
+        slide = self._slide
+        if slide is None:
+            raise _closed(self._path)
+        try:
+            rgba, _ = self._reader.get_data(slide, location=start, size=size, level=level)
+        except openslide.OpenSlideError as error:
+            raise DataError(
+                f"readable pixels in {self._path}",
+                f"an error in the {size[0]} x {size[1]} pixels from row {start[0]}, column {start[1]} of level 0 on, "
+                f"at level {level} ({_one_line(error)})",
+                "The slide reads nothing more until it is opened again; if that fails too, copy its file again.",
+            ) from error
+        return _over(rgba, self._background)
+
+    def icc(self) -> bytes | None:
+        with suppress(openslide.OpenSlideError, OSError):  # OSError: Pillow does not understand it
+            profile = None if self._slide is None else self._slide.color_profile
+            icc = b"" if profile is None else profile.tobytes()
+            if icc[16:20] == b"RGB ":
+                return icc
+        return None
+
+    def close(self) -> None:
+        slide, self._slide = self._slide, None
+        if slide is not None:
+            slide.close()
+
+
+class _ImagePixels:
+    """A plain image, decoded when it is first read, and held."""
+
+    def __init__(self, path: Path) -> None:
+        size = image_size(path)
+        _check_size(path, size, single_file=True)
+        self._path, self._lock = path, Lock()
+        self._decoded: np.ndarray | None = None
+        self._is_open = True
+        self.levels: tuple[Size, ...] = (size,)
+        self.steps: tuple[float, ...] = (1.0,)
+        self.properties: Mapping[str, str] = {}
+
+    def read(self, level: int, start: Size, size: Size) -> np.ndarray:
+        with self._lock:  # two threads would decode it twice
+            if not self._is_open:
+                raise _closed(self._path)
+            if self._decoded is None:
+                self._decoded = self._decode()
+            return self._decoded[start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
+
+    def _decode(self) -> np.ndarray:
+        pixels = read_rgb(self._path).transpose(1, 2, 0)
+        if pixels.shape[:2] != self.levels[0]:
+            raise DataError(f"{self._path} as it was opened", "an image of another size", "Open it again.")
+        return np.ascontiguousarray(pixels)
+
+    def icc(self) -> bytes | None:
+        return source_icc(self._path)
+
+    def close(self) -> None:
+        self._is_open, self._decoded = False, None
+
+
+def _background(properties: Mapping[str, str]) -> np.ndarray:
+    color = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "")
+    known = re.fullmatch("[0-9A-Fa-f]{6}", color)
+    return np.frombuffer(bytes.fromhex(color if known else "ffffff"), np.uint8)
+
+
+def _over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """(h, w, 4) over a background color: (h, w, 3), a view where nothing is transparent."""
+    opacity = rgba[..., 3:]
+    if opacity.min() == 255:
+        return rgba[..., :3]
+    opacity = opacity.astype(np.uint16)  # 255 * 255 + 127 fits
+    return ((rgba[..., :3] * opacity + background * (255 - opacity) + 127) // 255).astype(np.uint8)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+class _TiffHeader(NamedTuple):
+    """What a TIFF declares: its (H, W), whether it is one RGB image of integers, and where its last tile ends."""
+
+    size: Size
+    is_rgb: bool
+    end: int
+
+
+def _tiff_header(path: Path) -> _TiffHeader | None:
+    """None for other files, and for those that tifffile does not understand: whoever reads them will say so."""
+    if not is_tiff(path):
+        return None
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            first, *others = tiff.series
+            page = first.keyframe
+            single = first.shape not in [series.shape for series in others] and first.size == math.prod(page.shape)
+            color = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+            tiled = [level.keyframe for level in first.levels if level.keyframe.is_tiled]
+            ends = (max(map(add, part.dataoffsets, part.databytecounts)) for part in tiled)
+            return _TiffHeader(
+                (page.imagelength, page.imagewidth),
+                single and color and page.dtype in (np.uint8, np.uint16),  # 16 bits: rounded as by read_rgb
+                max(ends, default=0),
+            )
+    except Exception:  # whatever a damaged header raises
+        return None
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise DataError("a slide or an image file", f"{path}, which does not exist", "Check the path.")
+    if path.is_dir():
+        raise DataError("a slide or an image file", f"the folder {path}", "Name a file in it.")
+    if path.stat().st_size == 0:
+        raise DataError("a slide or an image file", f"{path}, which is empty", "Copy or export it again.")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise DataError(f"a file that may be read, {path}", error.strerror or str(error), "Ask its owner.") from error
+
+
+def _check_size(path: Path, size: Size, single_file: bool) -> None:
+    pixels, nbytes = math.prod(size), path.stat().st_size
+    if pixels > MAX_SLIDE_PIXELS:
+        raise DataError(f"at most {MAX_SLIDE_PIXELS:,} pixels in {path}", _claim(size), "Cut it into parts.")
+    if single_file and pixels > _MAX_PIXELS_PER_BYTE * nbytes:
+        raise DataError(
+            f"at most {_MAX_PIXELS_PER_BYTE:,} pixels for each of the {nbytes:,} bytes of {path}",
+            _claim(size),
+            "It is damaged or made to fill the memory; copy it again if it should be whole.",
+        )
+
+
+def _check_tiles(path: Path, properties: Mapping[str, str], levels: int) -> None:
+    for level in range(levels):
+        names = (f"openslide.level[{level}].tile-{side}" for side in ("height", "width"))
+        tile = [int(properties.get(name, "0")) for name in names]
+        if math.prod(tile) > _MAX_TILE_PIXELS:
+            raise DataError(
+                f"tiles of at most {_MAX_TILE_PIXELS:,} pixels in {path}",
+                f"tiles of {tile[0]} x {tile[1]} (H x W)",
+                "Convert it to tiles of 512 x 512.",
+            )
+
+
+def _check_whole(path: Path, header: _TiffHeader) -> None:
+    nbytes = path.stat().st_size
+    if header.end > nbytes:
+        raise DataError(
+            f"{header.end:,} bytes in {path}", f"a file that was cut short at {nbytes:,}", "Copy or export it again."
+        )
+
+
+def _claim(size: Size) -> str:
+    return f"a header that claims {size[0]} x {size[1]} (H x W)"
+
+
+def _closed(path: Path) -> DataError:
+    return DataError(f"the slide {path} to be open", "one that was closed", "Read inside its with block.")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

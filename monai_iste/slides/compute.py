@@ -1,0 +1,128 @@
+"""The windows of a slide, computed one by one.
+
+Every pixel comes from the canonical windows of :class:`~monai_iste.inferers.ArbitraryScaleInferer`: it is the same
+whatever the order, the region, the number of workers and of interruptions, on one kind of device with one number of
+threads. Across those it may differ by one 8-bit level.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor, nn
+
+from monai_iste.coordinates import cell_size
+from monai_iste.networks.grid_sampling import as_grid, bicubic_at, bicubic_on_grid
+from monai_iste.slides.plan import SlidePlan, Window
+from monai_iste.slides.reader import Slide
+from monai_iste.slides.tissue import TissueMask
+from monai_iste.slides.window_store import WindowStore
+
+_AHEAD = 2  # windows that are read before their turn, and kept waiting to be written
+
+Progress = Callable[[Window], None]
+
+
+class Interpolation(nn.Module):
+    """What glass gets: bicubic, which is also what a light network's answer fades to on flat ground.
+
+    Shape:
+        image: (1, C, h, w); coord: (1, Q, 2); returns (1, Q, C)
+
+    Example:
+        >>> Interpolation()(torch.ones(1, 3, 4, 4), torch.zeros(1, 1, 2), torch.ones(1, 2)).tolist()
+        [[[1.0, 1.0, 1.0]]]
+    """
+
+    def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        grid = as_grid(coord)
+        if grid is None:
+            return bicubic_at(image, coord)
+        return bicubic_on_grid(image[0], *grid).reshape(1, coord.shape[1], -1)
+
+
+_INTERPOLATION = Interpolation()
+
+
+def compute_window(
+    plan: SlidePlan, network: nn.Module, crop: Tensor, mask: TissueMask | None, window: Window
+) -> Tensor:
+    """A window's weighted share of the output.
+
+    With a mask of weight t, the network's answer N and bicubic interpolation B are blended: ``t N + (1 - t) B``; where
+    t is 0 in all of the window, the network is not asked.
+
+    Shape:
+        crop: (3, h, w), the slide at ``row.first:row.last`` x ``column.first:column.last``; returns (3, H, W).
+    Units: crop in [0, 1].
+    """
+    row, column = window
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+
+    def ask(model: nn.Module) -> Tensor:
+        cell = cell_size(plan.size, plan.output, device)
+        return plan.inferer.window_output(lambda *_: crop, model, row, column, cell.unsqueeze(0))
+
+    if mask is None:
+        return ask(network)
+    tissue = mask.weight(plan.positions(row, 0), plan.positions(column, 1))
+    if not tissue.any():
+        return ask(_INTERPOLATION)
+    if bool((tissue == 1).all()):
+        return ask(network)
+    return tissue * ask(network) + (1 - tissue) * ask(_INTERPOLATION)
+
+
+def read_window(slide: Slide, window: Window) -> Tensor:
+    """The part of the slide that a window is computed from: (3, h, w) in [0, 1]."""
+    row, column = window
+    pixels = slide.read(row.first, column.first, row.last - row.first, column.last - column.first)
+    return torch.from_numpy(pixels).float() / 255
+
+
+def compute_windows(
+    store: WindowStore,
+    windows: Iterable[Window],
+    slide: Slide,
+    network: nn.Module,
+    mask: TissueMask | None,
+    progress: Progress,
+) -> None:
+    """Compute windows in this process; while one is computed the next ones are read and the last ones written.
+
+    Args:
+        progress: called with every window that is in the ledger.
+    """
+
+    def keep(window: Window, share: Tensor) -> None:
+        store.enter(window.key, store.write(window, share))
+        progress(window)
+
+    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+        written: deque[Future[None]] = deque()
+        try:
+            for window, crop in _read_ahead(slide, windows, reading):
+                share = compute_window(store.plan, network, crop, mask, window)
+                written.append(writing.submit(keep, window, share))
+                while len(written) > _AHEAD:
+                    written.popleft().result()
+            while written:
+                written.popleft().result()
+        except BaseException:  # such as Ctrl-C: what has not begun is dropped
+            for pool in (reading, writing):
+                pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _read_ahead(slide: Slide, windows: Iterable[Window], pool: ThreadPoolExecutor) -> Iterator[tuple[Window, Tensor]]:
+    waiting: deque[tuple[Window, Future[Tensor]]] = deque()
+    for window in windows:
+        waiting.append((window, pool.submit(read_window, slide, window)))
+        if len(waiting) > _AHEAD:
+            first, crop = waiting.popleft()
+            yield first, crop.result()
+    for first, crop in waiting:
+        yield first, crop.result()

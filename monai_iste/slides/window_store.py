@@ -1,0 +1,316 @@
+"""The windows of a slide that are done, on disk: what a killed run leaves, and the next one finds.
+
+Of every window two chunks of a Zarr group are kept: its interior, where it answers alone, as the final 8-bit pixels,
+and its frame, where neighbors blend, as its weighted share in float32. Summed up in the order of the windows, shares
+give the pixels that :class:`~monai_iste.inferers.ArbitraryScaleInferer` gives in one go, in whatever order they were
+computed.
+
+A window counts as done when its line stands in the ledger, and the line is written after its chunks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from monai_iste.errors import DataError, ISTEError, OutputError, require_extra
+from monai_iste.functional import to_range
+from monai_iste.inferers.arbitrary_scale import AxisWindow, Region
+from monai_iste.io.files import held, writing
+from monai_iste.slides.plan import SlidePlan, Window
+from monai_iste.slides.tissue import TissueMask
+from monai_iste.slides.windows import alone, overlap, parts
+
+_CACHED_BYTES = 64 * 2**20
+
+_OWN_FILES = {
+    "plan.json",
+    "plan.json.part",
+    "ledger.txt",
+    "ledger.txt.part",
+    "windows.zarr",
+    "tissue.npy",
+    "tissue.npy.part",
+    "pyramid",
+}
+
+_REMEDY = "Make room or restore the folder, then run again with --resume: what is done is kept."
+
+Key = tuple[int, int]
+
+
+class _Stored(NamedTuple):
+    """A window as it was kept: the interior (h, w, 3) uint8, and the four sides of the frame (h, w, 3) float32."""
+
+    interior: np.ndarray
+    sides: list[np.ndarray]
+
+
+class WindowStore:
+    """The folder in which one slide's windows are collected.
+
+    Making the object touches nothing: :meth:`begin` does, once, in the process that owns the work. Others may
+    :meth:`write` windows.
+
+    Args:
+        folder: where.
+        plan: what is being made.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], plan: SlidePlan) -> None:
+        self.folder, self.plan = Path(folder), plan
+        self._cached = lru_cache(maxsize=max(4, _CACHED_BYTES // self._window_bytes))(self._read)
+
+    # --- the folder ---------------------------------------------------------------------------------------------------
+
+    def begin(self, resume: bool = False, discard: bool = False) -> bool:
+        """Make the folder, or take over what is in it; returns whether there was work to go on with.
+
+        Args:
+            resume: go on with what is there. Otherwise the folder may not hold unfinished work.
+            discard: begin anew, whatever work is there that is not gone on with.
+        Raises:
+            OutputError: the folder holds the work of another plan, unfinished work that was not asked for, or something
+                that is no work at all; or it cannot be written. ConfigError: Zarr is not installed.
+        """
+        require_extra("zarr", "slides")  # before there is a folder
+        record = self.folder / "plan.json"
+        with writing(self.folder, _REMEDY):
+            found = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
+            if found and not found <= _OWN_FILES:
+                raise OutputError(
+                    "a new folder for the work", f"{self.folder}, which holds other files", "Name another."
+                )
+            if record.exists():
+                if resume and self._is_same(record):
+                    return True
+                with self.lock():  # what another process is at is not discarded
+                    self._check_discarded(resume, discard)
+                    shutil.rmtree(self.folder)
+            elif found:  # killed while the folder was being made
+                shutil.rmtree(self.folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._make_arrays()
+            part = self.folder / "plan.json.part"
+            part.write_text(json.dumps(self.plan.record(), indent=1) + "\n")
+            os.replace(part, record)
+            return False
+
+    def _is_same(self, record: Path) -> bool:
+        """Whether the work is that of this plan."""
+        with suppress(ValueError, KeyError, TypeError):
+            return bool(json.loads(record.read_text())["digest"] == self.plan.digest)
+        return False
+
+    def _check_discarded(self, resume: bool, discard: bool) -> None:
+        """Refuse to begin where there is work, unless it was said that it may be discarded."""
+        if discard:
+            return
+        if not resume:
+            raise OutputError(
+                "no unfinished work of an earlier run", str(self.folder), "Add --resume, or --overwrite to begin anew."
+            )
+        raise OutputError(
+            f"unfinished work of this job in {self.folder}",
+            "that of another slide, network, size or region",
+            "Give the same options again, another --work-dir, or --overwrite to begin anew.",
+        )
+
+    def _make_arrays(self) -> None:
+        zarr = require_extra("zarr", "slides")
+        rows, columns = self.plan.rows, self.plan.columns
+        grid = (len(rows), len(columns))
+        heights, widths = ({(length, stop - start) for start, stop, length in map(alone, s)} for s in (rows, columns))
+        height, width = (max(inner for _, inner in lengths) for lengths in (heights, widths))
+        frame = max(h * w - inner_h * inner_w for h, inner_h in heights for w, inner_w in widths)
+        group = zarr.create_group(self.folder / "windows.zarr")
+        for name, shape, kind in (("interior", (height, width, 3), "uint8"), ("frame", (frame, 3), "float32")):
+            group.create_array(
+                name,
+                shape=(*grid, *shape),
+                chunks=(1, 1, *shape),
+                dtype=kind,
+                compressors=zarr.codecs.BloscCodec(
+                    cname="zstd", clevel=1, shuffle="noshuffle" if kind == "uint8" else "shuffle"
+                ),
+                config={"write_empty_chunks": True},
+            )
+
+    @cached_property
+    def _arrays(self) -> dict[str, Any]:
+        zarr = require_extra("zarr", "slides")
+        try:
+            group = zarr.open_group(self.folder / "windows.zarr", mode="r+")
+            # Without it a chunk of zeros, a black window, would not be stored.
+            return {name: group[name].with_config({"write_empty_chunks": True}) for name in ("interior", "frame")}
+        except Exception as error:  # whatever Zarr raises on a description of its arrays that is damaged or gone
+            raise DataError(
+                f"the store of windows in {self.folder} as it was made",
+                f"a damaged one ({type(error).__name__})",
+                "Restore the folder, or remove it to begin anew.",
+            ) from error
+
+    @property
+    def _window_bytes(self) -> int:
+        height, width = (max(s.stop - s.start for s in spans) for spans in (self.plan.rows, self.plan.columns))
+        return 4 * height * width
+
+    def remove(self) -> None:
+        """Delete the folder, when its work is done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes of this machine out while the context lasts."""
+        with held(self.folder / "plan.json") as mine:
+            if not mine:
+                raise OutputError(
+                    "work that no other process is at", f"{self.folder}, which is in use", "Wait for it, or stop it."
+                )
+            yield
+
+    # --- the mask -----------------------------------------------------------------------------------------------------
+
+    def keep_mask(self, mask: TissueMask) -> None:
+        """Keep the mask of tissue, so that a run that goes on has the same."""
+        with writing(self.folder, _REMEDY):
+            part = self.folder / "tissue.npy.part"
+            with open(part, "wb") as file:
+                np.save(file, mask.to_array(), allow_pickle=False)
+            os.replace(part, self.folder / "tissue.npy")
+
+    def mask(self) -> TissueMask | None:
+        """The mask that was kept, if any; a damaged one is none, because the slide gives it again."""
+        path = self.folder / "tissue.npy"
+        with suppress(FileNotFoundError, ValueError, EOFError):
+            return TissueMask(np.load(path, allow_pickle=False), self.plan.size)
+        return None
+
+    # --- the ledger ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def done(self) -> dict[Key, int]:
+        """Checksums of the windows that are done. A line that was cut off by a crash does not count."""
+        done = {}
+        path = self.folder / "ledger.txt"
+        for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []:
+            with suppress(ValueError):
+                row, column, checksum, end = line.split(" ")
+                if end == "done\n":
+                    done[int(row), int(column)] = int(checksum, 16)
+        return done
+
+    def enter(self, key: Key, checksum: int) -> None:
+        """Write into the ledger that a window is done; by the one process that owns the work, in one write."""
+        with writing(self.folder, _REMEDY), open(self.folder / "ledger.txt", "ab") as file:
+            if file.tell() and not self._ends_with_a_line():
+                file.write(b"\n")
+            file.write(f"{key[0]} {key[1]} {checksum:08x} done\n".encode())
+        self.done[key] = checksum
+
+    def _ends_with_a_line(self) -> bool:
+        with open(self.folder / "ledger.txt", "rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() == b"\n"
+
+    # --- windows ------------------------------------------------------------------------------------------------------
+
+    def write(self, window: Window, share: Tensor) -> int:
+        """Keep a window's share; returns its checksum for :meth:`enter`. Any process may do this.
+
+        Shape:
+            share: (3, H, W), as :meth:`ArbitraryScaleInferer.share` returns it.
+        """
+        interior, sides = parts(window)
+        pixels = share.permute(1, 2, 0)
+        inner = to_range(pixels[interior.slices], torch.uint8).numpy()
+        frame = np.concatenate([pixels[side.slices].reshape(-1, 3).numpy() for side in sides])
+        place = self._place(window.key)
+        with writing(self.folder, _REMEDY):
+            for name, values in (("interior", inner), ("frame", frame)):
+                array = self._arrays[name]
+                # Whole chunks: what lies there, damaged perhaps, is not read.
+                array[place] = np.pad(values, [(0, n - m) for n, m in zip(array.shape[2:], values.shape, strict=True)])
+        return _checksum(inner, frame)
+
+    def _read(self, key: Key) -> _Stored:
+        interior, sides = parts(self.plan.window(key))
+        place, arrays = self._place(key), self._arrays
+        try:
+            height, width = interior.height, interior.width
+            inner = np.asarray(arrays["interior"][(*place, slice(height), slice(width))])
+            frame = np.asarray(arrays["frame"][(*place, slice(sum(side.height * side.width for side in sides)))])
+        except Exception as error:  # whatever Zarr and its codecs raise on a file that is damaged or gone
+            raise self._damaged(key) from error
+        if _checksum(inner, frame) != self.done[key]:
+            raise self._damaged(key)
+        cuts = np.cumsum([side.height * side.width for side in sides])[:-1]
+        flat = np.split(frame, cuts)
+        return _Stored(
+            inner,
+            [part.reshape(s.height, s.width, 3) for part, s in zip(flat, sides, strict=True)],
+        )
+
+    def _damaged(self, key: Key) -> ISTEError:
+        """What is damaged is struck from the ledger, so that the next run computes it again."""
+        self.done.pop(key, None)
+        with writing(self.folder, _REMEDY):
+            part = self.folder / "ledger.txt.part"
+            part.write_text("".join(f"{r} {c} {checksum:08x} done\n" for (r, c), checksum in self.done.items()))
+            os.replace(part, self.folder / "ledger.txt")
+        return DataError(
+            f"the stored window {key} in {self.folder} as it was written",
+            "a damaged or missing one",
+            "Run again with --resume: it alone is computed again.",
+        )
+
+    def _place(self, key: Key) -> Key:
+        return key[0] - self.plan.rows[0].number, key[1] - self.plan.columns[0].number
+
+    # --- the result ---------------------------------------------------------------------------------------------------
+
+    def assemble(self, region: Region) -> np.ndarray:
+        """The finished pixels of a part of the output, all of whose windows are done.
+
+        Args:
+            region: in pixels of the whole output.
+        Shape:
+            returns (height, width, 3), uint8.
+        """
+        top, left, height, width = region
+
+        def touched(spans: list[AxisWindow], begin: int, end: int) -> list[AxisWindow]:
+            return [span for span in spans if span.start < end and span.stop > begin]
+
+        result = np.empty((height, width, 3), np.uint8)
+        shares = np.zeros((height, width, 3), np.float32)
+        blended = np.zeros((height, width), bool)
+        for row in touched(self.plan.rows, top, top + height):
+            for column in touched(self.plan.columns, left, left + width):
+                window = Window(row, column)
+                stored, (interior, sides) = self._cached(window.key), parts(window)
+                corner = row.start - top, column.start - left
+                here, there = overlap(interior, corner, (height, width))
+                result[here] = stored.interior[there]
+                for side, values in zip(sides, stored.sides, strict=True):
+                    here, there = overlap(side, corner, (height, width))
+                    shares[here] += values[there]
+                    blended[here] = True
+        if blended.any():
+            result[blended] = to_range(torch.from_numpy(shares[blended]), torch.uint8).numpy()
+        return result
+
+
+def _checksum(interior: np.ndarray, frame: np.ndarray) -> int:
+    return zlib.crc32(frame.tobytes(), zlib.crc32(interior.tobytes()))

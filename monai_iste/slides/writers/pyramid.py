@@ -1,0 +1,238 @@
+"""The levels of a slide, made tile by tile: what all writers share, whatever the size of the slide."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from monai_iste.errors import ShapeError
+
+#: Side of the tiles in which every level is written, in pixels; a level that fits into one tile is the last.
+TILE = 512
+
+Size = tuple[int, int]
+
+
+Read = Callable[[int, int, int, int], np.ndarray]
+
+
+Progress = Callable[[int], object]
+
+
+T = TypeVar("T")
+
+
+S = TypeVar("S")
+
+
+class SlideMetadata(NamedTuple):
+    """What a written slide says about itself. Nothing of the source's description: it may name a patient.
+
+    Args:
+        mpp: micrometers per pixel of level 0, (y, x); None = unknown, then nothing is stated.
+        icc: RGB color profile.
+        provenance: how the pixels came about, such as software, preset, hash of the weights, scale, and a notice.
+    """
+
+    mpp: tuple[float, float] | None
+    icc: bytes | None
+    provenance: dict[str, str]
+
+
+class Tile(NamedTuple):
+    """A tile of a level: its place in the level's grid of tiles, and its first pixel and size in the level's pixels."""
+
+    row: int
+    column: int
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def level_sizes(size: Size) -> list[Size]:
+    """(H, W) of every level: each half of the one before, rounded up, until one tile holds it.
+
+    Example:
+        >>> level_sizes((1300, 2001))
+        [(1300, 2001), (650, 1001), (325, 501)]
+    """
+    sizes = [size]
+    while max(sizes[-1]) > TILE:
+        height, width = sizes[-1]
+        sizes.append((-(-height // 2), -(-width // 2)))
+    return sizes
+
+
+def halve(pixels: np.ndarray) -> np.ndarray:
+    """The mean of every 2 x 2 pixels, halves rounded up; an odd last row or column counts twice.
+
+    Shape:
+        pixels: (H, W, 3) uint8; returns (ceil(H / 2), ceil(W / 2), 3) uint8.
+
+    Example:
+        >>> halve(np.array([[[0], [1], [7]], [[0], [1], [8]]], np.uint8))[..., 0].tolist()
+        [[1, 8]]
+    """
+    height, width = pixels.shape[:2]
+    if height % 2 or width % 2:
+        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    pairs = pixels[::2].astype(np.uint16) + pixels[1::2]
+    means: np.ndarray = ((pairs[:, ::2] + pairs[:, 1::2] + 2) >> 2).astype(np.uint8)
+    return means
+
+
+class Pyramid:
+    """Hands out the levels of a slide one after the other, each tile once, in row-major order.
+
+    While a level's tiles are handed out, each is halved and put aside for the next level, so that no pixel of level 0
+    is asked for twice. What is put aside lies, compressed, in nameless files in ``folder``, at most a third of the
+    slide's bytes; they end with the process, however it ends. Memory holds some tiles per thread, never a row of them.
+
+    Args:
+        read: (top, left, height, width) -> that part of level 0, (height, width, 3) uint8. It is called once per tile
+            of :data:`TILE` pixels, in row-major order, by several threads.
+        size: (H, W) of level 0.
+        folder: an existing folder for temporary files.
+        progress: called with a number of pixels of level 0 when they have been handed out.
+    Raises:
+        ShapeError: ``read`` returned something else. OSError: no room in the folder.
+
+    Example:
+        >>> with Pyramid(lambda top, left, height, width: np.zeros((height, width, 3), np.uint8), (700, 300)) as levels:
+        ...     [[pixels.shape for pixels in levels.tiles(k, lambda tile, pixels: pixels)] for k in range(2)]
+        [[(512, 300, 3), (188, 300, 3)], [(350, 150, 3)]]
+    """
+
+    def __init__(
+        self,
+        read: Read,
+        size: Size,
+        folder: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.sizes = level_sizes(size)
+        self._read, self._folder, self._progress = read, folder, progress
+        self._aside: list[_Aside | None] = [None]  # where each level was put aside, as far as they have been begun
+        self._workers = min(8, os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(self._workers)
+
+    def __enter__(self) -> Pyramid:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)  # nothing is written any more when this returns
+        self._close(len(self._aside))
+
+    def _close(self, levels: int) -> None:
+        for aside in self._aside[:levels]:
+            if aside is not None:
+                aside.close()
+
+    def tiles(self, level: int, finish: Callable[[Tile, np.ndarray], T]) -> Iterator[T]:
+        """What ``finish`` makes of each tile of a level, in row-major order. Levels are asked for from 0 upwards.
+
+        Args:
+            finish: called by several threads with a tile and its pixels, (tile.height, tile.width, 3) uint8.
+        """
+        if level != len(self._aside) - 1:
+            raise ValueError(f"level {len(self._aside) - 1} comes next, not {level}")
+        self._close(level)
+        source = self._aside[level]
+        below = _Aside(self.sizes[level + 1], self._folder) if level + 1 < len(self.sizes) else None
+        self._aside.append(below)
+
+        def work(tile: Tile) -> tuple[Tile, T]:
+            pixels = self._level_0(tile) if source is None else source.read(tile)
+            if below is not None:
+                below.write(tile.row, tile.column, halve(pixels))
+            return tile, finish(tile, pixels)
+
+        for tile, result in self._in_order(work, _grid(self.sizes[level])):
+            if level == 0 and self._progress is not None:
+                self._progress(tile.height * tile.width)
+            yield result
+
+    def _level_0(self, tile: Tile) -> np.ndarray:
+        pixels = self._read(*tile[2:])
+        if pixels.shape != (tile.height, tile.width, 3) or pixels.dtype != np.uint8:
+            raise ShapeError(
+                f"({tile.height}, {tile.width}, 3) uint8 from read{tile[2:]}",
+                f"{pixels.shape} {pixels.dtype}",
+                "Return that part of level 0.",
+            )
+        return pixels
+
+    def _in_order(self, work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+        """``map`` by several threads; a few items are under way at once."""
+        pending: deque[Future[T]] = deque()
+        for item in items:
+            pending.append(self._pool.submit(work, item))
+            if len(pending) > 2 * self._workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _grid(size: Size) -> Iterator[Tile]:
+    height, width = size
+    for row, top in enumerate(range(0, height, TILE)):
+        for column, left in enumerate(range(0, width, TILE)):
+            yield Tile(row, column, top, left, min(TILE, height - top), min(TILE, width - left))
+
+
+class _Aside:
+    """A level between two passes: one chunk for each tile of the level above, four of which make up a tile.
+
+    All in one nameless file. A folder of files, or a zarr array, could lose some of them to whoever tidies up, and
+    zarr reads what is lost as black.
+    """
+
+    def __init__(self, size: Size, folder: str | os.PathLike[str] | None) -> None:
+        self._side = TILE // 2
+        self._size = size
+        grid = [-(-n // self._side) for n in size]
+        self._place = np.zeros((*grid, 2), np.int64)  # first byte, number of bytes
+        self._end = 0
+        self._lock = threading.Lock()
+        self._file = tempfile.TemporaryFile(dir=None if folder is None else Path(folder))  # noqa: SIM115
+
+    def write(self, row: int, column: int, pixels: np.ndarray) -> None:
+        import imagecodecs
+
+        chunk = imagecodecs.zstd_encode(pixels.tobytes(), level=1)
+        with self._lock:
+            self._file.seek(self._end)
+            self._file.write(chunk)
+            self._place[row, column] = self._end, len(chunk)
+            self._end += len(chunk)
+
+    def read(self, tile: Tile) -> np.ndarray:
+        grid = self._place.shape[:2]
+        rows = range(2 * tile.row, min(2 * tile.row + 2, grid[0]))
+        columns = range(2 * tile.column, min(2 * tile.column + 2, grid[1]))
+        return np.block([[[self._chunk(row, column)] for column in columns] for row in rows])
+
+    def _chunk(self, row: int, column: int) -> np.ndarray:
+        import imagecodecs
+
+        with self._lock:
+            first, count = self._place[row, column]
+            self._file.seek(first)
+            chunk = self._file.read(count)
+        height, width = (min(self._side, n - self._side * k) for n, k in zip(self._size, (row, column), strict=True))
+        return np.frombuffer(imagecodecs.zstd_decode(chunk), np.uint8).reshape(height, width, 3)
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,173 @@
+"""Write a slide as OME-TIFF, OME-Zarr or DICOM: a pyramid that appears under its name complete, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from monai_iste.errors import ConfigError, OutputError, ShapeError, require_extra
+from monai_iste.io.files import held, open_output, remove_abandoned, writing
+from monai_iste.slides.writers.dicom import check_dicom, write_dicom
+from monai_iste.slides.writers.ome_tiff import write_ome_tiff
+from monai_iste.slides.writers.ome_zarr import write_ome_zarr
+from monai_iste.slides.writers.pyramid import Progress, Pyramid, Read, Size, SlideMetadata
+
+_CODECS = ("imagecodecs", "slides")
+
+
+_PACKAGES = {
+    ".ome.tif": (_CODECS,),
+    ".ome.tiff": (_CODECS,),
+    ".ome.zarr": (_CODECS, ("zarr", "slides")),
+    ".dcm": (_CODECS,),
+}
+
+#: Endings of the names that :func:`write_slide` knows, lower case; ".ome.zarr" and ".dcm" are folders.
+SLIDE_SUFFIXES = tuple(_PACKAGES)
+
+#: "jpeg" is quality 90 with half the color resolution along x, which every reader decodes right.
+COMPRESSIONS = ("jpeg", "lossless")
+
+
+def write_slide(
+    path: str | os.PathLike[str],
+    read: Read,
+    size: Size,
+    metadata: SlideMetadata,
+    work_dir: str | os.PathLike[str],
+    *,
+    compression: str = "jpeg",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Write level 0 and all levels below it, each half of the one before, in memory that does not grow with the slide.
+
+    The levels are those of :class:`~monai_iste.slides.writers.Pyramid`, in tiles of 512 x 512. What the source said
+    about itself is not copied, because it may name a patient; of the metadata, what is given is written.
+
+    Args:
+        path: ends in one of :data:`SLIDE_SUFFIXES`, which says the format.
+        read: (top, left, height, width) -> that part of level 0, (height, width, 3) uint8. It is called once per tile,
+            in row-major order, by several threads.
+        size: (H, W) of level 0.
+        work_dir: an existing folder for temporary files: up to ``H * W`` bytes, and for DICOM an OME-TIFF besides.
+        compression: one of :data:`COMPRESSIONS`. OME-Zarr is always lossless.
+        overwrite: whether an existing slide is replaced.
+        progress: called with a number of pixels of level 0 when they have been written.
+    Raises:
+        OutputError, ConfigError: see :func:`check_slide_output`, or writing failed; the path is as it was before.
+        ShapeError: ``read`` returned something else.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> pixels = np.zeros((600, 700, 3), np.uint8)
+        >>> write_slide(
+        ...     folder / "a.ome.tif",
+        ...     lambda top, left, height, width: pixels[top : top + height, left : left + width],
+        ...     (600, 700),
+        ...     SlideMetadata(mpp=(0.25, 0.25), icc=None, provenance={"scale": "2.5"}),
+        ...     work_dir=folder,
+        ... )
+        >>> from openslide import OpenSlide
+        >>> OpenSlide(folder / "a.ome.tif").level_dimensions
+        ((700, 600), (350, 300))
+    """
+    path = Path(path)
+    if compression not in COMPRESSIONS:
+        raise ConfigError(f"compression {' or '.join(COMPRESSIONS)}", repr(compression), 'The default is "jpeg".')
+    check_slide_output(path, size, metadata, overwrite)
+    levels = (read, size, work_dir, progress)
+    name = path.name.lower()
+    # The pyramid is the inner context: its threads have ended when what they wrote is given its name or removed.
+    with writing(path):
+        if name.endswith(".ome.zarr"):
+            with _open_folder(path, overwrite) as folder, Pyramid(*levels) as pyramid:
+                write_ome_zarr(folder, pyramid, metadata)
+        elif name.endswith(".dcm"):
+            with _open_folder(path, overwrite) as folder, Pyramid(*levels) as pyramid:
+                write_dicom(folder, pyramid, metadata, compression, work_dir)
+        else:
+            with open_output(path, overwrite) as file, Pyramid(*levels) as pyramid:
+                write_ome_tiff(file, pyramid, metadata, compression)
+
+
+def slide_suffix(path: Path) -> str:
+    """Which of :data:`SLIDE_SUFFIXES` a name ends in; empty if in none.
+
+    Example:
+        >>> slide_suffix(Path("a.1.OME.tiff")), slide_suffix(Path("a.tiff"))
+        ('.ome.tiff', '')
+    """
+    return next((suffix for suffix in SLIDE_SUFFIXES if path.name.lower().endswith(suffix)), "")
+
+
+def check_slide_output(
+    path: str | os.PathLike[str], size: Size, metadata: SlideMetadata, overwrite: bool = False
+) -> None:
+    """Refuse what can be refused before hours of work: the name, the folder, a missing package, an unknown pixel size.
+
+    Args:
+        size: (H, W) of level 0.
+    Raises:
+        OutputError: names what is in the way. ConfigError: a package is missing. ShapeError: not a size.
+            DataError: DICOM must state a pixel size, and none is known.
+
+    Example:
+        >>> check_slide_output("slide.svs", (20, 30), SlideMetadata(None, None, {}))
+        Traceback (most recent call last):
+        ...
+        monai_iste.errors.OutputError: Expected a slide that ends in .ome.tif, .ome.tiff, .ome.zarr, .dcm, got slide.svs. OME-TIFF is what most programs read.
+    """  # noqa: E501
+    path = Path(path)
+    suffix = slide_suffix(path)
+    if not suffix:
+        raise OutputError(
+            f"a slide that ends in {', '.join(SLIDE_SUFFIXES)}", str(path), "OME-TIFF is what most programs read."
+        )
+    if min(size) < 1:
+        raise ShapeError("a slide (H, W) of at least 1 x 1 pixels", f"{size[0]} x {size[1]}", "Ask for a larger scale.")
+    for package, extra in _PACKAGES[suffix]:
+        require_extra(package, extra)
+    if suffix == ".dcm":
+        check_dicom(metadata)
+    if not os.path.isdir(path.parent):
+        raise OutputError("an existing folder for the output", str(path.parent), "Make it first.")
+    is_folder = suffix in (".ome.zarr", ".dcm")
+    if os.path.lexists(path) and os.path.isdir(path) != is_folder:
+        there, wanted = ("file", "folder") if is_folder else ("folder", "file")
+        raise OutputError(f"the name of a {wanted} to write", f"the {there} {path}", "Choose another name.")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError("the name of a new slide", f"{path}, which exists", "Choose another, or add --overwrite.")
+
+
+@contextmanager
+def _open_folder(path: Path, overwrite: bool) -> Iterator[Path]:
+    """An empty folder that takes its name in one step when the block ends well, and otherwise leaves nothing behind.
+
+    A folder cannot be replaced in one step: an old one is put aside first, and comes back if the new one cannot come.
+    """
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    remove_abandoned(path)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed and had the same number
+    temporary.mkdir()
+    try:
+        with held(temporary):
+            yield temporary
+            if overwrite and path.exists():
+                os.rename(path, old)
+            try:
+                os.rename(temporary, path)  # fails if a folder has appeared there
+            except BaseException:
+                if old.exists():
+                    os.rename(old, path)
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):
+        old.unlink()  # a link to a folder

@@ -1,0 +1,96 @@
+"""From a path to an 8-bit RGB image; the name leaves MONAI's LoadImage alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import TransformBackends
+from torch import Tensor
+
+from monai_iste.errors import ShapeError
+from monai_iste.io.image_reader import read_rgb
+
+#: Every transform here takes NumPy arrays and tensors alike.
+BACKENDS = [TransformBackends.NUMPY, TransformBackends.TORCH]
+
+
+def check_rgb(image: np.ndarray | Tensor) -> None:
+    """Refuse what is not an 8-bit RGB image of shape (3, H, W).
+
+    Raises:
+        ShapeError: names the received shape and type.
+    """
+    if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or image.dtype not in (np.uint8, torch.uint8):
+        raise ShapeError(
+            "an image of shape (3, H, W) and type uint8",
+            f"{tuple(image.shape)} of {image.dtype}",
+            "Put the channels first and keep 0 to 255.",
+        )
+
+
+def plain_tensor(image: np.ndarray | Tensor) -> Tensor:
+    """The same values as a plain, contiguous tensor, without copying if possible; metadata of a MetaTensor is dropped.
+
+    Shape: any
+    """
+    if isinstance(image, MetaTensor):
+        image = image.as_tensor()
+    # An array may have negative strides or be read-only, neither of which torch takes: such a one is copied.
+    return image.contiguous() if isinstance(image, Tensor) else torch.from_numpy(np.require(image, None, ["C", "W"]))
+
+
+class LoadRGB(Transform):
+    """Read an image file as 8-bit RGB (:func:`monai_iste.io.image_reader.read_rgb`); an image in memory passes through.
+
+    Shape:
+        returns (3, H, W), uint8.
+    Raises:
+        DataError: the file is not a usable RGB image. ShapeError: the image in memory is not uint8 of (3, H, W).
+
+    Example:
+        >>> LoadRGB()(np.zeros((3, 5, 4), np.uint8)).shape
+        (3, 5, 4)
+    """
+
+    backend = BACKENDS
+
+    def __call__(self, image: str | os.PathLike[str] | np.ndarray | Tensor) -> np.ndarray | Tensor:
+        if isinstance(image, (str, os.PathLike)):
+            return read_rgb(image)
+        check_rgb(image)
+        return image
+
+
+class LoadRGBd(MapTransform):
+    """Dictionary version of :class:`LoadRGB`.
+
+    Args:
+        keys: entries to load.
+        allow_missing_keys: whether absent keys are passed over.
+
+    Example:
+        >>> LoadRGBd("image")({"image": np.zeros((3, 5, 4), np.uint8)})["image"].shape
+        (3, 5, 4)
+    """
+
+    backend = BACKENDS
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.loader = LoadRGB()
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.loader(d[key])
+        return d
+
+
+LoadRGBD = LoadRGBDict = LoadRGBd

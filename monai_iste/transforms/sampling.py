@@ -1,0 +1,118 @@
+"""Training pairs of a coordinate and the color found there."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from torch import Tensor
+
+from monai_iste.coordinates import cell_size, pixel_centers
+from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.transforms.io import BACKENDS, plain_tensor
+
+
+class RandSampleCoordinates(RandomizableTransform):
+    """Random pixels of the high-resolution crop as (coordinate, color) pairs, with the cell of their scale.
+
+    Implements the sampling of Sec. IV of Duan et al., arXiv:2401.15613 (48^2 RGB-coordinate pairs a crop).
+    Differs from the paper: none; pixels are distinct (paper silent), unless the crop has fewer than ``num_points``,
+    when they are drawn with repeats so that batches still collate.
+
+    Args:
+        num_points: pairs Q to draw; None takes all H * W pixels row by row, with no randomness.
+    Shape:
+        image: (C, H, W); lr_size: (h, w); returns coord (Q, 2), colors (Q, C), cell (2,).
+    Units: coordinates (y, x) of pixel centers in [-1, 1], float32; colors of the image's type and range; cell in half
+        low-resolution pixels, float32 (:func:`monai_iste.coordinates.cell_size`).
+    Raises:
+        ConfigError: ``num_points`` is below 1. ShapeError: the image is not (C, H, W), or is empty.
+
+    Example:
+        >>> coord, rgb, cell = RandSampleCoordinates(num_points=None)(torch.zeros(3, 1, 2), (1, 1))
+        >>> coord.tolist(), rgb.shape, cell.tolist()
+        ([[0.0, -0.5], [0.0, 0.5]], torch.Size([2, 3]), [2.0, 1.0])
+    """
+
+    backend = BACKENDS
+
+    def __init__(self, num_points: int | None = 2304) -> None:
+        super().__init__()
+        if num_points is not None and num_points < 1:
+            raise ConfigError("num_points of at least 1, or None", repr(num_points), "The paper draws 48 * 48 = 2304.")
+        self.num_points = num_points
+        self.index: Tensor | None = None
+
+    def randomize(self, data: tuple[int, int]) -> None:
+        """Draw the next pixels of an image of size ``data`` = (H, W): :attr:`index`, row-major; None stands for all."""
+        if self.num_points is not None:
+            count = data[0] * data[1]
+            self.index = torch.from_numpy(self.R.choice(count, self.num_points, replace=self.num_points > count))
+
+    def __call__(  # type: ignore[override]
+        self, image: np.ndarray | Tensor, lr_size: tuple[int, int], randomize: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if image.ndim != 3 or 0 in image.shape:
+            raise ShapeError("an image of shape (C, H, W)", str(tuple(image.shape)), "Sample one image at a time.")
+        size = (int(image.shape[1]), int(image.shape[2]))
+        if randomize:
+            self.randomize(size)
+        coord, colors = pixel_centers(size), plain_tensor(image).flatten(1)
+        if self.index is not None:
+            coord, colors = coord[self.index], colors[:, self.index]
+        return coord, colors.T.contiguous(), cell_size(lr_size, size)
+
+
+class RandSampleCoordinatesd(Randomizable, MapTransform):
+    """Dictionary version of :class:`RandSampleCoordinates`: writes ``coord`` and ``cell``, replaces the image.
+
+    Several keys, of one size, give their colors at the same pixels.
+
+    Args:
+        keys: high-resolution images; each becomes its colors (Q, 3).
+        lr_key: the low-resolution image, which gives the cell.
+        num_points: see :class:`RandSampleCoordinates`.
+        allow_missing_keys: whether absent keys are passed over.
+
+    Example:
+        >>> data = {"image": torch.zeros(3, 4, 4), "label": torch.zeros(3, 8, 8)}
+        >>> data = RandSampleCoordinatesd(num_points=16).set_random_state(0)(data)
+        >>> data["label"].shape, data["coord"].shape, data["cell"].tolist()
+        (torch.Size([16, 3]), torch.Size([16, 2]), [1.0, 1.0])
+    """
+
+    backend = BACKENDS
+
+    def __init__(
+        self,
+        keys: KeysCollection = "label",
+        lr_key: str = "image",
+        num_points: int | None = 2304,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.lr_key = lr_key
+        self.sampler = RandSampleCoordinates(num_points)
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandSampleCoordinatesd:
+        super().set_random_state(seed, state)
+        self.sampler.set_random_state(seed, state)
+        return self
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        h, w = d[self.lr_key].shape[-2:]
+        randomize = True
+        for key in self.key_iterator(d):
+            d["coord"], d[key], d["cell"] = self.sampler(d[key], (h, w), randomize)
+            randomize = False
+        return d
+
+
+RandSampleCoordinatesD = RandSampleCoordinatesDict = RandSampleCoordinatesd

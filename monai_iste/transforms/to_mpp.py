@@ -1,0 +1,284 @@
+"""Images at the pixel size that a pipeline was made for: magnified where they are too coarse, reduced where too fine.
+
+Pixel sizes are in micrometers per pixel ("mpp"): about 0.25 at 40x, 0.5 at 20x, 1.0 at 10x. The objective alone does
+not tell: two scanners at 20x differ by a tenth and more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import WSIPatchKeys
+from PIL import Image
+from torch import Tensor, nn
+
+from monai_iste.errors import ConfigError, DataError, ISTEError, ShapeError
+from monai_iste.functional import to_range, upscale
+from monai_iste.inferers.output_size import exact_size
+from monai_iste.io.image_writer import Size
+from monai_iste.io.pixel_size import PLAUSIBLE_MPP, SAME_MPP, Mpp
+from monai_iste.transforms.io import BACKENDS, plain_tensor
+from monai_iste.transforms.super_resolve import keep_place
+
+#: Metadata of a MetaTensor: micrometers per pixel, (y, x) or one number.
+MPP_KEY = "mpp"
+
+#: Metadata of a MetaTensor: the spacing of its affine for which :data:`MPP_KEY` was written, (y, x).
+MPP_SPACING_KEY = "mpp_spacing"
+
+_SIZE_TOLERANCE = 0.05  # MONAI's readers of slides accept a level that is as far off (their mpp_rtol)
+
+_REMEDY = "Give source_mpp, in micrometers per pixel: about 0.25 for 40x, 0.5 for 20x, 1.0 for 10x; or set meta['mpp']."
+
+
+def mpp_pair(mpp: Any, error: type[ISTEError] = ConfigError) -> Mpp:
+    """A pixel size as (y, x), from one number or from two (also as a tensor, which is what collating makes of it).
+
+    Args:
+        error: what is raised: of settings a ConfigError, of data a DataError.
+    Units: micrometers per pixel.
+    Raises:
+        ConfigError: not one or two finite numbers above 0 and up to 20.
+
+    Example:
+        >>> mpp_pair(0.5), mpp_pair([0.5, 0.25])
+        ((0.5, 0.5), (0.5, 0.25))
+    """
+    try:
+        values = [float(value) for value in np.asarray(mpp, dtype=np.float64).reshape(-1)]
+    except (TypeError, ValueError):
+        values = []
+    limit = PLAUSIBLE_MPP[1]
+    if len(values) not in (1, 2) or not all(0 < value <= limit for value in values):
+        raise error(
+            f"one pixel size or two (y, x), above 0 and up to {limit:g} micrometers",
+            repr(mpp),
+            "40x is about 0.25, 20x 0.5, 10x 1.0.",
+        )
+    return values[0], values[-1]
+
+
+def size_at_mpp(size: Size, source: Mpp, target: Mpp) -> Size:
+    """The size (H, W) that an image of ``size`` (h, w) and pixel size ``source`` has at the pixel size ``target``.
+
+    It stays as it is where both axes agree within 1 %: resampling would cost more than it corrects.
+
+    Units: pixel sizes in micrometers, (y, x).
+
+    Example:
+        >>> size_at_mpp((64, 60), (1.0, 1.0), (0.25, 0.25)), size_at_mpp((64, 60), (0.252, 0.252), (0.25, 0.25))
+        ((256, 240), (64, 60))
+    """
+    ratios = [s / t for s, t in zip(source, target, strict=True)]
+    if all(abs(ratio - 1) <= SAME_MPP for ratio in ratios):
+        return size
+    return max(1, round(size[0] * ratios[0])), max(1, round(size[1] * ratios[1]))
+
+
+def image_mpp(image: np.ndarray | Tensor) -> Mpp:
+    """Micrometers per pixel (y, x) of an image, by its metadata; never a guess.
+
+    Asked are, in this order:
+
+    * ``meta["mpp"]``, which the transforms and the slide reader of this library write. A data list may bring it along,
+      for the level that is read: MONAI's slide datasets copy it with ``additional_meta_keys=["mpp"]``.
+    * ``meta["path"]`` and ``meta["level"]``, which MONAI's slide datasets and readers leave: the slide's file is asked,
+      once for each of its levels.
+
+    What MONAI has resampled since then shows in the spacing of the affine, and counts; for ``meta["mpp"]`` only where
+    ``meta["mpp_spacing"]`` tells the spacing at which it was written. Alone it is taken to hold for the image as it is.
+
+    Shape:
+        image: (3, h, w).
+    Raises:
+        DataError: no metadata, or nothing in it tells.
+
+    Example:
+        >>> image_mpp(MetaTensor(torch.zeros(3, 8, 8), meta={"mpp": 0.5}))
+        (0.5, 0.5)
+    """
+    meta: Mapping[str, Any] = image.meta if isinstance(image, MetaTensor) else {}
+    if MPP_KEY in meta:
+        mpp = mpp_pair(meta[MPP_KEY], DataError)
+        known_at = meta.get(MPP_SPACING_KEY)
+    elif WSIPatchKeys.PATH in meta and WSIPatchKeys.LEVEL in meta:
+        mpp = _level_mpp(str(meta[WSIPatchKeys.PATH]), int(meta[WSIPatchKeys.LEVEL]))
+        known_at = (1.0, 1.0)  # readers of slides leave the affine at the identity
+    else:
+        raise DataError("an image whose pixel size is known", "one without metadata that tell it", _REMEDY)
+    if known_at is None:
+        return mpp
+    now = _spacing(cast(MetaTensor, image))
+    return mpp[0] * now[0] / float(known_at[0]), mpp[1] * now[1] / float(known_at[1])
+
+
+def _spacing(image: MetaTensor) -> tuple[float, float]:
+    y, x = image.pixdim[:2].tolist()
+    return y, x
+
+
+@lru_cache(maxsize=1024)
+def _level_mpp(path: str, level: int) -> Mpp:
+    """Pixel size of a level, from the slide's file; MONAI's readers and this library count the same levels."""
+    from monai_iste.slides.reader import Slide
+
+    with Slide(path) as slide:
+        if slide.mpp is None:
+            raise DataError("a slide that states its pixel size", f"{path}, which does not", _REMEDY)
+        if level >= len(slide.levels):
+            raise DataError(f"a level below {len(slide.levels)} of {path}", f"level {level}", _REMEDY)
+        (height, width), (h, w) = slide.size, slide.levels[level]
+        return slide.mpp[0] * height / h, slide.mpp[1] * width / w
+
+
+class SuperResolveToMpp(Transform):
+    """Bring a channel-first RGB image to a pixel size: what a pipeline trained at 40x needs before a slide at 10x.
+
+    A coarser image is magnified by the network (:func:`monai_iste.upscale`), a finer one reduced with antialiasing
+    (Lanczos), and one that is within 1 % of the target stays as it is. Each axis has a scale of its own. A MetaTensor
+    keeps its place in the world; ``meta["mpp"]`` becomes the pixel size of the result.
+
+    The image is all that the network sees. Patches that are to agree where they touch, as in maps of whole slides, are
+    read with :class:`monai_iste.slides.SuperResolvedWSIReader`.
+
+    Args:
+        mpp: pixel size of the result, one number or (y, x).
+        size: exact size (H, W) of the result, where rounding must not decide: 256 x 256 for what is 255.49 pixels.
+        source_mpp: pixel size of the images; default: what each one's metadata say (:func:`image_mpp`).
+        model: a network, or the name of a preset with released weights (default: ``iste_light``).
+        device: where it runs; default: where the network is, or for a preset the GPU if there is one. The result is
+            where the image was.
+        precision: ``"fp32"`` or ``"bf16"``.
+    Shape:
+        (3, h, w) -> (3, H, W), array or tensor as it came.
+    Units: pixel sizes in micrometers; colors uint8 from 0 to 255, or floating point in [0, 1].
+    Raises:
+        DataError: the pixel size of an image is not known. ShapeError: not an RGB image, or its pixel size would differ
+            by more than 5 % from ``mpp`` at the exact size. ScaleError: the result is too large.
+        ConfigError: not a pixel size; no such preset, weights, device or precision.
+
+    Example:
+        >>> from monai_iste.networks import ISTE, EDSREncoder
+        >>> network = ISTE(EDSREncoder(8, 1), texture_channels=8, hidden_channels=8)
+        >>> patch = MetaTensor(torch.zeros(3, 16, 16), meta={"mpp": 1.0})
+        >>> result = SuperResolveToMpp(0.25, model=network)(patch)
+        >>> result.shape, result.meta["mpp"]
+        (torch.Size([3, 64, 64]), (0.25, 0.25))
+    """
+
+    backend = BACKENDS
+
+    def __init__(
+        self,
+        mpp: float | tuple[float, float],
+        size: tuple[int, int] | None = None,
+        source_mpp: float | tuple[float, float] | None = None,
+        model: nn.Module | str | None = None,
+        device: torch.device | str | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        self.mpp = mpp_pair(mpp)
+        self.source_mpp = None if source_mpp is None else mpp_pair(source_mpp)
+        self.size = None if size is None else exact_size(size)
+        self.options: dict[str, Any] = {"model": model, "device": device, "precision": precision}
+
+    def __call__(self, image: np.ndarray | Tensor) -> np.ndarray | Tensor:
+        if image.ndim != 3:
+            raise ShapeError("an image of shape (3, H, W)", str(tuple(image.shape)), "Put the channels first.")
+        h, w = int(image.shape[1]), int(image.shape[2])
+        source = image_mpp(image) if self.source_mpp is None else self.source_mpp
+        height, width = self.size or size_at_mpp((h, w), source, self.mpp)
+        reached = (source[0] * h / height, source[1] * w / width)
+        if self.size is not None and any(
+            abs(r / m - 1) > _SIZE_TOLERANCE for r, m in zip(reached, self.mpp, strict=True)
+        ):
+            raise ShapeError(
+                f"an image that has about {_um(self.mpp)} um per pixel at the size {height} x {width}",
+                f"{h} x {w} pixels of {_um(source)} um, which would have {_um(reached)}",
+                "Read a patch of another size, or leave the exact size out.",
+            )
+        result = keep_place(image, self._resampled(plain_tensor(image), (height, width)))
+        if isinstance(result, MetaTensor):
+            result.meta.update({MPP_KEY: reached, MPP_SPACING_KEY: _spacing(result)})
+        return result
+
+    def _resampled(self, pixels: Tensor, size: Size) -> Tensor:
+        """Axes that shrink first, by a filter, then those that grow, by the network."""
+        h, w = pixels.shape[1:]
+        small = min(h, size[0]), min(w, size[1])
+        if small != (h, w):
+            pixels = _reduced(pixels, small)
+        return pixels if size == small else upscale(pixels, size=size, **self.options)
+
+
+def _um(mpp: Mpp) -> str:
+    y, x = mpp
+    return f"{y:.4g}" if math.isclose(y, x, rel_tol=1e-3) else f"{y:.4g} x {x:.4g}"
+
+
+def _reduced(pixels: Tensor, size: Size) -> Tensor:
+    """A smaller image by Pillow's antialiased Lanczos filter, as :class:`monai_iste.slides.reader.Slide` makes it.
+
+    Shape:
+        pixels: (3, h, w); returns (3, H, W).
+    """
+    whole, real = pixels.dtype == torch.uint8, pixels.is_floating_point()
+    if len(pixels) != 3 or not (whole or real) or (real and not (pixels.min() >= 0 and pixels.max() <= 1)):
+        raise ShapeError(
+            "an RGB image (3, H, W) of uint8, or of floating point in [0, 1]",
+            f"{tuple(pixels.shape)} of {pixels.dtype}",
+            "Reduce images before their intensities are normalized.",
+        )
+    channels = (pixels.float() / 255 if whole else pixels.float()).cpu().numpy()
+    reduced = [np.asarray(Image.fromarray(c).resize(size[::-1], Image.Resampling.LANCZOS)) for c in channels]
+    return to_range(torch.from_numpy(np.stack(reduced)), pixels.dtype).to(pixels.device)
+
+
+class SuperResolveToMppd(MapTransform):
+    """Dictionary version of :class:`SuperResolveToMpp`.
+
+    Args:
+        keys: images to bring to the pixel size.
+        mpp, size, source_mpp, model, device, precision: as for :class:`SuperResolveToMpp`.
+        allow_missing_keys: whether absent keys are passed over.
+
+    Example:
+        >>> from monai_iste.networks import ISTE, EDSREncoder
+        >>> network = ISTE(EDSREncoder(8, 1), texture_channels=8, hidden_channels=8)
+        >>> transform = SuperResolveToMppd("image", 0.25, source_mpp=1.0, model=network)
+        >>> transform({"image": torch.zeros(3, 16, 16)})["image"].shape
+        torch.Size([3, 64, 64])
+    """
+
+    backend = BACKENDS
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        mpp: float | tuple[float, float],
+        size: tuple[int, int] | None = None,
+        source_mpp: float | tuple[float, float] | None = None,
+        model: nn.Module | str | None = None,
+        device: torch.device | str | None = None,
+        precision: str = "fp32",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.transform = SuperResolveToMpp(mpp, size, source_mpp, model, device, precision)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.transform(d[key])
+        return d
+
+
+SuperResolveToMppD = SuperResolveToMppDict = SuperResolveToMppd

@@ -1,0 +1,109 @@
+"""Pictures that let a person judge a result: input, bicubic, network, truth and the errors side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+_ERROR_RANGE = 0.15  # the mean absolute error that is drawn white
+
+
+_MARGIN, _CAPTION = 6, 20
+
+
+def error_map(image: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute error over channels as black - red - yellow - white.
+
+    Shape:
+        image, truth: (3, H, W) in [0, 1]; returns (3, H, W) in [0, 1]
+    """
+    error = (image - truth).abs().mean(0) / _ERROR_RANGE
+    return torch.stack([(3 * error - i).clamp(0, 1) for i in range(3)])
+
+
+def comparison(rows: Sequence[Mapping[str, Any]], window: int = 112, zoom: int = 2) -> Image.Image:
+    """One row of panels per item: input, bicubic, ISTE, truth, error of bicubic, error of ISTE.
+
+    Args:
+        rows: mappings with ``scale``, ``image`` (3, h, w) and ``bicubic``, ``pred``, ``label`` (3, H, W), in [0, 1];
+            with a ``name`` the input is captioned by that instead of its scale.
+        window: side of the shown part of the truth, cut where it has most detail, in its pixels.
+        zoom: every pixel of that part is drawn as zoom x zoom.
+    """
+    side = window * zoom
+    sheets = []
+    for row in rows:
+        label, scale = row["label"], float(row["scale"])
+        top, left = most_detailed(label, window)
+        part = {k: row[k][:, top : top + window, left : left + window] for k in ("bicubic", "pred", "label")}
+        shown = tuple(round(v / scale) for v in (top, left, top + window, left + window))
+        panels = {
+            row.get("name", f"input x{row['scale']:g}"): row["image"][:, shown[0] : shown[2], shown[1] : shown[3]],
+            f"bicubic {_psnr(part['bicubic'], part['label']):.2f} dB": part["bicubic"],
+            f"ISTE {_psnr(part['pred'], part['label']):.2f} dB": part["pred"],
+            "truth": part["label"],
+            "error, bicubic": error_map(part["bicubic"], part["label"]),
+            "error, ISTE": error_map(part["pred"], part["label"]),
+        }
+        sheets.append(
+            {
+                caption: to_picture(panel).resize((side, side), Image.Resampling.NEAREST)
+                for caption, panel in panels.items()
+            }
+        )
+    return contact_sheet(sheets)
+
+
+def contact_sheet(rows: Sequence[Mapping[str, Image.Image]]) -> Image.Image:
+    """Panels of one size on white, each under its caption; one mapping per row."""
+    width, height = next(iter(rows[0].values())).size
+    cell_w, cell_h = width + _MARGIN, height + _CAPTION + _MARGIN
+    columns = max(len(row) for row in rows)
+    canvas = Image.new("RGB", (columns * cell_w + _MARGIN, len(rows) * cell_h + _MARGIN), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    for i, row in enumerate(rows):
+        for j, (caption, picture) in enumerate(row.items()):
+            x, y = _MARGIN + j * cell_w, _MARGIN + i * cell_h
+            draw.text((x, y), caption, fill="black", font=font)
+            canvas.paste(picture, (x, y + _CAPTION))
+    return canvas
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """An image as 8-bit RGB, rounded.
+
+    Shape:
+        image: (3, H, W) in [0, 1], clamped to it.
+    """
+    array = image.detach().float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def most_detailed(image: Tensor, window: int) -> tuple[int, int]:
+    """Top left corner of the window with the largest variance, on a grid of half windows.
+
+    Shape:
+        image: (C, H, W)
+
+    Example:
+        >>> image = torch.zeros(3, 8, 8)
+        >>> image[:, 5:7, 1:3] = torch.eye(2)
+        >>> most_detailed(image, 4)
+        (4, 0)
+    """
+    h, w = image.shape[1:]
+    tops = range(0, max(1, h - window + 1), max(1, window // 2))
+    lefts = range(0, max(1, w - window + 1), max(1, window // 2))
+    return max(
+        ((t, x) for t in tops for x in lefts),
+        key=lambda p: float(image[:, p[0] : p[0] + window, p[1] : p[1] + window].var()),
+    )
+
+
+def _psnr(image: Tensor, truth: Tensor) -> float:
+    return float(-10 * torch.log10((image - truth).square().mean()))
