@@ -1,7 +1,7 @@
 """A tile, a network of random weights, and what the panels of a figure show, for tests of figures."""
 
 import numpy as np
-from reference import randomize
+from reference import randomise
 from skimage.data import immunohistochemistry
 
 from monai_iste.inferers import Region
@@ -13,7 +13,7 @@ CROP = Region(20, 30, 40, 40)
 
 def network(**arguments):
     widths = {"texture_channels": 5, "hidden_channels": 6, "bicubic_residual": True}
-    return randomize(ISTE(EDSREncoder(4, 1), **{**widths, **arguments})).eval()
+    return randomise(ISTE(EDSREncoder(4, 1), **{**widths, **arguments})).eval()
 
 
 def pixels(axes):

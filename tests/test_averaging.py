@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from monai.engines import SupervisedTrainer
-from reference import assert_teaches, randomize
+from reference import assert_teaches, randomise
 from torch import nn
 
 from monai_iste.errors import CheckpointError, ConfigError, find_error
@@ -22,7 +22,7 @@ CONFIGS = Path(__file__).parents[1] / "bundles" / "iste" / "configs"
 
 def small_network(seed=0):
     """Convolution and norm: parameters, and buffers that are counted and that move."""
-    return randomize(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1)), seed)
+    return randomise(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 1)), seed)
 
 
 def trainer(network, averaging, folder, epochs, resume_from=None, extra=()):
@@ -56,7 +56,7 @@ def test_the_average_equals_the_formula(decay, warmup):
     averaging = EMAWeights(network, decay, warmup)
     history = []
     for step in range(8):
-        randomize(network, step)
+        randomise(network, step)
         history.append([parameter.detach().double().numpy().copy() for parameter in network.parameters()])
         averaging.update()
     for found, *values in zip(averaging.network.parameters(), *history, strict=True):

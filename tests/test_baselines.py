@@ -8,7 +8,7 @@ import reference
 import torch
 import torch.nn.functional as F
 from overfitting import assert_overfits
-from reference import SCALES, SIZES, assert_all_learn, assert_close, assert_teaches, inexact, part, randomize, weights
+from reference import SCALES, SIZES, assert_all_learn, assert_close, assert_teaches, inexact, part, randomise, weights
 
 from monai_iste.coordinates import cell_size, output_size, pixel_centers
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
@@ -20,7 +20,7 @@ NETWORKS = [LIIF, LTE]
 
 
 def network(cls, seed=0, **arguments):
-    return randomize(cls(EDSREncoder(4, 1), **{"hidden_channels": 6, **arguments}), seed).eval()
+    return randomise(cls(EDSREncoder(4, 1), **{"hidden_channels": 6, **arguments}), seed).eval()
 
 
 def image_of(*shape, seed=0):

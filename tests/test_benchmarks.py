@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from reference import assert_close, assert_teaches, randomize
+from reference import assert_close, assert_teaches, randomise
 from typer.testing import CliRunner
 
 from benchmarks import choices, common, memory, search, speed, training
@@ -53,7 +53,7 @@ NETWORKS = {
 def pair_of(name="as printed", seed=0):
     options = {"encoder": lambda: EDSREncoder(4, 1), **NETWORKS[name]}
     net = ISTE(options.pop("encoder")(), texture_channels=6, hidden_channels=7, inference_keys="all", **options)
-    randomize(net, seed)
+    randomise(net, seed)
     return net.eval(), NaiveISTE(net).eval()
 
 

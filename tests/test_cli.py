@@ -20,8 +20,8 @@ from skimage.data import immunohistochemistry
 from typer.testing import CliRunner
 
 import monai_iste
-from monai_iste.cli.main import main as cli
-from monai_iste.cli.main import upscale as upscaling
+from monai_iste.cli import main as cli
+from monai_iste.cli import upscale as upscaling
 from monai_iste.data import read_rgb
 from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ScaleError, ShapeError
 from monai_iste.functional import upscale

@@ -139,7 +139,7 @@ def check(words):
         return check_bundle(words) if words else None
     if module in OTHERS:
         return None
-    assert module.partition(".")[0] in ("monai_iste", "benchmarks", "tutorials"), module
+    assert module.partition(".")[0] in ("monai_iste", "experiments", "scripts", "benchmarks", "tutorials"), module
     return check_own(module, words)
 
 

@@ -4,7 +4,7 @@ import pytest
 import reference
 import torch
 import torch.nn.functional as F
-from reference import SIZES, assert_all_learn, assert_close, assert_teaches, random, randomize, weights
+from reference import SIZES, assert_all_learn, assert_close, assert_teaches, random, randomise, weights
 
 from monai_iste.errors import ConfigError
 from monai_iste.networks import EDSREncoder, SwinIREncoder
@@ -13,7 +13,7 @@ from monai_iste.networks.encoders import swinir
 
 def small_swinir(depths=(2, 1), heads=2, window=4, seed=0, **changes):
     encoder = SwinIREncoder(5, dim=8, depths=depths, heads=heads, window=window, **changes)
-    return randomize(encoder, seed).eval()
+    return randomise(encoder, seed).eval()
 
 
 def convolution(inputs, outputs, kernel=3):
@@ -26,7 +26,7 @@ def convolution(inputs, outputs, kernel=3):
 @pytest.mark.parametrize("blocks", [0, 1, 2])
 @pytest.mark.parametrize("size", SIZES)
 def test_edsr_equals_its_definition(size, blocks):
-    encoder = randomize(EDSREncoder(5, blocks))
+    encoder = randomise(EDSREncoder(5, blocks))
     image = random(2, 3, *size)
     state = weights(encoder)
     assert encoder(image).shape == (2, 5, *size)
@@ -63,7 +63,7 @@ def test_swinir_windows_of_other_sizes(window, size):
 
 def test_swinir_keeps_apart_what_only_the_roll_brought_together():
     # Windows of 4; of the two layers only the shifted one does anything, and no convolution mixes neighbors.
-    group = randomize(swinir._SwinGroup(8, 2, 4, 2.0, [0.0, 0.0]))
+    group = randomise(swinir._SwinGroup(8, 2, 4, 2.0, [0.0, 0.0]))
     with torch.no_grad():
         for idle in (group.layers[0].attention.out, group.layers[0].mlp.linear2, group.conv):
             idle.weight.zero_()
@@ -136,7 +136,7 @@ def test_swinir_drops_paths_in_training_only_and_deeper_layers_more():
     encoder = SwinIREncoder(4, dim=4, depths=(2, 3), heads=1, drop_path=0.4)
     rates = [layer.drop_path.drop_prob for group in encoder.groups for layer in group.layers]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
-    randomize(encoder)
+    randomise(encoder)
     image = random(1, 3, 8, 8)
     torch.manual_seed(0)
     assert len({encoder(image).sum().item() for _ in range(10)}) > 1
@@ -146,7 +146,7 @@ def test_swinir_drops_paths_in_training_only_and_deeper_layers_more():
 
 @pytest.mark.parametrize("encoder", [lambda: EDSREncoder(5, 2), lambda: small_swinir(drop_path=0.0)])
 def test_gradients_reach_every_parameter(encoder):
-    encoder = randomize(encoder()).train()
+    encoder = randomise(encoder()).train()
     encoder(random(2, 3, 7, 5)).square().sum().backward()
     assert_all_learn(encoder)
 

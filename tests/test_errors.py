@@ -30,7 +30,7 @@ def test_found_behind_what_a_configuration_wraps_around_it():
 
 
 def run(body: str) -> subprocess.CompletedProcess:
-    program = f"from monai_iste.errors import *\nshow_errors_assentences()\n{body}"
+    program = f"from monai_iste.errors import *\nshow_errors_as_sentences()\n{body}"
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
 

@@ -8,7 +8,7 @@ import torch
 import typer
 from figure_panels import CROP, TILE, network
 from PIL import Image
-from reference import assert_teaches, randomize
+from reference import assert_teaches, randomise
 from typer.testing import CliRunner
 
 from experiments import figures
@@ -110,7 +110,7 @@ def tile(tmp_path):
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "iste_light=1.pt"  # what follows the first = is the file
-    torch.save(randomize(create_iste("iste_light")).state_dict(), path)
+    torch.save(randomise(create_iste("iste_light")).state_dict(), path)
     return path
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from figure_panels import CROP, TILE, bar, network, panel, pixels
-from reference import assert_teaches, randomize
+from reference import assert_teaches, randomise
 from skimage.metrics import peak_signal_noise_ratio
 
 from experiments import figures
@@ -30,7 +30,7 @@ pytest.importorskip("matplotlib")
 @pytest.mark.parametrize("crop", [None, CROP])
 def test_errors_and_scores_are_the_protocols(crop):
     """Against scikit-image, on 8-bit pictures without their outer 8 pixels."""
-    net, other = network(), randomize(LIIF(EDSREncoder(4, 1), 8, bicubic_residual=True)).eval()
+    net, other = network(), randomise(LIIF(EDSREncoder(4, 1), 8, bicubic_residual=True)).eval()
     figure = figures.draw_error_maps(TILE, {"LIIF": other, "ISTE": net}, scale=2, crop=crop)
     pair = make_pair(TILE, 2)
     size = pair.size
@@ -71,7 +71,7 @@ def test_the_low_resolution_input_lies_under_the_truth():
 
 
 def test_a_network_of_one_scale_is_a_method_too():
-    methods = {"EDSR": randomize(EDSR(4, 4, 1, bicubic_residual=True)).eval(), "ISTE": network()}
+    methods = {"EDSR": randomise(EDSR(4, 4, 1, bicubic_residual=True)).eval(), "ISTE": network()}
     figure = figures.draw_error_maps(TILE, methods, scale=4)
     expected = methods["EDSR"](make_pair(TILE, 4).low[None])[0]
     shown = pixels(panel(figure, "EDSR"))[0]

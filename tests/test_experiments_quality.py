@@ -15,6 +15,7 @@ from experiments.__main__ import app
 from experiments.methods import ABLATIONS, BUDGETS, CHOICES, METHODS, get_budget
 from experiments.runs import finished, run_bundle
 from experiments.study import Run, Study
+from monai_iste import bundle as bundle_module
 from monai_iste.bundle import bundle_command
 from monai_iste.errors import ConfigError, DataError, TrainingError
 from monai_iste.networks import BASELINES, PRESETS, create_network
@@ -69,7 +70,7 @@ def test_scales_of_fixed_networks_end_at_four():
 
 def built(method):
     parser = ConfigParser()
-    parser.read_config([str(runs._CONFIGS / f"{c}.json") for c in ("train", *method.network_overlays)])
+    parser.read_config([str(bundle_module._CONFIGS / f"{c}.json") for c in ("train", *method.network_overlays)])
     return parser.get_parsed_content("network_def")
 
 
@@ -105,7 +106,7 @@ def test_ablations_take_one_module_away():
 
 def test_fixed_scale_overlay_builds_and_crops_for_its_scale():
     parser = ConfigParser()
-    parser.read_config([str(runs._CONFIGS / f"{name}.json") for name in ("train", "fixed_scale")])
+    parser.read_config([str(bundle_module._CONFIGS / f"{name}.json") for name in ("train", "fixed_scale")])
     parser.update({"preset": "edsr_small", "scale": 3})
     net = parser.get_parsed_content("network_def")
     steps = parser.get_parsed_content("train#preprocessing").transforms
@@ -150,7 +151,7 @@ def test_command_names_workflow_files_and_options():
 
 
 def test_command_outside_a_clone_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(runs, "_CONFIGS", tmp_path)
+    monkeypatch.setattr(bundle_module, "_CONFIGS", tmp_path)
     with pytest.raises(OSError, match="clone of the repository"):
         bundle_command("training", ["train"], {})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from monai.bundle import load
-from reference import assert_teaches, randomize
+from reference import assert_teaches, randomise
 
 import monai_iste
 from monai_iste.coordinates import cell_size, output_size, pixel_centers
@@ -61,7 +61,7 @@ def assert_script_equals(script: torch.jit.ScriptModule, network: ISTE) -> None:
 @pytest.mark.parametrize("network", [*NETWORKS, "all keys"])
 def test_torchscript_equals_the_network(network, tmp_path):
     make = NETWORKS.get(network, lambda: ISTE(EDSREncoder(8, 1), inference_keys="all", **NARROW))
-    network = randomize(make()).eval()
+    network = randomise(make()).eval()
     torch.jit.save(torch.jit.script(network), tmp_path / "network.ts")
     assert_script_equals(torch.jit.load(tmp_path / "network.ts"), network)
 
@@ -91,7 +91,7 @@ def test_onnx_equals_the_network(network, tmp_path, monkeypatch):
     import onnxruntime
 
     monkeypatch.setattr(limits, "QUERY_CHUNK", 1000)  # more blocks at the second size than at the example's
-    network = randomize(NETWORKS[network]()).train()
+    network = randomise(NETWORKS[network]()).train()
     export.export_onnx(network, tmp_path / "network.onnx")
     assert network.training
     assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"]

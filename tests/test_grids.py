@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference import SCALES, SIZES, LargestTensor, assert_close, randomize
+from reference import SCALES, SIZES, LargestTensor, assert_close, randomise
 
 from monai_iste.coordinates import cell_size, output_size, pixel_centers
 from monai_iste.networks import ISTE, EDSREncoder
@@ -22,7 +22,7 @@ VARIANTS = {
 
 def network(**arguments):
     widths = {"texture_channels": 5, "hidden_channels": 6}
-    return randomize(ISTE(EDSREncoder(4, 1), **{**widths, **arguments})).eval()
+    return randomise(ISTE(EDSREncoder(4, 1), **{**widths, **arguments})).eval()
 
 
 def image_of(*shape):

@@ -14,7 +14,7 @@ from reference import (
     assert_close,
     assert_teaches,
     inexact,
-    randomize,
+    randomise,
 )
 
 from monai_iste.coordinates import cell_size, output_size, pixel_centers
@@ -29,7 +29,7 @@ SWITCHES = ["use_lfi", "use_tl", "use_stf", "use_ltd"]
 def network(seed=0, encoder=None, **arguments):
     encoder = EDSREncoder(4, 1) if encoder is None else encoder
     widths = {"texture_channels": 5, "hidden_channels": 6}
-    return randomize(ISTE(encoder, **{**widths, **arguments}), seed).eval()
+    return randomise(ISTE(encoder, **{**widths, **arguments}), seed).eval()
 
 
 def image_of(*shape, seed=0):

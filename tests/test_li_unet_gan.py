@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from reference import assert_all_learn, assert_close, assert_teaches, part, randomize, weights
+from reference import assert_all_learn, assert_close, assert_teaches, part, randomise, weights
 
 from monai_iste.coordinates import cell_size, pixel_centers
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
@@ -17,11 +17,11 @@ TINY = (2, 3, 4, 5)
 
 
 def network(scale=2, seed=0, **changes):
-    return randomize(LiUNetGAN(scale, **{"channels": TINY, **changes}), seed).eval()
+    return randomise(LiUNetGAN(scale, **{"channels": TINY, **changes}), seed).eval()
 
 
 def critic(seed=0):
-    return randomize(ConditionalDiscriminator(TINY), seed)
+    return randomise(ConditionalDiscriminator(TINY), seed)
 
 
 def image_of(*shape, seed=0):

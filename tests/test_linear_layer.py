@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from reference import assert_close, randomize
+from reference import assert_close, randomise
 from torch import nn
 
 from monai_iste.networks import ISTE, LIIF, LTE, EDSREncoder, SwinIREncoder
@@ -126,7 +126,7 @@ def test_frozen_parts_have_no_gradient(frozen, products):
 )
 @pytest.mark.parametrize("training", [False, True])
 def test_networks(network, training, products, monkeypatch):
-    net = randomize(network()).train(training)
+    net = randomise(network()).train(training)
     image, coord, cell = torch.rand(2, 3, 8, 9), torch.rand(2, 11, 2) * 2 - 1, torch.full((2, 2), 0.6)
 
     def result():

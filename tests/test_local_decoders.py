@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from reference import SCALES, SIZES, assert_all_learn, assert_close, inexact, random, randomize, weights
+from reference import SCALES, SIZES, assert_all_learn, assert_close, inexact, random, randomise, weights
 
 from monai_iste.coordinates import Neighbors, cell_size, four_corners, nearest_pixel, output_size, pixel_centers
 from monai_iste.networks import LocalPixelDecoder, LocalTextureDecoder
@@ -12,7 +12,7 @@ from monai_iste.networks import LocalPixelDecoder, LocalTextureDecoder
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("size", SIZES)
 def test_pixel_decoder_equals_the_equation(size, scale, layers):
-    module = randomize(LocalPixelDecoder(5, 6, layers))
+    module = randomise(LocalPixelDecoder(5, 6, layers))
     fused, state = random(2, 5, *size), weights(module)
     output = output_size(size, scale)
     queries = reference.grid(output)[:: 1 + output[0] * output[1] // 40]
@@ -26,7 +26,7 @@ def test_pixel_decoder_equals_the_equation(size, scale, layers):
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("corners", [1, 4])
 def test_texture_decoder_equals_the_equation(corners, layers):
-    module = randomize(LocalTextureDecoder(5, 6, layers))
+    module = randomise(LocalTextureDecoder(5, 6, layers))
     texture, state = random(2, 7, corners, 5), weights(module)
     share = torch.rand(2, 7, corners, 1, generator=torch.Generator().manual_seed(1))
     share = share / share.sum(2, keepdim=True)
@@ -68,7 +68,7 @@ def test_pixel_decoder_sees_offset_before_cell_and_y_before_x():
 
 def test_color_is_continuous_across_pixel_borders():
     # The blend by opposite areas leaves no step where the four corners change (position 1, the center of pixel 1).
-    module = randomize(LocalPixelDecoder(5, 6))
+    module = randomise(LocalPixelDecoder(5, 6))
     features = module.features(random(1, 5, 4, 4)).detach()
     center = 2 * 1.5 / 4 - 1
     coord = torch.tensor([[[center - 1e-3, 0.1], [center + 1e-3, 0.1]]])
@@ -77,7 +77,7 @@ def test_color_is_continuous_across_pixel_borders():
 
 
 def test_cell_per_query_equals_cell_per_image():
-    module = randomize(LocalPixelDecoder(5, 6))
+    module = randomise(LocalPixelDecoder(5, 6))
     features = module.features(random(2, 5, 3, 4))
     samples = four_corners(pixel_centers((6, 9)).expand(2, -1, -1), (3, 4))
     cell = torch.tensor([[1.0, 0.8], [0.5, 0.6]])
@@ -86,7 +86,7 @@ def test_cell_per_query_equals_cell_per_image():
 
 
 def test_gradients_reach_every_parameter_and_the_features():
-    pixel, texture = randomize(LocalPixelDecoder(5, 6)), randomize(LocalTextureDecoder(5, 6))
+    pixel, texture = randomise(LocalPixelDecoder(5, 6)), randomise(LocalTextureDecoder(5, 6))
     fused, waves = random(1, 5, 3, 4).requires_grad_(), random(1, 48, 4, 5).requires_grad_()
     samples = four_corners(pixel_centers((6, 8))[None], (3, 4))
     result = pixel(pixel.features(fused), samples, torch.ones(1, 2)) + texture(waves, samples)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from reference import SIZES, assert_all_learn, assert_close, assert_teaches, random, randomize, weights
+from reference import SIZES, assert_all_learn, assert_close, assert_teaches, random, randomise, weights
 
 from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.networks import LocalFeatureInteractor
@@ -13,7 +13,7 @@ from monai_iste.networks.local_feature_interactor import QueryProjection
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("size", SIZES)
 def test_equals_the_equation(size, batch, heads):
-    module = randomize(LocalFeatureInteractor(6, 5, heads), seed=heads)
+    module = randomise(LocalFeatureInteractor(6, 5, heads), seed=heads)
     feat = random(batch, 6, *size, seed=batch)
     state, maps = weights(module), feat.double().numpy()
     expected = [reference.lfi(state, x, heads) for x in maps]
@@ -24,7 +24,7 @@ def test_equals_the_equation(size, batch, heads):
 @pytest.mark.parametrize("module", [QueryProjection, LocalFeatureInteractor])
 @pytest.mark.parametrize("size", SIZES)
 def test_three_by_three_projection_replicates_borders(size, module):
-    projection = randomize(module(4, 5, kernel_size=3))
+    projection = randomise(module(4, 5, kernel_size=3))
     feat = random(1, 4, *size)
     inner = projection.interact(feat) if module is LocalFeatureInteractor else feat
     expected = reference.query_projection(weights(projection), inner[0].detach().double().numpy())
@@ -59,13 +59,13 @@ def test_by_hand_attention_to_the_largest():
 
 
 def test_a_constant_map_stays_constant():
-    module = randomize(LocalFeatureInteractor(4, 3, 2))
+    module = randomise(LocalFeatureInteractor(4, 3, 2))
     result = module(torch.full((1, 4, 5, 6), 0.7))
     assert_close(result, result[:, :, :1, :1].detach().expand_as(result).numpy())
 
 
 def test_gradients_reach_every_parameter_and_token():
-    module = randomize(LocalFeatureInteractor(4, 3, 2))
+    module = randomise(LocalFeatureInteractor(4, 3, 2))
     feat = random(1, 4, 7, 7).requires_grad_()
     module(feat)[0, :, 3, 3].square().sum().backward()
     assert_all_learn(module)
@@ -76,7 +76,7 @@ def test_gradients_reach_every_parameter_and_token():
 
 
 def test_gradients_are_those_of_the_equation():
-    module = randomize(LocalFeatureInteractor(4, 3, 2)).double()
+    module = randomise(LocalFeatureInteractor(4, 3, 2)).double()
     feat = random(1, 4, 3, 2).double().requires_grad_()
     assert torch.autograd.gradcheck(module, feat)
 

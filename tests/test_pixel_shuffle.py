@@ -5,7 +5,7 @@ import pytest
 import reference
 import torch
 from overfitting import assert_overfits
-from reference import assert_all_learn, assert_close, assert_teaches, part, randomize, weights
+from reference import assert_all_learn, assert_close, assert_teaches, part, randomise, weights
 
 from monai_iste.coordinates import cell_size, pixel_centers
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
@@ -15,12 +15,12 @@ from monai_iste.networks.baselines.swinir import SwinIR
 
 
 def edsr(scale=2, **changes):
-    return randomize(EDSR(scale, **{"out_channels": 4, "num_blocks": 1, **changes})).eval()
+    return randomise(EDSR(scale, **{"out_channels": 4, "num_blocks": 1, **changes})).eval()
 
 
 def swinir(scale=2, **changes):
     arguments = {"dim": 8, "depths": (2,), "heads": 2, "window": 4, "out_channels": 4, **changes}
-    return randomize(SwinIR(scale, **arguments)).eval()
+    return randomise(SwinIR(scale, **arguments)).eval()
 
 
 NETWORKS = [edsr, swinir]

@@ -3,7 +3,7 @@ import pytest
 import reference
 import torch
 import torch.nn.functional as F
-from reference import SIZES, LargestTensor, assert_all_learn, assert_close, assert_teaches, random, randomize, weights
+from reference import SIZES, LargestTensor, assert_all_learn, assert_close, assert_teaches, random, randomise, weights
 
 from monai_iste.errors import ShapeError
 from monai_iste.networks import tuning as limits
@@ -14,7 +14,7 @@ from monai_iste.networks.self_texture_fusion import SelfTextureFusion, most_simi
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("size", SIZES)
 def test_equals_the_equations(size, batch, count):
-    module = randomize(SelfTextureFusion(5))
+    module = randomise(SelfTextureFusion(5))
     query, keys = random(batch, 5, *size, seed=1), random(batch, count, 5, seed=2)
     # Long keys must not win because they are long.
     keys = keys * torch.linspace(0.1, 10, count).view(1, -1, 1)
@@ -117,13 +117,13 @@ def test_no_matrix_of_all_queries_by_all_keys(queries, keys_at_once, monkeypatch
 
 def test_gradients_are_those_of_the_equations():
     # Through A and through S; the choice itself has none.
-    module = randomize(SelfTextureFusion(3)).double()
+    module = randomise(SelfTextureFusion(3)).double()
     query, keys = random(1, 3, 2, 2).double().requires_grad_(), random(1, 5, 3, seed=1).double().requires_grad_()
     assert torch.autograd.gradcheck(module, (query, keys))
 
 
 def test_gradients_reach_every_parameter_the_queries_and_the_retrieved_keys():
-    module = randomize(SelfTextureFusion(4))
+    module = randomise(SelfTextureFusion(4))
     query, keys = random(1, 4, 3, 3).requires_grad_(), random(1, 20, 4, seed=1).requires_grad_()
     module(query, keys).square().sum().backward()
     assert_all_learn(module)
@@ -133,7 +133,7 @@ def test_gradients_reach_every_parameter_the_queries_and_the_retrieved_keys():
 
 
 def test_zero_features_are_finite():
-    module = randomize(SelfTextureFusion(4))
+    module = randomise(SelfTextureFusion(4))
     query, keys = torch.zeros(1, 4, 2, 2, requires_grad=True), torch.zeros(1, 3, 4, requires_grad=True)
     result = module(query, keys)
     result.sum().backward()

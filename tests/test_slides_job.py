@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 from slide_files import picture, write_slide_file
 from typer.testing import CliRunner
 
-from monai_iste.cli.main import main as cli
+from monai_iste.cli import main as cli
 from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, ShapeError
 from monai_iste.functional import upscale
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, load_weights, presets

@@ -13,7 +13,7 @@ from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import StatsHandler, from_engine
 from overfitting import stripes
-from reference import assert_all_learn, assert_close, assert_teaches, part, randomize, weights
+from reference import assert_all_learn, assert_close, assert_teaches, part, randomise, weights
 
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.losses import SpatialWaveletLoss
@@ -27,7 +27,7 @@ SMALL = {"shallow_channels": 32, "channels": 16, "blocks": 2, "wavelet_channels"
 
 def network(scale=2, seed=0, **changes):
     """Weights as large as a trained network's, so that a stage at half an image's size still counts."""
-    return randomize(SWDNet(scale, **{**TINY, **changes}), seed)
+    return randomise(SWDNet(scale, **{**TINY, **changes}), seed)
 
 
 def image_of(*shape, seed=0):
@@ -230,7 +230,7 @@ def test_blocks_follow_each_other():
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
 def test_refine_context_fusion(size):
     block, backbone, bypass = (
-        randomize(RefineContextFusion(4)),
+        randomise(RefineContextFusion(4)),
         reference.random(4, *size),
         reference.random(4, *size, seed=1),
     )
@@ -247,13 +247,13 @@ def test_fusion_begins_without_context_and_learns_it():
 
 
 def test_aligned_multi_path_convolution():
-    block, x = randomize(AlignedMultiPathConv(2, 3)), reference.random(2, 4, 5)
+    block, x = randomise(AlignedMultiPathConv(2, 3)), reference.random(2, 4, 5)
     assert_close(block(x[None])[0], multi_path(weights(block), x.double().numpy()))
     assert count(AlignedMultiPathConv(96, 96)) == 39 * 96**2 + 7 * 2 * 96  # 9 + 2 * 3 + 2 * 3 + 2 * 9 taps
 
 
 def test_feature_adaption():
-    block, x = randomize(feature_adaption(12)), reference.random(12, 2, 3)
+    block, x = randomise(feature_adaption(12)), reference.random(12, 2, 3)
     assert_close(block(x[None])[0], adapted(weights(block), x.double().numpy()))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from reference import SCALES, SIZES, assert_all_learn, assert_close, inexact, random, randomize, weights
+from reference import SCALES, SIZES, assert_all_learn, assert_close, inexact, random, randomise, weights
 
 from monai_iste.coordinates import (
     Neighbors,
@@ -26,7 +26,7 @@ ANSWERS = {nearest_pixel: reference.nearest, four_corners: reference.corners}
 @pytest.mark.parametrize("learner", LEARNERS)
 @pytest.mark.parametrize("size", SIZES)
 def test_waves_are_a_convolution_with_replicated_borders(size, learner):
-    module = randomize(learner(4, 3))
+    module = randomise(learner(4, 3))
     feat = random(2, 4, *size)
     state = {"weight": weights(module)["conv.weight"], "bias": weights(module)["conv.bias"]}
     expected = [reference.convolution(state, x, "replicate") for x in feat.double().numpy()]
@@ -38,7 +38,7 @@ def test_waves_are_a_convolution_with_replicated_borders(size, learner):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("size", SIZES)
 def test_equals_the_equation(size, scale, samples, learner):
-    module = randomize(learner(4, 3))
+    module = randomise(learner(4, 3))
     state, waves = weights(module), random(2, 9 if learner is TextureLearner else 3, *size)
     output = output_size(size, scale)
     queries = reference.grid(output)[:: 1 + output[0] * output[1] // 40]
@@ -54,7 +54,7 @@ def test_equals_the_equation(size, scale, samples, learner):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("size", SIZES)
 def test_keys_equal_the_lattice(size, scale, learner):
-    module = randomize(learner(4, 3))
+    module = randomise(learner(4, 3))
     state, waves = weights(module), random(2, 9 if learner is TextureLearner else 3, *size)
     output = output_size(size, scale)
     cell = reference.cell_of(size, output)
@@ -86,7 +86,7 @@ def test_by_hand():
 
 
 def test_cell_per_query_equals_cell_per_image():
-    module = randomize(TextureLearner(4, 3))
+    module = randomise(TextureLearner(4, 3))
     waves, coord = random(2, 9, 3, 4), pixel_centers((6, 10)).expand(2, -1, -1)
     cell = torch.tensor([[1.0, 0.8], [0.5, 0.6]])
     samples = four_corners(coord, (3, 4))
@@ -94,7 +94,7 @@ def test_cell_per_query_equals_cell_per_image():
 
 
 def test_cell_of_one_query_moves_only_that_query():
-    module = randomize(TextureLearner(4, 3))
+    module = randomise(TextureLearner(4, 3))
     waves, samples = random(1, 9, 3, 4), nearest_pixel(pixel_centers((3, 4))[None], (3, 4))
     cell = torch.ones(1, 12, 2)
     changed = cell.clone()
@@ -104,7 +104,7 @@ def test_cell_of_one_query_moves_only_that_query():
 
 
 def test_conv_texture_is_flat_within_a_pixel():
-    module = randomize(ConvTexture(4, 3))
+    module = randomise(ConvTexture(4, 3))
     texture = module(random(1, 3, 2, 2), nearest_pixel(pixel_centers((6, 6))[None], (2, 2)), torch.ones(1, 2))
     blocks = texture.detach().view(2, 3, 2, 3, 3).transpose(1, 2).reshape(4, 9, 3)
     assert_close(blocks, blocks[:, :1].expand_as(blocks).numpy())
@@ -112,7 +112,7 @@ def test_conv_texture_is_flat_within_a_pixel():
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_gradients_reach_every_parameter(learner):
-    module = randomize(learner(4, 3))
+    module = randomise(learner(4, 3))
     feat = random(1, 4, 3, 4).requires_grad_()
     coord = pixel_centers((6, 8))[None]
     module(module.waves(feat), nearest_pixel(coord, (3, 4)), torch.ones(1, 2)).square().sum().backward()
@@ -122,7 +122,7 @@ def test_gradients_reach_every_parameter(learner):
 
 def test_offsets_keep_their_precision_under_autocast():
     # High frequencies turn an offset's rounding to half precision (0.002) into an error of the texture.
-    module = randomize(TextureLearner(4, 3))
+    module = randomise(TextureLearner(4, 3))
     waves = random(1, 9, 3, 4) * 64
     waves = waves.bfloat16().float()
     samples = nearest_pixel(pixel_centers((9, 13))[None], (3, 4))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms
-from reference import assert_teaches, randomize
+from reference import assert_teaches, randomise
 from slide_files import picture, write_slide_file
 
 from monai_iste.coordinates import pixel_centers
@@ -33,7 +33,7 @@ INFERER = ArbitraryScaleInferer(window=48, overlap=16, halo=8)
 
 @pytest.fixture(scope="module")
 def network():
-    return randomize(ISTE(EDSREncoder(8, 1), texture_channels=8, hidden_channels=8, bicubic_residual=True)).eval()
+    return randomise(ISTE(EDSREncoder(8, 1), texture_channels=8, hidden_channels=8, bicubic_residual=True)).eval()
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from slide_files import picture
 from typer.testing import CliRunner
 
 import monai_iste
-from monai_iste.cli.main import view as command
+from monai_iste.cli import view as command
 from monai_iste.cli.options import sentences
 from monai_iste.errors import ConfigError, DataError, OutputError
 from monai_iste.functional import magnified_bands
@@ -514,7 +514,7 @@ def test_which_addresses_are_this_machine_alone(host, loopback):
 @pytest.mark.slow
 def test_the_command_serves_until_ctrl_c(weights):
     code = (
-        "import typer; from monai_iste.cli.main import sentences; from monai_iste.cli.view import view; "
+        "import typer; from monai_iste.cli.options import sentences; from monai_iste.cli.view import view; "
         "app = typer.Typer(); app.command()(sentences()(view)); app()"
     )
     arguments = [str(weights.parent / "slides"), "--port", "0", "--no-browser"]
