@@ -76,6 +76,7 @@ setup(
     package_data={
         "monai_iste": [
             "py.typed",
+            "configs/*",
             "weights/*",
             "viewer/static/*",
             "viewer/static/vendor/*/*",

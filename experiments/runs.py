@@ -10,11 +10,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_iste.bundle import _REPOSITORY, bundle_command
+from monai_iste.bundle import bundle_command, config_file
 from monai_iste.errors import ConfigError, TrainingError
 from monai_iste.io.files import read_json, write_json
 
 _DONE = "run.json"
+
+_OVERLAYS = Path(__file__).parent / "configs"
+
+# Where ``python -m monai.bundle`` finds the components of this package that overlays name.
+_CLONE = Path(__file__).parents[1]
+
+
+def find_config(name: str) -> Path:
+    """Find a configuration by its name: an overlay in ``experiments/configs``, else one of the bundle's.
+
+    Args:
+        name: of the file, without ``.json``.
+    Raises:
+        ConfigError: neither has it.
+
+    Example:
+        >>> find_config("train").parts[-4:]
+        ('bundles', 'iste', 'configs', 'train.json')
+    """
+    overlay = _OVERLAYS / f"{name}.json"
+    return overlay if overlay.is_file() else config_file(name)
 
 
 def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -43,12 +64,12 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
     folder.mkdir(parents=True, exist_ok=True)
     record = {**asked, "cpu_seconds": 0.0, "seconds": 0.0, **record, "finished": False}
     write_json(folder / _DONE, record)
-    command = bundle_command(workflow, configs, {**options, "output_dir": folder})
+    command = bundle_command(workflow, [find_config(name) for name in configs], {**options, "output_dir": folder})
     start, before = time.monotonic(), _cpu_of_children()
     log = folder / f"{workflow}.log"
     try:
         with log.open("a") as file:
-            code = subprocess.run(command, cwd=_REPOSITORY, stdout=file, stderr=subprocess.STDOUT).returncode
+            code = subprocess.run(command, cwd=_CLONE, stdout=file, stderr=subprocess.STDOUT).returncode
     finally:  # an interrupted part counts too
         record["cpu_seconds"] = round(record["cpu_seconds"] + _cpu_of_children() - before, 3)
         record["seconds"] = round(record["seconds"] + time.monotonic() - start, 3)

@@ -86,10 +86,13 @@ def running_workflow() -> ConfigWorkflow | None:
 def bundle_root() -> str:
     """The folder of the bundle whose configuration is being evaluated, wherever the command was typed.
 
-    It is the parent of the configuration's ``configs`` folder; the current folder when no workflow is running.
+    It is the parent of the configuration's ``configs`` folder. It is the current folder when no workflow is running, or
+    when the configuration is the installed package's: nothing is written there.
     """
     workflow = running_workflow()
     folder = Path.cwd() if workflow is None else Path(workflow.config_root_path).absolute()
+    if folder == _PACKAGE / "configs":
+        return str(Path.cwd())
     return str(folder.parent if folder.name == "configs" else folder)
 
 
@@ -313,30 +316,44 @@ def _changed_settings(saved: Path, config: dict[str, Any]) -> list[str]:
     return sorted(key for key in keys if before.get(key) != config.get(key))
 
 
-_REPOSITORY = Path(monai_iste.__file__).parent.parent
+_PACKAGE = Path(monai_iste.__file__).parent
 
 
-_CONFIGS = _REPOSITORY / "bundles" / "iste" / "configs"
+def config_file(name: str) -> Path:
+    """Path of one of the bundle's configurations, which travel with the package.
+
+    In a clone ``monai_iste/configs`` is a link to ``bundles/iste/configs``; the path then leads into the bundle.
+
+    Args:
+        name: of the file, without ``.json``.
+    Raises:
+        ConfigError: there is no such configuration.
+
+    Example:
+        >>> config_file("train").name
+        'train.json'
+    """
+    file = _PACKAGE / "configs" / f"{name}.json"
+    if not file.is_file():
+        known = ", ".join(sorted(path.stem for path in file.parent.glob("*.json")))
+        raise ConfigError(f"a configuration of the bundle: {known or 'none is installed'}", repr(name), "Name one.")
+    return file.resolve()
 
 
-def bundle_command(workflow: str, configs: Sequence[str], options: Mapping[str, Any]) -> list[str]:
-    """The command line of one of the bundle's workflows.
+def bundle_command(workflow: str, configs: Sequence[str | Path], options: Mapping[str, Any]) -> list[str]:
+    """Build the command line of one of the bundle's workflows.
 
     Args:
         workflow: "training" or "evaluating".
-        configs: names of configurations in the bundle, without ``.json``; later ones are overlays.
+        configs: configurations, later ones are overlays: names of the bundle's (see :func:`config_file`), or paths.
         options: settings that differ from theirs.
     Raises:
-        OutputError: this is not a clone of the repository, so there is no bundle.
+        ConfigError: the bundle has no configuration of that name.
 
     Example:
         >>> bundle_command("training", ["train"], {"seed": 1})[1:5]
         ['-m', 'monai.bundle', 'run', 'training']
     """
-    files = [_CONFIGS / f"{name}.json" for name in configs]
-    for file in files:
-        if not file.is_file():
-            raise OutputError("a clone of the repository", f"no file {file}", "Install it with pip install -e .")
+    files = [str(config_file(config) if isinstance(config, str) else config) for config in configs]
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    listed = str([str(file) for file in files])
-    return [sys.executable, "-m", "monai.bundle", "run", workflow, "--config_file", listed, *words]
+    return [sys.executable, "-m", "monai.bundle", "run", workflow, "--config_file", str(files), *words]

@@ -13,9 +13,8 @@ from typer.testing import CliRunner
 from experiments import quality, runs, study
 from experiments.__main__ import app
 from experiments.methods import ABLATIONS, BUDGETS, CHOICES, METHODS, get_budget
-from experiments.runs import finished, run_bundle
+from experiments.runs import find_config, finished, run_bundle
 from experiments.study import Run, Study
-from monai_iste import bundle as bundle_module
 from monai_iste.bundle import bundle_command
 from monai_iste.errors import ConfigError, DataError, TrainingError
 from monai_iste.networks import BASELINES, PRESETS, create_network
@@ -70,7 +69,7 @@ def test_scales_of_fixed_networks_end_at_four():
 
 def built(method):
     parser = ConfigParser()
-    parser.read_config([str(bundle_module._CONFIGS / f"{c}.json") for c in ("train", *method.network_overlays)])
+    parser.read_config([str(find_config(c)) for c in ("train", *method.network_overlays)])
     return parser.get_parsed_content("network_def")
 
 
@@ -106,7 +105,7 @@ def test_ablations_take_one_module_away():
 
 def test_fixed_scale_overlay_builds_and_crops_for_its_scale():
     parser = ConfigParser()
-    parser.read_config([str(bundle_module._CONFIGS / f"{name}.json") for name in ("train", "fixed_scale")])
+    parser.read_config([str(find_config(name)) for name in ("train", "fixed_scale")])
     parser.update({"preset": "edsr_small", "scale": 3})
     net = parser.get_parsed_content("network_def")
     steps = parser.get_parsed_content("train#preprocessing").transforms
@@ -144,16 +143,16 @@ def script(monkeypatch):
 
 
 def test_command_names_workflow_files_and_options():
-    command = bundle_command("training", ["train", "without_lfi"], {"seed": 3, "network_def#scale": 2})
+    overlay = find_config("without_lfi")
+    command = bundle_command("training", ["train", overlay], {"seed": 3, "network_def#scale": 2})
     assert command[1:5] == ["-m", "monai.bundle", "run", "training"]
     assert command[6].endswith("configs/without_lfi.json']")
     assert command[7:] == ["--seed", "3", "--network_def#scale", "2"]
 
 
-def test_command_outside_a_clone_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(bundle_module, "_CONFIGS", tmp_path)
-    with pytest.raises(OSError, match="clone of the repository"):
-        bundle_command("training", ["train"], {})
+def test_command_of_no_configuration_is_refused():
+    with pytest.raises(ConfigError, match=r"evaluate, .*train, .*'nothing'"):
+        bundle_command("training", ["nothing"], {})
 
 
 def test_a_run_is_done_once(script, tmp_path):
