@@ -41,6 +41,9 @@ _ENTRY_POINTS |= {
 
 _ENTRY_POINTS |= set(cast(dict[str, Any], DEFAULT_MLFLOW_SETTINGS["configs"]))
 
+# Settings that only the named stages of train.json read. An overlay may replace a stage; its setting is then unread.
+_STAGE_SETTINGS = {"scale_range", "degradation", "num_points"}
+
 # What settings may be, where any other value would end in a page of errors from the component that takes it. The
 # command's parser reads true, false and 2024 as it likes: a word that is no value of Python stays text.
 _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -112,6 +115,8 @@ def check_config() -> None:
 
 def _check_keys(config: dict[str, Any]) -> None:
     known = _ENTRY_POINTS | set(re.findall(r"[@%](\w+)", json.dumps(config, default=str)))
+    if "train" in config:
+        known |= _STAGE_SETTINGS
     for key in config:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

@@ -18,6 +18,7 @@ import yaml
 from fire.parser import DefaultParseValue
 from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
+from monai.transforms import Identityd
 from openslide import OpenSlide
 from PIL import Image
 from reference import assert_teaches
@@ -36,7 +37,7 @@ from monai_iste.errors import (
     find_error,
 )
 from monai_iste.functional import upscale
-from monai_iste.handlers import LoadWeights, reports
+from monai_iste.handlers import Checkpoints, LoadWeights, TrainingProgress, reports
 from monai_iste.io.files import writing
 from monai_iste.metrics import PROTOCOLS
 from monai_iste.networks import ISTE, PRESETS, create_iste, load_weights, released_weights
@@ -158,6 +159,34 @@ def test_overlays_change_what_they_name(form, tmp_path):
     network = flow.network_def
     assert network.encoder.groups is not None
     assert not hasattr(network.local_feature_interactor, "qkv")
+
+
+@pytest.mark.parametrize("stage", ["load", "crop", "augment", "degrade", "sample", "normalize", "to_tensor"])
+def test_an_overlay_replaces_a_stage_by_its_name(stage):
+    flow = workflow("train.json", **{stage: {"_target_": "Identityd", "keys": "image"}})
+    flow.initialize()
+    steps = flow.parser.get_parsed_content("train#preprocessing").transforms
+    assert [isinstance(step, Identityd) for step in steps].count(True) == 1
+    assert len(steps) == (7 if stage == "augment" else 9)
+
+
+def test_the_training_stages_in_their_order():
+    flow = workflow("train.json")
+    flow.initialize()
+    steps = flow.parser.get_parsed_content("train#preprocessing").transforms  # one flat list: it decides the seeds
+    assert [type(step).__name__ for step in steps] == [
+        *("LoadRGBd", "RandArbitraryScaleCropd", "RandFlipd", "RandFlipd", "RandRotate90d", "BlurDegradationd"),
+        *("RandSampleCoordinatesd", "ScaleIntensityRanged", "EnsureTyped"),
+    ]
+
+
+def test_an_overlay_changes_handlers_by_their_names():
+    changes = {"train#checkpoints#save_dir": "elsewhere", "train#progress#_disabled_": True}
+    flow = workflow("train.json", **changes)
+    flow.initialize()
+    handlers = flow.parser.get_parsed_content("train#handlers")
+    assert next(h for h in handlers if isinstance(h, Checkpoints)).save_dir == "elsewhere"
+    assert not any(isinstance(h, TrainingProgress) for h in handlers)
 
 
 def test_paper_overlay_is_the_papers_recipe():
@@ -496,6 +525,9 @@ def test_a_misspelled_key_is_refused(tmp_path):
     with pytest.raises(RuntimeError) as caught:
         train(tmp_path, **{"train#trainer#max_epoch": 3})
     assert "'max_epoch'" in str(find_error(caught.value))
+    with pytest.raises(RuntimeError) as caught:
+        train(tmp_path, degrad={"_target_": "RandMixedDegradationd"})
+    assert "'degrad'. Did you mean 'degrade'?" in str(find_error(caught.value))
 
 
 @pytest.mark.parametrize(
