@@ -92,14 +92,17 @@ def _size(image: Any) -> tuple[int, int]:
 
 
 def _versions() -> dict[str, str | None]:
-    """Versions as installed; None for a package that is imported from a plain folder."""
+    """Return the versions as installed; None for a package that is imported from a plain folder.
+
+    Torch states its own version, such as ``2.13.0+cu130``: the metadata of a wheel leaves out the build.
+    """
     found: dict[str, str | None] = {"monai_iste": monai_iste.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
-    return found
+    return found | {"torch": str(torch.__version__)}
 
 
 def _hardware(device: torch.device) -> dict[str, Any]:
