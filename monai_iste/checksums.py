@@ -23,7 +23,7 @@ def checksum(path: str | os.PathLike[str]) -> str:
 def checksums(folder: Path) -> dict[str, str]:
     """What the list in a folder says of each of its files; empty where there is none."""
     path = folder / CHECKSUMS
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
 
 

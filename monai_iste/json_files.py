@@ -13,7 +13,7 @@ __all__ = ["read_json", "write_json"]
 
 def read_json(path: Path) -> Any:
     """The contents of a file of :func:`write_json`, or None if it is not there."""
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -128,7 +128,7 @@ def _plain_values(resolved: dict[str, Any]) -> dict[str, Any]:
     """The top-level settings among everything a configuration resolved to; of a path, the last part alone."""
     settings = {key: value for key, value in resolved.items() if key.isidentifier() and key != "bundle_root"}
     return {
-        key: Path(value).name if isinstance(value, str) and os.sep in value else value
+        key: Path(value).name if isinstance(value, str) and not {os.sep, os.altsep}.isdisjoint(value) else value
         for key, value in sorted(settings.items())
         if _is_plain(value)
     }
