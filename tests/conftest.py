@@ -4,6 +4,31 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests start
 
+import warnings
+
+import pytest
 import torch
+from deprecations import ours
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_deprecated_calls():
+    """Fail a test in which a line of ours uses what Zarr, tifffile, NumPy, MONAI and others call deprecated."""
+    found = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def note(message, category, filename, lineno, file=None, line=None):
+            if not issubclass(category, (DeprecationWarning, FutureWarning)):
+                show(message, category, filename, lineno, file, line)
+            elif (place := ours()) is not None:
+                found.append(f"{place}: {category.__name__}: {message}")
+
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("always", category=category)
+            warnings.filterwarnings("error", category=category, module=r"monai_iste(\.|$)")
+        warnings.showwarning = note
+        yield
+    assert not found, "deprecated, and used by a line of ours:\n" + "\n".join(found)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -108,6 +109,17 @@ def test_monai_finds_every_property(names, kind, tmp_path, alone, monkeypatch):
     assert flow.check_properties() == []
     assert flow.bundle_root == str(ROOT)
     assert flow.version == "0.1.0"
+
+
+def test_a_loading_process_need_not_be_forked(tmp_path):
+    """Where processes are spawned, as on Windows, macOS and since Python 3.14, they get the data set as bytes."""
+    flow = workflow("train.json", output_dir=str(tmp_path / "out"), **TOY)
+    flow.initialize()
+    dataset = flow.parser.get_parsed_content("train#dataset")
+    received = ForkingPickler.loads(bytes(ForkingPickler.dumps(dataset)))
+    assert len(received) == len(dataset)
+    assert received[0].keys() == dataset[0].keys()
+    assert received[0]["image"].shape == dataset[0]["image"].shape
 
 
 def test_network_takes_and_gives_what_the_metadata_says(tmp_path, monkeypatch):

@@ -1,11 +1,14 @@
 """FID: the whole way from images to a distance against pytorch-fid's own, on weights that both read from one file."""
 
+import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
@@ -21,12 +24,12 @@ from monai_iste.io.files import checksum
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.fid import (
     FrechetInceptionDistance,
-    _import_network,
     _Inception,
     cut_patches,
     format_fid,
     frechet_distance,
 )
+from monai_iste.metrics.inception import FEATURE_CHANNELS, InceptionFeatures
 from monai_iste.networks import create_iste
 from monai_iste.networks.baselines import Bicubic
 
@@ -58,16 +61,48 @@ def test_distance_of_rotated_gaussians():
     assert frechet_distance(turned, gaussians([0, 0], [1, 4])) == pytest.approx(2 * 17 - 2 * 8, abs=1e-9)
 
 
-@pytest.mark.parametrize(("n", "m"), [(400, 300), (20, 300), (20, 30)])
-def test_distance_is_that_of_monai(n, m):
+def vectors(n: int, m: int) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Two sets of correlated vectors of 48 features, and how exactly a matrix square root knows their distance."""
     random = torch.Generator().manual_seed(0)
     mixing = torch.randn(48, 48, generator=random, dtype=torch.float64)
     a, b = (torch.randn(count, 48, generator=random, dtype=torch.float64) for count in (n, m))
-    a = a @ mixing + 0.3
     # Where a covariance is singular, it is the matrix square root that has lost the digits.
-    tolerance = 1e-10 if min(n, m) > 48 else 1e-6
+    return a @ mixing + 0.3, b, 1e-10 if min(n, m) > 48 else 1e-6
+
+
+@pytest.fixture
+def with_disp(monkeypatch):
+    """``scipy.linalg.sqrtm`` with the argument ``disp`` that MONAI and pytorch-fid give it, in every SciPy."""
+    square_root = scipy.linalg.sqrtm
+
+    def sqrtm(matrix, disp=True, blocksize=64):
+        root = square_root(matrix)
+        return root if disp else (root, 0.0)
+
+    monkeypatch.setattr(scipy.linalg, "sqrtm", sqrtm)
+
+
+@pytest.mark.parametrize(("n", "m"), [(400, 300), (20, 300), (20, 30)])
+def test_distance_is_that_of_the_formula(n, m):
+    """|m - m'|^2 + tr (C + C' - 2 (C C')^(1/2)), literally."""
+    a, b, tolerance = vectors(n, m)
+    root = scipy.linalg.sqrtm(torch.cov(a.T).numpy() @ torch.cov(b.T).numpy())
+    expected = (a.mean(0) - b.mean(0)).square().sum() + torch.cov(a.T).trace() + torch.cov(b.T).trace()
+    assert frechet_distance(a, b) == pytest.approx(float(expected) - 2 * np.trace(root).real, rel=tolerance)
+
+
+@pytest.mark.parametrize(("n", "m"), [(400, 300), (20, 300), (20, 30)])
+def test_distance_is_that_of_monai(n, m, with_disp):
+    a, b, tolerance = vectors(n, m)
     assert frechet_distance(a, b) == pytest.approx(FIDMetric()(a, b).item(), rel=tolerance)
     assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-10)
+
+
+def test_distance_needs_nothing_of_scipy(monkeypatch):
+    monkeypatch.delattr(scipy.linalg, "sqrtm")
+    a, b, _ = vectors(400, 300)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(a, b) > 1
 
 
 def test_one_vector_has_no_covariance():
@@ -96,31 +131,67 @@ def hub(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def test_without_the_extra_it_says_what_is_needed(hub, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pytorch_fid.inception", None)
-    with pytest.raises(ConfigError) as caught:
-        FrechetInceptionDistance()
-    for words in ("the extra fid", "pip install 'monai_iste[fid]'", _Inception().file, "6726825d0af5f729", str(hub)):
-        assert words in str(caught.value)
-
-
 @pytest.fixture
-def architecture():
-    """pytorch-fid's module, on which the remaining tests depend."""
+def architecture(with_disp):
+    """pytorch-fid's module, on which the tests against it depend.
+
+    It imports torchvision, for the architecture alone. A torchvision built for CUDA cannot be imported beside a torch
+    for the CPU: two of its operators are missing there. Inception needs neither, so declaring them is enough.
+    """
     for module in ("pytorch_fid", "torchvision"):
         if not any((Path(folder) / module).is_dir() for folder in sys.path):
-            pytest.skip(f"the extra fid is not installed: no {module}")
-    return _import_network()
+            pytest.skip(f"{module} is not installed")
+    try:
+        return importlib.import_module("pytorch_fid.inception")
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error) or _operators:
+            raise
+    _operators.append(torch.library.Library("torchvision", "DEF"))
+    for name in ("nms", "qnms"):
+        _operators[0].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return importlib.import_module("pytorch_fid.inception")
 
 
-def test_without_the_weights_it_says_where_they_go(hub, architecture):
+_operators: list[torch.library.Library] = []  # an operator lives as long as its library
+
+
+def test_neither_pytorch_fid_nor_torchvision_is_imported():
+    program = "import sys, monai_iste.metrics.fid; print({'torchvision', 'pytorch_fid'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert found.splitlines()[-1] == "set()"
+
+
+def test_parameters_fill_the_published_file():
+    """The file holds them, their names and nothing else."""
+    nbytes = sum(tensor.numel() * tensor.element_size() for tensor in InceptionFeatures().state_dict().values())
+    assert 0 < _Inception().size - nbytes < 100_000
+
+
+@pytest.mark.parametrize("channels", FEATURE_CHANNELS)
+def test_features_are_those_of_pytorch_fid(channels, inception, architecture):
+    theirs = architecture.InceptionV3([architecture.InceptionV3.BLOCK_INDEX_BY_DIM[channels]]).eval()
+    ours = InceptionFeatures(channels).eval()
+    ours.load_state_dict(torch.load(inception(channels).path, weights_only=True))
+    image = torch.rand(2, 3, 50, 70, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = theirs(image)[0].mean((2, 3))
+        torch.testing.assert_close(ours(image).mean((2, 3)), expected, rtol=1e-5, atol=1e-5)
+    assert expected.std() > 0.01
+
+
+def test_only_features_of_four_stages_are_offered():
+    with pytest.raises(ValueError, match=r"one of \(64, 192, 768, 2048\), not 100"):
+        InceptionFeatures(100)
+
+
+def test_without_the_weights_it_says_where_they_go(hub):
     with pytest.raises(CheckpointError) as caught:
         FrechetInceptionDistance()
-    for words in ("got no such file", "the extra fid", "95,628,359 bytes", "6726825d0af5f729", str(hub)):
+    for words in ("got no such file", _Inception().file, "95,628,359 bytes", "6726825d0af5f729", str(hub)):
         assert words in str(caught.value)
 
 
-def test_other_weights_of_that_name_are_refused(hub, architecture):
+def test_other_weights_of_that_name_are_refused(hub):
     (hub / _Inception().file).write_bytes(b"abc")
     with pytest.raises(CheckpointError, match=r"got a file of 3 bytes and sha256 ba7816bf8f01cfea\.\.\."):
         FrechetInceptionDistance()
@@ -132,10 +203,10 @@ def test_a_patch_has_a_size(hub):
 
 
 @pytest.fixture
-def inception(hub, architecture):
+def inception(hub):
     """Random weights under the real ones' name, where pytorch-fid finds them too."""
     torch.manual_seed(0)
-    network = architecture._inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
+    network = InceptionFeatures()
     for parameter in network.parameters():
         if parameter.ndim == 4:
             torch.nn.init.kaiming_normal_(parameter)  # keeps the signal alive through 48 layers
@@ -198,12 +269,12 @@ def check_pipeline(
     assert f"no FID: test features, {dims}-d, weights" in format_fid(fid)
 
 
-def test_from_images_to_distance_as_pytorch_fid(inception, tmp_path):
+def test_from_images_to_distance_as_pytorch_fid(inception, architecture, tmp_path):
     check_pipeline(inception, 64, [2, 3.7], 48, tmp_path, 1e-4)
 
 
 @pytest.mark.slow
-def test_from_images_to_distance_as_pytorch_fid_at_2048_dimensions(inception, tmp_path):
+def test_from_images_to_distance_as_pytorch_fid_at_2048_dimensions(inception, architecture, tmp_path):
     check_pipeline(inception, 2048, [3], 40, tmp_path, 1e-3)
 
 
@@ -230,7 +301,7 @@ def bundle(tmp_path: Path, **changes) -> ConfigWorkflow:
 def test_the_bundle_refuses_before_it_evaluates(hub, tmp_path):
     with pytest.raises(RuntimeError) as caught:
         bundle(tmp_path, fid=True).run()
-    assert "FID needs the extra fid" in str(find_error(caught.value))
+    assert f"FID needs {_Inception().file}" in str(find_error(caught.value))
     assert not (tmp_path / "metrics.json").exists()
 
 

@@ -29,14 +29,24 @@ def test_versions_and_hardware_are_those_of_this_process():
     report = manifest("iste-rgb", device="cpu")
     assert report["versions"]["monai_iste"] == monai_iste.__version__
     assert report["versions"]["python"] == platform.python_version()
-    for package in ("torch", "monai", "pillow", "scikit-image", "numpy"):
+    for package in ("monai", "pillow", "scikit-image", "numpy"):
         assert report["versions"][package] == version(package)
+    assert report["versions"]["torch"] == torch.__version__
     assert report["hardware"]["cpu"]
     assert report["hardware"]["cores"] == os.cpu_count()
     assert report["hardware"]["threads"] == torch.get_num_threads()
     assert (report["hardware"]["device"], report["hardware"]["cuda"]) == ("cpu", None)
     age = datetime.now(UTC) - datetime.fromisoformat(report["date"])
     assert 0 <= age.total_seconds() < 10
+
+
+def test_the_build_of_torch_is_named(monkeypatch):
+    """The metadata of a wheel from a package index leaves out the build that torch itself states."""
+    monkeypatch.setattr("monai_iste.metrics.manifest.version", lambda package: "9.8.7")
+    monkeypatch.setattr(torch, "__version__", "9.8.7+cu130")
+    versions = manifest("iste-rgb")["versions"]
+    assert (versions["torch"], versions["numpy"]) == ("9.8.7+cu130", "9.8.7")
+    assert json.loads(json.dumps(versions)) == versions
 
 
 def test_a_missing_package_is_no_reason_to_fail(monkeypatch):

@@ -25,7 +25,7 @@ from monai_iste.slides.reader import Slide
 from monai_iste.slides.tissue import TissueMask
 from monai_iste.slides.window_store import WindowStore
 
-pytest.importorskip("zarr")
+zarr = pytest.importorskip("zarr")
 
 PIXELS = picture(240, 430)
 
@@ -261,6 +261,20 @@ def test_a_damaged_store_is_a_sentence(slide, network, tmp_path, text):
     assert_teaches(caught.value)
     with pytest.raises(DataError, match="store of windows"):
         again.assemble(plan.region)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (60, 60), (208, 208), (209, 400), (240, 430)])
+def test_no_chunk_is_empty(network, tmp_path, size):
+    """A window may have no interior, and a single one no frame; older versions of Zarr took a chunk of 0 pixels."""
+    pixels = picture(*size)
+    with Slide(write_slide_file(tmp_path / "a.tif", pixels, levels=1)) as slide:
+        plan = plan_slide(slide, network, scale=2)
+        store = finished(plan, tmp_path / "work", slide, network)
+    for name in ("interior", "frame"):
+        array = zarr.open_group(tmp_path / "work" / "windows.zarr", mode="r")[name]
+        assert min(array.shape) >= 1
+        assert min(array.chunks) >= 1
+    np.testing.assert_array_equal(store.assemble(plan.region), upscale(pixels, 2, model=network))
 
 
 def test_black_windows_are_stored_too(network, tmp_path):

@@ -60,7 +60,7 @@ def remove_abandoned(path: Path) -> None:
 
 def read_json(path: Path) -> Any:
     """The contents of a file of :func:`write_json`, or None if it is not there."""
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -86,7 +86,7 @@ def checksum(path: str | os.PathLike[str]) -> str:
 def checksums(folder: Path) -> dict[str, str]:
     """What the list in a folder says of each of its files; empty where there is none."""
     path = folder / CHECKSUMS
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
 
 

@@ -110,7 +110,7 @@ class Training:
             for study in studies:
                 reason = _unfit(study)
                 if reason is None:
-                    (self.images / study.name).symlink_to(study.resolve())
+                    _link(self.images / study.name, study.resolve())
                 else:
                     self.tell(f"left out: {study.name} ({reason})")
 
@@ -118,6 +118,14 @@ class Training:
         """What the last finished training scored, as its ``metrics.json`` says; empty before."""
         found = read_json(self.folder / "metrics.json")
         return {} if found is None else {"protocol": found["protocol"], "rows": found["rows"]}
+
+
+def _link(path: Path, image: Path) -> None:
+    """Make a link to an image, or a copy where the system grants no links, as Windows does by default."""
+    try:
+        path.symlink_to(image)
+    except OSError:
+        shutil.copyfile(image, path)
 
 
 def _unfit(study: Path) -> str | None:

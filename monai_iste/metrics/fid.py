@@ -1,4 +1,4 @@
-"""Frechet inception distance (FID) of an evaluation, as pytorch-fid computes it; needs the extra ``fid``.
+"""Frechet inception distance (FID) of an evaluation, with the values of pytorch-fid.
 
 A number is an FID only with the one set of Inception weights that everybody uses. They are never downloaded here:
 their file is looked for in ``$TORCH_HOME/hub/checkpoints``, and anything else under its name is refused.
@@ -6,8 +6,6 @@ their file is looked for in ``$TORCH_HOME/hub/checkpoints``, and anything else u
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,11 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.utils import evenly_divisible_all_gather, string_list_all_gather
-from torch import Tensor, nn
+from torch import Tensor
 
 from monai_iste.errors import CheckpointError, ConfigError, DataError, ShapeError
 from monai_iste.io.files import checksum
+from monai_iste.metrics.inception import InceptionFeatures
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class _Inception:
     @property
     def remedy(self) -> str:
         return (
-            f"FID needs the extra fid (pip install 'monai_iste[fid]') and {self.file} of pytorch-fid "
+            f"FID needs {self.file}, the Inception weights that pytorch-fid publishes "
             f"({self.size:,} bytes, sha256 {self.sha256}...) at {self.path}; TORCH_HOME moves that folder."
         )
 
@@ -56,7 +55,7 @@ class FrechetInceptionDistance:
         method: the network's name in the table.
         batch_size: patches per call of the Inception network; has no influence on the result.
     Raises:
-        ConfigError: the extra is not installed. CheckpointError: the weights are missing or not the real ones.
+        ConfigError: the patch size is below 1. CheckpointError: the weights are missing or not the real ones.
         During a run, ShapeError: images smaller than a patch, or luma. DataError: fewer than two patches.
     """
 
@@ -96,7 +95,7 @@ class FrechetInceptionDistance:
             patches: (N, 3, size, size); returns (N, 2048)
         Units: [0, 1].
         """
-        return torch.cat([self.network(part)[0].mean((2, 3)).cpu() for part in patches.split(self.batch_size)])
+        return torch.cat([self.network(part).mean((2, 3)).cpu() for part in patches.split(self.batch_size)])
 
     def _compute(self, engine: Engine) -> None:
         features: Tensor = evenly_divisible_all_gather(torch.cat(self._features), concat=True)
@@ -121,8 +120,8 @@ class FrechetInceptionDistance:
 
 
 def can_measure_fid() -> bool:
-    """Whether pytorch-fid is installed and its file of weights lies where it is looked for."""
-    return importlib.util.find_spec("pytorch_fid") is not None and _Inception().path.is_file()
+    """Return True if the file of Inception weights lies where it is looked for."""
+    return _Inception().path.is_file()
 
 
 def cut_patches(image: Tensor, size: int) -> Tensor:
@@ -153,7 +152,8 @@ def frechet_distance(features: Tensor, truth: Tensor) -> float:
 
     |m - m'|^2 + tr C + tr C' - 2 tr (C C')^(1/2). With C = A^T A and C' = B^T B the last trace is the sum of the
     singular values of A B^T. MONAI's FIDMetric and pytorch-fid take the square root of a 2048 x 2048 matrix instead,
-    which is singular for fewer than 2049 vectors: the same number to six digits, after half a minute each.
+    which is singular for fewer than 2049 vectors: the same number to six digits, after half a minute each. Both call
+    ``scipy.linalg.sqrtm(disp=)``, which newer versions of SciPy do not have.
 
     Shape:
         features: (N, D); truth: (M, D)
@@ -201,36 +201,14 @@ def format_fid(fid: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _load(inception: _Inception) -> nn.Module:
-    """pytorch-fid's network with weights whose hash has been checked, which pytorch-fid itself does not do."""
-    try:
-        module = _import_network()
-    except ImportError as error:
-        raise ConfigError("the extra fid", f"no module named {error.name}", inception.remedy) from error
+def _load(inception: _Inception) -> InceptionFeatures:
+    """Load the network with weights whose hash has been checked, which pytorch-fid itself does not do."""
     if not inception.path.is_file():
         raise CheckpointError("the Inception weights of FID", "no such file", inception.remedy)
     sha256 = checksum(inception.path)
     if not sha256.startswith(inception.sha256):
         received = f"a file of {inception.path.stat().st_size:,} bytes and sha256 {sha256[:16]}..."
         raise CheckpointError("the Inception weights of FID", received, inception.remedy)
-    return module.InceptionV3([module.InceptionV3.BLOCK_INDEX_BY_DIM[inception.dims]]).eval()
-
-
-_operators: list[torch.library.Library] = []  # an operator lives as long as its library
-
-
-def _import_network() -> Any:
-    """pytorch_fid.inception; it imports torchvision, for the architecture alone.
-
-    A torchvision built for CUDA cannot be imported beside a torch for the CPU: two of its operators are missing there.
-    Inception needs neither of them, so declaring them is enough.
-    """
-    try:
-        return importlib.import_module("pytorch_fid.inception")
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error) or _operators:
-            raise
-    _operators.append(torch.library.Library("torchvision", "DEF"))
-    for name in ("nms", "qnms"):
-        _operators[0].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return importlib.import_module("pytorch_fid.inception")
+    network = InceptionFeatures(inception.dims)
+    network.load_state_dict(torch.load(inception.path, map_location="cpu", weights_only=True))
+    return network.eval()

@@ -90,14 +90,17 @@ def _size(image: Any) -> tuple[int, int]:
 
 
 def _versions() -> dict[str, str | None]:
-    """Versions as installed; None for a package that is imported from a plain folder."""
+    """Return the versions as installed; None for a package that is imported from a plain folder.
+
+    Torch states its own version, such as ``2.13.0+cu130``: the metadata of a wheel leaves out the build.
+    """
     found: dict[str, str | None] = {"monai_iste": monai_iste.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
-    return found
+    return found | {"torch": str(torch.__version__)}
 
 
 def _hardware(device: torch.device) -> dict[str, Any]:
@@ -123,7 +126,7 @@ def _plain_values(resolved: dict[str, Any]) -> dict[str, Any]:
     """The top-level settings among everything a configuration resolved to; of a path, the last part alone."""
     settings = {key: value for key, value in resolved.items() if key.isidentifier() and key != "bundle_root"}
     return {
-        key: Path(value).name if isinstance(value, str) and os.sep in value else value
+        key: Path(value).name if isinstance(value, str) and not {os.sep, os.altsep}.isdisjoint(value) else value
         for key, value in sorted(settings.items())
         if _is_plain(value)
     }

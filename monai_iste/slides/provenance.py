@@ -30,7 +30,7 @@ def stated_job(path: Path) -> str | None:
     """
     try:
         if path.is_dir():
-            text = (path / "zarr.json").read_text()
+            text = (path / "zarr.json").read_text(encoding="utf-8")
         else:
             with tifffile.TiffFile(path) as tiff:
                 text = tiff.ome_metadata or ""

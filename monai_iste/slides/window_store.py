@@ -134,6 +134,8 @@ class WindowStore:
         heights, widths = ({(length, stop - start) for start, stop, length in map(alone, s)} for s in (rows, columns))
         height, width = (max(inner for _, inner in lengths) for lengths in (heights, widths))
         frame = max(h * w - inner_h * inner_w for h, inner_h in heights for w, inner_w in widths)
+        # Windows may have no interior, and a single one has no frame. Zarr 3.4 and later refuse an empty chunk.
+        height, width, frame = max(1, height), max(1, width), max(1, frame)
         group = zarr.create_group(self.folder / "windows.zarr")
         for name, shape, kind in (("interior", (height, width, 3), "uint8"), ("frame", (frame, 3), "float32")):
             group.create_array(

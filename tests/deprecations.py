@@ -1,0 +1,24 @@
+"""Whose line it is that a warning of something deprecated is about."""
+
+import sys
+
+_WRAPPERS = {"contextlib", "functools", "typing_extensions", "warnings"}
+
+
+def ours() -> str | None:
+    """Return the line of monai_iste that called what now warns, or None if somebody else's did.
+
+    The stack is searched, because a library whose ``stacklevel`` is too small names a line of its own. A call that one
+    library makes to another, as MONAI does to PyTorch, is not ours. To be called by ``warnings.showwarning``.
+    """
+    frame, library = sys._getframe(2), None
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package == "monai_iste":
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        if package not in _WRAPPERS:
+            library = library or package
+            if package != library:
+                return None
+        frame = frame.f_back
+    return None
