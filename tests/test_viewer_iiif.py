@@ -6,15 +6,15 @@ import pytest
 from reference import assert_teaches
 
 from monai_iste.viewer import iiif
-from monai_iste.viewer.iiif import BadRequest, information, parse, scale_factors
-from monai_iste.viewer.viewport import MAX_AREA, Frame, view_frame
+from monai_iste.viewer.iiif import BadRequest, image_info, parse_request, scale_factors
+from monai_iste.viewer.viewport import MAX_AREA, Viewport, snap_viewport
 
 SIZE = (1200, 3000)  # (h, w)
 FORMATS = ("jpg", "png")
 
 
 def ask(region="full", size="max", rotation="0", file="default.jpg", image=SIZE, native=SIZE):
-    return parse(image, native, FORMATS, region, size, rotation, file)
+    return parse_request(image, native, FORMATS, region, size, rotation, file)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_exceeds_the_server_is_made_smaller_only_by_max():
         ask("0,0,5000,10", "5000,10", image=(9000, 12000), native=(9000, 12000))
 
 
-def test_a_slide_is_magnified_sixteen_times_at_most():
+def test_a_slide_is_upscaled_sixteen_times_at_most():
     assert ask("0,0,10,10", "^160,160").width == 160
     with pytest.raises(BadRequest, match="160 x 160"):
         ask("0,0,10,10", "^161,160")
@@ -149,25 +149,24 @@ def test_tiles_of_a_level_are_parts_of_one_picture():
             for x in range(0, size[1], step):
                 h, w = min(step, size[0] - y), min(step, size[1] - x)
                 found = ask(f"{x},{y},{w},{h}", f"{-(-w // factor)},{-(-h // factor)}", image=size, native=size)
-                frame = found.frame(size)
-                assert frame.size == grid
-                assert (frame.height, frame.width) == (found.height, found.width)
-                covered |= {
-                    (frame.top + i, frame.left + j) for i in (0, frame.height - 1) for j in (0, frame.width - 1)
-                }
-                assert frame.inside() == frame[1:]
+                viewport = found.viewport(size)
+                assert viewport.size == grid
+                assert (viewport.height, viewport.width) == (found.height, found.width)
+                bottom, right = viewport.height - 1, viewport.width - 1
+                covered |= {(viewport.top + i, viewport.left + j) for i in (0, bottom) for j in (0, right)}
+                assert viewport.region_on_slide() == viewport[1:]
         assert {(0, 0), (grid[0] - 1, grid[1] - 1)} <= covered
 
 
 def test_any_other_request_has_the_grid_of_its_own_ratio():
-    frame = ask("1000,300,200,100", "^674,337").frame(SIZE)
-    assert frame == Frame((4044, 10110), 1011, 3370, 337, 674)
-    last = ask("2900,1100,100,100", "^337,337").frame(SIZE)
-    assert last.inside() == last[1:]  # it does not reach beyond the slide by rounding
+    viewport = ask("1000,300,200,100", "^674,337").viewport(SIZE)
+    assert viewport == Viewport((4044, 10110), 1011, 3370, 337, 674)
+    last = ask("2900,1100,100,100", "^337,337").viewport(SIZE)
+    assert last.region_on_slide() == last[1:]  # it does not reach beyond the slide by rounding
 
 
 def test_information():
-    found = information("http://h/iiif/a", SIZE, SIZE, ("jpg", "png", "webp"))
+    found = image_info("http://h/iiif/a", SIZE, SIZE, ("jpg", "png", "webp"))
     assert found["@context"] == "http://iiif.io/api/image/3/context.json"
     assert found["id"] == "http://h/iiif/a"
     assert (found["type"], found["protocol"]) == ("ImageService3", "http://iiif.io/api/image")
@@ -178,12 +177,12 @@ def test_information():
     assert found["extraFormats"] == ["webp"]
     assert "sizeUpscaling" in found["extraFeatures"]
     for size in found["sizes"]:  # what is listed can be had
-        assert ask(size=f"{size['width']},{size['height']}").frame(SIZE).inside() is not None
+        assert ask(size=f"{size['width']},{size['height']}").viewport(SIZE).region_on_slide() is not None
 
 
 def test_sizes_of_a_large_image_are_those_that_are_sent():
     size = (80_000, 100_000)
-    found = information("a", size, size, FORMATS)
+    found = image_info("a", size, size, FORMATS)
     assert found["sizes"]
     for listed in found["sizes"]:
         ask(size=f"{listed['width']},{listed['height']}", image=size, native=size)
@@ -196,24 +195,24 @@ def test_sizes_of_a_large_image_are_those_that_are_sent():
 @pytest.mark.parametrize("scale", [0.3, 1, 1.7, 3.37, 4.044, 15.99])
 def test_a_view_lies_where_it_was_asked_for(scale):
     native, x, y, width, height = (2967, 2220), 1000.37, 511.81, 613, 401
-    frame = view_frame(native, x, y, width / scale, height / scale, width, height)
-    left, top, w, h = frame.extent(native)
+    viewport = snap_viewport(native, x, y, width / scale, height / scale, width, height)
+    left, top, w, h = viewport.extent(native)
     assert abs(left - x) * scale <= 0.51
     assert abs(top - y) * scale <= 0.51
     assert (w * scale, h * scale) == pytest.approx((width, height), rel=1e-3)
-    assert frame.size == (round(2967 * scale), round(2220 * scale))
-    exact = [Fraction(frame.left * 2220, frame.size[1]), Fraction(frame.top * 2967, frame.size[0])]
+    assert viewport.size == (round(2967 * scale), round(2220 * scale))
+    exact = [Fraction(viewport.left * 2220, viewport.size[1]), Fraction(viewport.top * 2967, viewport.size[0])]
     assert [left, top] == pytest.approx([float(n) for n in exact], abs=1e-9)
 
 
 def test_views_of_one_scale_share_their_grid():
-    one, other = (view_frame((2967, 2220), x, 40.2, 100, 100, 337, 337) for x in (10.0, 30.0))
+    one, other = (snap_viewport((2967, 2220), x, 40.2, 100, 100, 337, 337) for x in (10.0, 30.0))
     assert one.size == other.size
     assert other.left - one.left == round(30 * 3.37) - round(10 * 3.37)
 
 
 def test_a_view_beyond_the_slide():
-    frame = view_frame((100, 100), -10, 90, 20, 20, 40, 40)
-    assert (frame.top, frame.left) == (180, -20)
-    assert frame.inside() == (180, 0, 20, 20)
-    assert view_frame((100, 100), 200, 0, 20, 20, 40, 40).inside() is None
+    viewport = snap_viewport((100, 100), -10, 90, 20, 20, 40, 40)
+    assert (viewport.top, viewport.left) == (180, -20)
+    assert viewport.region_on_slide() == (180, 0, 20, 20)
+    assert snap_viewport((100, 100), 200, 0, 20, 20, 40, 40).region_on_slide() is None

@@ -1,4 +1,4 @@
-"""The viewer's pixels: those of the whole magnified slide, whoever asks for which part, and within its memory."""
+"""The viewer's pixels: those of the whole upscaled slide for every region, within the memory limit."""
 
 import io
 import json
@@ -21,9 +21,9 @@ from monai_iste.networks.caching import ByteCache, CachingEncoder
 from monai_iste.networks.grid_sampling import bicubic_at
 from monai_iste.slides import Slide
 from monai_iste.slides.consistency import FULL_RANGE, consistency_map
-from monai_iste.viewer import Catalog, Frame, Renderer, ViewedImage, rendering, view_frame
+from monai_iste.viewer import Catalog, CatalogImage, Renderer, Viewport, rendering, snap_viewport
 from monai_iste.viewer.catalog import UnknownImage
-from monai_iste.viewer.encoding import encode, export_png, overlay_png
+from monai_iste.viewer.encoding import encode_export, encode_image, encode_overlay
 from monai_iste.viewer.rendering import CONSISTENCY_BLOCK
 from monai_iste.viewer.workers import Cancelled, QueueFull, Task, WorkerPool
 
@@ -39,7 +39,7 @@ def network():
 @pytest.fixture
 def image(tmp_path):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
-    return ViewedImage("a", tmp_path / "a.png")
+    return CatalogImage("a", tmp_path / "a.png")
 
 
 @pytest.fixture
@@ -49,122 +49,122 @@ def renderer(network, monkeypatch):
 
 
 def whole(network, size):
-    """All of the slide, magnified as ``monai-iste upscale`` does it: (H, W, 3) uint8."""
+    """All of the slide, upscaled as ``monai-iste upscale`` does it: (H, W, 3) uint8."""
     lr = torch.from_numpy(PIXELS).permute(2, 0, 1).unsqueeze(0).float() / 255
     result = INFERER(lr, network, scale=size)[0]
     return result.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
 
 
-# --- magnified pixels -------------------------------------------------------------------------------------------------
+# --- upscaled pixels --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(506, 640), (300, 571), (150, 400)])
-def test_every_view_is_cut_out_of_the_whole_magnified_slide(network, image, renderer, size):
+def test_every_view_is_cut_out_of_the_whole_upscaled_slide(network, image, renderer, size):
     expected = whole(network, size)
     for box in [(0, 0, 50, 60), (97, 111, 53, 81), (90, 100, 60, 300), (size[0] - 40, size[1] - 33, 40, 33)]:
-        found = renderer.render(image, Frame(size, *box), "sr")
+        found = renderer.render(image, Viewport(size, *box), "sr")
         np.testing.assert_array_equal(found, expected[box[0] : box[0] + box[2], box[1] : box[1] + box[3]])
-    np.testing.assert_array_equal(renderer.render(image, Frame(size, 0, 0, *size), "sr"), expected)
+    np.testing.assert_array_equal(renderer.render(image, Viewport(size, 0, 0, *size), "sr"), expected)
 
 
-def test_features_that_are_remembered_change_nothing(image, renderer):
+def test_cached_features_change_nothing(image, renderer):
     torch.manual_seed(3)
     net = ISTE(EDSREncoder(8, 1), texture_channels=8, hidden_channels=8).eval()
     expected = whole(net, (506, 640))
     calls = []
     net.encoder.register_forward_hook(lambda *_: calls.append(1))
     net.encoder = CachingEncoder(net.encoder, 10**8)
-    remembering = Renderer(lambda: net, inferer=INFERER)
-    for frame in (Frame((506, 640), 100, 120, 60, 60), Frame((506, 640), 0, 0, 506, 640)):
-        found = remembering.render(image, frame, "sr")
-        y, x = slice(frame.top, frame.top + frame.height), slice(frame.left, frame.left + frame.width)
+    caching = Renderer(lambda: net, inferer=INFERER)
+    for viewport in (Viewport((506, 640), 100, 120, 60, 60), Viewport((506, 640), 0, 0, 506, 640)):
+        found = caching.render(image, viewport, "sr")
+        y, x = slice(viewport.top, viewport.top + viewport.height), slice(viewport.left, viewport.left + viewport.width)
         np.testing.assert_array_equal(found, expected[y, x])
     windows = len(INFERER.axis_windows(150, 506)) * len(INFERER.axis_windows(190, 640))
     assert len(calls) == windows  # each once, although two views and several boxes needed them
-    remembering.render(image, Frame((700, 900), 0, 0, 700, 900), "sr")
+    caching.render(image, Viewport((700, 900), 0, 0, 700, 900), "sr")
     assert len(calls) == windows  # another scale decodes the same features
-    assert remembering.nbytes > remembering.cache.nbytes > 0
+    assert caching.nbytes > caching.cache.nbytes > 0
 
 
 def test_bicubic_is_that_of_the_whole_slide(image, renderer):
     size = (506, 640)
     lr = torch.from_numpy(PIXELS).permute(2, 0, 1).unsqueeze(0).float() / 255
     exact = bicubic_at(lr, pixel_centers(size).unsqueeze(0)).reshape(*size, 3).clamp(0, 1) * 255
-    found = renderer.render(image, Frame(size, 37, 200, 311, 297), "bicubic")
+    found = renderer.render(image, Viewport(size, 37, 200, 311, 297), "bicubic")
     assert np.abs(found - exact.numpy()[37:348, 200:497]).max() <= 0.51
 
 
 def test_native_pixels_are_squares(image, renderer):
-    found = renderer.render(image, Frame((300, 380), 41, 20, 50, 60), "native")
+    found = renderer.render(image, Viewport((300, 380), 41, 20, 50, 60), "native")
     rows, columns = (41 + np.arange(50)) // 2, (20 + np.arange(60)) // 2
     np.testing.assert_array_equal(found, PIXELS[rows[:, None], columns])
 
 
 @pytest.mark.parametrize("method", ["sr", "bicubic", "native"])
-def test_what_is_not_magnified_is_the_slide_resampled(image, renderer, method):
-    renderer._load = None  # no network is needed for it
+def test_what_is_not_upscaled_is_the_slide_resampled(image, renderer, method):
+    renderer._load_network = None  # no network is needed for it
     np.testing.assert_array_equal(
-        renderer.render(image, Frame((150, 190), 10, 20, 30, 40), method), PIXELS[10:40, 20:60]
+        renderer.render(image, Viewport((150, 190), 10, 20, 30, 40), method), PIXELS[10:40, 20:60]
     )
     with Slide(image.path) as slide:
         expected = slide.read_at((75, 95), 5, 6, 30, 40).transpose(1, 2, 0)
-    np.testing.assert_array_equal(renderer.render(image, Frame((75, 95), 5, 6, 30, 40), method), expected)
+    np.testing.assert_array_equal(renderer.render(image, Viewport((75, 95), 5, 6, 30, 40), method), expected)
 
 
 @pytest.mark.parametrize("size", [(506, 640), (75, 95)])
 def test_beside_the_slide_it_is_white(image, renderer, size):
-    frame = Frame(size, -7, size[1] - 20, 40, 50)
-    found = renderer.render(image, frame, "sr")
+    viewport = Viewport(size, -7, size[1] - 20, 40, 50)
+    found = renderer.render(image, viewport, "sr")
     assert (found[:7] == 255).all()
     assert (found[:, 20:] == 255).all()
-    inner = renderer.render(image, Frame(size, 0, size[1] - 20, 33, 20), "sr")
+    inner = renderer.render(image, Viewport(size, 0, size[1] - 20, 33, 20), "sr")
     np.testing.assert_array_equal(found[7:, :20], inner)
-    assert (renderer.render(image, Frame(size, 0, -90, 40, 50), "sr") == 255).all()
+    assert (renderer.render(image, Viewport(size, 0, -90, 40, 50), "sr") == 255).all()
 
 
 def test_a_small_pan_computes_little(network, image, renderer):
     decoded = []
-    share = INFERER.share
+    window_output = INFERER.window_output
     renderer.inferer = ArbitraryScaleInferer(48, 16, 8)
-    renderer.inferer.share = lambda read, net, row, column, cell: (
-        decoded.append(len(row.coord) * len(column.coord)) or share(read, net, row, column, cell)
+    renderer.inferer.window_output = lambda read, net, row, column, cell: (
+        decoded.append(len(row.coord) * len(column.coord)) or window_output(read, net, row, column, cell)
     )
-    renderer.render(image, Frame((1500, 1900), 500, 500, 256, 256), "sr")
+    renderer.render(image, Viewport((1500, 1900), 500, 500, 256, 256), "sr")
     first, decoded[:] = sum(decoded), []
-    renderer.render(image, Frame((1500, 1900), 500, 500, 256, 256), "sr")
+    renderer.render(image, Viewport((1500, 1900), 500, 500, 256, 256), "sr")
     assert decoded == []
-    renderer.render(image, Frame((1500, 1900), 510, 520, 256, 256), "sr")
+    renderer.render(image, Viewport((1500, 1900), 510, 520, 256, 256), "sr")
     assert 0 < sum(decoded) < first / 2
 
 
 def test_pieces_are_bounded_and_work_stops_between_them(image, renderer, monkeypatch):
-    monkeypatch.setattr(rendering, "_AT_ONCE", 32 * 32 * 4)
+    monkeypatch.setattr(rendering, "_MAX_PIECE_PIXELS", 32 * 32 * 4)
     sizes = []
     blend = renderer._blend
     renderer._blend = lambda image, size, region, *rest: (
         sizes.append(region.height * region.width) or blend(image, size, region, *rest)
     )
-    ticket, calls = Task(), []
+    task, calls = Task(), []
 
     def check():
         calls.append(1)
         if len(calls) == 7:
-            ticket.cancel()
-        ticket.check()
+            task.cancel()
+        task.check()
 
     with pytest.raises(Cancelled):
-        renderer.render(image, Frame((506, 640), 0, 0, 506, 128), "sr", check)
+        renderer.render(image, Viewport((506, 640), 0, 0, 506, 128), "sr", check)
     assert len(calls) == 7
     assert max(sizes) <= 32 * 32 * 4
     kept = renderer.cache.nbytes
     assert 0 < kept < 506 * 128 * 3  # what was done before is not lost
-    renderer.render(image, Frame((506, 640), 0, 0, 506, 128), "sr")
+    renderer.render(image, Viewport((506, 640), 0, 0, 506, 128), "sr")
     assert renderer.cache.nbytes == 506 * 128 * 3
 
 
 def test_no_such_method(image, renderer):
     with pytest.raises(ConfigError) as caught:
-        renderer.render(image, Frame((9, 9), 0, 0, 9, 9), "magic")
+        renderer.render(image, Viewport((9, 9), 0, 0, 9, 9), "magic")
     assert_teaches(caught.value, "bicubic")
 
 
@@ -183,23 +183,23 @@ def test_the_map_of_a_view_is_cut_out_of_the_map_of_the_slide(network, image, re
         CONSISTENCY_BLOCK,
     )
     for box in [(0, 0, 506, 640), (0, 0, 90, 100), (171, 211, 120, 99), (400, 500, 106, 140), (-20, 30, 60, 60)]:
-        frame = Frame(size, *box)
-        levels, (y, x) = renderer.consistency(image, frame)
+        viewport = Viewport(size, *box)
+        levels, (y, x) = renderer.consistency(image, viewport)
         assert (y % CONSISTENCY_BLOCK, x % CONSISTENCY_BLOCK) == (0, 0)
         rows, columns = y // CONSISTENCY_BLOCK, x // CONSISTENCY_BLOCK
         part = expected[rows : rows + levels.shape[0], columns : columns + levels.shape[1]]
         np.testing.assert_allclose(levels, part, atol=1e-4)
-        left, top, w, h = frame.extent(image.size)
+        left, top, w, h = viewport.extent(image.size)
         assert y <= max(0, top)
         assert y + levels.shape[0] * CONSISTENCY_BLOCK >= min(top + h, 150) - 1e-6
         assert x + levels.shape[1] * CONSISTENCY_BLOCK >= min(left + w, 190) - 1e-6
 
 
 def test_no_map_where_nothing_is_inferred(image, renderer):
-    for frame in (Frame((150, 190), 0, 0, 20, 20), Frame((506, 640), 600, 0, 20, 20)):
-        levels, origin = renderer.consistency(image, frame)
+    for viewport in (Viewport((150, 190), 0, 0, 20, 20), Viewport((506, 640), 600, 0, 20, 20)):
+        levels, origin = renderer.consistency(image, viewport)
         assert levels.size == 0
-        overlay = Image.open(io.BytesIO(overlay_png(levels, origin, CONSISTENCY_BLOCK, frame, image.size)))
+        overlay = Image.open(io.BytesIO(encode_overlay(levels, origin, CONSISTENCY_BLOCK, viewport, image.size)))
         assert overlay.mode == "RGBA"
         assert overlay.size == (20, 20)
         assert not np.asarray(overlay)[..., 3].any()
@@ -207,8 +207,8 @@ def test_no_map_where_nothing_is_inferred(image, renderer):
 
 def test_the_overlay_is_opaque_where_the_difference_is():
     levels = np.array([[0, FULL_RANGE / 2], [2 * FULL_RANGE, 0]])
-    frame = Frame((64, 64), -4, 16, 36, 32)  # x2 of 32 x 32; the map begins at (8, 8) of the slide
-    overlay = np.asarray(Image.open(io.BytesIO(overlay_png(levels, (0, 8), 8, frame, (32, 32)))))
+    viewport = Viewport((64, 64), -4, 16, 36, 32)  # x2 of 32 x 32; the map begins at (8, 8) of the slide
+    overlay = np.asarray(Image.open(io.BytesIO(encode_overlay(levels, (0, 8), 8, viewport, (32, 32)))))
     opacity = overlay[..., 3].astype(int)
     assert (opacity[:4] == 0).all()  # above the slide
     assert (opacity[4:20, :16] == 0).all()
@@ -222,26 +222,26 @@ def test_the_overlay_is_opaque_where_the_difference_is():
 
 def test_encoded_pictures():
     pixels = picture(40, 60)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encode(pixels, "png")))), pixels)
-    turned = np.asarray(Image.open(io.BytesIO(encode(pixels, "png", rotation=90))))
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encode_image(pixels, "png")))), pixels)
+    turned = np.asarray(Image.open(io.BytesIO(encode_image(pixels, "png", rotation=90))))
     np.testing.assert_array_equal(turned[0], pixels[::-1, 0])  # clockwise: the left edge is on top, its foot first
-    gray = Image.open(io.BytesIO(encode(pixels, "jpg", "gray")))
+    gray = Image.open(io.BytesIO(encode_image(pixels, "jpg", "gray")))
     assert (gray.mode, gray.format) == ("L", "JPEG")
     with pytest.raises(ConfigError, match="png"):
-        encode(pixels, "bmp")
+        encode_image(pixels, "bmp")
 
 
 def test_an_exported_picture_says_how_it_was_made():
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    frame, pixels = Frame((200, 400), 0, 0, 40, 60), picture(40, 60)
+    viewport, pixels = Viewport((200, 400), 0, 0, 40, 60), picture(40, 60)
     details = {"inferred": True, "preset": "tiny", "scale": [2, 4]}
-    opened = Image.open(io.BytesIO(export_png(pixels, frame, (100, 100), (0.5, 0.5), icc, details)))
+    opened = Image.open(io.BytesIO(encode_export(pixels, viewport, (100, 100), (0.5, 0.5), icc, details)))
     np.testing.assert_array_equal(np.asarray(opened), pixels)
     assert opened.info["dpi"] == pytest.approx((25_400 / 0.125, 25_400 / 0.25), rel=1e-4)  # (x, y)
     assert opened.info["icc_profile"] == icc
     assert "inferred, not measured" in opened.text["Description"]
     assert json.loads(opened.text["Provenance"]) == details
-    plain = Image.open(io.BytesIO(export_png(pixels, frame, (100, 100), None, None, {"inferred": False})))
+    plain = Image.open(io.BytesIO(encode_export(pixels, viewport, (100, 100), None, None, {"inferred": False})))
     assert "dpi" not in plain.info
     assert "measured" not in plain.text["Description"]
 
@@ -255,8 +255,8 @@ def test_catalog(tmp_path):
         Image.fromarray(PIXELS).save(tmp_path / name)
     (tmp_path / "broken.png").write_bytes(b"none")
     told = []
-    catalog = Catalog([tmp_path, tmp_path / "a.png"], tell=told.append)
-    records = {image.id: image.record() for image in catalog}
+    catalog = Catalog([tmp_path, tmp_path / "a.png"], log=told.append)
+    records = {image.id: image.metadata() for image in catalog}
     assert sorted(records) == ["a", "a-2", "a-sr-2", "case-7", "image"]
     assert "broken.png" in told[0]
     assert records["case-7"]["levels"] == [(700, 600), (350, 300)]
@@ -264,7 +264,7 @@ def test_catalog(tmp_path):
     assert records["case-7"]["mpp"] == pytest.approx((0.5, 0.5))
     assert records["case-7"]["mpp_source"] == "TIFF tags"
     assert str(tmp_path) not in json.dumps(list(records.values()))
-    assert catalog.resolve("a-sr")[0].path.name != "a-sr.png"  # magnified; the file has another id
+    assert catalog.resolve("a-sr")[0].path.name != "a-sr.png"  # upscaled; the file has another id
     assert catalog.resolve("a-sr")[1] == "sr"
     assert catalog.resolve("a-sr-2")[1] is None
     assert catalog.resolve("a-sr-2-bicubic")[1] == "bicubic"
@@ -302,7 +302,7 @@ def test_a_slide_that_failed_is_opened_again(image):
 )
 def test_views_that_are_refused(arguments, kind):
     with pytest.raises(kind) as caught:
-        view_frame((1000, 1000), *arguments)
+        snap_viewport((1000, 1000), *arguments)
     assert_teaches(caught.value)
 
 
@@ -325,70 +325,70 @@ def test_a_cache_forgets_what_was_used_longest_ago():
 
 def test_memory_of_a_renderer_is_bounded(network, image, monkeypatch):
     monkeypatch.setattr(rendering, "_BLOCK", 32)
-    small = Renderer(lambda: network, limit=40_000, inferer=INFERER)
-    found = small.render(image, Frame((506, 640), 0, 0, 200, 200), "sr")  # 120,000 bytes
+    small = Renderer(lambda: network, cache_bytes=40_000, inferer=INFERER)
+    found = small.render(image, Viewport((506, 640), 0, 0, 200, 200), "sr")  # 120,000 bytes
     assert small.cache.nbytes <= 40_000
     np.testing.assert_array_equal(found, whole(network, (506, 640))[:200, :200])
 
 
 def test_work_is_done_in_turn_and_the_line_ends():
-    desk, gate, done = WorkerPool(1, 2), threading.Event(), []
-    first = desk.submit(lambda ticket: gate.wait(10))
-    while desk.running == 0:
+    pool, gate, done = WorkerPool(1, 2), threading.Event(), []
+    first = pool.submit(lambda task: gate.wait(10))
+    while pool.running == 0:
         time.sleep(0.001)
-    waiting = [desk.submit(lambda ticket, n=n: done.append(n)) for n in range(2)]
-    assert (desk.running, desk.queued) == (1, 2)
+    waiting = [pool.submit(lambda task, n=n: done.append(n)) for n in range(2)]
+    assert (pool.running, pool.queued) == (1, 2)
     with pytest.raises(QueueFull) as caught:
-        desk.submit(done.append)
+        pool.submit(done.append)
     assert_teaches(caught.value)
     gate.set()
     assert first.future.result(10)
-    for ticket in waiting:
-        ticket.future.result(10)
+    for task in waiting:
+        task.future.result(10)
     assert done == [0, 1]
-    assert (desk.running, desk.queued) == (0, 0)
-    desk.close()
+    assert (pool.running, pool.queued) == (0, 0)
+    pool.close()
 
 
 def test_newer_work_of_a_client_overtakes_its_older():
-    desk, gate, stopped = WorkerPool(1, 9), threading.Event(), threading.Event()
+    pool, gate, stopped = WorkerPool(1, 9), threading.Event(), threading.Event()
 
-    def run(ticket):
+    def run(task):
         while not gate.wait(0.01):
             try:
-                ticket.check()
+                task.check()
             except Cancelled:
                 stopped.set()
                 raise
 
-    running = desk.submit(run, "one-1")
-    while desk.running == 0:
+    running = pool.submit(run, "one-1")
+    while pool.running == 0:
         time.sleep(0.001)
-    tickets = {token: desk.submit(lambda _: 7, token) for token in ("one-2", "two-1", "one-10", "other", "one-10")}
-    desk.overtake(Task("one-10"))
+    tasks = {token: pool.submit(lambda _: 7, token) for token in ("one-2", "two-1", "one-10", "other", "one-10")}
+    pool.cancel_older(Task("one-10"))
     assert stopped.wait(10)
     with pytest.raises(Cancelled):
         running.future.result(10)
-    assert tickets["one-2"].future.cancelled()
+    assert tasks["one-2"].future.cancelled()
     gate.set()
     for token in ("two-1", "other", "one-10"):
-        assert tickets[token].future.result(10) == 7
-    desk.close()
+        assert tasks[token].future.result(10) == 7
+    pool.close()
 
 
 def test_work_is_cancelled_by_its_token_and_leaves_room():
-    desk, gate = WorkerPool(1, 1), threading.Event()
-    desk.submit(lambda ticket: gate.wait(10))
-    while desk.running == 0:
+    pool, gate = WorkerPool(1, 1), threading.Event()
+    pool.submit(lambda task: gate.wait(10))
+    while pool.running == 0:
         time.sleep(0.001)
-    waiting = desk.submit(lambda ticket: 1, "a-1")
-    assert desk.cancel("a-2") == 0
-    assert desk.cancel("a-1") == 1
+    waiting = pool.submit(lambda task: 1, "a-1")
+    assert pool.cancel("a-2") == 0
+    assert pool.cancel("a-1") == 1
     assert waiting.future.cancelled()
-    again = desk.submit(lambda ticket: 2)
+    again = pool.submit(lambda task: 2)
     gate.set()
     assert again.future.result(10) == 2
-    desk.close()
+    pool.close()
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a/b", "ü", "x" * 81])
@@ -402,11 +402,11 @@ def test_boxes_are_the_missing_squares():
     generator = np.random.default_rng(0)
     for _ in range(20):
         keys = {(int(y), int(x)) for y, x in np.argwhere(generator.random((9, 11)) < 0.6)}
-        boxes = list(rendering._boxes(keys))
+        boxes = list(rendering._merge_blocks(keys))
         covered = [
             (y, x) for b in boxes for y in range(b.top, b.top + b.height) for x in range(b.left, b.left + b.width)
         ]
         assert sorted(covered) == sorted(keys)
-    assert list(rendering._boxes({(y, x) for y in range(3) for x in range(4)})) == [Region(0, 0, 3, 4)]
-    tall = list(rendering._boxes({(y, 0) for y in range(100)}))
+    assert list(rendering._merge_blocks({(y, x) for y in range(3) for x in range(4)})) == [Region(0, 0, 3, 4)]
+    tall = list(rendering._merge_blocks({(y, 0) for y in range(100)}))
     assert all(first.top + first.height == second.top for first, second in pairwise(tall))

@@ -30,7 +30,7 @@ from monai_iste.cli.options import sentences
 from monai_iste.errors import ConfigError, DataError, OutputError
 from monai_iste.functional import magnified_bands
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, presets
-from monai_iste.viewer import Catalog, Renderer, server, view_frame
+from monai_iste.viewer import Catalog, Renderer, server, snap_viewport
 from monai_iste.viewer.rendering import network_loader
 from monai_iste.viewer.server import Viewer, create_app
 from monai_iste.viewer.sockets import is_loopback
@@ -58,14 +58,15 @@ def weights(tmp_path, monkeypatch):
 def viewer(weights):
     catalog = Catalog([weights.parent / "slides"], input_mpp=0.5)
     about = {"preset": "tiny", "weights": "sha256 0", "precision": "fp32", "device": "cpu"}
-    return Viewer(catalog, Renderer(network_loader("tiny", weights, "cpu", "fp32")), about, queue=8)
+    return Viewer(catalog, Renderer(network_loader("tiny", weights, "cpu", "fp32")), about, max_queued=8)
 
 
 @pytest.fixture
 def client(viewer):
     app = create_app(viewer)
     with testclient.TestClient(app, base_url="http://127.0.0.1:8765", follow_redirects=False) as client:
-        until(lambda: viewer.computing.running == viewer.computing.queued == 0)  # the network is loaded
+        pool = viewer.responses.network_pool
+        until(lambda: pool.running == pool.queued == 0)  # the network is loaded
         yield client
 
 
@@ -199,12 +200,13 @@ def test_a_browser_that_has_it_is_told_so(client, viewer):
 def test_a_view_is_at_exactly_the_scale_of_the_screen(client, weights, caplog):
     with caplog.at_level(logging.INFO, "monai_iste.viewer"):
         found = client.get("/api/view/tissue-a", params=VIEW)
-    frame = view_frame((60, 75), *VIEW.values())
-    whole = magnified(weights, frame.size)
-    assert frame.size == (202, 253)
-    np.testing.assert_array_equal(pixels(found), whole[frame.top : frame.top + 54, frame.left : frame.left + 54])
+    viewport = snap_viewport((60, 75), *VIEW.values())
+    whole = magnified(weights, viewport.size)
+    assert viewport.size == (202, 253)
+    top, left = viewport.top, viewport.left
+    np.testing.assert_array_equal(pixels(found), whole[top : top + 54, left : left + 54])
     x, y, w, h = (float(n) for n in found.headers["x-region"].split(","))
-    assert (x, y, w, h) == pytest.approx(frame.extent((60, 75)), abs=1e-6)
+    assert (x, y, w, h) == pytest.approx(viewport.extent((60, 75)), abs=1e-6)
     assert (x, y) == pytest.approx((20.3, 30.1), abs=0.5 / 3.37)
     assert float(found.headers["x-scale"]) == pytest.approx(253 / 75)
     assert found.headers["x-inferred"] == "true"
@@ -327,10 +329,10 @@ def slow(viewer):
     """The renderer waits at a gate, and looks now and then whether it should stop."""
     gate, render = threading.Event(), viewer.renderer.render
 
-    def wait(image, frame, method, check=lambda: None):
-        while method == "sr" and frame.magnifies(image.size) and not gate.wait(0.01):
-            check()
-        return render(image, frame, method, check)
+    def wait(image, viewport, method, check_cancelled=lambda: None):
+        while method == "sr" and viewport.is_upscaled(image.size) and not gate.wait(0.01):
+            check_cancelled()
+        return render(image, viewport, method, check_cancelled)
 
     viewer.renderer.render = wait
     yield gate
@@ -354,9 +356,9 @@ def test_newer_views_overtake_older_ones(client, viewer, slow):
             return pool.submit(client.get, "/api/view/tissue-a", params={**VIEW, "x": x, "token": token})
 
         first = ask(1, "page-1")
-        until(lambda: viewer.computing.running == 1)
+        until(lambda: viewer.responses.network_pool.running == 1)
         second, other = ask(2, "page-2"), ask(3, "another-1")
-        until(lambda: viewer.computing.queued + viewer.computing.running == 2)
+        until(lambda: viewer.responses.network_pool.queued + viewer.responses.network_pool.running == 2)
         assert first.result(10).status_code == 409
         beside = client.get("/api/view/tissue-a", params={**VIEW, "method": "bicubic", "token": "page-2"})
         assert beside.status_code == 200  # the other half of a comparison
@@ -373,9 +375,9 @@ def test_when_too_much_waits(client, viewer, slow):
             return pool.submit(client.get, "/api/view/tissue-a", params={**VIEW, "x": x, "token": f"page{x}-1"})
 
         asked = [ask(0)]
-        until(lambda: viewer.computing.running == 1)
+        until(lambda: viewer.responses.network_pool.running == 1)
         asked += [ask(x) for x in range(1, 9)]
-        until(lambda: viewer.computing.queued == 8)
+        until(lambda: viewer.responses.network_pool.queued == 8)
         refused = client.get("/api/view/tissue-a", params={**VIEW, "x": 99})
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) > 0
@@ -416,8 +418,8 @@ def test_work_stops_when_the_client_has_gone(served, viewer, slow):
     path = "/api/view/tissue-a?" + "&".join(f"{key}={value}" for key, value in VIEW.items())
     with socket.create_connection(("127.0.0.1", served)) as gone:
         gone.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        until(lambda: viewer.computing.running == 1)
-    until(lambda: viewer.computing.running == 0)
+        until(lambda: viewer.responses.network_pool.running == 1)
+    until(lambda: viewer.responses.network_pool.running == 0)
 
 
 def test_the_path_is_not_resolved_before_it_is_checked(served):
@@ -431,7 +433,7 @@ def test_the_path_is_not_resolved_before_it_is_checked(served):
 def test_twenty_clients_at_once(served, viewer):
     """All are answered, and what is kept stays within its limit."""
     viewer.renderer.cache.limit = 4_000_000
-    viewer.computing.waiting = 64
+    viewer.responses.network_pool.max_queued = 64
     generator = np.random.default_rng(0)
 
     def one(seed):

@@ -1,4 +1,4 @@
-"""The command ``monai-iste view``: a viewer of slides in the browser, on this machine."""
+"""Command ``monai-iste view``: serve slides to a browser on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from monai_iste.networks import PRESETS, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
 from monai_iste.networks.runtime import default_device, emulates_bf16, known_device
 from monai_iste.slides.provenance import origin
-from monai_iste.viewer.sockets import LOOPBACK, in_address, is_loopback, listening
+from monai_iste.viewer.sockets import LOOPBACK, is_loopback, listen, url_host
 
 
 def view(
@@ -43,9 +43,9 @@ def view(
         bool, typer.Option("--allow-untrained", help="Random weights where none are released.")
     ] = False,
 ) -> None:
-    """Look at slides in the browser, and zoom past their last level: super-resolved at exactly the screen's scale.
+    """Show slides in the browser, super-resolved at exactly the screen's scale beyond their last level.
 
-    Listens on this machine alone unless --host says otherwise, and shows the named files and no others. Ctrl-C ends it.
+    Listens on this machine only, unless --host is given. Serves the named files and no others. Ctrl-C ends it.
     """
     uvicorn = require_extra("uvicorn", "viewer")
     require_extra("fastapi", "viewer")
@@ -53,29 +53,30 @@ def view(
     known_device(device)
     _check_network(preset, weights, precision, allow_untrained)
     if precision == "bf16" and emulates_bf16(device):
-        _tell("warning: this processor only emulates bfloat16, at a fraction of fp32's speed")
+        _warn("warning: this processor only emulates bfloat16, at a fraction of fp32's speed")
     if not is_loopback(host):
-        _tell(f"warning: whoever reaches {host} can see these slides; there is no password")
+        _warn(f"warning: whoever reaches {host} can see these slides; there is no password")
     from monai_iste.viewer.catalog import Catalog
     from monai_iste.viewer.rendering import Renderer, network_loader
     from monai_iste.viewer.server import Viewer, create_app
 
-    catalog = Catalog(sources, input_mpp, _tell)
-    about = {**origin(preset, weights, precision), "device": device}
+    catalog = Catalog(sources, input_mpp, _warn)
+    network_info = {**origin(preset, weights, precision), "device": device}
     renderer = Renderer(network_loader(preset, weights, device, precision, allow_untrained))
-    app = create_app(Viewer(catalog, renderer, about, threads=threads), LOOPBACK if is_loopback(host) else ("*",))
-    with listening(host, port) as listener:
-        address = f"http://{in_address(host)}:{listener.getsockname()[1]}/"
+    viewer = Viewer(catalog, renderer, network_info, threads=threads)
+    app = create_app(viewer, LOOPBACK if is_loopback(host) else ("*",))
+    with listen(host, port) as listener:
+        address = f"http://{url_host(host)}:{listener.getsockname()[1]}/"
         _log_to_terminal()
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
-        _when_started(server, lambda: _announce(address, len(list(catalog)), not no_browser))
+        _when_started(server, lambda: _print_address(address, len(list(catalog)), not no_browser))
         with suppress(KeyboardInterrupt):  # uvicorn has shut down by itself, and hands the signal on
             server.run(sockets=[listener])
 
 
 def _check_network(preset: str, weights: Path | None, precision: str, allow_untrained: bool) -> None:
-    """What would otherwise be found when the first picture is magnified."""
+    """Raise now what loading the network would raise at the first upscaled view."""
     if preset not in PRESETS:
         raise ConfigError(f"a preset: {', '.join(PRESETS)}", repr(preset), "Choose one of these.")
     if precision not in ("fp32", "bf16"):
@@ -86,11 +87,11 @@ def _check_network(preset: str, weights: Path | None, precision: str, allow_untr
     elif not allow_untrained:
         require_weights(preset)
     elif released_weights(preset) is None:
-        _tell("warning: the weights are random; the result shows nothing about the method")
+        _warn("warning: the weights are random; the result shows nothing about the method")
 
 
 def _when_started(server: Any, then: Callable[[], None]) -> None:
-    """Call ``then`` as soon as the server answers."""
+    """Call ``then`` once the server has started."""
 
     def wait() -> None:
         while not server.started and not server.should_exit:
@@ -102,7 +103,7 @@ def _when_started(server: Any, then: Callable[[], None]) -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _announce(address: str, count: int, browser: bool) -> None:
+def _print_address(address: str, count: int, browser: bool) -> None:
     typer.echo(f"{count} {'image' if count == 1 else 'images'} at {address} (Ctrl-C ends it)")
     if browser:
         webbrowser.open(address)
@@ -117,5 +118,5 @@ def _log_to_terminal() -> None:
     log.propagate = False
 
 
-def _tell(text: str) -> None:
+def _warn(text: str) -> None:
     typer.echo(text, err=True)

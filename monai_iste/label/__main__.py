@@ -10,7 +10,7 @@ import typer
 
 from monai_iste.errors import DataError, require_extra, show_errors_as_sentences
 from monai_iste.io.files import make_folder, writing
-from monai_iste.viewer.sockets import in_address, is_loopback, listening
+from monai_iste.viewer.sockets import is_loopback, listen, url_host
 
 _MAIN = "from monai_iste.label import MyApp as MyApp\n"
 
@@ -31,13 +31,13 @@ def serve(
     require_extra("monailabel", "label")
     if not studies.is_dir():
         raise DataError("a folder of studies", f"{studies}, which is none", "Name the folder that holds the images.")
-    with listening(host, port):  # whether it can be had, before anything is loaded for it
+    with listen(host, port):  # whether it can be had, before anything is loaded for it
         pass
     if not is_loopback(host):
         typer.echo(f"warning: whoever reaches {host} can read, add and remove these studies", err=True)
     prepare(folder)
     main = require_extra("monailabel.main", "label").Main()
-    typer.echo(f"{studies} at http://{in_address(host)}:{port}/ (Ctrl-C ends it)")
+    typer.echo(f"{studies} at http://{url_host(host)}:{port}/ (Ctrl-C ends it)")
     with suppress(KeyboardInterrupt):  # uvicorn has shut down by itself, and hands the signal on
         main.action_start_server(main.args_parser().parse_args(arguments(folder, studies, host, port)))
 

@@ -1,11 +1,11 @@
-"""A viewer that zooms past the scanner's limit: slides over HTTP, super-resolved at exactly the screen's scale.
+"""HTTP viewer of slides that super-resolves at exactly the screen's scale.
 
 :mod:`~monai_iste.cli.view` is the command, :mod:`~monai_iste.viewer.server` the HTTP interface,
-:mod:`~monai_iste.viewer.rendering` where pixels come from. The extra ``viewer`` brings the web server.
+:mod:`~monai_iste.viewer.rendering` computes the pixels. The extra ``viewer`` installs the web server.
 """
 
-from monai_iste.viewer.catalog import Catalog, ViewedImage
+from monai_iste.viewer.catalog import Catalog, CatalogImage
 from monai_iste.viewer.rendering import Renderer
-from monai_iste.viewer.viewport import Frame, view_frame
+from monai_iste.viewer.viewport import Viewport, snap_viewport
 
-__all__ = ["Catalog", "Frame", "Renderer", "ViewedImage", "view_frame"]
+__all__ = ["Catalog", "CatalogImage", "Renderer", "Viewport", "snap_viewport"]

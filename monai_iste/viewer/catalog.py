@@ -1,4 +1,4 @@
-"""The slides and images that a viewer shows: named by short ids, opened once each, and no other file."""
+"""Catalog of the slides and images that a viewer serves, under short ids."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from monai_iste.slides.plan import slide_digest
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.resampling import Size
 
-#: What the ids of magnified images end in, and by which method they are magnified.
-VIRTUAL = {"-sr": "sr", "-bicubic": "bicubic"}
+#: Id suffixes of the virtual images, which are upscaled versions of a slide, and the method of each.
+VIRTUAL_SUFFIXES = {"-sr": "sr", "-bicubic": "bicubic"}
 
-_LONGEST = 60
+_MAX_SLUG_LENGTH = 60
 
 
 class UnknownImage(ISTEError, LookupError):
-    """An id that is not in the catalog."""
+    """The id is not in the catalog."""
 
 
-class ViewedImage:
-    """A slide or a plain image under its id; several threads may read it.
+class CatalogImage:
+    """Slide or plain image with its id; safe to read from several threads.
 
-    After OpenSlide has failed once it refuses everything, so the file is then opened again, and read again once.
+    After OpenSlide has failed once, it refuses every further call. A failed read therefore reopens the file and tries
+    once more.
 
     Args:
-        id: its name in addresses.
+        id: name in addresses.
         path: the file.
-        input_mpp: micrometers per pixel by the user's word.
+        input_mpp: micrometers per pixel, if the file does not state them.
     Raises:
-        DataError: it cannot be opened.
+        DataError: the file cannot be opened.
     """
 
     def __init__(self, id: str, path: Path, input_mpp: float | None = None) -> None:
@@ -50,29 +51,29 @@ class ViewedImage:
         self.mpp, self.icc = self._slide.mpp, self._slide.icc
 
     def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """A region of level 0, (3, height, width) uint8."""
-        return self._retried(lambda slide: slide.read(top, left, height, width))
+        """Read a region of level 0 as (3, height, width) uint8."""
+        return self._read_with_retry(lambda slide: slide.read(top, left, height, width))
 
     def read_at(self, size: Size, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """A region of the slide resampled to ``size``, (3, height, width) uint8."""
-        return self._retried(lambda slide: slide.read_at(size, top, left, height, width))
+        """Read a region of the slide resampled to ``size`` as (3, height, width) uint8."""
+        return self._read_with_retry(lambda slide: slide.read_at(size, top, left, height, width))
 
     @cached_property
     def digest(self) -> str:
-        """A fingerprint of the file, by which a browser tells that a picture is still the same."""
+        """Fingerprint of the file; it is part of the ETag."""
         return slide_digest(self._slide)
 
     @cached_property
     def objective(self) -> float | None:
-        """The objective's magnification, if the file states it."""
+        """Magnification of the objective, or None if the file does not state it."""
         try:
             with openslide.OpenSlide(self.path) as slide:
                 return float(slide.properties[openslide.PROPERTY_NAME_OBJECTIVE_POWER])
         except (openslide.OpenSlideError, KeyError, ValueError):
             return None
 
-    def record(self) -> dict[str, Any]:
-        """What a client is told: sizes are (width, height), ``mpp`` is (y, x). The path is not."""
+    def metadata(self) -> dict[str, Any]:
+        """Return what clients see: sizes as (width, height), ``mpp`` as (y, x). The path is left out."""
         return {
             "id": self.id,
             "name": self.path.name,
@@ -85,34 +86,34 @@ class ViewedImage:
         }
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._slide.close()
 
-    def _retried(self, read: Callable[[Slide], np.ndarray]) -> np.ndarray:
+    def _read_with_retry(self, read: Callable[[Slide], np.ndarray]) -> np.ndarray:
         slide = self._slide
         try:
             return read(slide)
         except DataError:
             with self._lock:
-                if self._slide is slide:  # else another thread has opened it again
-                    again = Slide(self.path, self._input_mpp)
-                    if again.size != self.size:
-                        again.close()
+                if self._slide is slide:  # otherwise another thread has reopened it
+                    reopened = Slide(self.path, self._input_mpp)
+                    if reopened.size != self.size:
+                        reopened.close()
                         raise
-                    self._slide = again
+                    self._slide = reopened
             return read(self._slide)
 
 
 class Catalog:
-    """The images of a viewer by their ids.
+    """Images of a viewer by id.
 
     Args:
-        paths: files, and folders whose images and slides are all taken. A file of a folder that cannot be opened is
-            left out, one that was named is an error.
-        input_mpp: micrometers per pixel of all of them, by the user's word.
-        tell: receives a sentence about each that is left out.
+        paths: files and folders. A folder contributes all its images and slides; those that cannot be opened are
+            skipped. A file named directly must open.
+        input_mpp: micrometers per pixel of all images, if their files do not state them.
+        log: receives one sentence about each skipped file.
     Raises:
-        DataError: there is none, or one that was named cannot be opened.
+        DataError: there is no image, or a file named directly cannot be opened.
 
     Example:
         >>> import tempfile
@@ -125,55 +126,55 @@ class Catalog:
     """
 
     def __init__(
-        self, paths: Sequence[Path], input_mpp: float | None = None, tell: Callable[[str], None] = lambda text: None
+        self, paths: Sequence[Path], input_mpp: float | None = None, log: Callable[[str], None] = lambda text: None
     ) -> None:
-        self._images: dict[str, ViewedImage] = {}
-        taken: set[str] = set()
+        self._images: dict[str, CatalogImage] = {}
+        used_ids: set[str] = set()
         try:
-            for path, named in _files(paths):
-                id = _free_id(path.name, taken)
+            for path, is_named in _list_files(paths):
+                id = _unique_id(path.name, used_ids)
                 try:
-                    self._images[id] = ViewedImage(id, path, input_mpp)
+                    self._images[id] = CatalogImage(id, path, input_mpp)
                 except DataError as error:
-                    if named:
+                    if is_named:
                         raise
-                    tell(f"left out: {error}")
+                    log(f"skipped: {error}")
         except BaseException:
             self.close()
             raise
         if not self._images:
             raise DataError("slides or images to show", "none that can be opened", "Name files, or another folder.")
 
-    def __iter__(self) -> Iterator[ViewedImage]:
+    def __iter__(self) -> Iterator[CatalogImage]:
         return iter(self._images.values())
 
-    def __getitem__(self, id: str) -> ViewedImage:
+    def __getitem__(self, id: str) -> CatalogImage:
         try:
             return self._images[id]
         except KeyError:
             raise UnknownImage("an id of /api/images", repr(id[:100]), "Ask for one of those.") from None
 
-    def resolve(self, id: str) -> tuple[ViewedImage, str | None]:
-        """The image of an address, and the method by which it is magnified beforehand; None for the image itself.
+    def resolve(self, id: str) -> tuple[CatalogImage, str | None]:
+        """Return an image and, if the id names one of its virtual images, the method that upscales it.
 
         Raises:
-            UnknownImage: it is neither.
+            UnknownImage: the id names neither.
         """
         if id in self._images:
             return self._images[id], None
-        for ending, method in VIRTUAL.items():
-            if id.endswith(ending) and id.removesuffix(ending) in self._images:
-                return self._images[id.removesuffix(ending)], method
+        for suffix, method in VIRTUAL_SUFFIXES.items():
+            if id.endswith(suffix) and id.removesuffix(suffix) in self._images:
+                return self._images[id.removesuffix(suffix)], method
         return self[id], None
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
         for image in self._images.values():
             image.close()
 
 
-def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
-    """Every file, and whether it was named itself; none twice."""
+def _list_files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+    """Yield every file once, and whether it was named directly."""
     seen = set()
     for path in paths:
         if path.is_dir():
@@ -186,13 +187,13 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
                 yield file, file is path
 
 
-def _free_id(name: str, taken: set[str]) -> str:
-    """A slug of a file's name that neither it nor its magnified images share with others."""
+def _unique_id(name: str, used: set[str]) -> str:
+    """Return a slug of a file name that collides with no other id, virtual images included, and reserve it."""
     stem = re.sub(r"(\.ome)?\.[^.]+$", "", name.lower().removesuffix(".gz"))
-    slug = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:_LONGEST] or "image"
+    slug = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:_MAX_SLUG_LENGTH] or "image"
     number, id = 1, slug
-    while taken & (names := {id, *(id + ending for ending in VIRTUAL)}):
+    while used & (ids := {id, *(id + suffix for suffix in VIRTUAL_SUFFIXES)}):
         number += 1
         id = f"{slug}-{number}"
-    taken |= names
+    used |= ids
     return id

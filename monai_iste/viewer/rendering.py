@@ -1,8 +1,8 @@
-"""Where the viewer's pixels come from: the slide itself, bicubic interpolation, or the network.
+"""Pixels of the viewer: the slide itself, bicubic interpolation, or the network.
 
-Magnified pixels are those of the canonical windows of :class:`~monai_iste.inferers.ArbitraryScaleInferer`, the same
-that ``monai-iste upscale`` writes. Of a window only the part that is looked at is decoded; that changes no bit of it
-where this was measured (CPU, fp32), and one 8-bit level at most by the inferer's contract.
+Super-resolved pixels come from the canonical windows of :class:`~monai_iste.inferers.ArbitraryScaleInferer` and equal
+those that ``monai-iste upscale`` writes. Only the visible part of a window is decoded. This changed no bit in
+measurements (CPU, fp32); the inferer guarantees at most one 8-bit level.
 """
 
 from __future__ import annotations
@@ -26,38 +26,37 @@ from monai_iste.networks.runtime import at_precision
 from monai_iste.slides.compute import Interpolation
 from monai_iste.slides.consistency import comparable, consistency_map
 from monai_iste.slides.resampling import Size
-from monai_iste.viewer.catalog import ViewedImage
-from monai_iste.viewer.viewport import Frame
+from monai_iste.viewer.catalog import CatalogImage
+from monai_iste.viewer.viewport import Viewport
 
-#: How a slide is magnified: by the network, by interpolation, or not at all (its pixels become squares).
+#: Methods: the network, bicubic interpolation, or nearest neighbor (slide pixels become squares).
 METHODS = ("sr", "bicubic", "native")
 
-#: Side of the squares of the consistency map, in pixels of the slide: finer than that of whole slides.
+#: Side of the blocks of a consistency map in slide pixels; smaller than for a whole slide.
 CONSISTENCY_BLOCK = 8
 
-# Output pixels along the side of the squares that are kept: small, because whole ones are computed.
+# Side of a cached block in output pixels. Small, because blocks are always computed whole.
 _BLOCK = 128
 
-# Output pixels that are decoded at once: between two such pieces work can be stopped, and memory is bounded by it.
-_AT_ONCE = 2**19
+# Largest number of output pixels computed in one piece; bounds memory and the delay of a cancellation.
+_MAX_PIECE_PIXELS = 2**19
 
-_PIXEL_BYTES, _FEATURE_BYTES = 256 * 2**20, 256 * 2**20
+_PIXEL_CACHE_BYTES, _FEATURE_CACHE_BYTES = 256 * 2**20, 256 * 2**20
 
-Check = Callable[[], None]
+CheckCancelled = Callable[[], None]
 
-
-Key = tuple[int, int]
+BlockIndex = tuple[int, int]  # (row, column) in blocks
 
 
 class Renderer:
-    """Pixels of slides at any size, with a memory for those that were computed last.
+    """Render viewports of slides, with a cache of recent pixels.
 
-    May be called from several threads; the network should be asked from one of them alone.
+    Safe to call from several threads, but only one of them should use the network.
 
     Args:
-        load: gives the network, on its device and in evaluation mode; called once, when it is first needed.
-        limit: bytes of magnified pixels, and of encoded pictures, that are kept.
-        inferer: whose windows these are.
+        load_network: returns the network, on its device and in evaluation mode; called once, at the first use.
+        cache_bytes: limit of the cache of upscaled pixels and encoded images.
+        inferer: defines the canonical windows.
 
     Example:
         >>> import tempfile
@@ -66,108 +65,120 @@ class Renderer:
         >>> file = Path(tempfile.mkdtemp()) / "a.png"
         >>> Image.new("RGB", (60, 40), "pink").save(file)
         >>> renderer = Renderer(lambda: Interpolation())
-        >>> pixels = renderer.render(ViewedImage("a", file), Frame((148, 222), 100, -10, 60, 50), "sr")
+        >>> pixels = renderer.render(CatalogImage("a", file), Viewport((148, 222), 100, -10, 60, 50), "sr")
         >>> pixels.shape, pixels[0, 0].tolist(), pixels[0, 10].tolist()
         ((60, 50, 3), [255, 255, 255], [255, 192, 203])
     """
 
     def __init__(
         self,
-        load: Callable[[], nn.Module],
-        limit: int = _PIXEL_BYTES,
+        load_network: Callable[[], nn.Module],
+        cache_bytes: int = _PIXEL_CACHE_BYTES,
         inferer: ArbitraryScaleInferer | None = None,
     ) -> None:
-        self._load, self._loading = load, Lock()
+        self._load_network, self._load_lock = load_network, Lock()
         self._network: nn.Module | None = None
         self._bicubic = Interpolation()
         self.inferer = inferer or ArbitraryScaleInferer()
-        self.cache = ByteCache(limit, lambda value: value.nbytes if isinstance(value, np.ndarray) else len(value))
+        self.cache = ByteCache(cache_bytes, lambda value: value.nbytes if isinstance(value, np.ndarray) else len(value))
 
     @property
     def network(self) -> nn.Module:
-        """The network, loaded by whoever comes first."""
-        with self._loading:
+        """The network, loaded at the first use."""
+        with self._load_lock:
             if self._network is None:
-                self._network = self._load()
+                self._network = self._load_network()
             return self._network
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are kept: pixels, encoded pictures, feature maps."""
+        """Bytes in the caches of pixels, encoded images and feature maps."""
         modules = () if self._network is None else self._network.modules()
         return self.cache.nbytes + sum(m.cache.nbytes for m in modules if isinstance(m, CachingEncoder))
 
-    def render(self, image: ViewedImage, frame: Frame, method: str, check: Check = lambda: None) -> np.ndarray:
-        """The pixels of a frame, white where there is no slide.
+    def render(
+        self, image: CatalogImage, viewport: Viewport, method: str, check_cancelled: CheckCancelled = lambda: None
+    ) -> np.ndarray:
+        """Render the pixels of a viewport, white outside the slide.
 
-        A frame that does not magnify (:meth:`~monai_iste.viewer.viewport.Frame.magnifies`) shows the slide resampled,
-        whatever the method.
+        A viewport that is not upscaled (:meth:`~monai_iste.viewer.viewport.Viewport.is_upscaled`) shows the resampled
+        slide, whatever the method.
 
         Args:
-            check: called between two pieces of work; what it raises ends the work.
+            check_cancelled: called between two pieces of work; raises to stop.
         Shape:
             returns (height, width, 3) uint8.
+        Raises:
+            ConfigError: the method is unknown.
         """
         if method not in METHODS:
             raise ConfigError(f"a method: {', '.join(METHODS)}", repr(method[:100]), "Choose one of these.")
-        pixels = np.full((frame.height, frame.width, 3), 255, np.uint8)
-        inside = frame.inside()
-        if inside is None:
+        pixels = np.full((viewport.height, viewport.width, 3), 255, np.uint8)
+        region = viewport.region_on_slide()
+        if region is None:
             return pixels
-        if not frame.magnifies(image.size):
-            found = image.read_at(frame.size, *inside).transpose(1, 2, 0)
+        if not viewport.is_upscaled(image.size):
+            rendered = image.read_at(viewport.size, *region).transpose(1, 2, 0)
         elif method == "native":
-            found = _squares(image, frame.size, inside)
+            rendered = _upscale_nearest(image, viewport.size, region)
         else:
-            found = self.magnified(image, frame.size, inside, method, check)
-        top, left = inside.top - frame.top, inside.left - frame.left
-        pixels[top : top + inside.height, left : left + inside.width] = found
+            rendered = self.upscale_region(image, viewport.size, region, method, check_cancelled)
+        top, left = region.top - viewport.top, region.left - viewport.left
+        pixels[top : top + region.height, left : left + region.width] = rendered
         return pixels
 
-    def magnified(
-        self, image: ViewedImage, size: Size, region: Region, method: str, check: Check = lambda: None
+    def upscale_region(
+        self,
+        image: CatalogImage,
+        size: Size,
+        region: Region,
+        method: str,
+        check_cancelled: CheckCancelled = lambda: None,
     ) -> np.ndarray:
-        """A region of the slide magnified to ``size``, whose lattice of squares is computed and kept.
+        """Return a region of the slide upscaled to ``size``, from cached blocks and newly computed ones.
 
         Shape:
             returns (height, width, 3) uint8.
         """
         rows, columns = (
-            range(start // _BLOCK, _ceil(start + length, _BLOCK))
+            range(start // _BLOCK, _ceil_div(start + length, _BLOCK))
             for start, length in ((region.top, region.height), (region.left, region.width))
         )
 
-        def name(key: Key) -> tuple[Any, ...]:
-            return image.id, tuple(size), method, *key
+        def cache_key(index: BlockIndex) -> tuple[Any, ...]:
+            return image.id, tuple(size), method, *index
 
-        known = {key: self.cache.get(name(key)) for key in ((y, x) for y in rows for x in columns)}
-        missing = {key for key, block in known.items() if block is None}
-        for box in _boxes(missing):
-            for key, block in self._compute(image, size, box, method, check):
-                known[key] = block
-                self.cache.put(name(key), block)
-        joined = np.concatenate([np.concatenate([known[y, x] for x in columns], axis=1) for y in rows])
+        blocks = {index: self.cache.get(cache_key(index)) for index in ((y, x) for y in rows for x in columns)}
+        missing = {index for index, block in blocks.items() if block is None}
+        for piece in _merge_blocks(missing):
+            for index, block in self._compute_blocks(image, size, piece, method, check_cancelled):
+                blocks[index] = block
+                self.cache.put(cache_key(index), block)
+        joined = np.concatenate([np.concatenate([blocks[y, x] for x in columns], axis=1) for y in rows])
         top, left = region.top - rows.start * _BLOCK, region.left - columns.start * _BLOCK
         return joined[top : top + region.height, left : left + region.width]
 
-    def _compute(
-        self, image: ViewedImage, size: Size, box: Region, method: str, check: Check
-    ) -> Iterator[tuple[Key, np.ndarray]]:
-        """The squares of a box, which is counted in squares."""
-        top, left = box.top * _BLOCK, box.left * _BLOCK
+    def _compute_blocks(
+        self, image: CatalogImage, size: Size, piece: Region, method: str, check_cancelled: CheckCancelled
+    ) -> Iterator[tuple[BlockIndex, np.ndarray]]:
+        """Compute the blocks of a rectangle, which is counted in blocks."""
+        top, left = piece.top * _BLOCK, piece.left * _BLOCK
         height, width = (
             min(start + n * _BLOCK, whole) - start
-            for start, n, whole in ((top, box.height, size[0]), (left, box.width, size[1]))
+            for start, n, whole in ((top, piece.height, size[0]), (left, piece.width, size[1]))
         )
-        pixels = to_range(self._blend(image, size, Region(top, left, height, width), method, check), torch.uint8)
+        region = Region(top, left, height, width)
+        pixels = to_range(self._blend(image, size, region, method, check_cancelled), torch.uint8)
         array = pixels.permute(1, 2, 0).numpy()
-        for y in range(box.height):
-            for x in range(box.width):
-                square = array[y * _BLOCK : (y + 1) * _BLOCK, x * _BLOCK : (x + 1) * _BLOCK]
-                yield (box.top + y, box.left + x), np.ascontiguousarray(square)
+        for y in range(piece.height):
+            for x in range(piece.width):
+                block = array[y * _BLOCK : (y + 1) * _BLOCK, x * _BLOCK : (x + 1) * _BLOCK]
+                yield (piece.top + y, piece.left + x), np.ascontiguousarray(block)
 
     @torch.no_grad()
-    def _blend(self, image: ViewedImage, size: Size, region: Region, method: str, check: Check) -> Tensor:
+    def _blend(
+        self, image: CatalogImage, size: Size, region: Region, method: str, check_cancelled: CheckCancelled
+    ) -> Tensor:
         """A region from the windows that have a share in it, summed up in the order of the inferer's bands."""
         network = self.network if method == "sr" else self._bicubic
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
@@ -180,7 +191,7 @@ class Renderer:
         bottom, right = region.top + region.height, region.left + region.width
         for row in self._parts(image.size[0], size[0], region.top, bottom):
             for column in self._parts(image.size[1], size[1], region.left, right):
-                check()
+                check_cancelled()
                 share = self.inferer.window_output(read, network, row, column, cell)
                 y, x = (slice(s.start - a, s.stop - a) for s, a in ((row, region.top), (column, region.left)))
                 total[:, y, x] += share
@@ -198,62 +209,61 @@ class Renderer:
     # --- consistency --------------------------------------------------------------------------------------------------
 
     def consistency(
-        self, image: ViewedImage, frame: Frame, check: Check = lambda: None
+        self, image: CatalogImage, viewport: Viewport, check_cancelled: CheckCancelled = lambda: None
     ) -> tuple[np.ndarray, tuple[int, int]]:
-        """How far the magnified slide, reduced again, departs from the slide in a frame, square by square.
+        """Compute the consistency map of a viewport.
 
-        The values are those of :func:`~monai_iste.slides.consistency.consistency_map` of the whole slide: a margin of
-        squares is computed and left out.
+        The values equal those of :func:`~monai_iste.slides.consistency.consistency_map` on the whole slide, because a
+        margin of one block is computed and cropped.
 
         Returns:
-            the squares in 8-bit levels, (n, m), and the slide's pixel (y, x) at which they begin. There are none where
-            nothing was inferred: beside the slide, and where the frame does not magnify.
+            the blocks in 8-bit levels, (n, m), and the slide pixel (y, x) of their corner. The map is empty where
+            nothing is inferred: outside the slide, or if the viewport is not upscaled.
         """
-        inside, side = frame.inside(), CONSISTENCY_BLOCK
-        if inside is None or not frame.magnifies(image.size):
+        region, block = viewport.region_on_slide(), CONSISTENCY_BLOCK
+        if region is None or not viewport.is_upscaled(image.size):
             return np.zeros((0, 0), np.float32), (0, 0)
-        wanted = [
-            _covered(start, length, big, n, side)
-            for start, length, big, n in zip(inside[:2], inside[2:], frame.size, image.size, strict=True)
+        blocks = [
+            _covered_blocks(start, length, big, n, block)
+            for start, length, big, n in zip(region[:2], region[2:], viewport.size, image.size, strict=True)
         ]
-        origin = wanted[0][0] * side, wanted[1][0] * side
-        made = _made(wanted, frame.size, image.size, side)
-        pixels = self.magnified(image, frame.size, made, "sr", check)
+        padded = _padded_region(blocks, viewport.size, image.size, block)
+        pixels = self.upscale_region(image, viewport.size, padded, "sr", check_cancelled)
 
         def read_output(top: int, left: int, height: int, width: int) -> np.ndarray:
-            y, x = top - made.top, left - made.left
+            y, x = top - padded.top, left - padded.left
             return pixels[y : y + height, x : x + width]
 
-        levels = consistency_map(image.read, read_output, image.size, frame.size, side, region=made)
-        begin = comparable(image.size, frame.size, made)[:2]
+        levels = consistency_map(image.read, read_output, image.size, viewport.size, block, region=padded)
+        map_corner = comparable(image.size, viewport.size, padded)[:2]
         rows, columns = (
-            slice(first - start // side, last - start // side)
-            for (first, last), start in zip(wanted, begin, strict=True)
+            slice(first - start // block, last - start // block)
+            for (first, last), start in zip(blocks, map_corner, strict=True)
         )
-        return levels[rows, columns], origin
+        return levels[rows, columns], (blocks[0][0] * block, blocks[1][0] * block)
 
 
 def network_loader(
     preset: str, weights: Any, device: str, precision: str, allow_untrained: bool = False
 ) -> Callable[[], nn.Module]:
-    """What :class:`Renderer` loads: a preset whose encoder remembers the windows that it saw last.
+    """Return a function that loads a preset whose encoder caches the features of recent windows.
 
     Raises:
-        ConfigError, CheckpointError: when it is called, as :func:`monai_iste.load` does.
+        ConfigError, CheckpointError: raised by the returned function, as by :func:`monai_iste.load`.
     """
 
     def load() -> nn.Module:
         network = load_network(preset, weights, device, allow_untrained)
         encoder = getattr(network, "encoder", None)
         if isinstance(encoder, nn.Module) and hasattr(encoder, "out_channels"):
-            network.encoder = CachingEncoder(encoder, _FEATURE_BYTES).eval()
+            network.encoder = CachingEncoder(encoder, _FEATURE_CACHE_BYTES).eval()
         return at_precision(network, precision)
 
     return load
 
 
-def _squares(image: ViewedImage, size: Size, region: Region) -> np.ndarray:
-    """The slide's own pixels as squares: nothing is added to what was measured."""
+def _upscale_nearest(image: CatalogImage, size: Size, region: Region) -> np.ndarray:
+    """Enlarge the slide's own pixels to squares; nothing is interpolated."""
     rows, columns = (
         (2 * np.arange(start, start + length) + 1) * n // (2 * big)
         for start, length, n, big in zip(region[:2], region[2:], image.size, size, strict=True)
@@ -262,38 +272,41 @@ def _squares(image: ViewedImage, size: Size, region: Region) -> np.ndarray:
     return pixels.transpose(1, 2, 0)[(rows - rows[0])[:, None], columns - columns[0]]
 
 
-def _boxes(keys: set[Key]) -> Iterator[Region]:
-    """Squares as rectangles: runs of a row, together with the same runs of the rows below, none too large."""
+def _merge_blocks(indices: set[BlockIndex]) -> Iterator[Region]:
+    """Merge blocks into rectangles, counted in blocks, of at most :data:`_MAX_PIECE_PIXELS`.
+
+    Horizontal runs are found first; equal runs of consecutive rows are then joined.
+    """
     runs: dict[tuple[int, int], list[int]] = {}
-    for y in sorted({y for y, _ in keys}):
-        columns = sorted(x for row, x in keys if row == y)
-        starts = [x for x in columns if (y, x - 1) not in keys]
-        ends = [x for x in columns if (y, x + 1) not in keys]
+    for y in sorted({y for y, _ in indices}):
+        columns = sorted(x for row, x in indices if row == y)
+        starts = [x for x in columns if (y, x - 1) not in indices]
+        ends = [x for x in columns if (y, x + 1) not in indices]
         for start, end in zip(starts, ends, strict=True):
             runs.setdefault((start, end + 1), []).append(y)
     for (start, end), rows in runs.items():
-        most = max(1, _AT_ONCE // (_BLOCK**2 * (end - start)))
+        max_rows = max(1, _MAX_PIECE_PIXELS // (_BLOCK**2 * (end - start)))
         first = rows[0]
         for y, following in zip(rows, [*rows[1:], None], strict=True):
-            if following != y + 1 or y + 1 - first == most:
+            if following != y + 1 or y + 1 - first == max_rows:
                 yield Region(first, start, y + 1 - first, end - start)
                 first = following if following is not None else first
 
 
-def _covered(start: int, length: int, big: int, n: int, side: int) -> tuple[int, int]:
-    """The first square of the slide that output pixels touch along an axis, and the one after the last."""
-    return start * n // (big * side), _ceil((start + length) * n, big * side)
+def _covered_blocks(start: int, length: int, big: int, n: int, block: int) -> tuple[int, int]:
+    """Return the half-open range of slide blocks that output pixels touch along one axis."""
+    return start * n // (big * block), _ceil_div((start + length) * n, big * block)
 
 
-def _made(wanted: list[tuple[int, int]], size: Size, native: Size, side: int) -> Region:
-    """The output pixels that these squares and one more on each side are made of."""
+def _padded_region(blocks: list[tuple[int, int]], size: Size, native: Size, block: int) -> Region:
+    """Return the output region of a range of slide blocks, with one more block on each side."""
     box = []
-    for (first, last), big, n in zip(wanted, size, native, strict=True):
-        begin, end = max(0, (first - 1) * side), min(n, (last + 1) * side)
-        low, high = begin * big // n, _ceil(end * big, n)
+    for (first, last), big, n in zip(blocks, size, native, strict=True):
+        begin, end = max(0, (first - 1) * block), min(n, (last + 1) * block)
+        low, high = begin * big // n, _ceil_div(end * big, n)
         box.append((low, high - low))
     return Region(box[0][0], box[1][0], box[0][1], box[1][1])
 
 
-def _ceil(number: int, divisor: int) -> int:
+def _ceil_div(number: int, divisor: int) -> int:
     return -(-number // divisor)

@@ -1,4 +1,4 @@
-"""How a request is answered: from memory, by the desk that has the pixels made, or with a sentence and a status."""
+"""HTTP responses of the viewer: cached or newly rendered images, JSON, and errors with a status code."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from monai_iste.errors import DataError, ISTEError, require_extra
-from monai_iste.viewer.catalog import UnknownImage, ViewedImage
-from monai_iste.viewer.rendering import Renderer
-from monai_iste.viewer.viewport import Frame
+from monai_iste.viewer.catalog import CatalogImage, UnknownImage
+from monai_iste.viewer.rendering import CheckCancelled, Renderer
+from monai_iste.viewer.viewport import Viewport
 from monai_iste.viewer.workers import Cancelled, QueueFull, Task, WorkerPool
 
 if TYPE_CHECKING:
     from fastapi import Request, Response
 
-_HTTP_ERRORS = ((UnknownImage, 404), (Cancelled, 409), (QueueFull, 503), (DataError, 500))
+_HTTP_STATUS = ((UnknownImage, 404), (Cancelled, 409), (QueueFull, 503), (DataError, 500))
 
-
-_POLL = 0.2  # seconds between two looks whether the client is still there
+_POLL_SECONDS = 0.2  # interval between two checks whether the client is still connected
 
 _log = logging.getLogger("monai_iste.viewer")
 
@@ -33,116 +32,105 @@ Endpoint = Callable[["Request"], Awaitable["Response"]]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One answer with pixels, described before it is computed."""
+class RenderRequest:
+    """Image response to be rendered.
 
-    image: ViewedImage
-    frame: Frame
+    Attributes:
+        image, viewport: place and size.
+        method: a member of :data:`~monai_iste.viewer.rendering.METHODS`.
+        kind: kind of file; with the place and the method it identifies the bytes.
+        media_type: of the file.
+        produce: renders and encodes the image; its argument raises once the request is cancelled.
+        headers: further headers of the response.
+    """
+
+    image: CatalogImage
+    viewport: Viewport
     method: str
     kind: str
     media_type: str
-    make: Callable[[Task], bytes]
-    headers: dict[str, str]
+    produce: Callable[[CheckCancelled], bytes]
+    headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def inferred(self) -> bool:
-        return self.shown == "sr"
+        """True if the network computes the pixels."""
+        return self.effective_method == "sr"
 
     @property
-    def shown(self) -> str:
-        """The method, or "resampled" where the slide has all these pixels itself."""
-        return self.method if self.frame.magnifies(self.image.size) else "resampled"
+    def effective_method(self) -> str:
+        """The method, or "resampled" if the slide itself has all the pixels."""
+        return self.method if self.viewport.is_upscaled(self.image.size) else "resampled"
 
 
 class ResponseBuilder:
-    """Two desks, one thread for the network and two for everything else, and the answers that they give.
+    """Build responses from the cache or by one of two worker pools.
+
+    The network has a pool of one thread. Reading and interpolation have a pool of two, so that they never wait for the
+    network.
 
     Args:
-        renderer: where pixels come from.
-        about: of the network: preset, weights (their checksum), precision and device.
-        queue: how many requests may wait for the network; four times as many for the slides.
+        renderer: renders the pixels.
+        network_info: preset, weights (their checksum), precision and device of the network.
+        max_queued: largest number of requests that wait for the network; four times as many may wait for a slide.
         threads: processor threads of the network; default: PyTorch's choice.
     Raises:
         ConfigError: the extra ``viewer`` is not installed.
     """
 
-    def __init__(self, renderer: Renderer, about: dict[str, str], queue: int = 64, threads: int | None = None) -> None:
-        self.responses: Any = require_extra("starlette.responses", "viewer")
-        self.renderer, self.about = renderer, about
-        self.computing = WorkerPool(1, queue, None if threads is None else lambda: torch.set_num_threads(threads))
-        self.reading = WorkerPool(2, 4 * queue)
-        self.failure: str | None = None
+    def __init__(
+        self, renderer: Renderer, network_info: dict[str, str], max_queued: int = 64, threads: int | None = None
+    ) -> None:
+        self._starlette: Any = require_extra("starlette.responses", "viewer")
+        self.renderer, self.network_info = renderer, network_info
+        set_threads = None if threads is None else lambda: torch.set_num_threads(threads)
+        self.network_pool = WorkerPool(1, max_queued, set_threads)
+        self.slide_pool = WorkerPool(2, 4 * max_queued)
+        self.load_error: str | None = None
 
-    def warm_up(self) -> None:
-        """Load the network while the first picture is looked at."""
+    def load_network(self) -> None:
+        """Load the network in the background."""
 
-        def load(ticket: Task) -> None:
+        def load(task: Task) -> None:
             try:
                 self.renderer.network  # noqa: B018
             except ISTEError as error:
-                self.failure = str(error)
+                self.load_error = str(error)
                 _log.error("%s", error)
 
-        self.computing.submit(load)
+        self.network_pool.submit(load)
 
     def close(self) -> None:
         """Stop all work."""
-        self.computing.close()
-        self.reading.close()
+        self.network_pool.close()
+        self.slide_pool.close()
 
-    async def answer(self, request: Request, picture: Picture) -> Response:
-        """A picture from memory, from the browser's, or from the desk that makes it."""
+    def cancel(self, token: str) -> int:
+        """Cancel all work with a token and return the number of tasks."""
+        return self.network_pool.cancel(token) + self.slide_pool.cancel(token)
+
+    async def image(self, request: Request, render: RenderRequest) -> Response:
+        """Return an image: 304 if the client has it, else from the cache, else newly rendered.
+
+        Older requests of the same client are cancelled.
+        """
         started = time.perf_counter()
-        newer = Task(request.query_params.get("token"))
-        for desk in (self.computing, self.reading):
-            desk.overtake(newer)
-        frame, native = picture.frame, picture.image.size
-        network = (self.about["preset"], self.about["weights"], self.about["precision"]) if picture.inferred else ()
-        key = picture.image.digest, picture.kind, picture.shown, frame, network
-        tag = f'"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}"'
-        y, x = frame.scale(native)
-        headers = {
-            "ETag": tag,
-            "Cache-Control": "private, no-cache",  # asked for again each time: an id may be another slide tomorrow
-            "X-Region": ",".join(f"{n:.10g}" for n in frame.extent(native)),
-            "X-Scale": f"{x:.10g}",
-            "X-Method": picture.shown,
-            "X-Inferred": str(picture.inferred).lower(),
-            **({"X-Preset": self.about["preset"]} if picture.inferred else {}),
-            **picture.headers,
-        }
-        if tag in request.headers.get("if-none-match", ""):
-            unchanged: Response = self.responses.Response(status_code=304, headers=headers)
-            return unchanged
-        body, source = self.renderer.cache.get(key), "memory"
+        newest = Task(request.query_params.get("token"))
+        for pool in (self.network_pool, self.slide_pool):
+            pool.cancel_older(newest)
+        key = self._cache_key(render)
+        etag = f'"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}"'
+        headers = self._image_headers(render, etag)
+        if etag in request.headers.get("if-none-match", ""):
+            not_modified: Response = self._starlette.Response(status_code=304, headers=headers)
+            return not_modified
+        body, source = self.renderer.cache.get(key), "cached"
         if body is None:
-            body, source = await self._made(request, picture), "computed"
+            body, source = await self._run(request, render), "computed"
             self.renderer.cache.put(key, body)
-        _log.info(
-            "%s %s %s x%.10g (y %.10g) grid %dx%d at %d,%d %dx%d %s %.3f s",
-            *(picture.kind, picture.image.id, picture.shown, x, y, frame.size[1], frame.size[0]),
-            *(frame.left, frame.top, frame.width, frame.height, source, time.perf_counter() - started),
-        )
-        response: Response = self.responses.Response(body, media_type=picture.media_type, headers=headers)
+        _log_image(render, source, time.perf_counter() - started)
+        response: Response = self._starlette.Response(body, media_type=render.media_type, headers=headers)
         return response
-
-    async def _made(self, request: Request, picture: Picture) -> bytes:
-        if picture.inferred and self.failure is not None:
-            raise QueueFull("a network", self.failure, "Start the viewer with another one.")
-        desk = self.computing if picture.inferred else self.reading
-        ticket = desk.submit(picture.make, request.query_params.get("token"))
-        assert ticket.future is not None
-        result = asyncio.wrap_future(ticket.future)
-        try:
-            while not (await asyncio.wait({result}, timeout=_POLL))[0]:
-                if await request.is_disconnected():
-                    ticket.cancel()
-            return result.result()
-        except asyncio.CancelledError:
-            ticket.cancel()
-            if result.cancelled():  # before it began; otherwise it is this task that ends
-                ticket.check()
-            raise
 
     def json(
         self,
@@ -151,24 +139,83 @@ class ResponseBuilder:
         headers: dict[str, str] | None = None,
         status: int = 200,
     ) -> Response:
+        """Return a JSON response."""
         headers = {"Cache-Control": "no-cache", **(headers or {})}
-        response: Response = self.responses.Response(json.dumps(content), status, headers, media_type)
+        response: Response = self._starlette.Response(json.dumps(content), status, headers, media_type)
         return response
 
-    def refuse(self, error: ISTEError) -> Response:
-        status = next((code for kind, code in _HTTP_ERRORS if isinstance(error, kind)), 400)
+    def file(self, path: Any, headers: dict[str, str]) -> Response:
+        """Return the content of a file."""
+        response: Response = self._starlette.FileResponse(path, headers=headers)
+        return response
+
+    def redirect(self, url: str) -> Response:
+        """Return a redirection (303)."""
+        response: Response = self._starlette.RedirectResponse(url, 303)
+        return response
+
+    def error(self, error: ISTEError) -> Response:
+        """Return an error message with its status code."""
+        status = next((code for kind, code in _HTTP_STATUS if isinstance(error, kind)), 400)
         headers = {"Retry-After": "2"} if status == 503 else {}
         if status >= 500:
             _log.error("%s", error)
         return self.json({"error": str(error)}, headers=headers, status=status)
 
-    def guarded(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint, whose errors of the family become answers."""
+    def with_errors(self, endpoint: Endpoint) -> Endpoint:
+        """Wrap an endpoint so that errors of the family become responses."""
 
-        async def answer(request: Request) -> Response:
+        async def wrapped(request: Request) -> Response:
             try:
                 return await endpoint(request)
             except ISTEError as error:
-                return self.refuse(error)
+                return self.error(error)
 
-        return answer
+        return wrapped
+
+    async def _run(self, request: Request, render: RenderRequest) -> bytes:
+        """Render an image in its pool, and cancel it when the client disconnects."""
+        if render.inferred and self.load_error is not None:
+            raise QueueFull("a network", self.load_error, "Start the viewer with another one.")
+        pool = self.network_pool if render.inferred else self.slide_pool
+        task = pool.submit(lambda task: render.produce(task.check), request.query_params.get("token"))
+        assert task.future is not None
+        result = asyncio.wrap_future(task.future)
+        try:
+            while not (await asyncio.wait({result}, timeout=_POLL_SECONDS))[0]:
+                if await request.is_disconnected():
+                    task.cancel()
+            return result.result()
+        except asyncio.CancelledError:
+            task.cancel()
+            if result.cancelled():  # cancelled before it started; otherwise this coroutine itself is being cancelled
+                task.check()
+            raise
+
+    def _cache_key(self, render: RenderRequest) -> tuple[Any, ...]:
+        info = self.network_info
+        network = (info["preset"], info["weights"], info["precision"]) if render.inferred else ()
+        return render.image.digest, render.kind, render.effective_method, render.viewport, network
+
+    def _image_headers(self, render: RenderRequest, etag: str) -> dict[str, str]:
+        native = render.image.size
+        return {
+            "ETag": etag,
+            "Cache-Control": "private, no-cache",  # always revalidated: an id may be another slide after a restart
+            "X-Region": ",".join(f"{n:.10g}" for n in render.viewport.extent(native)),
+            "X-Scale": f"{render.viewport.scale(native)[1]:.10g}",
+            "X-Method": render.effective_method,
+            "X-Inferred": str(render.inferred).lower(),
+            **({"X-Preset": self.network_info["preset"]} if render.inferred else {}),
+            **render.headers,
+        }
+
+
+def _log_image(render: RenderRequest, source: str, seconds: float) -> None:
+    viewport = render.viewport
+    y, x = viewport.scale(render.image.size)
+    _log.info(
+        "%s %s %s x%.10g (y %.10g) grid %dx%d at %d,%d %dx%d %s %.3f s",
+        *(render.kind, render.image.id, render.effective_method, x, y, viewport.size[1], viewport.size[0]),
+        *(viewport.left, viewport.top, viewport.width, viewport.height, source, seconds),
+    )

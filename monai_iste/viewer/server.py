@@ -1,25 +1,27 @@
-"""The viewer's HTTP interface: IIIF images, and views at exactly the screen's scale.
+"""HTTP interface of the viewer: IIIF images, and views at exactly the screen's scale.
 
 ==================================================  ================================================================
 ``GET /``, ``/static/...``                          the page
-``GET /api/images``, ``/api/status``                what there is, and how busy the server is
+``GET /api/images``, ``/api/status``                the catalog, and the load of the server
 ``GET /iiif/{id}/...``                              IIIF Image API 3.0, level 2 (:mod:`monai_iste.viewer.iiif`)
-``GET /iiif/{id}-sr/...``, ``{id}-bicubic/...``     the same of a virtual image, :data:`VIRTUAL_SCALE` times as large
-``GET /api/view/{id}?x=&y=&w=&h=&width=&height=``   a viewport in pixels of the slide (or fractions) at a screen's size;
+``GET /iiif/{id}-sr/...``, ``{id}-bicubic/...``     virtual images, :data:`VIRTUAL_SCALE` times as large as the slide
+``GET /api/view/{id}?x=&y=&w=&h=&width=&height=``   a rectangle in slide pixels (or fractions) at the screen's size;
                                                     ``method=sr|bicubic|native``, ``format=png|jpg|webp``
-``GET /api/consistency/{id}?...``                   a transparent map for the same viewport
-``GET /api/export/{id}?...``                        the view as a PNG to keep, with its provenance
-``DELETE /api/requests/{token}``                    stop what was asked for with ``&token=``
+``GET /api/consistency/{id}?...``                   a transparent consistency map of the same rectangle
+``GET /api/export/{id}?...``                        the view as a PNG with its provenance
+``DELETE /api/requests/{token}``                    cancel the requests with ``&token=``
 ==================================================  ================================================================
 
-ResponseBuilder with pixels say what they are: ``X-Region`` is what is shown, x,y,w,h in pixels of the slide, exactly;
-``X-Scale`` the magnification along x; ``X-Method``, which below a magnification of 1 is ``resampled``;
-``X-Inferred: true`` where a network made the pixels, with ``X-Preset``.
-Refusals are ``{"error": sentence}``: 400 what cannot be asked, 404 what is not there, 409 what was cancelled or
-overtaken, 500 where the slide cannot be read, 503 with ``Retry-After`` where too much waits or no network could be
-loaded. An image of a slide under ``/iiif/{id}`` that is magnified (``^``) is super-resolved.
+Image responses describe themselves in headers. ``X-Region`` is the exact rectangle x,y,w,h in slide pixels.
+``X-Scale`` is the scale along x. ``X-Method`` is the method, or ``resampled`` if the view is not upscaled.
+``X-Inferred: true`` marks pixels of a network; ``X-Preset`` then names it.
 
-Only images of the catalog are served. Other sites' pages may read ``/iiif`` (level 2 demands it), not ``/api``.
+Errors are ``{"error": sentence}``. The status is 400 for an invalid request, 404 for an unknown image, 409 for a
+cancelled or superseded request, 500 for an unreadable slide, and 503 if the queue is full (with ``Retry-After``) or the
+network could not be loaded.
+
+An upscaled (``^``) request under ``/iiif/{id}`` is super-resolved. Only images of the catalog are served. Pages of
+other sites may read ``/iiif`` (level 2 requires it) but not ``/api``.
 """
 
 from __future__ import annotations
@@ -33,30 +35,31 @@ from typing import TYPE_CHECKING, Any
 import monai_iste
 from monai_iste.errors import ConfigError, require_extra
 from monai_iste.viewer import iiif
-from monai_iste.viewer.catalog import Catalog, UnknownImage, ViewedImage
-from monai_iste.viewer.encoding import MEDIA_TYPES, encode, export_png, overlay_png
-from monai_iste.viewer.rendering import CONSISTENCY_BLOCK, METHODS, Renderer
-from monai_iste.viewer.responses import Endpoint, Picture, ResponseBuilder
-from monai_iste.viewer.viewport import Frame, view_frame
-from monai_iste.viewer.workers import Task, check_token
+from monai_iste.viewer.catalog import Catalog, CatalogImage, UnknownImage
+from monai_iste.viewer.encoding import MEDIA_TYPES, encode_export, encode_image, encode_overlay
+from monai_iste.viewer.rendering import CONSISTENCY_BLOCK, METHODS, CheckCancelled, Renderer
+from monai_iste.viewer.responses import Endpoint, RenderRequest, ResponseBuilder
+from monai_iste.viewer.sockets import LOOPBACK
+from monai_iste.viewer.viewport import Viewport, snap_viewport
+from monai_iste.viewer.workers import check_token
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request, Response
 
-#: How many times larger than the slide its virtual images are.
+#: Scale of the virtual images.
 VIRTUAL_SCALE = 8
 
 _STATIC = Path(__file__).parent / "static"
 
 
-class Viewer(ResponseBuilder):
-    """ResponseBuilder requests for the images of a catalog.
+class Viewer:
+    """Endpoints of the viewer: each parses a request and hands it to a :class:`ResponseBuilder`.
 
     Args:
-        catalog: what there is.
-        renderer: where pixels come from.
-        about: of the network: preset, weights (their checksum), precision and device.
-        queue: how many requests may wait for the network; four times as many for the slides.
+        catalog: the images that are served.
+        renderer: renders the pixels.
+        network_info: preset, weights (their checksum), precision and device of the network.
+        max_queued: largest number of requests that wait for the network; four times as many may wait for a slide.
         threads: processor threads of the network; default: PyTorch's choice.
     """
 
@@ -64,16 +67,16 @@ class Viewer(ResponseBuilder):
         self,
         catalog: Catalog,
         renderer: Renderer,
-        about: dict[str, str],
-        queue: int = 64,
+        network_info: dict[str, str],
+        max_queued: int = 64,
         threads: int | None = None,
     ) -> None:
-        super().__init__(renderer, about, queue, threads)
-        self.catalog = catalog
+        self.catalog, self.renderer, self.network_info = catalog, renderer, network_info
+        self.responses = ResponseBuilder(renderer, network_info, max_queued, threads)
 
     def close(self) -> None:
-        """Stop all work, and let go of the files."""
-        super().close()
+        """Stop all work and close the files."""
+        self.responses.close()
         self.catalog.close()
 
     # --- the page -----------------------------------------------------------------------------------------------------
@@ -81,134 +84,131 @@ class Viewer(ResponseBuilder):
     async def page(self, request: Request) -> Response:
         index = _STATIC / "index.html"
         if not index.is_file():
-            return self.refuse(UnknownImage("the viewer's page", "none", "Use /api/images and /iiif."))
+            return self.responses.error(UnknownImage("the viewer's page", "none", "Use /api/images and /iiif."))
         policy = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'"
-        headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache"}
-        response: Response = self.responses.FileResponse(index, headers=headers)
-        return response
+        return self.responses.file(index, {"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
 
-    # --- what there is ------------------------------------------------------------------------------------------------
+    # --- catalog and status -------------------------------------------------------------------------------------------
 
     async def images(self, request: Request) -> Response:
-        return self.json([image.record() for image in self.catalog])
+        return self.responses.json([image.metadata() for image in self.catalog])
 
     async def status(self, request: Request) -> Response:
-        return self.json(
+        pools = self.responses.network_pool, self.responses.slide_pool
+        return self.responses.json(
             {
-                "preset": self.about["preset"],
-                "device": self.about["device"],
-                "running": self.computing.running + self.reading.running,
-                "queued": self.computing.queued + self.reading.queued,
+                "preset": self.network_info["preset"],
+                "device": self.network_info["device"],
+                "running": sum(pool.running for pool in pools),
+                "queued": sum(pool.queued for pool in pools),
                 "cache_bytes": self.renderer.nbytes,
-                "error": self.failure,
+                "error": self.responses.load_error,
             }
         )
 
     async def cancel(self, request: Request) -> Response:
         token = check_token(request.path_params["token"]) or ""
-        return self.json({"cancelled": self.computing.cancel(token) + self.reading.cancel(token)})
+        return self.responses.json({"cancelled": self.responses.cancel(token)})
 
     # --- IIIF ---------------------------------------------------------------------------------------------------------
 
     async def iiif_base(self, request: Request) -> Response:
         self.catalog.resolve(request.path_params["id"])
-        response: Response = self.responses.RedirectResponse(f"{_uri(request)}/info.json", 303)
-        return response
+        return self.responses.redirect(f"{_iiif_uri(request)}/info.json")
 
-    async def iiif_information(self, request: Request) -> Response:
+    async def iiif_info(self, request: Request) -> Response:
         image, method = self.catalog.resolve(request.path_params["id"])
-        found = iiif.information(_uri(request), _virtual(image, method), image.size, tuple(MEDIA_TYPES))
+        info = iiif.image_info(_iiif_uri(request), _image_size(image, method), image.size, tuple(MEDIA_TYPES))
         accepted = request.headers.get("accept", "")
         plain = "application/json" in accepted and "application/ld+json" not in accepted
         media_type = "application/json" if plain else f'application/ld+json;profile="{iiif.CONTEXT}"'
-        return self.json(found, media_type, {"Link": f'<{iiif.PROFILE}>;rel="profile"', "Vary": "Accept"})
+        return self.responses.json(info, media_type, {"Link": f'<{iiif.PROFILE}>;rel="profile"', "Vary": "Accept"})
 
     async def iiif_image(self, request: Request) -> Response:
-        parts = request.path_params
-        image, method = self.catalog.resolve(parts["id"])
-        size = _virtual(image, method)
-        wanted = iiif.parse(
-            size, image.size, tuple(MEDIA_TYPES), parts["region"], parts["size"], parts["rotation"], parts["file"]
-        )
-        frame, method = wanted.frame(size), method or "sr"
-        links = f'<{_uri(request)}/{wanted.canonical}>;rel="canonical", <{iiif.PROFILE}>;rel="profile"'
+        path = request.path_params
+        image, method = self.catalog.resolve(path["id"])
+        size, parts = _image_size(image, method), (path["region"], path["size"], path["rotation"], path["file"])
+        parsed = iiif.parse_request(size, image.size, tuple(MEDIA_TYPES), *parts)
+        viewport, method = parsed.viewport(size), method or "sr"
 
-        def make(ticket: Task) -> bytes:
-            pixels = self.renderer.render(image, frame, method, ticket.check)
-            return encode(pixels, wanted.format, wanted.quality, wanted.rotation)
+        def produce(check_cancelled: CheckCancelled) -> bytes:
+            pixels = self.renderer.render(image, viewport, method, check_cancelled)
+            return encode_image(pixels, parsed.format, parsed.quality, parsed.rotation)
 
-        kind = f"iiif {wanted.rotation} {wanted.quality} {wanted.format}"
-        return await self.answer(
-            request, Picture(image, frame, method, kind, MEDIA_TYPES[wanted.format], make, {"Link": links})
-        )
+        kind = f"iiif {parsed.rotation} {parsed.quality} {parsed.format}"
+        links = f'<{_iiif_uri(request)}/{parsed.canonical}>;rel="canonical", <{iiif.PROFILE}>;rel="profile"'
+        render = RenderRequest(image, viewport, method, kind, MEDIA_TYPES[parsed.format], produce, {"Link": links})
+        return await self.responses.image(request, render)
 
     # --- exact views --------------------------------------------------------------------------------------------------
 
     async def view(self, request: Request) -> Response:
-        image, frame, method = self._viewport(request)
+        image, viewport, method = self._parse_view(request)
         format = request.query_params.get("format", "png")
         if format not in MEDIA_TYPES:
             raise ConfigError(f"a format: {', '.join(MEDIA_TYPES)}", repr(format[:100]), "Choose one of these.")
 
-        def make(ticket: Task) -> bytes:
-            return encode(self.renderer.render(image, frame, method, ticket.check), format)
+        def produce(check_cancelled: CheckCancelled) -> bytes:
+            return encode_image(self.renderer.render(image, viewport, method, check_cancelled), format)
 
-        picture = Picture(image, frame, method, f"view {format}", MEDIA_TYPES[format], make, {})
-        return await self.answer(request, picture)
+        render = RenderRequest(image, viewport, method, f"view {format}", MEDIA_TYPES[format], produce)
+        return await self.responses.image(request, render)
 
     async def consistency(self, request: Request) -> Response:
-        image, frame, _ = self._viewport(request)
+        image, viewport, _ = self._parse_view(request)
 
-        def make(ticket: Task) -> bytes:
-            levels, origin = self.renderer.consistency(image, frame, ticket.check)
-            return overlay_png(levels, origin, CONSISTENCY_BLOCK, frame, image.size)
+        def produce(check_cancelled: CheckCancelled) -> bytes:
+            levels, origin = self.renderer.consistency(image, viewport, check_cancelled)
+            return encode_overlay(levels, origin, CONSISTENCY_BLOCK, viewport, image.size)
 
-        return await self.answer(request, Picture(image, frame, "sr", "consistency", "image/png", make, {}))
+        render = RenderRequest(image, viewport, "sr", "consistency", "image/png", produce)
+        return await self.responses.image(request, render)
 
     async def export(self, request: Request) -> Response:
-        image, frame, method = self._viewport(request)
-        scale = max(frame.scale(image.size))
-        name = f"{image.id}_{method}_x{scale:.4g}_{frame.left}_{frame.top}.png"
+        image, viewport, method = self._parse_view(request)
+        scale = max(viewport.scale(image.size))
+        name = f"{image.id}_{method}_x{scale:.4g}_{viewport.left}_{viewport.top}.png"
 
-        def make(ticket: Task) -> bytes:
-            pixels = self.renderer.render(image, frame, method, ticket.check)
-            return export_png(pixels, frame, image.size, image.mpp, image.icc, self._provenance(picture))
+        def produce(check_cancelled: CheckCancelled) -> bytes:
+            pixels = self.renderer.render(image, viewport, method, check_cancelled)
+            return encode_export(pixels, viewport, image.size, image.mpp, image.icc, self._provenance(render))
 
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-        picture = Picture(image, frame, method, "export", "image/png", make, headers)
-        return await self.answer(request, picture)
+        render = RenderRequest(image, viewport, method, "export", "image/png", produce, headers)
+        return await self.responses.image(request, render)
 
-    def _provenance(self, picture: Picture) -> dict[str, object]:
-        """How a picture was made; of the slide a fingerprint, because its name may be a patient's."""
-        image, frame = picture.image, picture.frame
-        network = {key: self.about[key] for key in ("preset", "weights", "precision")} if picture.inferred else {}
+    def _provenance(self, render: RenderRequest) -> dict[str, object]:
+        """Return the provenance of an image. The slide appears as a fingerprint: its name may identify a patient."""
+        image, viewport = render.image, render.viewport
+        network = {key: self.network_info[key] for key in ("preset", "weights", "precision")} if render.inferred else {}
         return {
             "version": monai_iste.__version__,
-            "method": picture.shown,
-            "inferred": picture.inferred,
+            "method": render.effective_method,
+            "inferred": render.inferred,
             **network,
             "slide": f"sha256 {image.digest}",
             "slide_size": image.size,
-            "size": frame.size,
-            "scale": frame.scale(image.size),
-            "region": frame.extent(image.size),
+            "size": viewport.size,
+            "scale": viewport.scale(image.size),
+            "region": viewport.extent(image.size),
         }
 
-    def _viewport(self, request: Request) -> tuple[ViewedImage, Frame, str]:
-        image, asked = self.catalog[request.path_params["id"]], request.query_params
-        x, y, w, h = (_number(asked.get(name), name, float) for name in ("x", "y", "w", "h"))
-        width, height = (_number(asked.get(name), name, int) for name in ("width", "height"))
-        method = asked.get("method", "sr")
+    def _parse_view(self, request: Request) -> tuple[CatalogImage, Viewport, str]:
+        image, query = self.catalog[request.path_params["id"]], request.query_params
+        x, y, w, h = (_parse_number(query.get(name), name, float) for name in ("x", "y", "w", "h"))
+        width, height = (_parse_number(query.get(name), name, int) for name in ("width", "height"))
+        method = query.get("method", "sr")
         if method not in METHODS:
             raise ConfigError(f"a method: {', '.join(METHODS)}", repr(method[:100]), "Choose one of these.")
-        return image, view_frame(image.size, x, y, w, h, width, height), method
+        return image, snap_viewport(image.size, x, y, w, h, width, height), method
 
 
-def create_app(viewer: Viewer, hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")) -> FastAPI:
-    """The viewer as an ASGI application; when it shuts down the viewer is closed.
+def create_app(viewer: Viewer, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
+    """Create the ASGI application of a viewer, which is closed when the application shuts down.
 
     Args:
-        hosts: names under which it may be asked; another site that points its own name here is refused. ``*``: any.
+        hosts: accepted Host headers; protects against other sites that resolve their own name to this machine. ``*``
+            accepts any.
     Raises:
         ConfigError: the extra ``viewer`` is not installed.
     """
@@ -218,14 +218,14 @@ def create_app(viewer: Viewer, hosts: Sequence[str] = ("127.0.0.1", "localhost",
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        viewer.warm_up()
+        viewer.responses.load_network()
         try:
             yield
         finally:
             await asyncio.to_thread(viewer.close)
 
     def route(path: str, endpoint: Endpoint, method: str = "GET") -> Any:
-        return routing.Route(path, viewer.guarded(endpoint), methods=[method])
+        return routing.Route(path, viewer.responses.with_errors(endpoint), methods=[method])
 
     routes = [
         route("/", viewer.page),
@@ -236,7 +236,7 @@ def create_app(viewer: Viewer, hosts: Sequence[str] = ("127.0.0.1", "localhost",
         route("/api/consistency/{id}", viewer.consistency),
         route("/api/export/{id}", viewer.export),
         route("/iiif/{id}", viewer.iiif_base),
-        route("/iiif/{id}/info.json", viewer.iiif_information),
+        route("/iiif/{id}/info.json", viewer.iiif_info),
         route("/iiif/{id}/{region}/{size}/{rotation}/{file}", viewer.iiif_image),
     ]
     if _STATIC.is_dir():
@@ -244,19 +244,19 @@ def create_app(viewer: Viewer, hosts: Sequence[str] = ("127.0.0.1", "localhost",
     app: FastAPI = fastapi.FastAPI(
         routes=routes, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, title="monai_iste viewer"
     )
-    app.add_middleware(_Headers)
+    app.add_middleware(_CommonHeaders)
     app.add_middleware(trusted.TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return app
 
 
-class _Headers:
-    """Headers that all answers have."""
+class _CommonHeaders:
+    """Middleware that adds the headers common to all responses."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_with(message: Any) -> None:
+        async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
                 headers = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
                 if scope["path"].startswith("/iiif/"):
@@ -265,19 +265,20 @@ class _Headers:
                 message["headers"] = [*message["headers"], *headers]
             await send(message)
 
-        await self.app(scope, receive, send_with if scope["type"] == "http" else send)
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
-def _uri(request: Request) -> str:
+def _iiif_uri(request: Request) -> str:
     return f"{str(request.base_url).rstrip('/')}/iiif/{request.path_params['id']}"
 
 
-def _virtual(image: ViewedImage, method: str | None) -> tuple[int, int]:
+def _image_size(image: CatalogImage, method: str | None) -> tuple[int, int]:
+    """Return the (h, w) of the slide, or of its virtual image if a method is given."""
     factor = 1 if method is None else VIRTUAL_SCALE
     return factor * image.size[0], factor * image.size[1]
 
 
-def _number(text: str | None, name: str, kind: Callable[[str], Any]) -> Any:
+def _parse_number(text: str | None, name: str, kind: Callable[[str], Any]) -> Any:
     try:
         return kind(text if text is not None and len(text) <= 40 else "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where the servers listen: on this machine alone, unless somebody says otherwise."""
+"""Listening sockets, on the loopback address unless another host is given."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import suppress
 
 from monai_iste.errors import OutputError
 
-#: What the Host header of a request says that came from a browser on this machine.
+#: Values of a request's Host header that a browser on this machine sends.
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host.
+    """Return True if only this machine can reach the host.
 
     Example:
         >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
@@ -24,29 +24,29 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def in_address(host: str) -> str:
-    """A host as addresses have it.
+def url_host(host: str) -> str:
+    """Return a host as it is written in a URL: IPv6 addresses in brackets.
 
     Example:
-        >>> in_address("::1")
+        >>> url_host("::1")
         '[::1]'
     """
     return f"[{host}]" if ":" in host else host
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens, before anything is loaded for it.
+def listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket, so that a bad address is reported before anything is loaded.
 
     Raises:
-        OutputError: the port is taken, or the address is not this machine's.
+        OutputError: the port is taken, or the address is not one of this machine's.
     """
-    if not host:  # the system would take it for all of its addresses
+    if not host:  # the system would listen at all of its addresses
         raise OutputError("a host to listen at", "none", "127.0.0.1 is this machine alone.")
     try:
         return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
         )
-    except (OSError, TypeError, UnicodeError) as error:  # the latter two: no name that any machine has
+    except (OSError, TypeError, UnicodeError) as error:  # TypeError, UnicodeError: not a valid host name
         reason = error.strerror if isinstance(error, OSError) else None
         raise OutputError(
             f"a free port {port} at {host}", reason or str(error), "Choose another: --port 0 takes a free one."
