@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from monai_iste.errors import ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer, Region
-from monai_iste.inferers.output_size import magnified_size
+from monai_iste.inferers.output_size import OutputSize, require_one
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.runtime import _preset, at_precision, default_device, known_device
 
@@ -56,7 +56,8 @@ def upscale(
         (37, 74, 3)
     """
     pixels = _channels_first(image)
-    height, width = magnified_size((pixels.shape[2], pixels.shape[3]), scale, size)
+    require_one({"scale": scale, "size": size})
+    height, width = OutputSize(scale, size).resolve_upscaled((pixels.shape[2], pixels.shape[3]))
     if isinstance(model, nn.Module):
         network: nn.Module = model.eval() if device is None else model.to(known_device(device)).eval()
     else:

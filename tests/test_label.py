@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 import monai_iste
 from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer, Region
+from monai_iste.inferers.output_size import OutputSize
 from monai_iste.label import client, magnifier
 from monai_iste.label.__main__ import arguments, prepare, serve
 from monai_iste.label.magnifier import Magnifier
@@ -34,23 +35,23 @@ from monai_iste.viewer.catalog import UnknownImage
 
 
 def test_a_request_without_parameters_is_the_whole_image_at_the_default_scale():
-    wanted = parse({"model": "iste", "image": "a", "logging": "INFO", "tile_size": [1024, 1024], "save_label": True})
-    assert (wanted.scale, wanted.size, wanted.mpp, wanted.region) == (DEFAULT_SCALE, None, None, None)
-    assert wanted.suffix == ".png"
+    request = parse({"model": "iste", "image": "a", "logging": "INFO", "tile_size": [1024, 1024], "save_label": True})
+    assert (request.output_size, request.region) == (OutputSize(DEFAULT_SCALE), None)
+    assert request.suffix == ".png"
 
 
 def test_x_before_y_becomes_rows_before_columns():
-    wanted = parse({"full_size": [1200, 1000], "location": [30, 7], "size": [50.0, 20], "device": ["cpu", "cuda"]})
-    assert wanted.region == Region(top=7, left=30, height=20, width=50)
-    assert wanted.size == (1000, 1200)
-    assert wanted.scale is None
-    assert wanted.device == "cpu"
+    request = parse({"full_size": [1200, 1000], "location": [30, 7], "size": [50.0, 20], "device": ["cpu", "cuda"]})
+    assert request.region == Region(top=7, left=30, height=20, width=50)
+    assert request.output_size.size == (1000, 1200)
+    assert request.output_size.scale is None
+    assert request.device == "cpu"
 
 
 @pytest.mark.parametrize(("params", "expected"), [({"scale": "3.7"}, (3.7, None)), ({"mpp": 0.25}, (None, 0.25))])
 def test_numbers_may_come_as_text(params, expected):
-    wanted = parse(params)
-    assert (wanted.scale, wanted.mpp) == expected
+    request = parse(params)
+    assert (request.output_size.scale, request.output_size.mpp) == expected
 
 
 @pytest.mark.parametrize("region", [{"size": [0, 0]}, {"location": [0, 0]}, {"location": [0, 0], "size": [0, 0]}])

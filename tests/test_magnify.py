@@ -15,7 +15,7 @@ import monai_iste
 from monai_iste.errors import CheckpointError, ConfigError, ScaleError, ShapeError
 from monai_iste.functional import upscale
 from monai_iste.inferers import ArbitraryScaleInferer
-from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS, magnified_size
+from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS, OutputSize
 from monai_iste.io.files import CHECKSUMS, checksum
 from monai_iste.networks import ISTE, PRESETS, EDSREncoder, load_network, presets, released_weights
 from monai_iste.transforms import SuperResolve, SuperResolved
@@ -114,7 +114,7 @@ def test_the_same_kind_comes_back(network, size):
     pixels = TISSUE[: size[0], : size[1]]
     expected = upscale(pixels, 1.7, model=network)
     assert expected.dtype == np.uint8
-    assert expected.shape == (*magnified_size(size, 1.7), 3)
+    assert expected.shape == (*OutputSize(1.7).resolve_upscaled(size), 3)
     assert expected.flags.c_contiguous
 
     picture = upscale(Image.fromarray(pixels), 1.7, model=network)
@@ -232,7 +232,7 @@ def test_too_large_is_refused_with_its_size(network, wanted):
         upscale(TISSUE, **wanted, model=network)
     assert_teaches(caught.value, f"{MAX_OUTPUT_PIXELS:,}", "512,000,000 x 512,000,000", "GB")
     with pytest.raises(ScaleError):
-        magnified_size((3, 3), 1e308)
+        OutputSize(1e308).resolve_upscaled((3, 3))
 
 
 def test_a_window_that_no_memory_holds_is_refused(network):
@@ -240,10 +240,10 @@ def test_a_window_that_no_memory_holds_is_refused(network):
     with pytest.raises(ScaleError) as caught:
         upscale(TISSUE[:20, :20], 1000, model=network)
     assert_teaches(caught.value, "208 x 208", "x1000", "two steps")
-    assert magnified_size((20, 20), 100) == (2000, 2000)
+    assert OutputSize(100).resolve_upscaled((20, 20)) == (2000, 2000)
     with pytest.raises(ScaleError):
-        magnified_size((208, 208), target=(208 * 28, 208 * 28))
-    assert magnified_size((500, 500), 16) == (8000, 8000)
+        OutputSize(size=(208 * 28, 208 * 28)).resolve_upscaled((208, 208))
+    assert OutputSize(16).resolve_upscaled((500, 500)) == (8000, 8000)
 
 
 @pytest.mark.parametrize("size", [18, (18,), (18, 22, 3), "18x22", (18.5, 22), (18, 0)])

@@ -14,9 +14,10 @@ from torch import nn
 from monai_iste.data import sample_datalists
 from monai_iste.errors import ConfigError, DataError, ScaleError, ShapeError
 from monai_iste.functional import upscale
+from monai_iste.inferers.output_size import OutputSize
+from monai_iste.io.pixel_size import mpp_pair
 from monai_iste.networks import ISTE, EDSREncoder
 from monai_iste.transforms import SuperResolveToMpp, SuperResolveToMppd, SuperResolveToMppDict, image_mpp
-from monai_iste.transforms.to_mpp import mpp_pair, size_at_mpp
 
 TISSUE = torch.from_numpy(sample_datalists()[0][0]["image"].copy())
 
@@ -72,7 +73,7 @@ def patch(slide, backend="openslide", level=0, **transform):
     ],
 )
 def test_sizes_follow_the_pixel_size_axis_by_axis(size, source, target, expected):
-    assert size_at_mpp(size, source, target) == expected
+    assert OutputSize(mpp=target).resolve(size, source) == expected
 
 
 def test_a_coarser_image_is_magnified_by_the_network(network):

@@ -18,7 +18,7 @@ from monai_iste.errors import ConfigError, ScaleError
 from monai_iste.functional import magnified_bands
 from monai_iste.inferers import Region
 from monai_iste.inferers.arbitrary_scale import inside
-from monai_iste.inferers.output_size import magnified_size
+from monai_iste.inferers.output_size import OutputSize
 from monai_iste.networks import Bicubic
 from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork
 from monai_iste.transforms import LoadRGB
@@ -108,7 +108,7 @@ def _field_of_view(low: Tensor, field: tuple[int, int], crop: Region | None) -> 
 
 
 def _part(low: Tensor, scale: float, field: tuple[int, int], view: Region) -> _Part:
-    output = magnified_size((int(low.shape[1]), int(low.shape[2])), scale)
+    output = OutputSize(scale).resolve_upscaled((int(low.shape[1]), int(low.shape[2])))
     region, extent = covering(output, field, view)
     return _Part(output, region, extent)
 

@@ -25,7 +25,7 @@ from monai_iste.cli.options import (
 from monai_iste.cli.upscale import check_apart
 from monai_iste.functional import magnified_bands, to_range
 from monai_iste.inferers import Region
-from monai_iste.inferers.output_size import magnified_size
+from monai_iste.inferers.output_size import OutputSize
 from monai_iste.io.image_reader import image_size, read_rgb
 from monai_iste.io.image_writer import MAX_FILE_PIXELS, check_output, save_image
 from monai_iste.metrics import get_protocol
@@ -47,7 +47,7 @@ def without_truth(source: Path, scale: float, network: nn.Module, side: int = 32
     """Input, bicubic and ISTE, of the window of at most side x side output pixels that varies most."""
     image = plain_tensor(read_rgb(source))
     size = (image.shape[1], image.shape[2])
-    output = magnified_size(size, scale, limit=MAX_FILE_PIXELS)
+    output = OutputSize(scale).resolve_upscaled(size, limit=MAX_FILE_PIXELS)
     height, width = min(side, output[0]), min(side, output[1])
     h, w = (min(n, max(1, round(m / scale))) for n, m in zip(size, (height, width), strict=True))
     starts = ((y, x) for y in range(0, size[0] - h + 1, h) for x in range(0, size[1] - w + 1, w))
@@ -89,7 +89,7 @@ def compare(
 ) -> None:
     """Draw bicubic and ISTE side by side, where the image has most detail."""
     with sentences():
-        magnified_size(image_size(source), scale, limit=MAX_FILE_PIXELS)  # refuses impossible scales
+        OutputSize(scale).resolve_upscaled(image_size(source), limit=MAX_FILE_PIXELS)  # raises before any work
         check_apart(source, target)
         check_output(target, (1, 1), overwrite)
         network, _ = network_of(preset, weights, device, precision, threads, allow_untrained)

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Optional
+from typing import Annotated, Any, Optional
 
 import numpy as np
 import openslide
@@ -35,14 +35,14 @@ from monai_iste.cli.options import (
     tell,
 )
 from monai_iste.data.datasets import image_datalist
-from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError
+from monai_iste.errors import ConfigError, DataError, OutputError
 from monai_iste.functional import magnified_bands, to_range
 from monai_iste.inferers import Region
-from monai_iste.inferers.output_size import magnified_size, magnified_to_mpp
+from monai_iste.inferers.output_size import OutputSize, require_one
 from monai_iste.io.files import make_folder
 from monai_iste.io.image_reader import IMAGE_SUFFIXES, image_size, read_rgb, source_icc
 from monai_iste.io.image_writer import MAX_FILE_PIXELS, WRITABLE_SUFFIXES, check_output, save_image
-from monai_iste.io.pixel_size import Mpp, find_mpp
+from monai_iste.io.pixel_size import Mpp, check_mpp, find_mpp
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.slides.backends import SLIDE_ENDINGS
 from monai_iste.slides.cluster import cluster_client, compute_windows_on
@@ -52,15 +52,6 @@ from monai_iste.slides.provenance import origin
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.writers.writer import SLIDE_SUFFIXES, slide_suffix
 from monai_iste.transforms.io import plain_tensor
-
-
-class Wanted(NamedTuple):
-    """How large the results shall be: one of scale, size (H, W) and mpp is given."""
-
-    scale: float | None
-    size: tuple[int, int] | None
-    mpp: float | None
-    input_mpp: float | None
 
 
 @dataclass(frozen=True)
@@ -152,7 +143,8 @@ class Upscaler:
     """Plans and does the jobs of one command.
 
     Args:
-        wanted: the size of the results.
+        output_size: requested size of the results.
+        input_mpp: micrometers per pixel of the inputs, where the user gives them.
         options: for slides.
         network: on its device, in evaluation mode.
         about: what is reported of the network: preset, weights, device, precision.
@@ -164,7 +156,8 @@ class Upscaler:
 
     def __init__(
         self,
-        wanted: Wanted,
+        output_size: OutputSize,
+        input_mpp: float | None,
         options: SlideOptions,
         network: nn.Module,
         about: dict[str, Any],
@@ -173,7 +166,8 @@ class Upscaler:
         several: bool,
         tell: Callable[[str], None],
     ) -> None:
-        self.wanted, self.options, self.network, self.about = wanted, options, network, about
+        self.output_size, self.input_mpp, self.options = output_size, input_mpp, options
+        self.network, self.about = network, about
         self.threads, self.overwrite, self.several, self.tell = threads, overwrite, several, tell
 
     @contextmanager
@@ -212,11 +206,10 @@ class Upscaler:
         return False
 
     def _image(self, source: Path, target: Path) -> ImageJob:
-        size, wanted = image_size(source), self.wanted
-        mpp, _, stated = find_mpp(source, wanted.input_mpp)
+        size = image_size(source)
+        mpp, _, stated = find_mpp(source, self.input_mpp)
         self._warn_contradiction(source, stated)
-        exact = wanted.size if wanted.mpp is None else magnified_to_mpp(source, size, mpp, wanted.mpp)
-        output = magnified_size(size, wanted.scale, exact, MAX_FILE_PIXELS)
+        output = self.output_size.resolve_upscaled(size, mpp, source, MAX_FILE_PIXELS)
         if mpp is not None:
             mpp = mpp[0] * size[0] / output[0], mpp[1] * size[1] / output[1]
         if not self.several:
@@ -224,14 +217,12 @@ class Upscaler:
         return ImageJob(source, target, size, output, mpp, self.network, self.overwrite, self.several)
 
     def _slide(self, source: Path, target: Path) -> SlideJob:
-        wanted, options = self.wanted, self.options
-        slide = Slide(source, wanted.input_mpp)
+        options = self.options
+        slide = Slide(source, self.input_mpp)
         plan = plan_slide(
             slide,
             self.network,
-            scale=wanted.scale,
-            size=wanted.size,
-            mpp=wanted.mpp,
+            **vars(self.output_size),
             region=options.region,
             tissue_only=options.tissue_only,
             precision=self.about["precision"],
@@ -345,16 +336,16 @@ def upscale(
     in a folder of images, those that are there already in the right size are skipped.
     """
     with sentences():
-        wanted = Wanted(scale, _parse_size(size), _check_mpp("--mpp", mpp), _check_mpp("--input-mpp", input_mpp))
-        if sum(option is not None for option in wanted[:3]) != 1:
-            raise ConfigError("one of --scale, --size and --mpp", "none or several", "Give the one you mean.")
+        require_one({"--scale": scale, "--size": size, "--mpp": mpp})
+        output_size = OutputSize(scale, _parse_size(size), check_mpp("--mpp", mpp))
+        input_mpp = check_mpp("--input-mpp", input_mpp)
         options = SlideOptions(
             _parse_region(region), tissue_only, work_dir, resume, compression, consistency, workers, scheduler
         )
         several = source.is_dir()
         found = pairs(source, target) if several else [(source, target)]
         network, about = network_of(preset, weights, device, precision, threads, allow_untrained)
-        upscaler = Upscaler(wanted, options, network, about, threads, overwrite, several, tell)
+        upscaler = Upscaler(output_size, input_mpp, options, network, about, threads, overwrite, several, tell)
         report: dict[str, Any] = {**about, "dry_run": dry_run, "skipped": 0, "failed": 0, "images": []}
 
         @contextmanager
@@ -414,9 +405,3 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if match is None:
         raise ConfigError("a size HxW, such as 1110x962", repr(text), "Height first, no spaces.")
     return int(match[1]), int(match[2])
-
-
-def _check_mpp(option: str, value: float | None) -> float | None:
-    if value is not None and not 1e-3 <= value <= 1e3:
-        raise ScaleError(f"{option} between 0.001 and 1000 micrometers per pixel", repr(value), "Try 0.25, as at 40x.")
-    return value

@@ -1,4 +1,7 @@
-"""Where the pixel size of an image comes from: whom a file is asked through, in which order, and what is believed."""
+"""Pixel sizes: how a file states its own, and when two of them are the same.
+
+Pixel sizes are in micrometers per pixel ("mpp"): about 0.25 at 40x, 0.5 at 20x, 1.0 at 10x.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,28 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import openslide
 import tifffile
 
-from monai_iste.errors import ConfigError
+from monai_iste.errors import ConfigError, ISTEError, ScaleError
 
 #: Pixel sizes outside this range, in micrometers, are not a microscope's: 72 dpi means "unknown".
 PLAUSIBLE_MPP = (0.05, 20.0)
 
-#: The relative difference above which two pixel sizes contradict each other.
-SAME_MPP = 0.01
+#: Largest relative difference between two pixel sizes that count as the same (:func:`same_mpp`).
+MPP_TOLERANCE = 0.01
 
-#: Where a pixel size comes from that the user gave, and one that nobody gave.
+#: Sources of a pixel size that the user gave, and of one that is not known.
 OPTION, UNKNOWN = "--input-mpp", "unknown"
+
+#: Metadata of a MetaTensor: micrometers per pixel, (y, x) or one number.
+MPP_KEY = "mpp"
+
+#: Metadata of a MetaTensor: the spacing of its affine for which :data:`MPP_KEY` was written, (y, x).
+MPP_SPACING_KEY = "mpp_spacing"
 
 Mpp = tuple[float, float]
 
@@ -33,6 +43,56 @@ class PixelSize(NamedTuple):
     mpp: Mpp | None
     source: str
     stated: Mpp | None = None
+
+
+def same_mpp(mpp: float, other: float) -> bool:
+    """Check whether two pixel sizes differ by at most 1 %, which is less than scanners are calibrated to.
+
+    Example:
+        >>> same_mpp(0.2498, 0.25), same_mpp(0.252, 0.25), same_mpp(0.26, 0.25)
+        (True, True, False)
+    """
+    return abs(mpp / other - 1) <= MPP_TOLERANCE
+
+
+def mpp_pair(mpp: Any, error: type[ISTEError] = ConfigError) -> Mpp:
+    """Convert a pixel size to (y, x), from one number or from two (also as a tensor, as collating makes of it).
+
+    Args:
+        error: raised for a bad value: a ConfigError for settings, a DataError for data.
+    Units: micrometers per pixel.
+    Raises:
+        ConfigError: not one or two finite numbers above 0 and up to 20.
+
+    Example:
+        >>> mpp_pair(0.5), mpp_pair([0.5, 0.25])
+        ((0.5, 0.5), (0.5, 0.25))
+    """
+    try:
+        values = [float(value) for value in np.asarray(mpp, dtype=np.float64).reshape(-1)]
+    except (TypeError, ValueError):
+        values = []
+    limit = PLAUSIBLE_MPP[1]
+    if len(values) not in (1, 2) or not all(0 < value <= limit for value in values):
+        raise error(
+            f"one pixel size or two (y, x), above 0 and up to {limit:g} micrometers",
+            repr(mpp),
+            "40x is about 0.25, 20x 0.5, 10x 1.0.",
+        )
+    return values[0], values[-1]
+
+
+def check_mpp(name: str, value: float | None) -> float | None:
+    """Return an optional pixel size that a user gave.
+
+    Args:
+        name: name of the option in the message.
+    Raises:
+        ScaleError: it is not between 0.001 and 1000 micrometers.
+    """
+    if value is not None and not 1e-3 <= value <= 1e3:
+        raise ScaleError(f"{name} between 0.001 and 1000 micrometers per pixel", repr(value), "Try 0.25, as at 40x.")
+    return value
 
 
 def find_mpp(
@@ -62,8 +122,8 @@ def find_mpp(
         return PixelSize(mpp, source)
     if not (math.isfinite(input_mpp) and input_mpp > 0):
         raise ConfigError("micrometers per pixel above 0", f"{input_mpp}", "20x is about 0.5, 40x 0.25.")
-    contradicts = mpp is not None and any(abs(n / input_mpp - 1) > SAME_MPP for n in mpp)
-    return PixelSize((input_mpp, input_mpp), OPTION, mpp if contradicts else None)
+    agrees = mpp is None or all(same_mpp(n, input_mpp) for n in mpp)
+    return PixelSize((input_mpp, input_mpp), OPTION, None if agrees else mpp)
 
 
 def source_mpp(path: str | os.PathLike[str]) -> Mpp | None:

@@ -56,9 +56,9 @@ class InferISTE(InferTask):
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         device = request.get("device")
-        wanted = parse({**request, "device": name_to_device(device) if device else None})
+        parsed = parse({**request, "device": name_to_device(device) if device else None})
         file, record = self.magnifier.magnify(
-            Path(request["image"]), wanted, request["name"], cut=request.get("cut", False)
+            Path(request["image"]), parsed, request["name"], cut=request.get("cut", False)
         )
         return str(file), record
 

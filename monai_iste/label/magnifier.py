@@ -20,7 +20,7 @@ from monai_iste.bundle import default_preset, find_weights
 from monai_iste.errors import ScaleError
 from monai_iste.functional import to_range
 from monai_iste.io.image_writer import check_output, save_image
-from monai_iste.label.request import Wanted, placed
+from monai_iste.label.request import Request, placed
 from monai_iste.networks import load_network
 from monai_iste.slides.job import SlideJob
 from monai_iste.slides.plan import SlidePlan, plan_slide
@@ -72,7 +72,7 @@ class Magnifier:
             self._loaded = _Loaded(key, load_network(preset, weights, device), origin(preset, weights))
         return self._loaded.network, self._loaded.about
 
-    def magnify(self, path: Path, wanted: Wanted, name: str, cut: bool = False) -> tuple[Path, dict[str, Any]]:
+    def magnify(self, path: Path, request: Request, name: str, cut: bool = False) -> tuple[Path, dict[str, Any]]:
         """Magnify an image or a slide, or a region of it, to a new temporary file.
 
         The pixels of a region are those that the whole image's magnification has there.
@@ -85,13 +85,13 @@ class Magnifier:
         Raises:
             ISTEError: the image, the scale or the region cannot be; there is no file then.
         """
-        with self._lock, Slide(path, wanted.input_mpp) as slide:
+        with self._lock, Slide(path, request.input_mpp) as slide:
             started = time.perf_counter()
-            network, about = self.network(wanted.device)
-            region = placed(wanted.region, slide.size, cut)
-            plan = plan_slide(slide, network, scale=wanted.scale, size=wanted.size, mpp=wanted.mpp, region=region)
+            network, about = self.network(request.device)
+            region = placed(request.region, slide.size, cut)
+            plan = plan_slide(slide, network, **vars(request.output_size), region=region)
             _check_extent(plan)
-            target = _new_file(name, plan, wanted.suffix)
+            target = _new_file(name, plan, request.suffix)
             try:
                 job = SlideJob(slide, target, plan, network, about)
                 _write(job)

@@ -1,7 +1,7 @@
 """What a request asks for: the parameters of MONAI Label's clients, checked, and in the terms of this library.
 
 MONAI Label counts x before y: ``location`` and ``size`` are (x, y) and (width, height) in pixels of level 0. From
-:class:`Wanted` on, it is rows before columns, as everywhere else.
+:class:`Request` on, it is rows before columns, as everywhere else.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from monai_iste.errors import (
     ConfigError,
     ISTEError,
     OutputError,
-    ScaleError,
     ShapeError,
     TrainingError,
 )
 from monai_iste.inferers import Region
+from monai_iste.inferers.output_size import OutputSize, Size, require_one
 from monai_iste.io.image_writer import WRITABLE_SUFFIXES
+from monai_iste.io.pixel_size import check_mpp
 from monai_iste.networks.runtime import default_device
 from monai_iste.viewer.catalog import UnknownImage
 
@@ -41,49 +42,42 @@ _OF_THE_SERVER = ("tile_size", "session", "session_id", "image", "label", "label
 
 _FARTHEST = 10**9
 
-Size = tuple[int, int]
 
+class Request(NamedTuple):
+    """Parameters of a request, (y, x) throughout.
 
-class Wanted(NamedTuple):
-    """What a request asks for, (y, x) throughout.
-
-    One of ``scale``, ``size`` (H, W) of the whole image, and ``mpp`` is given. ``region`` is in pixels of the image;
-    None means all of it. ``suffix`` says the format.
+    ``output_size`` is that of the whole image. ``region`` is in pixels of the image; None means all of it. ``suffix``
+    says the format.
     """
 
-    scale: float | None
-    size: Size | None
-    mpp: float | None
+    output_size: OutputSize
     input_mpp: float | None
     region: Region | None
     suffix: str
     device: str
 
 
-def parse(params: Mapping[str, Any]) -> Wanted:
+def parse(params: Mapping[str, Any]) -> Request:
     """The parameters of a request; whatever else MONAI Label puts beside them is left alone.
 
     Raises:
         ConfigError: a value that is none, or a name that is nearly one of ours. ScaleError: not a pixel size.
 
     Example:
-        >>> wanted = parse({"scale": 3.7, "location": [640, 480], "size": [200, 100], "result_extension": "tif"})
-        >>> wanted.scale, wanted.region, wanted.suffix
+        >>> request = parse({"scale": 3.7, "location": [640, 480], "size": [200, 100], "result_extension": "tif"})
+        >>> request.output_size.scale, request.region, request.suffix
         (3.7, Region(top=480, left=640, height=100, width=200), '.tif')
     """
     _check_names(params)
     scale, mpp, size = _number(params, "scale"), _mpp(params, "mpp"), _pair(params, "full_size")
     if scale is None and mpp is None and size is None:
         scale = DEFAULT_SCALE
-    if sum(value is not None for value in (scale, mpp, size)) != 1:
-        raise ConfigError("one of scale, mpp and full_size", "several", "Give the one you mean.")
+    require_one({"scale": scale, "mpp": mpp, "full_size": size})
     if _number(params, "level"):
         raise ConfigError("level 0", f"level {params['level']!r}", "What is magnified is the full resolution.")
     device = _first(params, "device") or default_device()
-    return Wanted(
-        scale,
-        None if size is None else (size[1], size[0]),
-        mpp,
+    return Request(
+        OutputSize(scale, None if size is None else (size[1], size[0]), mpp),
         _mpp(params, "input_mpp"),
         _region(params),
         _suffix(params),
@@ -148,7 +142,7 @@ def refusal(error: ISTEError, path: Path | None = None, name: str = "the image")
     """An error as an HTTP status and a sentence in the client's terms: no options of a command, and never a path.
 
     Example:
-        >>> refusal(ScaleError("a scale of at least 1", "0.5"))
+        >>> refusal(ConfigError("a scale of at least 1", "0.5"))
         (400, 'Expected a scale of at least 1, got 0.5.')
     """
     status = 404 if isinstance(error, UnknownImage) else 400
@@ -184,10 +178,7 @@ def _number(params: Mapping[str, Any], key: str) -> float | None:
 
 
 def _mpp(params: Mapping[str, Any], key: str) -> float | None:
-    value = _number(params, key)
-    if value is not None and not 1e-3 <= value <= 1e3:
-        raise ScaleError(f"{key} between 0.001 and 1000 micrometers per pixel", repr(value), "Try 0.25, as at 40x.")
-    return value
+    return check_mpp(key, _number(params, key))
 
 
 def _pair(params: Mapping[str, Any], key: str) -> Size | None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.functional import to_range
 from monai_iste.inferers import ArbitraryScaleInferer, Region
-from monai_iste.inferers.output_size import magnified_size
+from monai_iste.inferers.output_size import OutputSize
 from monai_iste.networks import load_network
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.runtime import default_device
@@ -81,8 +81,9 @@ def magnified_layer(
         raise ShapeError("an upright layer", "one with rotation or shear", "Take these away first.")
     size = (int(data.shape[0]), int(data.shape[1]))
     part = _pixels(marked, size)
-    magnified_size((part[2] - part[0], part[3] - part[1]), scale)  # refuses a result that is too large
-    full = magnified_size(size, scale, limit=2**62)  # the whole may be larger: nothing is computed of it
+    wanted = OutputSize(scale)
+    wanted.resolve_upscaled((part[2] - part[0], part[3] - part[1]))  # raises if the result is too large
+    full = wanted.resolve_upscaled(size, limit=2**62)  # the whole may be larger: nothing is computed of it
     ratio = full[0] / size[0], full[1] / size[1]
     top, left, bottom, right = (n * r for n, r in zip(part, ratio * 2, strict=True))
     region = Region(math.floor(top), math.floor(left), math.ceil(bottom), math.ceil(right))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from monai_iste.errors import ScaleError
 from monai_iste.inferers.arbitrary_scale import ArbitraryScaleInferer, AxisWindow, Region, inside
-from monai_iste.inferers.output_size import magnified_size, magnified_to_mpp
+from monai_iste.inferers.output_size import OutputSize
 from monai_iste.slides.reader import Slide
 
 #: Largest width * height of a magnified slide: 600 GB before compression.
@@ -166,9 +166,7 @@ def plan_slide(
             :data:`MAX_OUTPUT_PIXELS`. DataError: ``mpp`` is given, but the slide's own is unknown.
         ShapeError: the region is not inside the slide.
     """
-    if mpp is not None:
-        size = magnified_to_mpp(slide.path, slide.size, slide.mpp, mpp)
-    output = magnified_size(slide.size, scale, size, MAX_OUTPUT_PIXELS)
+    output = OutputSize(scale, size, mpp).resolve_upscaled(slide.size, slide.mpp, slide.path, MAX_OUTPUT_PIXELS)
     largest = max(n / m for n, m in zip(output, slide.size, strict=True))
     if largest > MAX_SCALE:
         raise ScaleError(f"a magnification of at most {MAX_SCALE:g}", f"{largest:.4g}", "Ask for less.")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
-from monai_iste.errors import ConfigError, DataError, ShapeError
+from monai_iste.errors import ShapeError
+from monai_iste.inferers.output_size import OutputSize
 from monai_iste.io.pixel_size import Mpp, find_mpp
 from monai_iste.slides.backends import open_pixels
 from monai_iste.slides.resampling import LevelPixels, Size, best_level, level_extent, resample_region
@@ -120,19 +120,12 @@ class Slide:
         return resample_region(pixels, size, top, left, height, width)
 
     def size_at(self, mpp: float) -> Size:
-        """The size (H, W) that the slide has at so many micrometers per pixel.
+        """Compute the size (H, W) of the slide at a pixel size (:class:`~monai_iste.inferers.output_size.OutputSize`).
 
         Raises:
             DataError: the slide's own pixel size is unknown. ConfigError: ``mpp`` is not above 0.
         """
-        if self.mpp is None:
-            raise DataError(
-                f"a pixel size in {self.path}", "none, or an implausible one", "Give it: --input-mpp 0.5, say."
-            )
-        if not (math.isfinite(mpp) and mpp > 0):
-            raise ConfigError("micrometers per pixel above 0", f"{mpp}", "20x is about 0.5, 40x 0.25.")
-        height, width = (max(1, round(n * own / mpp)) for n, own in zip(self.size, self.mpp, strict=True))
-        return height, width
+        return OutputSize(mpp=mpp).resolve(self.size, self.mpp, self.path)
 
     def close(self) -> None:
         """Let go of the file. Reading after that is an error; closing again is none."""

@@ -22,15 +22,13 @@ from torch import Tensor, nn
 from monai_iste.errors import ConfigError, DataError, ScaleError
 from monai_iste.functional import to_range
 from monai_iste.inferers import ArbitraryScaleInferer, Region
-from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS
-from monai_iste.io.image_writer import Size
-from monai_iste.io.pixel_size import Mpp
+from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS, OutputSize, Size
+from monai_iste.io.pixel_size import MPP_KEY, MPP_SPACING_KEY, Mpp, mpp_pair
 from monai_iste.networks import load_network
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.runtime import at_precision, default_device
 from monai_iste.slides.backends import SLIDE_ENDINGS
 from monai_iste.slides.reader import Slide
-from monai_iste.transforms.to_mpp import MPP_KEY, MPP_SPACING_KEY, mpp_pair, size_at_mpp
 
 _SUFFIXES = [ending.removeprefix(".") for ending in SLIDE_ENDINGS] + ["tif", "tiff", "dcm", "png", "jpg", "jpeg"]
 
@@ -149,7 +147,7 @@ class SuperResolvedWSIReader(BaseWSIReader):
             raise DataError(
                 "a slide that states its pixel size", f"{path}, which does not", "Give the reader source_mpp=."
             )
-        full = size_at_mpp(size, mpp, self.target)
+        full = OutputSize(mpp=self.target).resolve(size, mpp)
         downsamples = self.downsamples or _powers_of_two(full)
         levels = tuple((max(1, round(full[0] / d)), max(1, round(full[1] / d))) for d in downsamples)
         return VirtualSlide(path, size, mpp, levels, downsamples)

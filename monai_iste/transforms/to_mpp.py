@@ -20,67 +20,16 @@ from monai.utils import WSIPatchKeys
 from PIL import Image
 from torch import Tensor, nn
 
-from monai_iste.errors import ConfigError, DataError, ISTEError, ShapeError
+from monai_iste.errors import DataError, ShapeError
 from monai_iste.functional import to_range, upscale
-from monai_iste.inferers.output_size import exact_size
-from monai_iste.io.image_writer import Size
-from monai_iste.io.pixel_size import PLAUSIBLE_MPP, SAME_MPP, Mpp
+from monai_iste.inferers.output_size import OutputSize, Size
+from monai_iste.io.pixel_size import MPP_KEY, MPP_SPACING_KEY, Mpp, mpp_pair
 from monai_iste.transforms.io import BACKENDS, plain_tensor
 from monai_iste.transforms.super_resolve import keep_place
-
-#: Metadata of a MetaTensor: micrometers per pixel, (y, x) or one number.
-MPP_KEY = "mpp"
-
-#: Metadata of a MetaTensor: the spacing of its affine for which :data:`MPP_KEY` was written, (y, x).
-MPP_SPACING_KEY = "mpp_spacing"
 
 _SIZE_TOLERANCE = 0.05  # MONAI's readers of slides accept a level that is as far off (their mpp_rtol)
 
 _REMEDY = "Give source_mpp, in micrometers per pixel: about 0.25 for 40x, 0.5 for 20x, 1.0 for 10x; or set meta['mpp']."
-
-
-def mpp_pair(mpp: Any, error: type[ISTEError] = ConfigError) -> Mpp:
-    """A pixel size as (y, x), from one number or from two (also as a tensor, which is what collating makes of it).
-
-    Args:
-        error: what is raised: of settings a ConfigError, of data a DataError.
-    Units: micrometers per pixel.
-    Raises:
-        ConfigError: not one or two finite numbers above 0 and up to 20.
-
-    Example:
-        >>> mpp_pair(0.5), mpp_pair([0.5, 0.25])
-        ((0.5, 0.5), (0.5, 0.25))
-    """
-    try:
-        values = [float(value) for value in np.asarray(mpp, dtype=np.float64).reshape(-1)]
-    except (TypeError, ValueError):
-        values = []
-    limit = PLAUSIBLE_MPP[1]
-    if len(values) not in (1, 2) or not all(0 < value <= limit for value in values):
-        raise error(
-            f"one pixel size or two (y, x), above 0 and up to {limit:g} micrometers",
-            repr(mpp),
-            "40x is about 0.25, 20x 0.5, 10x 1.0.",
-        )
-    return values[0], values[-1]
-
-
-def size_at_mpp(size: Size, source: Mpp, target: Mpp) -> Size:
-    """The size (H, W) that an image of ``size`` (h, w) and pixel size ``source`` has at the pixel size ``target``.
-
-    It stays as it is where both axes agree within 1 %: resampling would cost more than it corrects.
-
-    Units: pixel sizes in micrometers, (y, x).
-
-    Example:
-        >>> size_at_mpp((64, 60), (1.0, 1.0), (0.25, 0.25)), size_at_mpp((64, 60), (0.252, 0.252), (0.25, 0.25))
-        ((256, 240), (64, 60))
-    """
-    ratios = [s / t for s, t in zip(source, target, strict=True)]
-    if all(abs(ratio - 1) <= SAME_MPP for ratio in ratios):
-        return size
-    return max(1, round(size[0] * ratios[0])), max(1, round(size[1] * ratios[1]))
 
 
 def image_mpp(image: np.ndarray | Tensor) -> Mpp:
@@ -187,7 +136,7 @@ class SuperResolveToMpp(Transform):
     ) -> None:
         self.mpp = mpp_pair(mpp)
         self.source_mpp = None if source_mpp is None else mpp_pair(source_mpp)
-        self.size = None if size is None else exact_size(size)
+        self.output_size = OutputSize(mpp=self.mpp) if size is None else OutputSize(size=size)
         self.options: dict[str, Any] = {"model": model, "device": device, "precision": precision}
 
     def __call__(self, image: np.ndarray | Tensor) -> np.ndarray | Tensor:
@@ -195,9 +144,9 @@ class SuperResolveToMpp(Transform):
             raise ShapeError("an image of shape (3, H, W)", str(tuple(image.shape)), "Put the channels first.")
         h, w = int(image.shape[1]), int(image.shape[2])
         source = image_mpp(image) if self.source_mpp is None else self.source_mpp
-        height, width = self.size or size_at_mpp((h, w), source, self.mpp)
+        height, width = self.output_size.resolve((h, w), source)
         reached = (source[0] * h / height, source[1] * w / width)
-        if self.size is not None and any(
+        if self.output_size.size is not None and any(
             abs(r / m - 1) > _SIZE_TOLERANCE for r, m in zip(reached, self.mpp, strict=True)
         ):
             raise ShapeError(
