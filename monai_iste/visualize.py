@@ -13,7 +13,7 @@ from torch import Tensor
 _ERROR_RANGE = 0.15  # the mean absolute error that is drawn white
 
 
-_MARGIN, _CAPTION = 6, 20
+_MARGIN = 6
 
 
 def error_map(image: Tensor, truth: Tensor) -> Tensor:
@@ -62,15 +62,17 @@ def comparison(rows: Sequence[Mapping[str, Any]], window: int = 112, zoom: int =
 def contact_sheet(rows: Sequence[Mapping[str, Image.Image]]) -> Image.Image:
     """Panels of one size on white, each under its caption; one mapping per row."""
     width, height = next(iter(rows[0].values())).size
-    cell_w, cell_h = width + _MARGIN, height + _CAPTION + _MARGIN
+    letters = max(13, width // 11)
+    caption_height = letters + 7
+    cell_w, cell_h = width + _MARGIN, height + caption_height + _MARGIN
     columns = max(len(row) for row in rows)
     canvas = Image.new("RGB", (columns * cell_w + _MARGIN, len(rows) * cell_h + _MARGIN), "white")
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(letters)
     for i, row in enumerate(rows):
         for j, (caption, picture) in enumerate(row.items()):
             x, y = _MARGIN + j * cell_w, _MARGIN + i * cell_h
             draw.text((x, y), caption, fill="black", font=font)
-            canvas.paste(picture, (x, y + _CAPTION))
+            canvas.paste(picture, (x, y + caption_height))
     return canvas
 
 

@@ -194,7 +194,7 @@ def test_programs_of_the_first_pages_run(page, tmp_path, monkeypatch):
     program = tmp_path / "program.py"
     program.write_text("\n".join(pages.programs(page)))
     result = runpy.run_path(str(program))
-    assert result["magnified"].shape == (370, 444, 3)
+    assert result["upscaled"].shape == (370, 444, 3)
 
 
 def test_one_line_programs_print_what_their_comment_says():
