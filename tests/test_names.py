@@ -9,10 +9,11 @@ import monai_iste
 from monai_iste import networks, transforms
 
 COMPONENTS = {
-    name: getattr(module, name)
+    name: component
     for module in (networks, transforms)
-    for name in module.__all__
-    if inspect.isclass(getattr(module, name)) or inspect.isfunction(getattr(module, name))
+    for name in {*module.__all__, *dir(module)}
+    if inspect.isclass(component := getattr(module, name)) or inspect.isfunction(component)
+    if component.__module__.startswith("monai_iste.") and not name.startswith("_")
 }
 MODULES = ComponentLocator(excludes=["monai_iste"])
 EVERYTHING = ComponentLocator()

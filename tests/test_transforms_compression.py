@@ -20,7 +20,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)
 def test_pixels_are_those_of_a_file():
     jpeg = RandJPEG(prob=1, quality=(90, 90)).set_random_state(0)
     found = jpeg(TISSUE)
-    down, right = jpeg.scan.phase
+    down, right = jpeg.spec.phase
     around = np.pad(TISSUE, [(0, 0), (down, -(down + 80) % 16), (right, -(right + 96) % 16)], mode="symmetric")
     file = io.BytesIO()
     Image.fromarray(around.transpose(1, 2, 0)).save(file, "JPEG", quality=90, subsampling="4:2:0")
@@ -43,8 +43,8 @@ def test_what_is_drawn_fills_its_range_as_often_as_asked():
     qualities, phases = [], []
     for _ in range(1000):
         jpeg.randomize()
-        qualities.append(jpeg.scan.quality)
-        phases.append(jpeg.scan.phase)
+        qualities.append(jpeg.spec.quality)
+        phases.append(jpeg.spec.phase)
     drawn = [quality for quality in qualities if quality is not None]
     assert len(drawn) / 1000 == pytest.approx(0.4, abs=0.05)
     assert (min(drawn), max(drawn)) == (70, 90)

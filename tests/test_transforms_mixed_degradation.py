@@ -217,7 +217,7 @@ def scans(count, **options):
     drawn = []
     for _ in range(count):
         transform.randomize()
-        drawn.append(transform.scan)
+        drawn.append(transform.spec)
     return drawn
 
 
@@ -287,7 +287,7 @@ def test_the_label_stays_clean_and_keys_share_a_scan():
         np.testing.assert_array_equal(data[key], TISSUE[:, :100, :90])
     assert type(data["a"]) is type(data["x"]) is torch.Tensor
     assert torch.equal(data["a"], data["b"])
-    assert torch.equal(data["a"], degrade_with(crop, (40, 36), transform.degradation.scan))
+    assert torch.equal(data["a"], degrade_with(crop, (40, 36), transform.degradation.spec))
     assert data["name"] == "n"
     with pytest.raises(ConfigError, match="one label_key per key"):
         RandMixedDegradationd(("a", "b"), label_key="c")

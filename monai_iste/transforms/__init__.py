@@ -1,12 +1,15 @@
-"""MONAI transforms from a slide image to what ISTE trains on, as array and dictionary versions.
+# ruff: noqa: F401  (the aliases XD and XDict, and the functions behind the transforms, can be imported too)
+"""MONAI transforms for training and evaluation of super-resolution, as array (X) and dictionary versions (Xd).
 
 The training chain is ``LoadRGBd``, ``RandArbitraryScaleCropd``, MONAI's ``RandFlipd`` (both axes) and
 ``RandRotate90d`` (``max_k=1``; with the flips it reaches all eight flips and transposes), ``BlurDegradationd``,
-``RandSampleCoordinatesd``, then MONAI's ``ScaleIntensityRanged``. For evaluation ``ArbitraryScaleCropd`` takes the
-place of the random ones; ``RandLowerMagnificationd``, ``RandStainJitterd``, ``RandJPEGd`` and
-``RandMixedDegradationd`` prepare a network for other laboratories' slides and scanners. Images stay uint8 until
-``ScaleIntensityRanged``. No transform writes into the image it is given, so a cached data set need not copy
-(``CacheDataset(copy_cache=False)``).
+``RandSampleCoordinatesd``, then MONAI's ``ScaleIntensityRanged``. Evaluation uses ``ArbitraryScaleCropd`` in place of
+the random transforms. ``RandLowerMagnificationd``, ``RandStainJitterd``, ``RandJPEGd`` and ``RandMixedDegradationd``
+prepare a network for slides of other laboratories and scanners. ``SuperResolved`` and ``SuperResolveToMppd`` apply a
+trained network inside a pipeline.
+
+Images stay uint8 until ``ScaleIntensityRanged``. No transform writes into its input image, so a cached data set need
+not copy (``CacheDataset(copy_cache=False)``).
 """
 
 from monai_iste.transforms.augmentation import (
@@ -69,56 +72,26 @@ from monai_iste.transforms.to_mpp import (
 )
 
 __all__ = [
-    "DEGRADATIONS",
-    "REDUCTIONS",
     "ArbitraryScaleCrop",
-    "ArbitraryScaleCropD",
-    "ArbitraryScaleCropDict",
     "ArbitraryScaleCropd",
     "BlurDegradation",
-    "BlurDegradationD",
-    "BlurDegradationDict",
     "BlurDegradationd",
-    "DegradationSpec",
     "LoadRGB",
-    "LoadRGBD",
-    "LoadRGBDict",
     "LoadRGBd",
     "RandArbitraryScaleCrop",
-    "RandArbitraryScaleCropD",
-    "RandArbitraryScaleCropDict",
     "RandArbitraryScaleCropd",
     "RandJPEG",
-    "RandJPEGD",
-    "RandJPEGDict",
     "RandJPEGd",
     "RandLowerMagnification",
-    "RandLowerMagnificationD",
-    "RandLowerMagnificationDict",
     "RandLowerMagnificationd",
     "RandMixedDegradation",
-    "RandMixedDegradationD",
-    "RandMixedDegradationDict",
     "RandMixedDegradationd",
     "RandSampleCoordinates",
-    "RandSampleCoordinatesD",
-    "RandSampleCoordinatesDict",
     "RandSampleCoordinatesd",
     "RandStainJitter",
-    "RandStainJitterD",
-    "RandStainJitterDict",
     "RandStainJitterd",
     "SuperResolve",
-    "SuperResolveD",
-    "SuperResolveDict",
     "SuperResolveToMpp",
-    "SuperResolveToMppD",
-    "SuperResolveToMppDict",
     "SuperResolveToMppd",
     "SuperResolved",
-    "adjust_stains",
-    "degrade",
-    "degrade_with",
-    "image_mpp",
-    "tissue_fraction",
 ]

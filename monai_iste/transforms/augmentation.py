@@ -1,4 +1,9 @@
-"""Other laboratories' colors: stains stronger or weaker, the lamp brighter or darker."""
+"""Augmentations for slides of other laboratories and scanners: stain and brightness, JPEG, magnification.
+
+All are applied before the degradation, so that label and low-resolution image agree.
+
+Not specified in the paper; our choice: all of them, including their ranges.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ from monai_iste.transforms.degradation import degrade, lr_size_at
 from monai_iste.transforms.io import BACKENDS, check_rgb, plain_tensor
 from monai_iste.transforms.random_degradation import DegradationSpec, degrade_with
 
-# Optical density of every 8-bit level. The one that is added keeps black finite and white at exactly nothing.
+# Optical density of every 8-bit level. Adding 1 keeps the density of black finite and that of white exactly 0.
 _DENSITY = -torch.log((torch.arange(256, dtype=torch.float64) + 1) / 256)
 
 
@@ -29,30 +34,31 @@ def adjust_stains(
     offset: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
     brightness: float = 1.0,
 ) -> Tensor:
-    """Change how much hematoxylin, eosin and DAB an image shows, and the light that it is seen in.
+    """Change the amounts of hematoxylin, eosin and DAB in an image, and its brightness.
 
-    With ``I`` a pixel's levels, ``B`` the stains' densities per channel (rows of scikit-image's ``rgb_from_hed``)::
+    With ``I`` the 8-bit levels of a pixel and ``B`` the densities of the stains per channel (rows of scikit-image's
+    ``rgb_from_hed``)::
 
-        D  = -ln((I + 1) / 256)                  optical density (r, g, b); white has none
-        c  = D B^-1                              amount of (hematoxylin, eosin, DAB)
+        D  = -ln((I + 1) / 256)                  optical density (r, g, b); 0 for white
+        c  = D B^-1                              amounts of (hematoxylin, eosin, DAB)
         c' = gain * c + offset
         I' = 256 * brightness * exp(-c' B) - 1   rounded, clipped to 0 and 255
 
-    Gains alone leave white white; without any change, every color comes back exactly. An H&E slide has no DAB: that
-    part is what the two others do not explain.
+    Gains do not change white. The default arguments reproduce every color exactly. An H&E slide contains no DAB; its
+    DAB component is the part of the color that the two other stains do not explain.
 
-    The stains' densities are those of Ruifrok and Johnston, Analytical and Quantitative Cytology and Histology 23
-    (2001), as scikit-image has them; amounts below 0 are kept, which scikit-image's own ``rgb2hed`` cuts off.
+    The densities of the stains are those of Ruifrok and Johnston, Analytical and Quantitative Cytology and Histology 23
+    (2001), as in scikit-image. Negative amounts are kept, unlike in scikit-image's ``rgb2hed``.
 
     Args:
-        gain: of hematoxylin, eosin, DAB.
-        offset: the same, in optical density (natural logarithm); it tints glass too.
+        gain: factors of the amounts of hematoxylin, eosin and DAB.
+        offset: additions to the three amounts, in optical density (natural logarithm); they tint background too.
         brightness: factor of the light.
     Shape:
         (3, H, W) -> (3, H, W)
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ShapeError: the image is not uint8 of (3, H, W).
+        ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:
         >>> adjust_stains(np.full((3, 2, 2), 255, np.uint8), gain=(2, 0.5, 3)).unique().tolist()
@@ -68,21 +74,21 @@ def adjust_stains(
 
 
 class RandStainJitter(RandomizableTransform):
-    """Random stains and light: :func:`adjust_stains` with gains U(1 - s, 1 + s), offsets U(-o, o), brightness.
+    """Apply :func:`adjust_stains` with random gains U(1 - s, 1 + s), offsets U(-o, o) and brightness U(1 - b, 1 + b).
 
-    Paper silent: ours. Sections differ in thickness, stain and lamp from one laboratory to the next far more than a few
-    hundred training tiles do. It belongs before the degradation: image and label then agree.
+    Between laboratories, the thickness of sections, the stain and the lamp differ far more than within a few hundred
+    training tiles.
 
     Args:
-        prob: how often anything is changed.
-        gain: s, for each of the three stains by itself.
-        offset: o in optical density; 0.02 is five levels of 255 on glass.
-        brightness: b, the light is multiplied by U(1 - b, 1 + b).
+        prob: probability of a change.
+        gain: s, drawn independently for each of the three stains.
+        offset: o in optical density; 0.02 changes background by five of 255 levels.
+        brightness: b, the range of the factor of the light.
     Shape:
-        (3, H, W) -> (3, H, W); what was drawn is :attr:`gains`, :attr:`offsets` and :attr:`light`.
+        (3, H, W) -> (3, H, W); the drawn values are :attr:`gains`, :attr:`offsets` and :attr:`light`.
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ConfigError: a setting out of range. ShapeError: the image is not uint8 of (3, H, W).
+        ConfigError: a parameter is out of range. ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:
         >>> jitter = RandStainJitter(prob=1).set_random_state(0)
@@ -106,7 +112,7 @@ class RandStainJitter(RandomizableTransform):
         self.gains, self.offsets, self.light = np.ones(3), np.zeros(3), 1.0
 
     def randomize(self, data: Any = None) -> None:
-        """Draw the next change."""
+        """Draw :attr:`gains`, :attr:`offsets` and :attr:`light`."""
         super().randomize(None)
         drawn = self.R.uniform(-1, 1, size=7)
         self.gains, self.offsets = 1 + self.gain * drawn[:3], self.offset * drawn[3:6]
@@ -122,12 +128,12 @@ class RandStainJitter(RandomizableTransform):
 
 
 class RandStainJitterd(RandDictTransform):
-    """Dictionary version of :class:`RandStainJitter`; all keys change alike.
+    """Dictionary version of :class:`RandStainJitter`; all keys get the same change.
 
     Args:
-        keys: images.
+        keys: images to change.
         prob, gain, offset, brightness: see :class:`RandStainJitter`.
-        allow_missing_keys: whether absent keys are passed over.
+        allow_missing_keys: skip absent keys instead of raising.
 
     Example:
         >>> jitter = RandStainJitterd("image", prob=1).set_random_state(0)
@@ -152,26 +158,24 @@ RandStainJitterD = RandStainJitterDict = RandStainJitterd
 
 
 class RandJPEG(RandomizableTransform):
-    """Encode and decode an image as JPEG (4:2:0) of random quality, its size kept, before it is degraded.
+    """Compress an image as JPEG (4:2:0) of random quality and decode it; the size stays the same.
 
-    Label and low-resolution image both come from the compressed one. A network that has only seen lossless truth adds
-    color that is not there to slides out of JPEG files, whose color has half the resolution.
-
-    Paper silent: ours.
+    Label and low-resolution image are both made from the compressed image. A network that is trained on lossless images
+    alone adds false color to slides in JPEG files, whose color channels have half the resolution.
 
     Args:
-        prob: how often an image is compressed.
-        quality: range of the quality, whole numbers, both ends included, uniform. High, since the network learns to
-            reproduce what is left.
+        prob: probability of a compression.
+        quality: range of the quality, whole numbers, both ends included, uniform. The default is high because the
+            network learns to reproduce the compressed image.
     Shape:
-        (3, H, W) -> (3, H, W); what was drawn is :attr:`scan`. The image begins anywhere in a block.
+        (3, H, W) -> (3, H, W); the drawn parameters are :attr:`spec`. The image begins anywhere in a JPEG block.
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ConfigError: a setting out of range. ShapeError: the image is not uint8 of (3, H, W).
+        ConfigError: a parameter is out of range. ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:
         >>> jpeg = RandJPEG(prob=1).set_random_state(0)
-        >>> jpeg(np.zeros((3, 20, 30), np.uint8)).shape, jpeg.scan.subsampling
+        >>> jpeg(np.zeros((3, 20, 30), np.uint8)).shape, jpeg.spec.subsampling
         (torch.Size([3, 20, 30]), '4:2:0')
     """
 
@@ -184,32 +188,32 @@ class RandJPEG(RandomizableTransform):
             raise ConfigError("a quality (low, high) with 1 <= low <= high <= 100", repr(quality), "Try (80, 96).")
         super().__init__(prob)
         self.quality = quality
-        self.scan = DegradationSpec(blur=0)
+        self.spec = DegradationSpec(blur=0)
 
     def randomize(self, data: Any = None) -> None:
-        """Draw the next :attr:`scan`; every call draws as many numbers, whatever they decide."""
+        """Draw :attr:`spec`; every call consumes the same number of random numbers."""
         super().randomize(None)
         quality = int(self.R.randint(self.quality[0], self.quality[1] + 1))
         down, right = (int(part) for part in self.R.randint(16, size=2))
-        self.scan = DegradationSpec(blur=0, quality=quality if self._do_transform else None, phase=(down, right))
+        self.spec = DegradationSpec(blur=0, quality=quality if self._do_transform else None, phase=(down, right))
 
     def __call__(self, image: np.ndarray | Tensor, randomize: bool = True) -> Tensor:
         check_rgb(image)
         if randomize:
             self.randomize()
-        if self.scan.quality is None:
+        if self.spec.quality is None:
             return plain_tensor(image)
         height, width = image.shape[1:]
-        return degrade_with(image, (height, width), self.scan)
+        return degrade_with(image, (height, width), self.spec)
 
 
 class RandJPEGd(RandDictTransform):
-    """Dictionary version of :class:`RandJPEG`; one quality for all keys, which must be RGB images.
+    """Dictionary version of :class:`RandJPEG`; all keys, which must be RGB images, get the same quality.
 
     Args:
-        keys: images.
+        keys: images to compress.
         prob, quality: see :class:`RandJPEG`.
-        allow_missing_keys: whether absent keys are passed over.
+        allow_missing_keys: skip absent keys instead of raising.
 
     Example:
         >>> RandJPEGd("image", prob=1)({"image": np.zeros((3, 20, 30), np.uint8)})["image"].shape
@@ -231,26 +235,25 @@ RandJPEGD = RandJPEGDict = RandJPEGd
 
 
 class RandLowerMagnification(RandomizableTransform):
-    """Reduce a whole image by a random factor, before anything is cropped from it: the same tissue, seen at less.
+    """Reduce a whole image by a random factor before it is cropped: the same tissue at a lower magnification.
 
-    The tiles of one scanner are all about equally sharp. Reduced ones are sharper to the pixel, as those of other
-    scanners are, and their nuclei are smaller. Label and image both come from the reduced one, so the factor is no part
-    of the scale that is learned.
+    Tiles of one scanner are about equally sharp. Reduced tiles are sharper per pixel, as those of other scanners are,
+    and their nuclei are smaller. Label and low-resolution image are both made from the reduced image, so the factor
+    does not change the scale of the training pair.
 
-    Paper silent: ours. The filter is Pillow's bicubic with antialiasing, :func:`~monai_iste.transforms.degrade` by
-    ``bicubic``.
+    The filter is Pillow's bicubic with antialiasing: ``bicubic`` of
+    :func:`~monai_iste.transforms.degradation.degrade`.
 
     Args:
-        prob: how often an image is reduced.
+        prob: probability of a reduction.
         factor_range: smallest and largest factor, uniform.
-        min_size: pixels that the shorter side keeps, which bounds the factor: what the crop after it needs. An image
-            that has fewer stays as it is.
+        min_size: smallest allowed shorter side in pixels: the size of the largest crop. It limits the factor; a smaller
+            image is not reduced.
     Shape:
-        (3, H, W) -> (3, round(H / f), round(W / f)), f the :attr:`factor` drawn, or what
-        ``min_size`` leaves of it.
+        (3, H, W) -> (3, round(H / f), round(W / f)) with f the drawn :attr:`factor`, limited by ``min_size``.
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ConfigError: a setting out of range. ShapeError: the image is not uint8 of (3, H, W).
+        ConfigError: a parameter is out of range. ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:
         >>> lower = RandLowerMagnification(prob=1, factor_range=(1.5, 1.5), min_size=8)
@@ -274,7 +277,7 @@ class RandLowerMagnification(RandomizableTransform):
         self.factor = 1.0
 
     def randomize(self, data: Any = None) -> None:
-        """Draw the next :attr:`factor`; every call draws as many numbers, whatever they decide."""
+        """Draw :attr:`factor`; every call consumes the same number of random numbers."""
         super().randomize(None)
         factor = float(self.R.uniform(*self.factor_range))
         self.factor = factor if self._do_transform else 1.0
@@ -290,12 +293,12 @@ class RandLowerMagnification(RandomizableTransform):
 
 
 class RandLowerMagnificationd(RandDictTransform):
-    """Dictionary version of :class:`RandLowerMagnification`; one factor for all keys, which must be RGB images.
+    """Dictionary version of :class:`RandLowerMagnification`; all keys, which must be RGB images, get the same factor.
 
     Args:
-        keys: images.
+        keys: images to reduce.
         prob, factor_range, min_size: see :class:`RandLowerMagnification`.
-        allow_missing_keys: whether absent keys are passed over.
+        allow_missing_keys: skip absent keys instead of raising.
 
     Example:
         >>> lower = RandLowerMagnificationd("image", prob=1, factor_range=(2, 2), min_size=8)

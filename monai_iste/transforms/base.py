@@ -1,4 +1,4 @@
-"""What the dictionary versions of random transforms share: all keys change alike."""
+"""Base classes of the dictionary transforms: one random draw is shared by all keys."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from monai_iste.transforms.io import BACKENDS, plain_tensor
 
 
 class RandDictTransform(Randomizable, MapTransform):
-    """A random transform of one image, ``self.transform``, on every key; it draws once for all of them."""
+    """Apply the random image transform ``self.transform`` to every key; it draws once, for the first key present."""
 
     backend = BACKENDS
-    transform: Any  # called with an image, and whether to draw
+    transform: Any  # called as transform(image, randomize)
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
         super().set_random_state(seed, state)
@@ -36,14 +36,14 @@ class RandDictTransform(Randomizable, MapTransform):
 
 
 class DegradationDictTransform(MapTransform):
-    """The image as it was goes to the label's key, as a plain uint8 tensor; what was made of it takes its place.
+    """Copy each image to its label key as a plain uint8 tensor, and replace the image by its degradation.
 
     Args:
-        keys: images; each is replaced by its degradation.
-        label_key: where the image as it was goes, one per key.
-        allow_missing_keys: whether absent keys are passed over.
+        keys: images to degrade.
+        label_key: keys that receive the original images, one per image.
+        allow_missing_keys: skip absent keys instead of raising.
     Raises:
-        ConfigError: not as many ``label_key`` as ``keys``.
+        ConfigError: ``keys`` and ``label_key`` differ in number.
     """
 
     backend = BACKENDS
@@ -57,7 +57,7 @@ class DegradationDictTransform(MapTransform):
     def degraded(
         self, data: Mapping[Hashable, Any], degradation: Callable[[Tensor, bool], Tensor]
     ) -> dict[Hashable, Any]:
-        """The items after ``degradation(image, first)``; ``first`` is true for the first key alone."""
+        """Return the items after ``degradation(image, first)``; ``first`` is true for the first key only."""
         d, first = dict(data), True
         for key, label_key in self.key_iterator(d, self.label_keys):
             d[label_key] = plain_tensor(d[key])
@@ -67,7 +67,7 @@ class DegradationDictTransform(MapTransform):
 
 
 class RandDegradationDictTransform(Randomizable, DegradationDictTransform):
-    """The same for a random one, ``self.degradation``, which draws once for all keys."""
+    """Base class of random degradations; ``self.degradation`` draws once for all keys."""
 
     degradation: Any  # a random transform of one image
 

@@ -1,4 +1,4 @@
-"""Crops whose size belongs to a scale: random ones for training, exact ones for evaluation."""
+"""Crops whose size follows from the scale: random crops for training, exact crops for evaluation."""
 
 from __future__ import annotations
 
@@ -16,28 +16,27 @@ from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.transforms.base import RandDictTransform
 from monai_iste.transforms.io import BACKENDS, check_rgb
 
-# Glass is bright and colorless. Scanners show it at 230 to 250 of 255, its channels within 10 of each other; the
-# palest stroma is as bright in red but loses green to eosin. 210 and 20 leave room for dim or tinted lamps.
-GLASS_LEVEL = 210
+# Background is bright and colorless. Scanners record it at 230 to 250 of 255, its channels within 10 of each other.
+# The palest stroma is as bright in red, but eosin absorbs green. 210 and 20 leave room for dim or tinted lamps.
+BACKGROUND_LEVEL = 210
+BACKGROUND_SPREAD = 20
 
-
-GLASS_SPREAD = 20
-
-# At most this many pixels per axis are looked at: 1024 samples tell a share to within 0.02.
+# Pixels inspected per axis, at most: 1024 samples estimate a fraction to within 0.02.
 _GRID = 32
 
 
 def tissue_fraction(image: np.ndarray | Tensor) -> float:
-    """The share of an image that is not bare glass, judged on at most 32 x 32 of its pixels.
+    """Estimate the fraction of an image that is not background, from at most 32 x 32 of its pixels.
 
-    A pixel is glass when its darkest channel is at least :data:`GLASS_LEVEL` and its channels lie within
-    :data:`GLASS_SPREAD` of each other. Paper silent; without it, a good part of the crops would teach nothing.
+    A pixel is background when its darkest channel is at least :data:`BACKGROUND_LEVEL` and its channels lie within
+    :data:`BACKGROUND_SPREAD` of each other.
+    Not specified in the paper; our choice: without it, many training crops would hold no tissue.
 
     Shape:
         image: (3, H, W)
-    Units: uint8, 0 to 255; returns a share in [0, 1].
+    Units: uint8, 0 to 255; returns a fraction in [0, 1].
     Raises:
-        ShapeError: the image is not uint8 of (3, H, W).
+        ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:
         >>> half = np.full((3, 8, 8), 240, np.uint8)
@@ -49,28 +48,29 @@ def tissue_fraction(image: np.ndarray | Tensor) -> float:
     rows, columns = (math.ceil(n / _GRID) for n in image.shape[1:])
     sample = np.asarray(image[:, ::rows, ::columns])
     darkest, brightest = sample.min(0), sample.max(0)
-    return 1 - float(((darkest >= GLASS_LEVEL) & (brightest - darkest <= GLASS_SPREAD)).mean())
+    return 1 - float(((darkest >= BACKGROUND_LEVEL) & (brightest - darkest <= BACKGROUND_SPREAD)).mean())
 
 
 class RandArbitraryScaleCrop(RandomizableTransform):
-    """A random square of ``round(lr_size * m)`` pixels with m ~ U(scale_range): the training crop at scale m.
+    """Crop a random square of ``round(lr_size * m)`` pixels with m ~ U(scale_range): the training crop at scale m.
 
     Implements the sampling of Sec. IV of Duan et al., arXiv:2401.15613 (48m x 48m crops, m ~ U(1, 4)).
-    Differs from the paper: a crop that is mostly glass is drawn again elsewhere, at the same m so that m stays uniform;
-    after ``max_tries`` the crop with most tissue is taken. An image too small for the largest scale narrows the range
-    of m from above. Paper silent on both.
+    Differs from the paper: a crop that is mostly background is drawn again elsewhere, at the same m, so that m stays
+    uniform. After ``max_tries`` draws the crop with most tissue is returned. An image too small for the largest scale
+    lowers the upper end of the range of m.
+    Not specified in the paper; our choice: both.
 
     Args:
-        lr_size: side of the low-resolution crop the square will be reduced to.
+        lr_size: side of the low-resolution crop that the square is later reduced to.
         scale_range: smallest and largest m.
-        min_tissue: share of the crop that must be tissue (:func:`tissue_fraction`).
-        max_tries: draws before the best crop is taken as it is.
+        min_tissue: fraction of the crop that must be tissue (:func:`tissue_fraction`).
+        max_tries: maximum number of draws.
     Shape:
         (3, H, W) -> (3, n, n), a view; the effective scale is n / lr_size.
     Units: uint8, 0 to 255.
     Raises:
-        ShapeError: the image is smaller than the crop at the smallest scale, or is not uint8 of (3, H, W).
-        ConfigError: a setting out of range.
+        ShapeError: the image is smaller than the crop at the smallest scale, or is not uint8 of shape (3, H, W).
+        ConfigError: a parameter is out of range.
 
     Example:
         >>> crop = RandArbitraryScaleCrop(lr_size=8, scale_range=(2, 2)).set_random_state(0)
@@ -104,7 +104,7 @@ class RandArbitraryScaleCrop(RandomizableTransform):
         self.window = (slice(0), slice(0))
 
     def randomize(self, data: np.ndarray | Tensor) -> None:
-        """Draw the rows and columns of the next crop, :attr:`window`, on the image ``data``."""
+        """Draw :attr:`window`, the rows and columns of the next crop of the image ``data``."""
         check_rgb(data)
         height, width = data.shape[1:]
         low, high = self.scale_range
@@ -117,13 +117,13 @@ class RandArbitraryScaleCrop(RandomizableTransform):
             )
         scale = self.R.uniform(low, max(low, min(high, min(height, width) / self.lr_size)))
         side = round(self.lr_size * scale)
-        most = -1.0
+        best = -1.0
         for _ in range(self.max_tries):
             top, left = self.R.randint(height - side + 1), self.R.randint(width - side + 1)
             window = (slice(top, top + side), slice(left, left + side))
             tissue = tissue_fraction(data[:, *window])
-            if tissue > most:
-                self.window, most = window, tissue
+            if tissue > best:
+                self.window, best = window, tissue
             if tissue >= self.min_tissue:
                 return
 
@@ -134,14 +134,14 @@ class RandArbitraryScaleCrop(RandomizableTransform):
 
 
 class RandArbitraryScaleCropd(RandDictTransform):
-    """Dictionary version of :class:`RandArbitraryScaleCrop`; the effective scale becomes ``data["scale"]``, a float.
+    """Dictionary version of :class:`RandArbitraryScaleCrop`; stores the effective scale in ``data["scale"]``, a float.
 
-    The crop is drawn on the first key present and taken from all of them, so an image and its mask stay aligned.
+    The crop is drawn on the first key present and applied to all keys, so an image and its mask stay aligned.
 
     Args:
         keys: images of one size.
         lr_size, scale_range, min_tissue, max_tries: see :class:`RandArbitraryScaleCrop`.
-        allow_missing_keys: whether absent keys are passed over.
+        allow_missing_keys: skip absent keys instead of raising.
 
     Example:
         >>> crop = RandArbitraryScaleCropd("image", lr_size=8, scale_range=(2.3, 2.3)).set_random_state(0)
@@ -169,19 +169,20 @@ class RandArbitraryScaleCropd(RandDictTransform):
 
 
 class ArbitraryScaleCrop(Transform):
-    """The part of an image that a low-resolution image of whole pixels covers at a given scale.
+    """Crop an image to a size that super-resolution at the given scale can produce.
 
-    First the center of at most ``max_size`` pixels a side, then from its top left corner the largest size H x W with
-    H = round(h * scale), W = round(w * scale) for whole h and w: what a network that magnifies h x w returns.
+    The center crop of at most ``max_size`` pixels a side is taken first. From its top left corner the largest H x W is
+    kept for which H = round(h * scale) and W = round(w * scale) with whole numbers h and w: the size that a network
+    returns for an h x w input.
 
     Args:
-        max_size: largest side that is kept; None keeps the whole image.
+        max_size: largest side of the center crop; None uses the whole image.
     Shape:
         (3, H, W) -> (3, round(h * scale), round(w * scale)), a view.
     Units: uint8, 0 to 255.
     Raises:
         ScaleError: the scale is not a finite number of at least 1.
-        ShapeError: the image is smaller than one low-resolution pixel, or is not uint8 of (3, H, W).
+        ShapeError: the image is smaller than one low-resolution pixel, or is not uint8 of shape (3, H, W).
 
     Example:
         >>> ArbitraryScaleCrop()(np.zeros((3, 100, 64), np.uint8), 3.7).shape
@@ -196,11 +197,11 @@ class ArbitraryScaleCrop(Transform):
     def __call__(self, image: np.ndarray | Tensor, scale: float) -> np.ndarray | Tensor:  # type: ignore[override]
         check_rgb(image)
         if not (math.isfinite(scale) and scale >= 1):
-            raise ScaleError("a finite scale of at least 1", repr(scale), "Give a magnification such as 2 or 3.7.")
+            raise ScaleError("a finite scale of at least 1", repr(scale), "Give a scale such as 2 or 3.7.")
         if self.max_size is not None:
             top, left = (max(0, n - self.max_size) // 2 for n in image.shape[1:])
             image = image[:, top : top + self.max_size, left : left + self.max_size]
-        # The small number undoes rounding: 33 / 1.1 must give 30 low-resolution pixels, not 29.
+        # 1e-9 undoes floating-point rounding: 33 / 1.1 must give 30 low-resolution pixels, not 29.
         h, w = (math.floor(n / scale + 1e-9) for n in image.shape[1:])
         if min(h, w) < 1:
             raise ShapeError(
@@ -218,7 +219,7 @@ class ArbitraryScaleCropd(MapTransform):
     Args:
         keys: images to crop.
         max_size: see :class:`ArbitraryScaleCrop`.
-        allow_missing_keys: whether absent keys are passed over.
+        allow_missing_keys: skip absent keys instead of raising.
 
     Example:
         >>> data = {"image": np.zeros((3, 20, 30), np.uint8), "scale": 3.0}
@@ -240,6 +241,4 @@ class ArbitraryScaleCropd(MapTransform):
 
 
 RandArbitraryScaleCropD = RandArbitraryScaleCropDict = RandArbitraryScaleCropd
-
-
 ArbitraryScaleCropD = ArbitraryScaleCropDict = ArbitraryScaleCropd

@@ -1,4 +1,4 @@
-"""How a low-resolution image is made from a high-resolution one: three named recipes."""
+"""Degradation of a high-resolution image to a low-resolution one by one of three named recipes."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ Recipe = Callable[[Image.Image, tuple[int, int], float], Image.Image]
 
 
 def _blur_bicubic(image: Image.Image, size: tuple[int, int], scale: float) -> Image.Image:
-    """Gaussian blur of sigma (m - 1) / 2 high-resolution pixels, then bicubic: optics first, sampling second."""
+    """Blur with a Gaussian of sigma (m - 1) / 2 high-resolution pixels (optics), then resize (sampling)."""
     return image.filter(ImageFilter.GaussianBlur((scale - 1) / 2)).resize(size, Image.Resampling.BICUBIC)
 
 
 def _bicubic(image: Image.Image, size: tuple[int, int], scale: float) -> Image.Image:
-    """Bicubic alone."""
+    """Resize without blur."""
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
 def _bicubic_blur(image: Image.Image, size: tuple[int, int], scale: float) -> Image.Image:
-    """Bicubic, then Gaussian blur of sigma m / 2 low-resolution pixels."""
+    """Resize, then blur with a Gaussian of sigma m / 2 low-resolution pixels."""
     return image.resize(size, Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(scale / 2))
 
 
-#: Recipes by name; each takes (Pillow image, (w, h), scale m).
+#: Recipes by name; each is called with (Pillow image, (w, h), scale m).
 #:
-#: ``blur_bicubic``: the default; what a scanner does and what the authors' released code does.
+#: ``blur_bicubic``: the default. A scanner blurs before it samples, and the authors' released code does the same.
 #: ``bicubic``: the degradation of the HistoSR data set.
-#: ``bicubic_blur``: as the paper's text prints it ("1/2 of m", after the resize); its unit is read as pixels of the
-#: low-resolution image.
+#: ``bicubic_blur``: the order that the paper's text prints, with a blur of "1/2 of m" after the resize. Its unit is
+#: taken as pixels of the low-resolution image.
 DEGRADATIONS: Mapping[str, Recipe] = MappingProxyType(
     {"blur_bicubic": _blur_bicubic, "bicubic": _bicubic, "bicubic_blur": _bicubic_blur}
 )
 
 
 def degrade(image: np.ndarray | Tensor, lr_size: tuple[int, int], preset: str = "blur_bicubic") -> Tensor:
-    """Reduce an image to ``lr_size`` by one of the recipes :data:`DEGRADATIONS`.
+    """Reduce an image to ``lr_size`` by one of the recipes in :data:`DEGRADATIONS`.
 
-    Pillow does the work and is part of the recipe: its bicubic filter widens with the scale (antialiasing), and its
-    Gaussian is an approximation by three box blurs. The blur's m is the effective scale, the mean of H / h and W / w.
+    Pillow's filters are part of the recipe: its bicubic filter widens with the scale (antialiasing), and its Gaussian
+    is approximated by three box blurs. The m of the blur is the effective scale, the mean of H / h and W / w.
 
     Implements the degradation of Sec. IV of Duan et al., arXiv:2401.15613.
-    Differs from the paper: see :data:`DEGRADATIONS`; the text leaves order and unit of the blur open.
+    Differs from the paper: see :data:`DEGRADATIONS`; the text does not specify the order and the unit of the blur.
 
     Args:
         lr_size: size (h, w) to reduce to.
@@ -63,23 +63,25 @@ def degrade(image: np.ndarray | Tensor, lr_size: tuple[int, int], preset: str = 
         image: (3, H, W); returns (3, h, w).
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ShapeError: the image is not uint8 of (3, H, W). ScaleError: ``lr_size`` is empty or larger than the image.
-        ConfigError: there is no such preset.
+        ShapeError: the image is not uint8 of shape (3, H, W).
+        ScaleError: ``lr_size`` is empty or larger than the image.
+        ConfigError: the preset is unknown.
 
     Example:
         >>> degrade(np.full((3, 9, 6), 200, np.uint8), (3, 2)).unique().tolist()
         [200]
     """
     recipe = _recipe(preset)
-    pixels, scale = checked(image, lr_size)
-    return pixels_of(recipe(picture_of(pixels), lr_size[::-1], scale))
+    pixels, scale = check_reduction(image, lr_size)
+    return from_pillow(recipe(to_pillow(pixels), lr_size[::-1], scale))
 
 
-def checked(image: np.ndarray | Tensor, lr_size: tuple[int, int]) -> tuple[Tensor, float]:
-    """The image as a plain tensor and the effective scale m, if it can be reduced to ``lr_size``.
+def check_reduction(image: np.ndarray | Tensor, lr_size: tuple[int, int]) -> tuple[Tensor, float]:
+    """Check that ``image`` can be reduced to ``lr_size``; return it as a plain tensor, and the effective scale m.
 
     Raises:
-        ShapeError: the image is not uint8 of (3, H, W). ScaleError: ``lr_size`` is empty or larger than the image.
+        ShapeError: the image is not uint8 of shape (3, H, W).
+        ScaleError: ``lr_size`` is empty or larger than the image.
     """
     check_rgb(image)
     (height, width), (h, w) = image.shape[1:], lr_size
@@ -91,25 +93,25 @@ def checked(image: np.ndarray | Tensor, lr_size: tuple[int, int]) -> tuple[Tenso
 
 
 def lr_size_at(image: np.ndarray | Tensor, scale: float) -> tuple[int, int]:
-    """The size ``round(H / scale)``, ``round(W / scale)`` of an image's reduction, at least 1 x 1.
+    """Compute the size (``round(H / scale)``, ``round(W / scale)``) of a reduced image, at least 1 x 1.
 
     Raises:
         ScaleError: the scale is not a finite number of at least 1.
     """
     if not (math.isfinite(scale) and scale >= 1):
-        raise ScaleError("a finite scale of at least 1", repr(scale), "Give a magnification such as 2 or 3.7.")
+        raise ScaleError("a finite scale of at least 1", repr(scale), "Give a scale such as 2 or 3.7.")
     h, w = (max(1, round(n / scale)) for n in image.shape[-2:])
     return h, w
 
 
-def picture_of(pixels: Tensor) -> Image.Image:
-    """(3, H, W), uint8, for Pillow."""
+def to_pillow(pixels: Tensor) -> Image.Image:
+    """Convert a uint8 tensor of shape (3, H, W) to a Pillow image."""
     return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
 
 
-def pixels_of(picture: Image.Image) -> Tensor:
-    """A Pillow image as (3, H, W), uint8."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+def from_pillow(image: Image.Image) -> Tensor:
+    """Convert a Pillow RGB image to a uint8 tensor of shape (3, H, W)."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def _recipe(preset: str) -> Recipe:
@@ -119,7 +121,7 @@ def _recipe(preset: str) -> Recipe:
 
 
 class BlurDegradation(Transform):
-    """Reduce an image by a scale: :func:`degrade` to ``round(H / scale)`` x ``round(W / scale)`` pixels.
+    """Reduce an image by a scale, with :func:`degrade`, to ``round(H / scale)`` x ``round(W / scale)`` pixels.
 
     Args:
         preset: a key of :data:`DEGRADATIONS`.
@@ -127,8 +129,8 @@ class BlurDegradation(Transform):
         (3, H, W) -> (3, h, w)
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ConfigError: there is no such preset. ScaleError: the scale is not a finite number of at least 1.
-        ShapeError: the image is not uint8 of (3, H, W).
+        ConfigError: the preset is unknown. ScaleError: the scale is not a finite number of at least 1.
+        ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:
         >>> BlurDegradation()(np.zeros((3, 100, 63), np.uint8), 3.7).shape
@@ -146,16 +148,16 @@ class BlurDegradation(Transform):
 
 
 class BlurDegradationd(DegradationDictTransform):
-    """Dictionary version of :class:`BlurDegradation`: the image becomes the label, its reduction the image.
+    """Dictionary version of :class:`BlurDegradation`: the image becomes the label, its reduction becomes the image.
 
     Both are plain uint8 tensors afterwards.
 
     Args:
         keys: images; each is replaced by its reduction.
-        label_key: where the full-resolution image goes, one per key.
-        scale_key: where the scale is found.
+        label_key: keys that receive the full-resolution images, one per image.
+        scale_key: key of the scale.
         preset: a key of :data:`DEGRADATIONS`.
-        allow_missing_keys: whether absent keys are passed over.
+        allow_missing_keys: skip absent keys instead of raising.
 
     Example:
         >>> data = BlurDegradationd()({"image": np.zeros((3, 96, 96), np.uint8), "scale": 2.0})

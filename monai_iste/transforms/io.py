@@ -1,4 +1,4 @@
-"""From a path to an 8-bit RGB image; the name leaves MONAI's LoadImage alone."""
+"""Loading of 8-bit RGB images."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from torch import Tensor
 from monai_iste.errors import ShapeError
 from monai_iste.io.image_reader import read_rgb
 
-#: Every transform here takes NumPy arrays and tensors alike.
+#: Every transform of this package accepts NumPy arrays and tensors.
 BACKENDS = [TransformBackends.NUMPY, TransformBackends.TORCH]
 
 
 def check_rgb(image: np.ndarray | Tensor) -> None:
-    """Refuse what is not an 8-bit RGB image of shape (3, H, W).
+    """Raise ShapeError unless ``image`` is an 8-bit RGB image of shape (3, H, W).
 
     Raises:
-        ShapeError: names the received shape and type.
+        ShapeError: the shape or the type differs; both are named.
     """
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or image.dtype not in (np.uint8, torch.uint8):
         raise ShapeError(
@@ -36,23 +36,25 @@ def check_rgb(image: np.ndarray | Tensor) -> None:
 
 
 def plain_tensor(image: np.ndarray | Tensor) -> Tensor:
-    """The same values as a plain, contiguous tensor, without copying if possible; metadata of a MetaTensor is dropped.
+    """Convert to a plain, contiguous tensor, without copying if possible; metadata of a MetaTensor is dropped.
 
     Shape: any
     """
     if isinstance(image, MetaTensor):
         image = image.as_tensor()
-    # An array may have negative strides or be read-only, neither of which torch takes: such a one is copied.
+    # torch accepts neither negative strides nor read-only memory: np.require copies such arrays.
     return image.contiguous() if isinstance(image, Tensor) else torch.from_numpy(np.require(image, None, ["C", "W"]))
 
 
 class LoadRGB(Transform):
-    """Read an image file as 8-bit RGB (:func:`monai_iste.io.image_reader.read_rgb`); an image in memory passes through.
+    """Read an image file as 8-bit RGB (:func:`monai_iste.io.image_reader.read_rgb`).
+
+    An image in memory is checked and returned as it is. The name leaves MONAI's LoadImage available.
 
     Shape:
         returns (3, H, W), uint8.
     Raises:
-        DataError: the file is not a usable RGB image. ShapeError: the image in memory is not uint8 of (3, H, W).
+        DataError: the file is not a usable RGB image. ShapeError: an image in memory is not uint8 of shape (3, H, W).
 
     Example:
         >>> LoadRGB()(np.zeros((3, 5, 4), np.uint8)).shape
@@ -73,7 +75,7 @@ class LoadRGBd(MapTransform):
 
     Args:
         keys: entries to load.
-        allow_missing_keys: whether absent keys are passed over.
+        allow_missing_keys: skip absent keys instead of raising.
 
     Example:
         >>> LoadRGBd("image")({"image": np.zeros((3, 5, 4), np.uint8)})["image"].shape

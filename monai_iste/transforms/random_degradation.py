@@ -1,4 +1,4 @@
-"""Low-resolution images as scanners and their files leave them: unequal optics, filters, noise and JPEG."""
+"""Random degradations that imitate different scanners and their files: blur, reduction filter, noise and JPEG."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from monai_iste.errors import ConfigError
 from monai_iste.transforms.base import RandDegradationDictTransform
-from monai_iste.transforms.degradation import checked, degrade, lr_size_at, picture_of, pixels_of
+from monai_iste.transforms.degradation import check_reduction, degrade, from_pillow, lr_size_at, to_pillow
 from monai_iste.transforms.io import BACKENDS
 
-# A block of JPEG is 8 pixels wide, 16 where the color has half the resolution.
+# A JPEG block covers 8 pixels per axis, 16 where the color channels have half the resolution.
 _JPEG_UNIT = 16
 
 Reduction = Callable[[Tensor, tuple[int, int]], Tensor]
@@ -33,58 +33,57 @@ def _bicubic(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _lanczos(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    return pixels_of(picture_of(pixels).resize(size[::-1], Image.Resampling.LANCZOS))
+    return from_pillow(to_pillow(pixels).resize(size[::-1], Image.Resampling.LANCZOS))
 
 
 def _area(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Every low-resolution pixel is the mean over its extent, parts of pixels counted as parts.
+    """Average over the area of every low-resolution pixel; partly covered pixels count by their covered part.
 
-    Pillow's BOX takes or leaves whole pixels, which at scale 1.5 moves the image by a quarter of one.
+    Pillow's BOX filter uses whole pixels, which shifts the image by a quarter of a pixel at scale 1.5.
     """
-    rows, columns = (_overlaps(n, few) for n, few in zip(pixels.shape[1:], size, strict=True))
-    return _levels(rows @ pixels.double() @ columns.T)
+    rows, columns = (_area_weights(n, n_out) for n, n_out in zip(pixels.shape[1:], size, strict=True))
+    return _to_uint8(rows @ pixels.double() @ columns.T)
 
 
-def _overlaps(n: int, few: int) -> Tensor:
-    """Matrix (few, n): the share that each of n pixels has in each of few."""
-    borders, pixel = torch.arange(few + 1, dtype=torch.float64)[:, None] * n / few, torch.arange(n)
-    shared = torch.minimum(borders[1:], pixel + 1) - torch.maximum(borders[:-1], pixel)
-    return shared.clamp(min=0) * few / n
+def _area_weights(n: int, n_out: int) -> Tensor:
+    """Build the matrix (n_out, n) of weights with which n pixels contribute to n_out area averages."""
+    borders, pixel = torch.arange(n_out + 1, dtype=torch.float64)[:, None] * n / n_out, torch.arange(n)
+    covered = torch.minimum(borders[1:], pixel + 1) - torch.maximum(borders[:-1], pixel)
+    return covered.clamp(min=0) * n_out / n
 
 
 def _decimation(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """The value at the center of every low-resolution pixel, interpolated: it may lie between high-resolution ones.
+    """Interpolate the value at the center of every low-resolution pixel, without averaging.
 
-    Taking one of those instead would move the image by half a pixel at every even scale.
+    Picking the nearest high-resolution pixel instead would shift the image by half a pixel at every even scale.
     """
-    return _levels(F.interpolate(pixels[None].double(), size, mode="bilinear", align_corners=False)[0])
+    return _to_uint8(F.interpolate(pixels[None].double(), size, mode="bilinear", align_corners=False)[0])
 
 
-#: How an image is brought to fewer pixels, by name; none of them moves it. ``decimation`` alone does not average and
-#: needs a blur before it.
+#: Reduction filters by name; none of them shifts the image. ``decimation`` does not average and needs a blur before it.
 REDUCTIONS: Mapping[str, Reduction] = MappingProxyType(
     {"bicubic": _bicubic, "area": _area, "lanczos": _lanczos, "decimation": _decimation}
 )
 
-#: How often each is drawn. Paper silent: ours, bicubic first because the protocols have it.
+#: Probability of each filter. Not specified in the paper; our choice: bicubic most often, as in the protocols.
 REDUCTION_WEIGHTS = MappingProxyType({"bicubic": 0.5, "area": 0.25, "lanczos": 0.2, "decimation": 0.05})
 
 
 @dataclass(frozen=True)
 class DegradationSpec:
-    """How one low-resolution image comes about: optics, sampling, sensor, file, in this order.
+    """Parameters of one degradation, applied in the order blur, reduction, noise, JPEG.
 
     Args:
-        blur: strength of the Gaussian, its sigma in units of (m - 1) / 2 high-resolution pixels; 0 is none.
+        blur: sigma of the Gaussian blur, in units of (m - 1) / 2 high-resolution pixels; 0 disables it.
         reduction: a key of :data:`REDUCTIONS`.
-        noise: standard deviation of the sensor's noise in 8-bit levels, for each channel by itself; 0 is none.
-        seed: of the noise.
-        quality: of JPEG, 1 to 100; None is a lossless file.
-        subsampling: "4:2:0", color at half the resolution as most scanners write it, or "4:4:4".
-        phase: how many pixels (down, right) of its first JPEG block lie outside the image, each below 16: a tile that
-            was cut from a slide begins anywhere in a block. What lies outside is mirrored.
+        noise: standard deviation of the sensor noise in 8-bit levels, independent per channel; 0 disables it.
+        seed: seed of the noise.
+        quality: JPEG quality, 1 to 100; None disables JPEG.
+        subsampling: "4:2:0" (color at half the resolution, as most scanners write it) or "4:4:4".
+        phase: offset (down, right) of the image inside its first JPEG block, each below 16. A tile that is cut from a
+            slide begins anywhere in a block. The pixels outside the image are mirrored.
     Raises:
-        ConfigError: a setting out of range.
+        ConfigError: a parameter is out of range.
     """
 
     blur: float = 1.0
@@ -108,82 +107,84 @@ class DegradationSpec:
             raise ConfigError(f"a phase from 0 to {_JPEG_UNIT - 1}", repr(self.phase), "Take it modulo 16.")
 
 
-def degrade_with(image: np.ndarray | Tensor, lr_size: tuple[int, int], scan: DegradationSpec | None = None) -> Tensor:
-    """Reduce an image to ``lr_size`` as ``scan`` says.
+def degrade_with(image: np.ndarray | Tensor, lr_size: tuple[int, int], spec: DegradationSpec | None = None) -> Tensor:
+    """Reduce an image to ``lr_size`` with the parameters of ``spec``.
 
-    ``DegradationSpec()`` gives what :func:`~monai_iste.transforms.degradation.degrade` gives by ``blur_bicubic``,
-    ``DegradationSpec(blur=0)`` what it gives by ``bicubic``, bit for bit.
+    ``DegradationSpec()`` equals ``blur_bicubic`` of :func:`~monai_iste.transforms.degradation.degrade`, and
+    ``DegradationSpec(blur=0)`` equals its ``bicubic``, bit for bit.
 
-    Paper silent: its low-resolution images are blurred and reduced, no more; those of scanners are not all alike.
+    Not specified in the paper; our choice: noise, JPEG and the other filters. The paper blurs and reduces only.
 
     Args:
         lr_size: size (h, w) to reduce to.
-        scan: the settings; None has the defaults.
+        spec: the parameters; None uses the defaults.
     Shape:
         image: (3, H, W); returns (3, h, w).
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ShapeError: the image is not uint8 of (3, H, W). ScaleError: ``lr_size`` is empty or larger than the image.
+        ShapeError: the image is not uint8 of shape (3, H, W).
+        ScaleError: ``lr_size`` is empty or larger than the image.
 
     Example:
         >>> degrade_with(np.full((3, 9, 6), 200, np.uint8), (3, 2), DegradationSpec(reduction="area", quality=90)).shape
         torch.Size([3, 3, 2])
     """
-    scan = scan or DegradationSpec()
-    pixels, scale = checked(image, lr_size)
-    if scan.blur > 0:
-        pixels = pixels_of(picture_of(pixels).filter(ImageFilter.GaussianBlur(scan.blur * (scale - 1) / 2)))
-    low = REDUCTIONS[scan.reduction](pixels, lr_size)
-    if scan.noise > 0:
-        noise = np.random.RandomState(scan.seed).standard_normal(low.shape)
-        low = _levels(low + scan.noise * torch.from_numpy(noise))
-    return low if scan.quality is None else _through_jpeg(low, scan.quality, scan.subsampling, scan.phase)
+    spec = spec or DegradationSpec()
+    pixels, scale = check_reduction(image, lr_size)
+    if spec.blur > 0:
+        pixels = from_pillow(to_pillow(pixels).filter(ImageFilter.GaussianBlur(spec.blur * (scale - 1) / 2)))
+    low = REDUCTIONS[spec.reduction](pixels, lr_size)
+    if spec.noise > 0:
+        noise = np.random.RandomState(spec.seed).standard_normal(low.shape)
+        low = _to_uint8(low + spec.noise * torch.from_numpy(noise))
+    return low if spec.quality is None else _jpeg_round_trip(low, spec.quality, spec.subsampling, spec.phase)
 
 
-def _through_jpeg(pixels: Tensor, quality: int, subsampling: str, phase: tuple[int, int]) -> Tensor:
-    """Encode and decode; whole blocks all around, as if the image had been cut from a larger one."""
+def _jpeg_round_trip(pixels: Tensor, quality: int, subsampling: str, phase: tuple[int, int]) -> Tensor:
+    """Encode and decode as JPEG, padded to whole blocks as if the image had been cut from a larger one."""
     h, w = pixels.shape[1:]
-    beyond = [(part, -(part + n) % _JPEG_UNIT) for part, n in zip(phase, (h, w), strict=True)]
-    whole = np.pad(pixels.numpy(), [(0, 0), *beyond], mode="symmetric")
+    padding = [(offset, -(offset + n) % _JPEG_UNIT) for offset, n in zip(phase, (h, w), strict=True)]
+    padded = np.pad(pixels.numpy(), [(0, 0), *padding], mode="symmetric")
     file = io.BytesIO()
-    picture_of(torch.from_numpy(whole)).save(file, "JPEG", quality=quality, subsampling=subsampling)
-    decoded = pixels_of(Image.open(file))
+    to_pillow(torch.from_numpy(padded)).save(file, "JPEG", quality=quality, subsampling=subsampling)
+    decoded = from_pillow(Image.open(file))
     return decoded[:, phase[0] : phase[0] + h, phase[1] : phase[1] + w].contiguous()
 
 
-def _levels(values: Tensor) -> Tensor:
+def _to_uint8(values: Tensor) -> Tensor:
     return values.round().clamp(0, 255).byte()
 
 
 class RandMixedDegradation(RandomizableTransform):
-    """Reduce an image by a scale, each time as another scanner would: :func:`degrade_with` with a random scan.
+    """Reduce an image by a scale with a randomly drawn :class:`DegradationSpec`, as different scanners would.
 
-    One recipe for all low-resolution images teaches a network to undo that recipe; it then sharpens whatever differs
-    from it, block borders and noise of real scans above all. Here every choice is drawn for itself, and the label stays
-    clean, so that the network learns to leave out what the scan has added.
+    A network that is trained on one recipe learns to invert that recipe. On real scans it then sharpens everything that
+    differs, block borders and noise above all. Here every parameter is drawn independently and the label stays clean,
+    so that the network learns to suppress what a scanner and its file add.
 
-    Paper silent: all of it is ours, the numbers too. A quarter of the images has neither noise nor JPEG.
+    Not specified in the paper; our choice: all of it, including the numbers. A quarter of the images has neither noise
+    nor JPEG.
 
     Args:
-        blur: range of the blur's strength, uniform; 1 is ``blur_bicubic``'s sigma of (m - 1) / 2.
-        blur_prob: how often there is any blur. Decimation always has it, of strength 1 or more: it does not average.
-        reductions: how often each of :data:`REDUCTIONS` is drawn, in any unit.
-        noise: range of the noise's standard deviation in 8-bit levels, uniform.
-        noise_prob: how often there is noise.
+        blur: range of the blur, uniform; 1 is the sigma (m - 1) / 2 of ``blur_bicubic``.
+        blur_prob: probability of a blur. Decimation does not average, so it always gets a blur of at least 1.
+        reductions: relative probability of each of :data:`REDUCTIONS`.
+        noise: range of the standard deviation of the noise in 8-bit levels, uniform.
+        noise_prob: probability of noise.
         quality: range of the JPEG quality, whole numbers, both ends included, uniform.
-        jpeg_prob: how often the image goes through JPEG.
-        subsampling_prob: how often JPEG halves the resolution of color (4:2:0; else 4:4:4).
-        phase_prob: how often the image begins inside a block, uniformly anywhere; else at its corner.
+        jpeg_prob: probability of JPEG compression.
+        subsampling_prob: probability of color at half the resolution (4:2:0) in JPEG; else 4:4:4.
+        phase_prob: probability of an image that begins at a random position inside a block; else at its corner.
     Shape:
-        (3, H, W) -> (3, round(H / scale), round(W / scale)), at least 1 x 1; what was drawn is :attr:`scan`.
+        (3, H, W) -> (3, round(H / scale), round(W / scale)), at least 1 x 1; the drawn parameters are :attr:`spec`.
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ConfigError: a setting out of range. ScaleError: the scale is not a finite number of at least 1.
-        ShapeError: the image is not uint8 of (3, H, W).
+        ConfigError: a parameter is out of range. ScaleError: the scale is not a finite number of at least 1.
+        ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:
         >>> degradation = RandMixedDegradation().set_random_state(0)
-        >>> degradation(np.zeros((3, 100, 63), np.uint8), 3.7).shape, degradation.scan.reduction
+        >>> degradation(np.zeros((3, 100, 63), np.uint8), 3.7).shape, degradation.spec.reduction
         (torch.Size([3, 27, 17]), 'area')
     """
 
@@ -205,41 +206,41 @@ class RandMixedDegradation(RandomizableTransform):
         _check_range("blur", blur, 0, math.inf)
         _check_range("noise", noise, 0, math.inf)
         _check_range("quality", quality, 1, 100)
-        chances = (blur_prob, noise_prob, jpeg_prob, subsampling_prob, phase_prob)
-        if not all(0 <= chance <= 1 for chance in chances):
-            raise ConfigError("probabilities in [0, 1]", str(chances), "0 is never, 1 is always.")
+        probs = (blur_prob, noise_prob, jpeg_prob, subsampling_prob, phase_prob)
+        if not all(0 <= prob <= 1 for prob in probs):
+            raise ConfigError("probabilities in [0, 1]", str(probs), "0 is never, 1 is always.")
         if min(reductions.values(), default=-1) < 0 or sum(reductions.values()) <= 0:
             raise ConfigError("weights of reductions, some above 0", str(dict(reductions)), "Try {'bicubic': 1}.")
         for name in reductions:
             DegradationSpec(reduction=name)
         self.blur, self.noise, self.quality, self.reductions = blur, noise, quality, dict(reductions)
-        self.blur_prob, self.noise_prob, self.jpeg_prob, self.subsampling_prob, self.phase_prob = chances
-        self.scan = DegradationSpec()
+        self.blur_prob, self.noise_prob, self.jpeg_prob, self.subsampling_prob, self.phase_prob = probs
+        self.spec = DegradationSpec()
 
     def randomize(self, data: Any = None) -> None:
-        """Draw the next :attr:`scan`; every call draws as many numbers, whatever they decide."""
+        """Draw :attr:`spec`; every call consumes the same number of random numbers."""
         weights = np.array(list(self.reductions.values()))
         reduction = list(self.reductions)[self.R.choice(len(weights), p=weights / weights.sum())]
-        blurred, noisy, compressed, subsampled, shifted = self.R.uniform(size=5)
+        blur_draw, noise_draw, jpeg_draw, subsampling_draw, phase_draw = self.R.uniform(size=5)
         blur, noise = self.R.uniform(*self.blur), self.R.uniform(*self.noise)
         seed, quality = self.R.randint(2**31), self.R.randint(self.quality[0], self.quality[1] + 1)
         down, right = (int(part) for part in self.R.randint(_JPEG_UNIT, size=2))
-        blur = blur if blurred < self.blur_prob else 0.0
-        self.scan = DegradationSpec(
+        blur = blur if blur_draw < self.blur_prob else 0.0
+        self.spec = DegradationSpec(
             blur=max(1.0, blur) if reduction == "decimation" else blur,
             reduction=reduction,
-            noise=noise if noisy < self.noise_prob else 0.0,
+            noise=noise if noise_draw < self.noise_prob else 0.0,
             seed=int(seed),
-            quality=int(quality) if compressed < self.jpeg_prob else None,
-            subsampling="4:2:0" if subsampled < self.subsampling_prob else "4:4:4",
-            phase=(down, right) if shifted < self.phase_prob else (0, 0),
+            quality=int(quality) if jpeg_draw < self.jpeg_prob else None,
+            subsampling="4:2:0" if subsampling_draw < self.subsampling_prob else "4:4:4",
+            phase=(down, right) if phase_draw < self.phase_prob else (0, 0),
         )
 
     def __call__(self, image: np.ndarray | Tensor, scale: float, randomize: bool = True) -> Tensor:  # type: ignore[override]
         size = lr_size_at(image, scale)
         if randomize:
             self.randomize()
-        return degrade_with(image, size, self.scan)
+        return degrade_with(image, size, self.spec)
 
 
 def _check_range(name: str, value: tuple[float, float], low: float, high: float) -> None:
@@ -254,12 +255,12 @@ class RandMixedDegradationd(RandDegradationDictTransform):
     Both are plain uint8 tensors afterwards.
 
     Args:
-        keys: images; each is replaced by its reduction, all by the same scan.
-        label_key: where the full-resolution image goes, one per key.
-        scale_key: where the scale is found.
+        keys: images; each is replaced by its reduction, all with the same parameters.
+        label_key: keys that receive the full-resolution images, one per image.
+        scale_key: key of the scale.
         blur, blur_prob, reductions, noise, noise_prob, quality, jpeg_prob, subsampling_prob, phase_prob: see
             :class:`RandMixedDegradation`.
-        allow_missing_keys: whether absent keys are passed over.
+        allow_missing_keys: skip absent keys instead of raising.
 
     Example:
         >>> degradation = RandMixedDegradationd().set_random_state(0)

@@ -1,4 +1,4 @@
-"""Training pairs of a coordinate and the color found there."""
+"""Sampling of training pairs: coordinates and the colors at these coordinates."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from monai_iste.transforms.io import BACKENDS, plain_tensor
 
 
 class RandSampleCoordinates(RandomizableTransform):
-    """Random pixels of the high-resolution crop as (coordinate, color) pairs, with the cell of their scale.
+    """Draw random pixels of the high-resolution crop as (coordinate, color) pairs, with the cell of their scale.
 
-    Implements the sampling of Sec. IV of Duan et al., arXiv:2401.15613 (48^2 RGB-coordinate pairs a crop).
-    Differs from the paper: none; pixels are distinct (paper silent), unless the crop has fewer than ``num_points``,
-    when they are drawn with repeats so that batches still collate.
+    Implements the sampling of Sec. IV of Duan et al., arXiv:2401.15613 (48^2 RGB-coordinate pairs per crop).
+    Differs from the paper: none.
+    Not specified in the paper; our choice: pixels are distinct. A crop with fewer than ``num_points`` pixels is sampled
+    with replacement, so that batches collate.
 
     Args:
-        num_points: pairs Q to draw; None takes all H * W pixels row by row, with no randomness.
+        num_points: number of pairs Q; None returns all H * W pixels row by row, without randomness.
     Shape:
         image: (C, H, W); lr_size: (h, w); returns coord (Q, 2), colors (Q, C), cell (2,).
     Units: coordinates (y, x) of pixel centers in [-1, 1], float32; colors of the image's type and range; cell in half
         low-resolution pixels, float32 (:func:`monai_iste.coordinates.cell_size`).
     Raises:
-        ConfigError: ``num_points`` is below 1. ShapeError: the image is not (C, H, W), or is empty.
+        ConfigError: ``num_points`` is below 1. ShapeError: the image is empty or not of shape (C, H, W).
 
     Example:
         >>> coord, rgb, cell = RandSampleCoordinates(num_points=None)(torch.zeros(3, 1, 2), (1, 1))
@@ -48,7 +49,7 @@ class RandSampleCoordinates(RandomizableTransform):
         self.index: Tensor | None = None
 
     def randomize(self, data: tuple[int, int]) -> None:
-        """Draw the next pixels of an image of size ``data`` = (H, W): :attr:`index`, row-major; None stands for all."""
+        """Draw :attr:`index`, row-major pixel indices of an image of size ``data`` = (H, W); None means all pixels."""
         if self.num_points is not None:
             count = data[0] * data[1]
             self.index = torch.from_numpy(self.R.choice(count, self.num_points, replace=self.num_points > count))
@@ -68,15 +69,15 @@ class RandSampleCoordinates(RandomizableTransform):
 
 
 class RandSampleCoordinatesd(Randomizable, MapTransform):
-    """Dictionary version of :class:`RandSampleCoordinates`: writes ``coord`` and ``cell``, replaces the image.
+    """Dictionary version of :class:`RandSampleCoordinates`: stores ``coord`` and ``cell``, and replaces the image.
 
-    Several keys, of one size, give their colors at the same pixels.
+    Several keys of one size are sampled at the same pixels.
 
     Args:
-        keys: high-resolution images; each becomes its colors (Q, 3).
-        lr_key: the low-resolution image, which gives the cell.
+        keys: high-resolution images; each is replaced by its colors (Q, 3).
+        lr_key: low-resolution image, whose size determines the cell.
         num_points: see :class:`RandSampleCoordinates`.
-        allow_missing_keys: whether absent keys are passed over.
+        allow_missing_keys: skip absent keys instead of raising.
 
     Example:
         >>> data = {"image": torch.zeros(3, 4, 4), "label": torch.zeros(3, 8, 8)}

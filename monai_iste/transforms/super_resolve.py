@@ -1,4 +1,4 @@
-"""Magnification as a step of a MONAI pipeline."""
+"""Super-resolution as a step of a MONAI pipeline."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ from monai_iste.transforms.io import BACKENDS, plain_tensor
 
 
 class SuperResolve(Transform):
-    """Magnify a channel-first RGB image (:func:`monai_iste.upscale`); a MetaTensor keeps its place in the world.
+    """Super-resolve a channel-first RGB image with :func:`monai_iste.upscale`.
+
+    The affine of a MetaTensor is updated to the new pixel size.
 
     Args:
-        scale: magnification, at least 1.
-        size: exact size (H, W) of the result, instead of ``scale``.
+        scale: upscaling factor, at least 1.
+        size: exact output size (H, W), instead of ``scale``.
         model: a network, or the name of a preset with released weights (default: ``iste_light``).
-        device: where it runs; default: where the network is, or for a preset the GPU if there is one. The result is
-            where the image was.
+        device: device of the computation; default: the device of the network, or for a preset the GPU if there is one.
+            The result is on the device of the image.
         precision: ``"fp32"`` or ``"bf16"``.
     Shape:
-        (3, h, w) -> (3, H, W), array or tensor as it came.
-    Units: uint8 from 0 to 255, or floating point in [0, 1], to which the result is clamped.
+        (3, h, w) -> (3, H, W), an array for an array and a tensor for a tensor.
+    Units: uint8 from 0 to 255, or floating point in [0, 1]; the result is clamped to the same range.
     Raises:
-        ScaleError: the scale is below 1 or not finite, or the result is too large. ShapeError: not an RGB image.
-        ConfigError: no such preset, weights, device or precision.
+        ScaleError: the scale is below 1 or not finite, or the result is too large.
+        ShapeError: the image is not RGB, channel first.
+        ConfigError: the preset, weights, device or precision does not exist.
 
     Example:
         >>> from monai_iste.networks import ISTE, EDSREncoder
@@ -61,14 +64,14 @@ class SuperResolve(Transform):
         if image.ndim != 3:
             raise ShapeError("an image of shape (3, H, W)", str(tuple(image.shape)), "Put the channels first.")
         result = upscale(plain_tensor(image), **self.options)
-        return keep_place(image, result)
+        return to_input_type(image, result)
 
 
-def keep_place(image: np.ndarray | Tensor, result: Tensor) -> np.ndarray | Tensor:
-    """The resampled ``result`` in the kind of ``image``: an array, a tensor, or a MetaTensor that lies where it did.
+def to_input_type(image: np.ndarray | Tensor, result: Tensor) -> np.ndarray | Tensor:
+    """Convert a resampled ``result`` to the type of ``image``: array, tensor, or MetaTensor with a rescaled affine.
 
     Shape:
-        image: (C, h, w); result: (C, H, W), covering the same field.
+        image: (C, h, w); result: (C, H, W), covering the same area.
     """
     if isinstance(image, MetaTensor):
         zoom = to_affine_nd(len(image.affine) - 1, scale_affine(image.shape[1:], result.shape[1:]))
@@ -82,9 +85,9 @@ class SuperResolved(MapTransform):
     """Dictionary version of :class:`SuperResolve`.
 
     Args:
-        keys: images to magnify.
-        scale, size, model, device, precision: as for :class:`SuperResolve`.
-        allow_missing_keys: whether absent keys are passed over.
+        keys: images to super-resolve.
+        scale, size, model, device, precision: see :class:`SuperResolve`.
+        allow_missing_keys: skip absent keys instead of raising.
 
     Example:
         >>> from monai_iste.networks import ISTE, EDSREncoder

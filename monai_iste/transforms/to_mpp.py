@@ -25,7 +25,7 @@ from monai_iste.functional import to_range, upscale
 from monai_iste.inferers.output_size import OutputSize, Size
 from monai_iste.io.pixel_size import MPP_KEY, MPP_SPACING_KEY, Mpp, mpp_pair
 from monai_iste.transforms.io import BACKENDS, plain_tensor
-from monai_iste.transforms.super_resolve import keep_place
+from monai_iste.transforms.super_resolve import to_input_type
 
 _SIZE_TOLERANCE = 0.05  # MONAI's readers of slides accept a level that is as far off (their mpp_rtol)
 
@@ -154,7 +154,7 @@ class SuperResolveToMpp(Transform):
                 f"{h} x {w} pixels of {_um(source)} um, which would have {_um(reached)}",
                 "Read a patch of another size, or leave the exact size out.",
             )
-        result = keep_place(image, self._resampled(plain_tensor(image), (height, width)))
+        result = to_input_type(image, self._resampled(plain_tensor(image), (height, width)))
         if isinstance(result, MetaTensor):
             result.meta.update({MPP_KEY: reached, MPP_SPACING_KEY: _spacing(result)})
         return result
@@ -197,7 +197,7 @@ class SuperResolveToMppd(MapTransform):
     Args:
         keys: images to bring to the pixel size.
         mpp, size, source_mpp, model, device, precision: as for :class:`SuperResolveToMpp`.
-        allow_missing_keys: whether absent keys are passed over.
+        allow_missing_keys: skip absent keys instead of raising.
 
     Example:
         >>> from monai_iste.networks import ISTE, EDSREncoder
