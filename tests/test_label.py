@@ -1,4 +1,4 @@
-"""The MONAI Label app without MONAI Label: what may be asked for, how it is answered, the client, the command."""
+"""The MONAI Label app without MONAI Label: parameters, results, training, the client, the command."""
 
 import json
 import socket
@@ -22,26 +22,37 @@ import monai_iste
 from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.inferers.output_size import OutputSize
-from monai_iste.label import client, magnifier
+from monai_iste.label import client, upscaler
 from monai_iste.label.__main__ import arguments, prepare, serve
-from monai_iste.label.magnifier import Magnifier
-from monai_iste.label.request import DEFAULT_SCALE, SUFFIXES, find_image, parse, placed, refusal
+from monai_iste.label.request import (
+    DEFAULT_SCALE,
+    SUFFIXES,
+    check_region,
+    error_response,
+    find_image,
+    parse_request,
+)
 from monai_iste.label.training import DEFAULTS, Training, training_options
+from monai_iste.label.upscaler import LabelUpscaler
 from monai_iste.networks import load_network, released_weights
 from monai_iste.networks.weights import read_weights
 from monai_iste.viewer.catalog import UnknownImage
 
-# --- what may be asked for --------------------------------------------------------------------------------------------
+# --- parameters -------------------------------------------------------------------------------------------------------
 
 
 def test_a_request_without_parameters_is_the_whole_image_at_the_default_scale():
-    request = parse({"model": "iste", "image": "a", "logging": "INFO", "tile_size": [1024, 1024], "save_label": True})
+    request = parse_request(
+        {"model": "iste", "image": "a", "logging": "INFO", "tile_size": [1024, 1024], "save_label": True}
+    )
     assert (request.output_size, request.region) == (OutputSize(DEFAULT_SCALE), None)
     assert request.suffix == ".png"
 
 
 def test_x_before_y_becomes_rows_before_columns():
-    request = parse({"full_size": [1200, 1000], "location": [30, 7], "size": [50.0, 20], "device": ["cpu", "cuda"]})
+    request = parse_request(
+        {"full_size": [1200, 1000], "location": [30, 7], "size": [50.0, 20], "device": ["cpu", "cuda"]}
+    )
     assert request.region == Region(top=7, left=30, height=20, width=50)
     assert request.output_size.size == (1000, 1200)
     assert request.output_size.scale is None
@@ -50,18 +61,18 @@ def test_x_before_y_becomes_rows_before_columns():
 
 @pytest.mark.parametrize(("params", "expected"), [({"scale": "3.7"}, (3.7, None)), ({"mpp": 0.25}, (None, 0.25))])
 def test_numbers_may_come_as_text(params, expected):
-    request = parse(params)
+    request = parse_request(params)
     assert (request.output_size.scale, request.output_size.mpp) == expected
 
 
 @pytest.mark.parametrize("region", [{"size": [0, 0]}, {"location": [0, 0]}, {"location": [0, 0], "size": [0, 0]}])
 def test_no_size_is_the_whole_image(region):
-    assert parse(region).region is None
+    assert parse_request(region).region is None
 
 
 @pytest.mark.parametrize("ending", ["TIF", ".tif", [".tif", ".png"]])
 def test_the_format_with_or_without_dot(ending):
-    assert parse({"result_extension": ending}).suffix == ".tif"
+    assert parse_request({"result_extension": ending}).suffix == ".tif"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +99,7 @@ def test_the_format_with_or_without_dot(ending):
 )
 def test_refused_parameters(params, error, word):
     with pytest.raises(error, match=word):
-        parse(params)
+        parse_request(params)
 
 
 @pytest.mark.parametrize(
@@ -97,14 +108,14 @@ def test_refused_parameters(params, error, word):
 )
 def test_a_region_outside_is_refused_in_the_terms_of_the_client(region):
     with pytest.raises(ShapeError, match=rf"120 x 100 pixels.*location \[{region[1]}, {region[0]}\]"):
-        placed(Region(*region), (100, 120))
+        check_region(Region(*region), (100, 120))
 
 
 def test_a_region_is_cut_on_demand_only_where_something_is_left():
-    assert placed(Region(90, 100, 2048, 2048), (100, 120), cut=True) == Region(90, 100, 10, 20)
-    assert placed(None, (100, 120), cut=True) is None
+    assert check_region(Region(90, 100, 2048, 2048), (100, 120), crop=True) == Region(90, 100, 10, 20)
+    assert check_region(None, (100, 120), crop=True) is None
     with pytest.raises(ShapeError):
-        placed(Region(100, 0, 2048, 2048), (100, 120), cut=True)
+        check_region(Region(100, 0, 2048, 2048), (100, 120), crop=True)
 
 
 # --- which image ------------------------------------------------------------------------------------------------------
@@ -148,34 +159,34 @@ def test_what_the_server_was_sent_is_opened(lookup, tmp_path):
 )
 def test_refusals_have_a_status_and_name_no_path(error, status, tmp_path):
     path = tmp_path / "slides" / "a.svs"
-    assert refusal(error("a slide", f"{path}, which is none", "Give it: --input-mpp 0.5."), path, "a") == (
+    assert error_response(error("a slide", f"{path}, which is none", "Give it: --input-mpp 0.5."), path, "a") == (
         status,
         "Expected a slide, got a, which is none. Give it: input_mpp 0.5.",
     )
 
 
-# --- how it is answered -----------------------------------------------------------------------------------------------
+# --- results ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def magnify(tmp_path, monkeypatch):
+def label_upscale(tmp_path, monkeypatch):
     """Files below a temporary folder: (path, **params) -> (pixels, file, record)."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "results"))
     (tmp_path / "results").mkdir()
-    answers = Magnifier(tmp_path / "model")
+    label_upscaler = LabelUpscaler(tmp_path / "model")
 
-    def ask(path, cut=False, **params):
-        file, record = answers.magnify(path, parse({"device": "cpu", **params}), path.stem, cut)
+    def ask(path, crop=False, **params):
+        file, record = label_upscaler.upscale(path, parse_request({"device": "cpu", **params}), path.stem, crop)
         return np.asarray(Image.open(file).convert("RGB")), file, record
 
-    ask.answers, ask.results = answers, tmp_path / "results"
+    ask.upscaler, ask.results = label_upscaler, tmp_path / "results"
     return ask
 
 
-def test_an_image_is_what_upscale_makes_of_it(magnify, tmp_path):
+def test_an_image_is_what_upscale_makes_of_it(label_upscale, tmp_path):
     tile = picture(40, 50)
     Image.fromarray(tile).save(tmp_path / "tile.png")
-    pixels, file, record = magnify(tmp_path / "tile.png", scale=2.5)
+    pixels, file, record = label_upscale(tmp_path / "tile.png", scale=2.5)
     assert np.array_equal(pixels, monai_iste.upscale(tile, 2.5, device="cpu"))
     assert file.name.startswith("tile_x2.5_")
     assert file.suffix == ".png"
@@ -187,11 +198,11 @@ def test_an_image_is_what_upscale_makes_of_it(magnify, tmp_path):
     json.dumps(record)
 
 
-def test_a_region_of_a_slide_is_cut_out_of_the_whole_result(magnify, tmp_path):
+def test_a_region_of_a_slide_is_cut_out_of_the_whole_result(label_upscale, tmp_path):
     pixels = picture(60, 215)  # two windows, which are blended at 192
     slide = write_slide_file(tmp_path / "slide.tif", pixels, mpp=0.5)
     whole = monai_iste.upscale(pixels, 3.7, device="cpu")
-    region, file, record = magnify(slide, scale=3.7, location=[170, 20], size=[40, 30], result_extension=".tif")
+    region, file, record = label_upscale(slide, scale=3.7, location=[170, 20], size=[40, 30], result_extension=".tif")
     assert record["result_location"] == [round(170 * 3.7), 20 * 3.7]
     assert record["result_size"] == [148, 111]
     left, top = record["result_location"]
@@ -201,25 +212,25 @@ def test_a_region_of_a_slide_is_cut_out_of_the_whole_result(magnify, tmp_path):
     assert monai_iste.slides.Slide(file).mpp == pytest.approx(mpp[::-1], rel=1e-6)
 
 
-def test_by_pixel_size_and_by_full_size(magnify, tmp_path):
+def test_by_pixel_size_and_by_full_size(label_upscale, tmp_path):
     slide = write_slide_file(tmp_path / "slide.tif", picture(40, 50), mpp=0.5)
-    assert magnify(slide, mpp=0.2)[0].shape == (100, 125, 3)
-    assert magnify(slide, full_size=[90, 41])[0].shape == (41, 90, 3)
+    assert label_upscale(slide, mpp=0.2)[0].shape == (100, 125, 3)
+    assert label_upscale(slide, full_size=[90, 41])[0].shape == (41, 90, 3)
     with pytest.raises(ScaleError, match=r"at most 0\.5,"):
-        magnify(slide, mpp=0.6)
+        label_upscale(slide, mpp=0.6)
     Image.fromarray(picture(40, 50)).save(tmp_path / "tile.png")
     with pytest.raises(DataError, match="pixel size"):
-        magnify(tmp_path / "tile.png", mpp=0.2)
-    assert magnify(tmp_path / "tile.png", mpp=0.2, input_mpp=0.4)[0].shape == (80, 100, 3)
+        label_upscale(tmp_path / "tile.png", mpp=0.2)
+    assert label_upscale(tmp_path / "tile.png", mpp=0.2, input_mpp=0.4)[0].shape == (80, 100, 3)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_format(magnify, tmp_path, suffix):
+def test_every_format(label_upscale, tmp_path, suffix):
     if suffix.startswith(".ome"):
         pytest.importorskip("imagecodecs", reason="needs the extra slides")
     slide = write_slide_file(tmp_path / "slide.tif", picture(40, 50), mpp=0.5)
     expected = monai_iste.upscale(picture(40, 50), 1.5, device="cpu")
-    _, file, _ = magnify(slide, scale=1.5, result_extension=suffix)
+    _, file, _ = label_upscale(slide, scale=1.5, result_extension=suffix)
     assert file.name.endswith(suffix)
     with monai_iste.slides.Slide(file) as result:
         found = result.read(0, 0, 60, 75).transpose(1, 2, 0)
@@ -240,22 +251,22 @@ def test_every_format(magnify, tmp_path, suffix):
         ({"scale": 2, "device": "cuda:99"}, ConfigError),
     ],
 )
-def test_what_cannot_be_leaves_no_file(magnify, tmp_path, params, error):
+def test_what_cannot_be_leaves_no_file(label_upscale, tmp_path, params, error):
     Image.fromarray(picture(40, 50)).save(tmp_path / "tile.png")
     with pytest.raises(error):
-        magnify(tmp_path / "tile.png", **params)
-    assert not list(magnify.results.iterdir())
+        label_upscale(tmp_path / "tile.png", **params)
+    assert not list(label_upscale.results.iterdir())
 
 
-def test_the_size_of_a_result_is_bounded(magnify, tmp_path, monkeypatch):
-    monkeypatch.setattr(magnifier, "MAX_OUTPUT_PIXELS", 5000)
+def test_the_size_of_a_result_is_bounded(label_upscale, tmp_path, monkeypatch):
+    monkeypatch.setattr(upscaler, "MAX_OUTPUT_PIXELS", 5000)
     Image.fromarray(picture(40, 50)).save(tmp_path / "tile.png")
     with pytest.raises(ScaleError, match="at most 5,000 pixels, got 100 x 80"):
-        magnify(tmp_path / "tile.png", scale=2)
-    assert magnify(tmp_path / "tile.png", scale=2, location=[0, 0], size=[50, 25])[0].shape == (50, 100, 3)
+        label_upscale(tmp_path / "tile.png", scale=2)
+    assert label_upscale(tmp_path / "tile.png", scale=2, location=[0, 0], size=[50, 25])[0].shape == (50, 100, 3)
 
 
-def test_a_failure_halfway_leaves_no_file(magnify, tmp_path, monkeypatch):
+def test_a_failure_halfway_leaves_no_file(label_upscale, tmp_path, monkeypatch):
     def bands(*args):
         yield torch.zeros(3, 16, 100)
         raise DataError("readable pixels", "damage", "Copy it again.")
@@ -263,19 +274,19 @@ def test_a_failure_halfway_leaves_no_file(magnify, tmp_path, monkeypatch):
     monkeypatch.setattr(ArbitraryScaleInferer, "bands", bands)
     Image.fromarray(picture(40, 50)).save(tmp_path / "tile.png")
     with pytest.raises(DataError, match="damage"):
-        magnify(tmp_path / "tile.png", scale=2)
-    assert not list(magnify.results.iterdir())
+        label_upscale(tmp_path / "tile.png", scale=2)
+    assert not list(label_upscale.results.iterdir())
 
 
-def test_the_network_is_loaded_once_and_again_after_a_training(magnify, tmp_path):
+def test_the_network_is_loaded_once_and_again_after_a_training(label_upscale, tmp_path):
     Image.fromarray(picture(24, 24)).save(tmp_path / "tile.png")
-    released, _ = magnify.answers.network("cpu")
-    before = magnify(tmp_path / "tile.png", scale=2)
-    assert magnify.answers.network("cpu")[0] is released
+    released, _ = label_upscale.upscaler.network("cpu")
+    before = label_upscale(tmp_path / "tile.png", scale=2)
+    assert label_upscale.upscaler.network("cpu")[0] is released
     state = {k: v * 0.9 for k, v in read_weights(released_weights("iste_light")).items()}
     (tmp_path / "model").mkdir()
     torch.save(state, tmp_path / "model" / "model.pt")
-    after = magnify(tmp_path / "tile.png", scale=2)
+    after = label_upscale(tmp_path / "tile.png", scale=2)
     assert after[2]["provenance"]["weights"] != before[2]["provenance"]["weights"]
     network = load_network("iste_light", tmp_path / "model" / "model.pt")
     assert np.array_equal(after[0], monai_iste.upscale(picture(24, 24), 2, model=network))
@@ -313,9 +324,9 @@ def test_training_sees_the_images_that_fit_and_says_which_do_not(tmp_path):
     said = []
     training = Training(tmp_path / "app" / "iste", said.append)
     for _ in range(2):  # made anew each time
-        training.link(sorted(studies.iterdir()))
+        training.link_images(sorted(studies.iterdir()))
     assert sorted(path.name for path in training.images.iterdir()) == ["a.png", "c.png"]
-    assert [line.split(" (")[0] for line in said[:2]] == ["left out: b.png", "left out: d.png"]
+    assert [line.split(" (")[0] for line in said[:2]] == ["skipped: b.png", "skipped: d.png"]
     assert not any(str(tmp_path) in line for line in said)
     assert training.scores() == {}
 
@@ -333,7 +344,7 @@ def test_training_without_two_images_is_refused_before_it_begins(tmp_path):
 
 @pytest.fixture
 def server():
-    """What MONAI Label answers: a form with the parameters and the image; it keeps what it was asked."""
+    """Fake MONAI Label server that returns a form with parameters and image, and records the requests."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -458,5 +469,5 @@ def test_the_command_refuses_before_it_makes_anything(command, tmp_path, monkeyp
 
 
 def test_the_scripts_for_viewers_travel_with_the_package():
-    script = (Path(client.__file__).parent / "clients" / "qupath_magnify.groovy").read_text()
+    script = (Path(client.__file__).parent / "clients" / "qupath_upscale.groovy").read_text()
     assert "/infer/iste?image=" in script

@@ -1,9 +1,9 @@
-"""A MONAI Label app: images and regions of slides, magnified by any factor, over HTTP.
+"""MONAI Label app that super-resolves images and regions of slides by any factor, over HTTP.
 
-``python -m monai_iste.label STUDIES`` serves a folder. ``MyApp`` is what MONAI Label looks for in an app's ``main.py``;
-it needs the extra ``label``, the rest of this package does not:
-:mod:`~monai_iste.label.request` is what may be asked for, :mod:`~monai_iste.label.magnifier` answers it,
-:mod:`~monai_iste.label.training` trains on the studies, :mod:`~monai_iste.label.client` asks.
+``python -m monai_iste.label STUDIES`` serves a folder. ``MyApp`` is the class that MONAI Label expects in an app's
+``main.py``. It needs the extra ``label``; the other modules do not: :mod:`~monai_iste.label.request` checks the
+parameters, :mod:`~monai_iste.label.upscaler` computes the result, :mod:`~monai_iste.label.training` trains on the
+studies, :mod:`~monai_iste.label.client` is a command-line client.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["MyApp"]
 
 
 def __getattr__(name: str) -> Any:
-    """MyApp, imported when it is asked for: clients do without MONAI Label."""
+    """Import MyApp on first access, so that clients do not need MONAI Label."""
     if name == "MyApp":
         from monai_iste.errors import require_extra
 

@@ -1,4 +1,4 @@
-"""The command ``python -m monai_iste.label``: a MONAI Label server for a folder of studies, on this machine."""
+"""Command ``python -m monai_iste.label``: serve a folder of studies through MONAI Label on this machine."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen at.")] = 8000,
     folder: Annotated[
-        Path, typer.Option("--app", help="The app's folder, for logs and trained weights; made if it is absent.")
+        Path, typer.Option("--app", help="Folder of the app, for logs and trained weights; created if missing.")
     ] = Path("iste_label"),
 ) -> None:
-    """Serve a folder of images and slides through MONAI Label, magnified by any factor. Ctrl-C ends it.
+    """Serve a folder of images and slides through MONAI Label, super-resolved by any factor. Ctrl-C ends it.
 
-    Listens on this machine alone unless --host says otherwise.
+    Listens on this machine only, unless --host is given.
     """
     show_errors_as_sentences()
     require_extra("monailabel", "label")
     if not studies.is_dir():
         raise DataError("a folder of studies", f"{studies}, which is none", "Name the folder that holds the images.")
-    with listen(host, port):  # whether it can be had, before anything is loaded for it
+    with listen(host, port):  # fails early if the port is taken
         pass
     if not is_loopback(host):
         typer.echo(f"warning: whoever reaches {host} can read, add and remove these studies", err=True)
     prepare(folder)
     main = require_extra("monailabel.main", "label").Main()
     typer.echo(f"{studies} at http://{url_host(host)}:{port}/ (Ctrl-C ends it)")
-    with suppress(KeyboardInterrupt):  # uvicorn has shut down by itself, and hands the signal on
+    with suppress(KeyboardInterrupt):  # uvicorn shuts down by itself and then re-raises the signal
         main.action_start_server(main.args_parser().parse_args(arguments(folder, studies, host, port)))
 
 
 def prepare(folder: Path) -> None:
-    """Make an app's folder, as MONAI Label wants it; one that is there stays as it is.
+    """Create the app folder that MONAI Label expects; an existing one is left unchanged.
 
     Example:
         >>> import tempfile
@@ -60,7 +60,7 @@ def prepare(folder: Path) -> None:
 
 
 def arguments(folder: Path, studies: Path, host: str, port: int) -> list[str]:
-    """What MONAI Label's own command is given.
+    """Return the arguments for MONAI Label's own command.
 
     Example:
         >>> arguments(Path("app"), Path("tiles"), "127.0.0.1", 8000)[:5]

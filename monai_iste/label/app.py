@@ -1,6 +1,7 @@
-"""The app as MONAI Label sees it: inference, batches, slides and training under its own addresses.
+"""MONAI Label app: inference, batches and training.
 
-MONAI Label answers what it does not know with status 500, so that refusals are raised as FastAPI's ``HTTPException``.
+MONAI Label returns status 500 for exceptions it does not know. Errors are therefore raised as FastAPI's
+``HTTPException``.
 """
 
 from __future__ import annotations
@@ -25,50 +26,50 @@ from monailabel.utils.others.generic import name_to_device
 import monai_iste
 from monai_iste.errors import ConfigError, ISTEError, show_errors_as_sentences
 from monai_iste.io.image_reader import IMAGE_SUFFIXES
-from monai_iste.label.magnifier import Magnifier
-from monai_iste.label.request import DEFAULT_SCALE, SUFFIXES, find_image, parse, refusal
+from monai_iste.label.request import DEFAULT_SCALE, SUFFIXES, error_response, find_image, parse_request
 from monai_iste.label.training import DEFAULTS, Training
+from monai_iste.label.upscaler import LabelUpscaler
 from monai_iste.networks.runtime import default_device
 from monai_iste.slides.backends import SLIDE_ENDINGS
 
-#: The name of the model in addresses: /infer/iste, /train/iste.
+#: Name of the model in addresses: /infer/iste, /train/iste.
 MODEL = "iste"
 
-# The longest last: MONAI Label takes the last that fits for a file's ending.
+# Longest last: of the suffixes that match a file name, MONAI Label uses the last.
 _ENDINGS = (*IMAGE_SUFFIXES, *SLIDE_ENDINGS, ".ome.tif", ".ome.tiff")
 
 
 class InferISTE(InferTask):
-    """Magnify an image or a region of a slide (:class:`~monai_iste.label.magnifier.Magnifier`)."""
+    """Inference task that super-resolves an image or a region (:class:`~monai_iste.label.upscaler.LabelUpscaler`)."""
 
-    def __init__(self, magnifier: Magnifier) -> None:
+    def __init__(self, upscaler: LabelUpscaler) -> None:
         super().__init__(
             InferType.OTHERS,
             labels=[],
             dimension=2,
-            description="Magnifies H&E images and regions of slides by any factor. Not for diagnosis.",
+            description="Super-resolves H&E images and regions of slides by any factor. Not for diagnosis.",
             config={"scale": DEFAULT_SCALE, "result_extension": SUFFIXES[0]},
         )
-        self.magnifier = magnifier
+        self.upscaler = upscaler
 
     def is_valid(self) -> bool:
         return True
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         device = request.get("device")
-        parsed = parse({**request, "device": name_to_device(device) if device else None})
-        file, record = self.magnifier.magnify(
-            Path(request["image"]), parsed, request["name"], cut=request.get("cut", False)
+        parsed = parse_request({**request, "device": name_to_device(device) if device else None})
+        file, record = self.upscaler.upscale(
+            Path(request["image"]), parsed, request["name"], crop=request.get("crop", False)
         )
         return str(file), record
 
 
 class TrainISTE(TrainTask):
-    """Train on the studies (:class:`~monai_iste.label.training.Training`); images are enough."""
+    """Training task on the studies (:class:`~monai_iste.label.training.Training`); needs no labels."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__("Goes on from the released weights on the studies; inference then uses the result.")
-        self.training = Training(folder, tell=lambda line: print(line, flush=True))
+        super().__init__("Fine-tunes the released weights on the studies; inference then uses the result.")
+        self.training = Training(folder, log=lambda line: print(line, flush=True))
 
     def config(self) -> dict[str, Any]:
         return dict(DEFAULTS)
@@ -84,23 +85,23 @@ class TrainISTE(TrainTask):
 
 
 class _Batch(BatchInferTask):
-    """MONAI Label's batches, which on machines without a GPU divide by zero, and end with the first bad image."""
+    """Batch inference that works without a GPU and continues after an image that fails; MONAI Label's own does not."""
 
     def __call__(self, request: dict[str, Any], datastore: Datastore, infer: Any) -> dict[str, Any]:
-        def one(request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        def infer_one(request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
             try:
                 return infer(request, datastore)
             except ISTEError as error:
-                return {"error": refusal(error)[1]}
+                return {"error": error_response(error)[1]}
             except HTTPException as error:
                 return {"error": error.detail}
 
         request = {**request, "multi_gpu": request.get("multi_gpu", True) and torch.cuda.is_available()}
-        return super().__call__(request, datastore, one)
+        return super().__call__(request, datastore, infer_one)
 
 
 class MyApp(MONAILabelApp):
-    """The app; MONAI Label makes it once in the server and once in every background task."""
+    """App class, created once in the server and once in every background task."""
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.folder = Path(app_dir) / "model" / MODEL
@@ -114,7 +115,7 @@ class MyApp(MONAILabelApp):
         )
 
     def init_datastore(self) -> LocalDatastore:
-        """The folder of studies, with every kind of file that can be read."""
+        """Open the folder of studies, with every readable file format."""
         if "://" in self.studies:
             raise ConfigError("a folder of studies", self.studies, "Regions are read from files.")
         return LocalDatastore(
@@ -125,9 +126,9 @@ class MyApp(MONAILabelApp):
         )
 
     def init_infers(self) -> dict[str, InferTask]:
-        magnifier = Magnifier(self.folder)
-        magnifier.network(default_device())  # whoever asks first need not wait, and weights that do not fit show now
-        return {MODEL: InferISTE(magnifier)}
+        upscaler = LabelUpscaler(self.folder)
+        upscaler.network(default_device())  # load now: the first request need not wait, and bad weights fail early
+        return {MODEL: InferISTE(upscaler)}
 
     def init_trainers(self) -> dict[str, TrainTask]:
         return {MODEL: TrainISTE(self.folder)}
@@ -136,15 +137,15 @@ class MyApp(MONAILabelApp):
         return _Batch()
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Answer a request: MONAI Label's own would open any path that a client names."""
-        with self._refusals():
+        """Run inference on a study or an upload. MONAI Label's own method would open any path that a client names."""
+        with self._http_errors():
             task = self._task(self._infers, request)
             datastore = datastore or self.datastore()
-            sessions = self.sessions()  # a dictionary, which is false while it is empty
-            sent = None if sessions is None else Path(sessions.store_path)
-            study, path = find_image(request.get("image"), datastore.get_image_uri, sent)
+            sessions = self.sessions()  # falsy while empty, hence the comparison with None
+            uploads = None if sessions is None else Path(sessions.store_path)
+            study, path = find_image(request.get("image"), datastore.get_image_uri, uploads)
         name = study or path.name
-        with self._refusals(path, name):
+        with self._http_errors(path, name):
             file, record = task({**request, "image": str(path), "name": study or "image"})
         result = {"label": file, "tag": DefaultLabelTag.ORIGINAL, "file": file, "params": {"image": name, **record}}
         if study and request.get("save_label"):
@@ -154,17 +155,17 @@ class MyApp(MONAILabelApp):
         return result
 
     def infer_wsi(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
-        """Answer /infer/wsi with the magnified region, where MONAI Label's own makes annotations of tiles.
+        """Return the super-resolved region for /infer/wsi, where MONAI Label's own method returns annotations of tiles.
 
-        That address asks for 2048 x 2048 pixels unless told otherwise; here regions are cut to the image.
+        Clients request 2048 x 2048 pixels by default, so the region is cropped to the image.
         """
-        with self._refusals():
+        with self._http_errors():
             if request.get("output") in ("asap", "dsa"):
-                raise ConfigError("output json, or none", request["output"], "A magnified image has no annotations.")
-        return self.infer({**request, "cut": True}, datastore)
+                raise ConfigError("output json, or none", request["output"], "An upscaled image has no annotations.")
+        return self.infer({**request, "crop": True}, datastore)
 
     def train(self, request: dict[str, Any]) -> Any:
-        with self._refusals():
+        with self._http_errors():
             self._task(self._trainers, request)
             return super().train(request)
 
@@ -175,14 +176,14 @@ class MyApp(MONAILabelApp):
         return tasks[model]
 
     @contextmanager
-    def _refusals(self, path: Path | None = None, name: str = "") -> Iterator[None]:
-        """Errors of the family as answers with one sentence; in a background task, as the last line of its output."""
+    def _http_errors(self, path: Path | None = None, name: str = "") -> Iterator[None]:
+        """Convert errors of the family to HTTPException; in a background task, print only their sentence."""
         try:
             yield
         except ISTEError as error:
             if not self._server_mode:
                 show_errors_as_sentences()
                 raise
-            status, sentence = refusal(error, path, name)
+            status, sentence = error_response(error, path, name)
             logging.getLogger(__name__).warning("refused: %s", error)
             raise HTTPException(status, sentence) from error

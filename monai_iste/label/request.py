@@ -1,7 +1,7 @@
-"""What a request asks for: the parameters of MONAI Label's clients, checked, and in the terms of this library.
+"""Parameters of MONAI Label requests: checked, and converted to this library's conventions.
 
-MONAI Label counts x before y: ``location`` and ``size`` are (x, y) and (width, height) in pixels of level 0. From
-:class:`Request` on, it is rows before columns, as everywhere else.
+MONAI Label counts x before y: ``location`` and ``size`` are (x, y) and (width, height) in pixels of level 0.
+:class:`InferRequest` and everything after it counts rows before columns.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from monai_iste.io.pixel_size import check_mpp
 from monai_iste.networks.runtime import default_device
 from monai_iste.viewer.catalog import UnknownImage
 
-#: The magnification of a request that names none.
+#: Scale of a request that states no size.
 DEFAULT_SCALE = 2.0
 
-#: Endings of the files that can be sent; a slide in a folder of many files cannot.
+#: File suffixes of results. OME-Zarr is missing, because a response is a single file.
 SUFFIXES = (*WRITABLE_SUFFIXES, ".ome.tif", ".ome.tiff")
 
 _KEYS = ("scale", "mpp", "full_size", "input_mpp", "location", "size", "level", "result_extension", "device")
+_SERVER_KEYS = ("tile_size", "session", "session_id", "image", "label", "labels")
+_MAX_COORDINATE = 10**9
 
 
-_OF_THE_SERVER = ("tile_size", "session", "session_id", "image", "label", "labels")
+class InferRequest(NamedTuple):
+    """Parsed inference request, (y, x) throughout.
 
-
-_FARTHEST = 10**9
-
-
-class Request(NamedTuple):
-    """Parameters of a request, (y, x) throughout.
-
-    ``output_size`` is that of the whole image. ``region`` is in pixels of the image; None means all of it. ``suffix``
-    says the format.
+    Attributes:
+        output_size: size of the whole upscaled image.
+        input_mpp: micrometers per pixel of the image, if its file does not state them.
+        region: region in image pixels; None means all of it.
+        suffix: file suffix of the result.
+        device: device of the network.
     """
 
     output_size: OutputSize
@@ -57,14 +57,16 @@ class Request(NamedTuple):
     device: str
 
 
-def parse(params: Mapping[str, Any]) -> Request:
-    """The parameters of a request; whatever else MONAI Label puts beside them is left alone.
+def parse_request(params: Mapping[str, Any]) -> InferRequest:
+    """Parse the parameters of a request; other keys of MONAI Label are ignored.
 
     Raises:
-        ConfigError: a value that is none, or a name that is nearly one of ours. ScaleError: not a pixel size.
+        ConfigError: a parameter is invalid or its name is misspelled (a suggestion is given).
+        ScaleError: a pixel size is out of range. ShapeError: the region is empty.
 
     Example:
-        >>> request = parse({"scale": 3.7, "location": [640, 480], "size": [200, 100], "result_extension": "tif"})
+        >>> params = {"scale": 3.7, "location": [640, 480], "size": [200, 100], "result_extension": "tif"}
+        >>> request = parse_request(params)
         >>> request.output_size.scale, request.region, request.suffix
         (3.7, Region(top=480, left=640, height=100, width=200), '.tif')
     """
@@ -74,9 +76,9 @@ def parse(params: Mapping[str, Any]) -> Request:
         scale = DEFAULT_SCALE
     require_one({"scale": scale, "mpp": mpp, "full_size": size})
     if _number(params, "level"):
-        raise ConfigError("level 0", f"level {params['level']!r}", "What is magnified is the full resolution.")
+        raise ConfigError("level 0", f"level {params['level']!r}", "Only the full resolution is upscaled.")
     device = _first(params, "device") or default_device()
-    return Request(
+    return InferRequest(
         OutputSize(scale, None if size is None else (size[1], size[0]), mpp),
         _mpp(params, "input_mpp"),
         _region(params),
@@ -85,22 +87,22 @@ def parse(params: Mapping[str, Any]) -> Request:
     )
 
 
-def placed(region: Region | None, size: Size, cut: bool = False) -> Region | None:
-    """A region of an image of ``size`` (h, w), if it lies inside.
+def check_region(region: Region | None, size: Size, crop: bool = False) -> Region | None:
+    """Return the region if it lies inside an image of ``size`` (h, w).
 
     Args:
-        cut: take the part that lies inside.
+        crop: crop the region to the image first.
     Raises:
-        ShapeError: it lies outside, or in part where it may not be cut.
+        ShapeError: the region, after cropping, does not lie inside.
 
     Example:
-        >>> placed(Region(50, 0, 2048, 2048), (100, 120), cut=True)
+        >>> check_region(Region(50, 0, 2048, 2048), (100, 120), crop=True)
         Region(top=50, left=0, height=50, width=120)
     """
     if region is None:
         return None
     top, left, height, width = region
-    if cut:
+    if crop:
         height, width = min(height, size[0] - top), min(width, size[1] - left)
     if min(top, left) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
         raise ShapeError(
@@ -111,20 +113,17 @@ def placed(region: Region | None, size: Size, cut: bool = False) -> Region | Non
     return Region(top, left, height, width)
 
 
-def find_image(image: Any, lookup: Callable[[str], str], sent: Path | None = None) -> tuple[str | None, Path]:
-    """The study that a request names, or the file that it sent.
-
-    MONAI Label itself would open whatever path a client names.
+def find_image(image: Any, lookup: Callable[[str], str], uploads: Path | None = None) -> tuple[str | None, Path]:
+    """Find the study or the uploaded file that a request names, and no other file.
 
     Args:
-        image: a study's name, with or without its file's ending, or the path under which the server has put what
-            it was sent.
-        lookup: gives the file of a study; empty for others.
-        sent: folder of the sessions.
+        image: name of a study, with or without the suffix of its file, or the path of an upload on the server.
+        lookup: returns the file of a study, or an empty value if there is none.
+        uploads: folder of the sessions.
     Returns:
-        the study's name, None for what was sent; and its file.
+        the name of the study (None for an upload) and the file.
     Raises:
-        UnknownImage: it is none of them.
+        UnknownImage: the image is neither a study nor an upload.
     """
     name = str(image)
     for study in (name, re.sub(r"(\.ome)?\.[^.]+$", "", name)):
@@ -132,17 +131,20 @@ def find_image(image: Any, lookup: Callable[[str], str], sent: Path | None = Non
             return study, Path(file)
     path = Path(name)
     uploaded = path.parent == Path(tempfile.gettempdir()) and re.match(r"tmp[a-z0-9_]{8}(\.|$)", path.name)
-    in_session = sent is not None and path.is_absolute() and path.resolve().is_relative_to(sent.resolve())
+    in_session = uploads is not None and path.is_absolute() and path.resolve().is_relative_to(uploads.resolve())
     if (uploaded or in_session) and path.exists():
         return None, path
     raise UnknownImage("the name of a study", repr(name[:100]), "/datastore/?output=all lists them.")
 
 
-def refusal(error: ISTEError, path: Path | None = None, name: str = "the image") -> tuple[int, str]:
-    """An error as an HTTP status and a sentence in the client's terms: no options of a command, and never a path.
+def error_response(error: ISTEError, path: Path | None = None, name: str = "the image") -> tuple[int, str]:
+    """Return an error's HTTP status and its sentence, with parameter names instead of options and no path.
+
+    Args:
+        path: the image's path, which is replaced by ``name``.
 
     Example:
-        >>> refusal(ConfigError("a scale of at least 1", "0.5"))
+        >>> error_response(ConfigError("a scale of at least 1", "0.5"))
         (400, 'Expected a scale of at least 1, got 0.5.')
     """
     status = 404 if isinstance(error, UnknownImage) else 400
@@ -155,12 +157,12 @@ def refusal(error: ISTEError, path: Path | None = None, name: str = "the image")
 def _check_names(params: Mapping[str, Any]) -> None:
     for key in params:
         near = difflib.get_close_matches(str(key), _KEYS, n=1, cutoff=0.75)
-        if key not in (*_KEYS, *_OF_THE_SERVER) and near:
+        if key not in (*_KEYS, *_SERVER_KEYS) and near:
             raise ConfigError("parameters that are in use", repr(key), f"Did you mean {near[0]!r}?")
 
 
 def _first(params: Mapping[str, Any], key: str) -> Any:
-    """A value, the first one of a list: clients may send back the choices that the server offered."""
+    """Return a value, or the first of a list: clients may send back the list of choices that the server offered."""
     value = params.get(key)
     return value[0] if isinstance(value, (list, tuple)) and value else value
 
@@ -182,18 +184,18 @@ def _mpp(params: Mapping[str, Any], key: str) -> float | None:
 
 
 def _pair(params: Mapping[str, Any], key: str) -> Size | None:
-    """Two whole numbers, x before y."""
+    """Return two whole numbers, x before y."""
     value = params.get(key)
     if value is None:
         return None
     pair = value if isinstance(value, (list, tuple)) and len(value) == 2 else ()
-    if pair and all(type(n) in (int, float) and abs(n) <= _FARTHEST and n == int(n) for n in pair):
+    if pair and all(type(n) in (int, float) and abs(n) <= _MAX_COORDINATE and n == int(n) for n in pair):
         return int(pair[0]), int(pair[1])
     raise ConfigError(f"two whole numbers for {key}, x before y", repr(value)[:100], "Such as [640, 480].")
 
 
 def _region(params: Mapping[str, Any]) -> Region | None:
-    """The region; None for all of the image, which is also what MONAI Label's size [0, 0] means."""
+    """Return the region; None for the whole image, which MONAI Label may also write as size [0, 0]."""
     (left, top), size = _pair(params, "location") or (0, 0), _pair(params, "size") or (0, 0)
     if size == (0, 0) and (left, top) == (0, 0):
         return None

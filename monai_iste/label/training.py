@@ -1,4 +1,4 @@
-"""Trains on the studies: the bundle's own training, as a command of its own that goes on after an interruption."""
+"""Training on the studies: runs the bundle's training as a subprocess, which resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from monai_iste.io.files import make_folder, read_json, writing
 from monai_iste.io.image_reader import image_size
 from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
 
-#: Settings that a request may change. The learning rate is a tenth of what the bundle begins with, because the weights
-#: that are gone on from are good already.
+#: Settings that a request may change. The learning rate is a tenth of the bundle's, because training continues from
+#: released weights.
 DEFAULTS: dict[str, Any] = {
     "max_epochs": 10,
     "steps_per_epoch": 50,
@@ -27,17 +27,15 @@ DEFAULTS: dict[str, Any] = {
     "resume": True,
 }
 
-_SMALLEST = 128  # pixels: 32 x 32 at the largest scale, 4
-
-
-_LARGEST = 64_000_000  # pixels of one image: a training holds all of them in memory
+_MIN_SIDE = 128  # pixels: 32 x 32 at the largest training scale, 4
+_MAX_PIXELS = 64_000_000  # of one image; training holds all images in memory
 
 
 def training_options(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a request, in the bundle's terms; whatever else MONAI Label puts beside them is left alone.
+    """Return the training settings of a request as overrides of the bundle; other keys are ignored.
 
     Raises:
-        ConfigError: a value that is none.
+        ConfigError: a value is invalid.
 
     Example:
         >>> training_options({"model": "iste", "max_epochs": 2, "pretrained": False})["max_epochs"]
@@ -61,35 +59,36 @@ def training_options(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Training:
-    """The training of one app.
+    """Training of one app.
 
     Args:
-        folder: where it leaves checkpoints, ``model.pt``, ``metrics.json`` and ``comparison.png``.
-        tell: receives what the training prints, line by line.
+        folder: output folder for checkpoints, ``model.pt``, ``metrics.json`` and ``comparison.png``.
+        log: receives the output of the training, line by line.
     """
 
-    def __init__(self, folder: Path, tell: Callable[[str], None] = print) -> None:
-        self.folder, self.tell = folder, tell
+    def __init__(self, folder: Path, log: Callable[[str], None] = print) -> None:
+        self.folder, self.log = folder, log
 
     @property
     def images(self) -> Path:
-        """The folder in which the images are linked that are trained on: what batch inference writes is not."""
+        """Folder with links to the training images; results of batch inference are never in it."""
         return self.folder.with_name(f"{self.folder.name}-images")
 
     def run(self, studies: Iterable[Path], request: Mapping[str, Any]) -> None:
-        """Train, and return when it is done.
+        """Train and wait for the end.
 
         Raises:
-            ConfigError, DataError: nothing has been trained. TrainingError: the training ended with an error.
+            ConfigError, DataError: the request or the images are unusable; nothing was started.
+            TrainingError: the training failed.
         """
         options = training_options(request)
-        self.link(studies)
-        training_datalists(self.images, _SMALLEST)  # whether there are two
+        self.link_images(studies)
+        training_datalists(self.images, _MIN_SIDE)  # raises DataError unless there are at least two
         make_folder(self.folder)
         command = bundle_command(
             "training", ["train"], {"dataset_dir": self.images, "output_dir": self.folder, **options}
         )
-        last = "no word"
+        last = "no output"
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as process:
@@ -97,27 +96,27 @@ class Training:
             for line in process.stdout:
                 if line.strip():
                     last = line.strip()
-                    self.tell(last)
+                    self.log(last)
         if process.returncode:
-            raise TrainingError("the training to end well", f'"{last}"', "Type the same again to go on.")
+            raise TrainingError("the training to end well", f'"{last}"', "Send the same request again to resume.")
 
-    def link(self, studies: Iterable[Path]) -> None:
-        """Make :attr:`images` anew, and say which studies are left out and why."""
+    def link_images(self, studies: Iterable[Path]) -> None:
+        """Recreate :attr:`images`, and log which studies are skipped and why."""
         if self.images.exists():
             shutil.rmtree(self.images)
         make_folder(self.images)
         with writing(self.images):
             for study in studies:
-                reason = _unfit(study)
+                reason = _rejection_reason(study)
                 if reason is None:
                     _link(self.images / study.name, study.resolve())
                 else:
-                    self.tell(f"left out: {study.name} ({reason})")
+                    self.log(f"skipped: {study.name} ({reason})")
 
     def scores(self) -> dict[str, Any]:
-        """What the last finished training scored, as its ``metrics.json`` says; empty before."""
-        found = read_json(self.folder / "metrics.json")
-        return {} if found is None else {"protocol": found["protocol"], "rows": found["rows"]}
+        """Return the scores of the last finished training from its ``metrics.json``; empty if there is none."""
+        metrics = read_json(self.folder / "metrics.json")
+        return {} if metrics is None else {"protocol": metrics["protocol"], "rows": metrics["rows"]}
 
 
 def _link(path: Path, image: Path) -> None:
@@ -128,14 +127,14 @@ def _link(path: Path, image: Path) -> None:
         shutil.copyfile(image, path)
 
 
-def _unfit(study: Path) -> str | None:
-    """Why an image cannot be trained on; None if it can."""
+def _rejection_reason(study: Path) -> str | None:
+    """Return why an image cannot be used for training, or None if it can."""
     try:
         height, width = image_size(study)
     except DataError as error:
         return str(error).replace(str(study), study.name)
-    if height * width > _LARGEST:
-        return f"{width} x {height} pixels are more than {_LARGEST:,}; cut tiles from it"
-    if min(height, width) < _SMALLEST:
-        return f"{width} x {height} pixels, less than {_SMALLEST} along a side"
+    if height * width > _MAX_PIXELS:
+        return f"{width} x {height} pixels are more than {_MAX_PIXELS:,}; cut tiles from it"
+    if min(height, width) < _MIN_SIDE:
+        return f"{width} x {height} pixels, less than {_MIN_SIDE} along a side"
     return None

@@ -1,8 +1,8 @@
-"""MONAI Label's web server for one machine's own use.
+"""MONAI Label's web server with two changes for use on one machine.
 
-* Parameters that are not JSON get an answer.
-* MONAI Label lets the pages of any web site ask. Here browsers keep them away, and ``loopback`` refuses what comes
-  under a foreign name for this machine.
+* Parameters that are not JSON return a message instead of status 500.
+* Pages of other web sites have no access: the permissive CORS headers are removed, and ``loopback`` refuses requests
+  whose Host header is not this machine's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ app.user_middleware[:] = [layer for layer in app.user_middleware if layer.cls is
 
 @app.exception_handler(JSONDecodeError)
 async def not_json(request: Request, error: JSONDecodeError) -> JSONResponse:
-    """Status 400 and one sentence."""
+    """Return status 400 and one sentence."""
     return JSONResponse({"detail": f"Expected params in JSON, got something else ({error})."}, 400)
 
 

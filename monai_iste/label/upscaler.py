@@ -1,4 +1,4 @@
-"""ResponseBuilder requests: one network, loaded once, and files that appear complete or not at all."""
+"""Upscaling of images and slide regions to files, with one network that is loaded once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from monai_iste.bundle import default_preset, find_weights
 from monai_iste.errors import ScaleError
 from monai_iste.functional import to_range
 from monai_iste.io.image_writer import check_output, save_image
-from monai_iste.label.request import Request, placed
+from monai_iste.label.request import InferRequest, check_region
 from monai_iste.networks import load_network
 from monai_iste.slides.job import SlideJob
 from monai_iste.slides.plan import SlidePlan, plan_slide
@@ -28,30 +28,31 @@ from monai_iste.slides.provenance import origin
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.writers.writer import check_slide_output, slide_suffix, write_slide
 
-#: Largest width * height that a request gets: minutes on a processor, during which the server answers nobody else.
+#: Largest width * height of a result: minutes on a CPU, during which other requests wait.
 MAX_OUTPUT_PIXELS = 100_000_000
 
 
-class _Loaded(NamedTuple):
-    """A network, what it was loaded for, and what a result says of it."""
+class _LoadedNetwork(NamedTuple):
+    """Network with its provenance; ``key`` is (device, modification time of the trained weights)."""
 
     key: tuple[str, int | None]
     network: nn.Module
-    about: dict[str, str]
+    provenance: dict[str, str]
 
 
-class Magnifier:
-    """Magnifies images and regions of slides to files; one at a time, whoever asks.
+class LabelUpscaler:
+    """Upscale images and regions of slides to temporary files, one request at a time.
 
     Args:
-        folder: where a training leaves its ``model.pt``. It is used from then on; before, the released weights are.
+        folder: output folder of the training. Its ``model.pt`` is used once it exists, the released weights before.
 
     Example:
         >>> from PIL import Image
-        >>> from monai_iste.label.request import parse
+        >>> from monai_iste.label.request import parse_request
         >>> folder = Path(tempfile.mkdtemp())
         >>> Image.new("RGB", (30, 20), "pink").save(folder / "a.png")
-        >>> file, record = Magnifier(folder).magnify(folder / "a.png", parse({"scale": 2.5, "device": "cpu"}), "a")
+        >>> request = parse_request({"scale": 2.5, "device": "cpu"})
+        >>> file, record = LabelUpscaler(folder).upscale(folder / "a.png", request, "a")
         >>> Image.open(file).size, record["scale"]
         ((75, 50), [2.5, 2.5])
         >>> file.unlink()
@@ -60,40 +61,40 @@ class Magnifier:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = Lock()
-        self._loaded: _Loaded | None = None
+        self._loaded: _LoadedNetwork | None = None
 
     def network(self, device: str) -> tuple[nn.Module, dict[str, str]]:
-        """The network on a device, and what a result says of it; loaded anew only after a training has ended."""
+        """Return the network on a device, and its provenance. A finished training causes a reload."""
         trained = self.folder / "model.pt"
         key = (device, trained.stat().st_mtime_ns if trained.is_file() else None)
         if self._loaded is None or self._loaded.key != key:
             preset = default_preset(str(self.folder))
             weights = find_weights(str(self.folder), preset)
-            self._loaded = _Loaded(key, load_network(preset, weights, device), origin(preset, weights))
-        return self._loaded.network, self._loaded.about
+            self._loaded = _LoadedNetwork(key, load_network(preset, weights, device), origin(preset, weights))
+        return self._loaded.network, self._loaded.provenance
 
-    def magnify(self, path: Path, request: Request, name: str, cut: bool = False) -> tuple[Path, dict[str, Any]]:
-        """Magnify an image or a slide, or a region of it, to a new temporary file.
+    def upscale(self, path: Path, request: InferRequest, name: str, crop: bool = False) -> tuple[Path, dict[str, Any]]:
+        """Upscale an image, a slide or a region of it to a new temporary file.
 
-        The pixels of a region are those that the whole image's magnification has there.
+        The pixels of a region equal those of the whole upscaled image.
 
         Args:
-            name: of the image, for the file's name.
-            cut: whether a region that reaches beyond the image is cut to it.
+            name: name of the image, used in the file name.
+            crop: crop a region that reaches beyond the image.
         Returns:
-            the file, which the caller removes, and how it was made, (x, y) as MONAI Label counts.
+            the file, which the caller removes, and a record of how it was made, (x, y) as MONAI Label counts.
         Raises:
-            ISTEError: the image, the scale or the region cannot be; there is no file then.
+            ISTEError: the image, the scale or the region is invalid; no file is left behind.
         """
         with self._lock, Slide(path, request.input_mpp) as slide:
             started = time.perf_counter()
-            network, about = self.network(request.device)
-            region = placed(request.region, slide.size, cut)
+            network, provenance = self.network(request.device)
+            region = check_region(request.region, slide.size, crop)
             plan = plan_slide(slide, network, **vars(request.output_size), region=region)
             _check_extent(plan)
-            target = _new_file(name, plan, request.suffix)
+            target = _create_file(name, plan, request.suffix)
             try:
-                job = SlideJob(slide, target, plan, network, about)
+                job = SlideJob(slide, target, plan, network, provenance)
                 _write(job)
             except BaseException:
                 target.unlink(missing_ok=True)
@@ -111,8 +112,8 @@ def _check_extent(plan: SlidePlan) -> None:
         )
 
 
-def _new_file(name: str, plan: SlidePlan, suffix: str) -> Path:
-    """An empty file with a name that tells what it will hold."""
+def _create_file(name: str, plan: SlidePlan, suffix: str) -> Path:
+    """Create an empty temporary file named after the image and the scale."""
     stem = re.sub(r"[^\w.-]+", "_", name)[:60]
     handle, file = tempfile.mkstemp(suffix, f"{stem}_x{math.sqrt(math.prod(plan.scale)):.4g}_")
     os.close(handle)
@@ -120,7 +121,7 @@ def _new_file(name: str, plan: SlidePlan, suffix: str) -> Path:
 
 
 def _write(job: SlideJob) -> None:
-    """The pixels, straight to the file or, for a pyramid, by way of memory, which :data:`MAX_OUTPUT_PIXELS` bounds."""
+    """Write the pixels: band by band, or for a pyramid from memory, which :data:`MAX_OUTPUT_PIXELS` bounds."""
     size, metadata = job.size, job.metadata
     if not slide_suffix(job.target):
         check_output(job.target, size, overwrite=True)
@@ -137,7 +138,7 @@ def _write(job: SlideJob) -> None:
 
 
 def _bands(job: SlideJob) -> Iterator[np.ndarray]:
-    """The result from top to bottom, (rows, W, 3) uint8."""
+    """Yield the result from top to bottom as (rows, W, 3) uint8."""
     plan, slide = job.plan, job.slide
 
     def read(top: int, left: int, bottom: int, right: int) -> Tensor:

@@ -1,5 +1,5 @@
-// Sends the selected annotation's rectangle, or without one what the viewer shows, to a MONAI Label server that runs
-// the monai_iste app, and shows the magnified region in a window of its own.
+// Send the bounding box of the selected annotation, or the visible region if none is selected, to a MONAI Label server
+// that runs the monai_iste app, and show the super-resolved region in a new window.
 //
 // Start the server on the folder that holds the slide: python -m monai_iste.label FOLDER
 // In QuPath: Automate > Script editor, open this file, Run.
