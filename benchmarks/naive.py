@@ -93,7 +93,7 @@ class NaiveISTE(nn.Module):
             at_corners = _rows(fused, (row * output[1] + col).flatten(1)).unflatten(1, (-1, 4))
 
         rgb = torch.zeros_like(texture[..., :3])
-        samples = self.network.texture_samples(coord, size)
+        samples = self.network.texture_neighbors(coord, size)
         for t in range(samples.pixel.shape[2]):
             texture = self._texture(feat, samples.pixel[:, :, t], samples.offset[:, :, t], cell)
             rgb = rgb + samples.weight[:, :, t] * self._perceptron("local_texture_decoder.mlp", texture)

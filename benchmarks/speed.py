@@ -81,7 +81,7 @@ def speed(
 def _networks(preset: str, device: str, baselines: bool, repositories: list[Path]) -> dict[str, nn.Module]:
     iste, all_keys = (common.network(preset, device, inference_keys=keys) for keys in ("lattice", "all"))
     other = common.network(
-        preset, device, texture_corners="four" if iste.texture_samples is nearest_pixel else "nearest"
+        preset, device, texture_corners="four" if iste.texture_neighbors is nearest_pixel else "nearest"
     )
     nets: dict[str, nn.Module] = {"ISTE": iste, OTHER_CORNERS: other, ALL_KEYS: all_keys, NAIVE: NaiveISTE(all_keys)}
     if baselines:

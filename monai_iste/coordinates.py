@@ -100,8 +100,33 @@ def pixel_centers(size: tuple[int, int], device: Optional[torch.device] = None) 
         >>> pixel_centers((1, 2)).tolist()
         [[0.0, -0.5], [0.0, 0.5]]
     """
-    y, x = [(2 * torch.arange(n, dtype=torch.float64, device=device) + 1) / n - 1 for n in (size[0], size[1])]
-    return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).reshape(-1, 2).float()
+    return grid_points(axis_centers(size[0], device), axis_centers(size[1], device))
+
+
+def grid_points(rows: Tensor, columns: Tensor) -> Tensor:
+    """Coordinates of all points of a regular grid, row by row.
+
+    Shape:
+        rows: (H,); columns: (W,); returns (H * W, 2), order (y, x).
+
+    Example:
+        >>> grid_points(torch.tensor([0.0]), torch.tensor([-0.5, 0.5])).tolist()
+        [[0.0, -0.5], [0.0, 0.5]]
+    """
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
+
+
+def axis_centers(length: int, device: Optional[torch.device] = None) -> Tensor:
+    """Coordinates of the pixel centers along an axis of ``length`` pixels.
+
+    Shape:
+        returns (length,), float32 in (-1, 1).
+
+    Example:
+        >>> axis_centers(2).tolist()
+        [-0.5, 0.5]
+    """
+    return ((2 * torch.arange(length, dtype=torch.float64, device=device) + 1) / length - 1).float()
 
 
 def cell_size(lr_size: tuple[int, int], hr_size: tuple[int, int], device: Optional[torch.device] = None) -> Tensor:

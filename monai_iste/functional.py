@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from monai_iste.errors import ShapeError
-from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.inferers.output_size import OutputSize, require_one
+from monai_iste.inferers.tiling import Region, Tiler
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.runtime import _preset, at_precision, default_device, known_device
 
@@ -87,11 +87,9 @@ def magnified_bands(
     Units: image in uint8, 0 to 255, or floating point in [0, 1]; bands around [0, 1], not clamped.
     """
 
-    def read(top: int, left: int, bottom: int, right: int) -> Tensor:
-        part = image[:, top:bottom, left:right]
-        return part.float() if part.is_floating_point() else part.float() / 255
-
-    yield from ArbitraryScaleInferer().bands(read, (image.shape[1], image.shape[2]), network, size, region)
+    pixels = image.permute(1, 2, 0)
+    read = lambda part: pixels[part.slices]  # noqa: E731
+    yield from Tiler().bands(read, (image.shape[1], image.shape[2]), network, size, region)
 
 
 def to_range(band: Tensor, dtype: torch.dtype) -> Tensor:

@@ -229,17 +229,17 @@ def test_shapes_are_those_of_the_network():
     image, coord, cell = torch.rand(b, 3, h, w), torch.rand(b, q, 2), torch.ones(b, 2)
     with torch.no_grad():
         feat = net.encoder(image)
-        mixed = net.local_feature_interactor.interact(feat)
-        query = net.local_feature_interactor.projection(mixed)
-        waves = net.texture_learner.waves(feat)
-        keys = net.keys(waves, coord, cell)
+        feat_lfi = net.local_feature_interactor.attend(feat)
+        query = net.local_feature_interactor.projection(feat_lfi)
+        amp_freq = net.texture_learner.amp_freq(feat)
+        keys = net.keys(amp_freq, coord, cell)
         _, retrieved, confidence = net.self_texture_fusion.retrieve(query, keys)
         fused = net.self_texture_fusion(query, keys)
         samples = nearest_pixel(coord, (h, w))
-        texture = net.texture_learner(waves, samples, cell)
+        texture = net.texture_learner(amp_freq, samples, cell)
         i_ltd = net.local_texture_decoder(texture, samples)
         i_pred = net(image, coord, cell)
-    tensors = {"F_LR": feat, "F_LFI": mixed, "F_LFIC": query, "A and f of Eq. (3)": waves, "F_TL": texture}
+    tensors = {"F_LR": feat, "F_LFI": feat_lfi, "F_LFIC": query, "A and f of Eq. (3)": amp_freq, "F_TL": texture}
     tensors |= {"keys": keys, "A": retrieved, "S": confidence, "F_STF": fused, "I_LPD": i_ltd, "I_LTD": i_ltd}
     tensors |= {"X_LR": image, "x_q": coord, "c": cell, "I_Pred": i_pred}
     numbers = {"B": b, "Q": q, "K": q, "h": h, "w": w, "h w": h * w}

@@ -31,7 +31,7 @@ def test_features_are_the_networks(texture_corners):
     feat = net.encoder(image)
     assert_close(before, feat[0].detach().numpy())
     output = reference.output_size((9, 7), scale)
-    waves, cell = net.texture_learner.waves(feat)[0].detach().double().numpy(), reference.cell_of((9, 7), output)
+    waves, cell = net.texture_learner.amp_freq(feat)[0].detach().double().numpy(), reference.cell_of((9, 7), output)
     answers = {"nearest": reference.nearest, "four": reference.corners}[texture_corners]
     state = reference.weights(net.texture_learner)
     assert after.shape == (5, 11, 6)
@@ -119,7 +119,7 @@ def test_each_part_is_its_decoders(residual):
     net.self_texture_fusion.register_forward_hook(lambda module, args, result: seen.append(result))
     encoding = net.encode(low[None], torch.zeros(1, 1, 2), torch.tensor(cell)[None].float())
     fused = seen[0][0].detach().double().numpy()
-    waves = encoding.waves[0].detach().double().numpy()
+    waves = encoding.amp_freq[0].detach().double().numpy()
     for y, x in ((0, 0), (5, 7), (output[0] - 1, output[1] - 1)):
         query = reference.center(y, output[0]), reference.center(x, output[1])
         fade = 1.0

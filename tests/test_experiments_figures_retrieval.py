@@ -84,7 +84,7 @@ def test_keys_lie_where_the_texture_was_sampled(variant, scale):
     net, size = network(**VARIANTS[variant]), (7, 5)
     image = torch.rand(1, 3, *size) * 2 - 1
     cell = cell_size(size, output_size(size, scale)).unsqueeze(0)
-    waves = net.texture_learner.waves(net.encoder(image))
+    waves = net.texture_learner.amp_freq(net.encoder(image))
     keys = net.keys(waves, torch.zeros(1, 1, 2), cell)
     places = net.key_positions(size, cell)
     assert places.shape == (keys.shape[1], 2)
@@ -105,7 +105,7 @@ def test_retrieval_is_the_networks_own(variant):
     found = intermediates.retrieve(net, low, 2.5)
     cell = cell_size(size, output_size(size, 2.5)).unsqueeze(0)
     feat = net.encoder((low[None] - 0.5) / 0.5)
-    keys = net.keys(net.texture_learner.waves(feat), torch.zeros(1, 1, 2), cell)[0].detach()
+    keys = net.keys(net.texture_learner.amp_freq(feat), torch.zeros(1, 1, 2), cell)[0].detach()
     query = net.local_feature_interactor(feat).detach().flatten(2)[0].T
     similarity = reference.similarity(list(query.double().numpy()), list(keys.double().numpy()))
     assert found.key.flatten().tolist() == similarity.argmax(1).tolist()

@@ -3,11 +3,15 @@
 import pytest
 import torch
 from reference import SCALES, SIZES, LargestTensor, assert_close, randomise
+from torch import nn
 
-from monai_iste.coordinates import cell_size, output_size, pixel_centers
-from monai_iste.networks import ISTE, EDSREncoder
+from monai_iste.coordinates import axis_centers, cell_size, grid_points, output_size, pixel_centers
+from monai_iste.errors import ShapeError
+from monai_iste.networks import EDSR, ISTE, LIIF, LTE, Bicubic, EDSREncoder
 from monai_iste.networks import tuning as limits
-from monai_iste.networks.grid_sampling import as_grid, bicubic_at, bicubic_on_grid
+from monai_iste.networks.grid_sampling import bicubic_at, bicubic_on_grid, query_grid
+from monai_iste.networks.runtime import at_precision
+from monai_iste.slides.compute import Interpolation
 
 VARIANTS = {
     "as printed": {},
@@ -57,34 +61,82 @@ def test_equals_every_query_by_itself(scale, variant, pieces, one_by_one, monkey
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("size", SIZES)
-def test_coordinates_of_a_grid_take_the_short_way(size, scale, one_by_one):
+def test_grids_take_the_fast_path(size, scale, one_by_one):
     net, image = network(bicubic_residual=True), image_of(1, 3, *size)
     output = output_size(size, scale)
-    coord, cell = pixel_centers(output).unsqueeze(0), cell_size(size, output).unsqueeze(0)
-    part = coord.view(1, *output, 2)[:, output[0] // 2 :, : 1 + output[1] // 2].flatten(1, 2)
-    for queries in (coord, part):
+    rows, columns, cell = axis_centers(output[0]), axis_centers(output[1]), cell_size(size, output).unsqueeze(0)
+    for part in ((rows, columns), (rows[output[0] // 2 :], columns[: 1 + output[1] // 2])):
         calls = []
         handle = net.local_pixel_decoder.register_forward_hook(lambda *args, calls=calls: calls.append(1))
         with torch.no_grad():
-            actual = net(image, coord=queries, cell=cell)
+            actual = net.forward_grid(image, *part, cell)
         handle.remove()
         assert not calls  # the decoder that answers queries one by one was not asked
-        assert_close(actual, one_by_one(net, image, coord=queries, cell=cell).numpy(), 2e-6)
+        coord = grid_points(*part).unsqueeze(0)
+        assert_close(actual.flatten(2).mT, one_by_one(net, image, coord=coord, cell=cell).numpy(), 2e-6)
 
 
-def test_what_a_grid_is():
-    coord = pixel_centers((3, 4)).expand(2, -1, -1)
-    rows, columns = as_grid(coord)
-    assert torch.equal(rows, pixel_centers((3, 1))[:, 0])
-    assert torch.equal(columns, pixel_centers((1, 4))[:, 1])
-    assert as_grid(coord[:, :7]) is None
-    assert as_grid(coord[:, torch.randperm(12, generator=torch.Generator().manual_seed(0))]) is None
-    moved = coord.clone()
-    moved[1, 5, 1] += 0.1
-    assert as_grid(moved) is None
-    assert as_grid(coord[:, :0]) is None
-    assert as_grid(torch.full((1, 4, 2), torch.nan)) is None
-    assert [len(axis) for axis in as_grid(coord[:, :1])] == [1, 1]
+NETWORKS = {
+    "ISTE": lambda: network(bicubic_residual=True),
+    "LIIF": lambda: randomise(LIIF(EDSREncoder(4, 1), hidden_channels=6)),
+    "LTE": lambda: randomise(LTE(EDSREncoder(4, 1), hidden_channels=6, bicubic_residual=True)),
+    "EDSR": lambda: randomise(EDSR(2, out_channels=4, num_blocks=1, bicubic_residual=True)),
+    "Bicubic": Bicubic,
+    "Interpolation": Interpolation,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_grid_equals_the_list_of_its_coordinates(name):
+    net, image = NETWORKS[name]().eval(), image_of(2, 3, 9, 7)
+    rows, columns = axis_centers(18)[3:10], axis_centers(14)[5:]
+    cell = cell_size((9, 7), (18, 14)).expand(2, -1)
+    coord = grid_points(rows, columns).expand(2, -1, -1)
+    with torch.no_grad():
+        actual = net.forward_grid(image, rows, columns, cell)
+        if isinstance(net, Bicubic):
+            expected = net(image, scale=2)[:, :, 3:10, 5:]
+        else:
+            expected = net(image, coord=coord, cell=cell).mT.reshape(2, -1, 7, 9)
+        assert torch.equal(query_grid(net, image, rows, columns, cell), actual)
+    assert actual.shape == (2, 3, 7, 9)
+    assert_close(actual, expected.numpy(), 2e-6)
+
+
+def test_networks_without_grids_get_a_list_of_coordinates():
+    class Coordinates(nn.Module):
+        def forward(self, image, coord, cell):
+            return torch.cat([coord, cell.unsqueeze(1).expand_as(coord)[..., :1]], dim=-1)
+
+    rows, columns = torch.tensor([-0.5, 0.5]), torch.tensor([-0.6, 0.0, 0.6])
+    rgb = query_grid(Coordinates(), image_of(1, 3, 4, 4), rows, columns, torch.full((1, 2), 0.3))
+    assert torch.equal(rgb[0, 0], rows.view(2, 1).expand(2, 3))
+    assert torch.equal(rgb[0, 1], columns.expand(2, 3))
+    assert rgb.shape == (1, 3, 2, 3)
+
+
+def test_half_precision_passes_grids_on():
+    net, image = network(), image_of(1, 3, 9, 7)
+    rows, columns, cell = axis_centers(18), axis_centers(14), torch.ones(1, 2)
+    with torch.no_grad():
+        half = at_precision(net, "bf16").forward_grid(image, rows, columns, cell)
+        full = net.forward_grid(image, rows, columns, cell)
+    assert half.shape == full.shape
+    assert 0 < (half - full).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "Interpolation"])
+def test_wrong_grids_are_refused(name):
+    net, image, axis, cell = NETWORKS[name]().eval(), image_of(2, 3, 4, 4), torch.zeros(2), torch.ones(2, 2)
+    for arguments in (
+        (image[0], axis, axis, cell),
+        (image, axis[:0], axis, cell),
+        (image, axis, axis.view(1, 2), cell),
+        (image, axis, axis, cell[:1]),
+        (image, axis, axis, torch.ones(2, 4, 2)),
+    ):
+        with pytest.raises(ShapeError):
+            net.forward_grid(*arguments)
 
 
 def test_scattered_queries_and_gradients_go_one_by_one():
@@ -103,7 +155,7 @@ def test_scattered_queries_and_gradients_go_one_by_one():
 def test_bicubic_axis_by_axis_equals_bicubic(size, scale):
     image, output = image_of(1, 3, *size), output_size(size, scale)
     expected = bicubic_at(image.double(), pixel_centers(output).double().unsqueeze(0))
-    rows, columns = pixel_centers((output[0], 1))[:, 0], pixel_centers((1, output[1]))[:, 1]
+    rows, columns = axis_centers(output[0]), axis_centers(output[1])
     assert_close(bicubic_on_grid(image[0], rows, columns).flatten(0, 1), expected[0].numpy(), 2e-6)
 
 

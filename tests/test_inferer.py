@@ -7,7 +7,7 @@ from torch import nn
 
 from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
-from monai_iste.inferers import ArbitraryScaleInferer, Region
+from monai_iste.inferers import ArbitraryScaleInferer, Region, Tiler
 from monai_iste.networks import ISTE, EDSREncoder
 from monai_iste.networks.grid_sampling import bicubic_at
 from monai_iste.slides.compute import Interpolation
@@ -103,15 +103,48 @@ def test_bands_are_read_and_written_piece_by_piece(network):
     image = torch.rand(1, 3, 200, 30)
     reads = []
 
-    def read(top, left, bottom, right):
-        reads.append((bottom - top, right - left))
-        return image[0, :, top:bottom, left:right]
+    def read(part):
+        reads.append((part.height, part.width))
+        return image[0].permute(1, 2, 0)[part.slices]
 
     inferer = ArbitraryScaleInferer(**SMALL)
     bands = list(inferer.bands(read, (200, 30), network, 2.0))
     assert max(h for h, _ in reads) <= 16 + 8 + 2 * 16
     assert max(band.shape[1] for band in bands) <= 2 * (16 + 8 + 8)
     assert torch.equal(torch.cat(bands, dim=1), inferer(image, network, scale=2.0)[0])
+
+
+def test_a_region_is_computed_window_by_window(network):
+    """Only the part of a window inside the region is decoded; between two windows the work can be cancelled."""
+    image = torch.rand(1, 3, 61, 50)
+    inferer, seen = ArbitraryScaleInferer(**SMALL), []
+    whole = inferer(image, network, scale=(150, 120))[0]
+    read = lambda part: image[0].permute(1, 2, 0)[part.slices]  # noqa: E731
+    region = Region(37, 22, 61, 49)
+    found = inferer.region(read, (61, 50), network, (150, 120), region, lambda: seen.append(1))
+    rows, columns = inferer.axis_windows(61, 150, 37, 98), inferer.axis_windows(50, 120, 22, 71)
+    assert len(seen) == len(rows) * len(columns) > 4
+    assert torch.equal(found, whole[:, 37:98, 22:71])
+
+    def cancel():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        inferer.region(read, (61, 50), network, (150, 120), region, cancel)
+    with pytest.raises(ShapeError, match="inside 150 x 120 pixels"):
+        inferer.region(read, (61, 50), network, (150, 120), Region(90, 0, 61, 49))
+
+
+def test_levels_are_read_as_what_they_mean(network):
+    """8-bit levels and numbers in [0, 1], arrays and tensors, whatever their precision."""
+    levels = torch.randint(0, 256, (40, 30, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    results = [
+        torch.cat(list(Tiler(**SMALL).bands(lambda part, p=pixels: p[part.slices], (40, 30), network, 1.5)), dim=1)
+        for pixels in (levels, levels.numpy(), levels / 255, levels.double() / 255)
+    ]
+    for result in results[1:3]:
+        assert torch.equal(result, results[0])
+    assert torch.allclose(results[3], results[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [(12, 8, 12), (16, 8, 8), (16, 7, 12), (16, 0, 8), (8, 16, 8), (8, 2, -1)])

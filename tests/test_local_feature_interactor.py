@@ -17,7 +17,7 @@ def test_equals_the_equation(size, batch, heads):
     feat = random(batch, 6, *size, seed=batch)
     state, maps = weights(module), feat.double().numpy()
     expected = [reference.lfi(state, x, heads) for x in maps]
-    assert_close(module.interact(feat), expected)
+    assert_close(module.attend(feat), expected)
     assert_close(module(feat), [reference.query_projection(state, x) for x in expected])
 
 
@@ -26,7 +26,7 @@ def test_equals_the_equation(size, batch, heads):
 def test_three_by_three_projection_replicates_borders(size, module):
     projection = randomise(module(4, 5, kernel_size=3))
     feat = random(1, 4, *size)
-    inner = projection.interact(feat) if module is LocalFeatureInteractor else feat
+    inner = projection.attend(feat) if module is LocalFeatureInteractor else feat
     expected = reference.query_projection(weights(projection), inner[0].detach().double().numpy())
     assert projection(feat).shape == (1, 5, *size)
     assert_close(projection(feat)[0], expected)
@@ -40,7 +40,7 @@ def test_by_hand_with_equal_keys():
         module.qkv.bias.zero_()
         module.qkv.weight[4:, :, 0, 0] = torch.eye(2)
     feat = random(1, 2, 5, 5)
-    assert_close(module.interact(feat)[0, :, 2, 2], feat[0, :, 1:4, 1:4].mean((1, 2)).numpy())
+    assert_close(module.attend(feat)[0, :, 2, 2], feat[0, :, 1:4, 1:4].mean((1, 2)).numpy())
 
 
 def test_by_hand_attention_to_the_largest():
@@ -52,7 +52,7 @@ def test_by_hand_attention_to_the_largest():
         module.qkv.bias.zero_()
     feat = torch.zeros(1, 1, 5, 5)
     feat[0, 0, 2, 2] = 100
-    result = module.interact(feat)[0, 0].detach()
+    result = module.attend(feat)[0, 0].detach()
     assert result[2, 2] == pytest.approx(100)
     assert result[1, 1] == pytest.approx((100 + 100 / 9) / 10)
     assert result[0, 0] == 0

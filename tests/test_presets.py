@@ -85,7 +85,7 @@ def test_presets_run(preset):
 
 def test_changes_go_to_the_network():
     net = create_iste("iste_light", use_lfi=False, texture_corners="nearest", scale=3.7, bicubic_residual=False)
-    assert net.texture_samples.__name__ == "nearest_pixel"
+    assert net.texture_neighbors.__name__ == "nearest_pixel"
     assert net.scale == 3.7
     assert not net.bicubic_residual
     assert not hasattr(net.local_feature_interactor, "qkv")

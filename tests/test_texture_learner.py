@@ -30,7 +30,7 @@ def test_waves_are_a_convolution_with_replicated_borders(size, learner):
     feat = random(2, 4, *size)
     state = {"weight": weights(module)["conv.weight"], "bias": weights(module)["conv.bias"]}
     expected = [reference.convolution(state, x, "replicate") for x in feat.double().numpy()]
-    assert_close(module.waves(feat), expected)
+    assert_close(module.amp_freq(feat), expected)
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
@@ -115,7 +115,7 @@ def test_gradients_reach_every_parameter(learner):
     module = randomise(learner(4, 3))
     feat = random(1, 4, 3, 4).requires_grad_()
     coord = pixel_centers((6, 8))[None]
-    module(module.waves(feat), nearest_pixel(coord, (3, 4)), torch.ones(1, 2)).square().sum().backward()
+    module(module.amp_freq(feat), nearest_pixel(coord, (3, 4)), torch.ones(1, 2)).square().sum().backward()
     assert_all_learn(module)
     assert (feat.grad.abs().sum(1) > 0).all()
 
@@ -141,7 +141,7 @@ def test_offsets_keep_their_precision_under_autocast():
 def test_keys_are_thinned_out_on_large_maps(module):
     torch.manual_seed(0)
     learner, feat, cell = module(2, 3), torch.rand(1, 2, 100, 70), torch.tensor([[0.8, 0.8]])
-    waves = learner.waves(feat)
+    waves = learner.amp_freq(feat)
     h, w = 100, 70
     assert key_step((h, w)) == 2
     offset = key_lattice((h, w)).view(h, w, 2)

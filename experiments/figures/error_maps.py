@@ -15,7 +15,7 @@ from experiments.figures.inputs import BICUBIC, Pair, Picture, as_pixels, make_p
 from experiments.figures.style import ACCENT, ERRORS, GAP, PAGE, Sheet, style
 from monai_iste.errors import ConfigError
 from monai_iste.inferers import Region
-from monai_iste.inferers.arbitrary_scale import inside
+from monai_iste.inferers.tiling import inside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

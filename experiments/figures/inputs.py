@@ -14,7 +14,7 @@ from experiments.methods import METHODS
 from monai_iste.errors import ConfigError, find_error
 from monai_iste.functional import magnified_bands
 from monai_iste.inferers import Region
-from monai_iste.inferers.arbitrary_scale import inside
+from monai_iste.inferers.tiling import inside
 from monai_iste.metrics import Protocol, get_protocol
 from monai_iste.networks import ISTE, Bicubic
 from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from experiments.figures.inputs import device_of
 from monai_iste.coordinates import cell_size, output_size, pixel_centers
 from monai_iste.inferers import Region
-from monai_iste.inferers.arbitrary_scale import inside
+from monai_iste.inferers.tiling import inside
 from monai_iste.networks import ISTE
 from monai_iste.networks.checks import check_image
 from monai_iste.networks.grid_sampling import ensemble
@@ -97,8 +97,8 @@ def texture_features(network: ISTE, low: Tensor, scale: float, region: Region) -
     with _listening(network.encoder, lambda args, result: seen.append(result)):
         encoding, cell = _encode(network, low, scale)
     coord = _coordinates(low, scale, region).to(cell.device)
-    samples = network.texture_samples(coord, (low.shape[1], low.shape[2]))
-    texture = ensemble(network.texture_learner(encoding.waves, samples, cell), samples)
+    samples = network.texture_neighbors(coord, (low.shape[1], low.shape[2]))
+    texture = ensemble(network.texture_learner(encoding.amp_freq, samples, cell), samples)
     return Features(seen[0][0].float().cpu(), texture[0].mT.reshape(-1, region.height, region.width).float().cpu())
 
 

@@ -17,8 +17,8 @@ from experiments.figures.style import PAGE, Sheet, style
 from monai_iste.errors import ConfigError, ScaleError
 from monai_iste.functional import magnified_bands
 from monai_iste.inferers import Region
-from monai_iste.inferers.arbitrary_scale import inside
 from monai_iste.inferers.output_size import OutputSize
+from monai_iste.inferers.tiling import inside
 from monai_iste.networks import Bicubic
 from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork
 from monai_iste.transforms import LoadRGB

@@ -1,5 +1,26 @@
-"""How images larger than one pass are magnified."""
+"""Inference on images larger than one pass of a network."""
 
-from monai_iste.inferers.arbitrary_scale import ArbitraryScaleInferer, Region
+from __future__ import annotations
 
-__all__ = ["ArbitraryScaleInferer", "Region"]
+import sys
+from typing import TYPE_CHECKING, Any
+
+from monai_iste.inferers.tiling import Region, Tiler
+
+if TYPE_CHECKING:
+    from monai_iste.inferers.arbitrary_scale import ArbitraryScaleInferer
+
+__all__ = ["ArbitraryScaleInferer", "Region", "Tiler"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the MONAI interface at its first use: the tiling itself does without MONAI."""
+    if name == "ArbitraryScaleInferer":
+        from monai_iste.inferers.arbitrary_scale import ArbitraryScaleInferer
+
+        return ArbitraryScaleInferer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if "monai" in sys.modules:  # registers the short name for MONAI's configurations
+    from monai_iste.inferers.arbitrary_scale import ArbitraryScaleInferer

@@ -10,7 +10,7 @@ from typing import Any
 
 from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError, DataError, ScaleError
-from monai_iste.inferers import ArbitraryScaleInferer
+from monai_iste.inferers.tiling import Tiler
 from monai_iste.io.pixel_size import Mpp, same_mpp
 
 #: Largest width * height that :func:`monai_iste.upscale` returns: 1.5 GB as 8-bit RGB, 6 GB as float32.
@@ -163,7 +163,7 @@ def _check_extent(size: Size, output: tuple[float, float], limit: int) -> None:
             f"{height:,.0f} x {width:,.0f} (H x W; {3e-9 * height * width:,.1f} GB in 8 bits)",
             "Lower the scale, or super-resolve a part of the image.",
         )
-    inferer = ArbitraryScaleInferer()
+    inferer = Tiler()
     side = inferer.window + inferer.overlap
     if math.prod(min(n, side) * m / n for n, m in zip(size, output, strict=True)) > _MAX_WINDOW_PIXELS:
         raise ScaleError(

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from monai_iste.bundle import default_preset, find_weights
 from monai_iste.errors import ScaleError
 from monai_iste.functional import to_range
+from monai_iste.inferers import Region
 from monai_iste.io.image_writer import check_output, save_image
 from monai_iste.label.request import InferRequest, check_region
 from monai_iste.networks import load_network
@@ -141,8 +142,8 @@ def _bands(job: SlideJob) -> Iterator[np.ndarray]:
     """Yield the result from top to bottom as (rows, W, 3) uint8."""
     plan, slide = job.plan, job.slide
 
-    def read(top: int, left: int, bottom: int, right: int) -> Tensor:
-        return torch.from_numpy(slide.read(top, left, bottom - top, right - left)).float() / 255
+    def read(part: Region) -> np.ndarray:
+        return slide.read(*part).transpose(1, 2, 0)
 
     for band in plan.inferer.bands(read, plan.size, job.network, plan.output, plan.region):
         yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.functional import to_range
@@ -108,9 +108,8 @@ def _bands(
 ) -> Iterator[np.ndarray]:
     kind = torch.uint8 if data.dtype == np.uint8 else torch.float32
 
-    def read(top: int, left: int, bottom: int, right: int) -> Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(data[top:bottom, left:right, :3]))  # lazy arrays are read here
-        return pixels.permute(2, 0, 1).float() / (255 if kind == torch.uint8 else 1)
+    def read(part: Region) -> np.ndarray:
+        return np.ascontiguousarray(data[part.slices][..., :3])  # lazy arrays are read here
 
     for band in ArbitraryScaleInferer().bands(read, size, network, full, region):
         yield to_range(band, kind).permute(1, 2, 0).numpy()

@@ -1,4 +1,4 @@
-"""Checks of the networks' inputs, each with a sentence that says what was expected."""
+"""Checks of the networks' inputs."""
 
 from __future__ import annotations
 
@@ -9,23 +9,15 @@ from monai_iste.errors import ShapeError
 
 
 def check_image(image: Tensor) -> None:
-    """Refuse what is no batch of RGB images.
-
-    Raises:
-        ShapeError: names the expected and the received shape, or type.
-    """
+    """Raise ShapeError unless ``image`` is a float tensor of shape (B, 3, h, w)."""
     if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
         raise ShapeError("an image of shape (B, 3, h, w)", shape_of(image), "Add the batch axis, keep RGB.")
-    if not image.is_floating_point():  # of 0 to 255 it would make numbers without meaning
+    if not image.is_floating_point():  # 8-bit levels would be computed with silently
         raise ShapeError("an image of floating point, in [0, 1]", str(image.dtype), "Divide 8-bit levels by 255.")
 
 
 def check_queries(image: Tensor, coord: Tensor, cell: Tensor) -> None:
-    """Refuse images, coordinates and cells whose shapes do not belong together.
-
-    Raises:
-        ShapeError: names the tensor, the expected and the received shape.
-    """
+    """Raise ShapeError unless the shapes of image (B, 3, h, w), coordinates and cells fit together."""
     check_image(image)
     b = image.shape[0]
     if coord.ndim != 3 or coord.shape[0] != b or coord.shape[2] != 2:
@@ -37,3 +29,13 @@ def check_queries(image: Tensor, coord: Tensor, cell: Tensor) -> None:
 def shape_of(tensor: Tensor) -> str:
     """A tensor's shape as messages show it, "(1, 3, 5)". In its own function because TorchScript has no tuple()."""
     return str(tensor.shape) if torch.jit.is_scripting() else str(tuple(tensor.shape))
+
+
+def check_grid(image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> None:
+    """Raise ShapeError unless image is (B, 3, h, w), rows (H,), columns (W,) and cell (B, 2), none of them empty."""
+    check_image(image)
+    for name, axis in (("rows", rows), ("columns", columns)):
+        if axis.ndim != 1 or axis.numel() == 0:
+            raise ShapeError(f"{name} of shape (n,)", shape_of(axis), "Pass one coordinate per row and column.")
+    if cell.shape != (image.shape[0], 2):
+        raise ShapeError(f"cell of shape ({image.shape[0]}, 2)", shape_of(cell), "A grid has one scale per image.")

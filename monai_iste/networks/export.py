@@ -31,7 +31,7 @@ class _Queries(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        return self.network.decode_strip(self.network.encode(image, coord, cell), coord, cell)
+        return self.network.colors(self.network.encode(image, coord, cell), coord, cell)
 
 
 def export_onnx(network: nn.Module, path: str | os.PathLike[str]) -> None:

@@ -1,48 +1,42 @@
-"""Sampling on regular grids: what :mod:`monai_iste.coordinates` does for single queries, one axis after the other.
+"""Sampling of feature maps and images at single queries, and on regular grids axis by axis.
 
 Rows and columns of a grid are independent: a pixel is looked up once per column and low-resolution row, then whole rows
-are copied, and the weights of the answering pixels are products of one number per row and one per column.
+are copied. The weights of the contributing pixels are products of one number per row and one per column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from monai_iste.coordinates import AxisNeighbors, Neighbors, bicubic_axis
+from monai_iste.coordinates import AxisNeighbors, Neighbors, bicubic_axis, grid_points
 
 
-def as_grid(coord: Tensor) -> Optional[tuple[Tensor, Tensor]]:
-    """The rows' and the columns' coordinates, if these queries are a regular grid, row by row, one for all images.
+def query_grid(network: nn.Module, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+    """Colors of a network on a regular grid: its ``forward_grid`` where it has one, else a list of coordinates.
 
     Shape:
-        coord: (B, Q, 2); returns (H,) and (W,) with H * W = Q, or None.
+        image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates in [-1, 1]; cell: (B, 2); returns (B, 3, H, W).
 
     Example:
-        >>> from monai_iste.coordinates import pixel_centers
-        >>> [axis.tolist() for axis in as_grid(pixel_centers((1, 2)).unsqueeze(0))]
-        [[0.0], [-0.5, 0.5]]
+        >>> from monai_iste.networks import Bicubic
+        >>> query_grid(Bicubic(), torch.ones(1, 3, 4, 4), torch.zeros(2), torch.zeros(5), torch.ones(1, 2)).shape
+        torch.Size([1, 3, 2, 5])
     """
-    queries = coord.shape[1]
-    if queries == 0:
-        return None
-    other = (coord[0, :, 0] != coord[0, 0, 0]).nonzero()
-    width = int(other[0]) if len(other) else queries
-    if width == 0 or queries % width:  # 0: the first is not equal to itself, NaN
-        return None
-    grid = coord.unflatten(1, (queries // width, width))
-    rows, columns = grid[0, :, 0, 0], grid[0, 0, :, 1]
-    regular = bool((grid[..., 0] == rows.unsqueeze(1)).all()) and bool((grid[..., 1] == columns).all())
-    return (rows, columns) if regular else None
+    if hasattr(network, "forward_grid"):
+        rgb: Tensor = network.forward_grid(image, rows, columns, cell)
+        return rgb
+    coord = grid_points(rows, columns).expand(image.shape[0], -1, -1)
+    rgb = network(image, coord=coord, cell=cell)
+    return rgb.mT.reshape(image.shape[0], 3, len(rows), len(columns))
 
 
-def spread(feature_map: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> tuple[Tensor, AxisNeighbors]:
-    """The feature vectors of the pixels that answer each column of a grid, for the pixel rows that its rows need.
+def gather_rows(feature_map: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> tuple[Tensor, AxisNeighbors]:
+    """Gather the feature vectors that each column of a grid reads, for the pixel rows that its rows read.
 
     Shape:
         feature_map: (C, h, w), channels last in memory; rows: (R, n); columns: (W, n);
@@ -57,12 +51,13 @@ def spread(feature_map: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> 
 
 
 def row_groups(rows: AxisNeighbors) -> Iterator[tuple[slice, slice | list[int]]]:
-    """Rows of a grid that the same pixels answer, together: which rows, and where :func:`spread` has their vectors.
+    """Group consecutive output rows that share the same source rows.
 
-    What is computed of such a run can be broadcast over its rows, and is small enough to stay in a cache.
+    Yields the rows of each group, and their source rows in the result of :func:`gather_rows`. What is computed from
+    these can be broadcast over the group, and is small enough to stay in a cache.
 
     Shape:
-        rows: (R, n'); for a run of r rows, ``vectors[pixels]`` is (n', n, W, C).
+        rows: (R, n'); for each group, ``vectors[pixels]`` is (n', n, W, C).
 
     Example:
         >>> from monai_iste.coordinates import nearest_axis
@@ -71,15 +66,15 @@ def row_groups(rows: AxisNeighbors) -> Iterator[tuple[slice, slice | list[int]]]
         [(slice(0, 2, None), slice(0, 1, None)), (slice(2, 4, None), slice(1, 2, None))]
     """
     top = 0
-    for pixels, run in groupby(rows.pixel.tolist()):
-        bottom = top + len(list(run))
+    for pixels, group in groupby(rows.pixel.tolist()):
+        bottom = top + len(list(group))
         adjacent = pixels[-1] - pixels[0] + 1 == len(pixels)  # a slice is read as it lies, a list is copied
         yield slice(top, bottom), slice(pixels[0], pixels[-1] + 1) if adjacent else pixels
         top = bottom
 
 
-def blend(values: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> Tensor:
-    """The weighted sum over the contributing pixels, as :func:`ensemble`, with separable weights.
+def ensemble_grid(values: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> Tensor:
+    """Weighted sum over the contributing pixels, as :func:`ensemble`, with separable weights.
 
     Shape:
         values: (R, n', n, W, C); returns (R, W, C).
@@ -91,7 +86,7 @@ def blend(values: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> Tensor
 
 
 def bicubic_on_grid(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """:func:`~monai_iste.networks.grid_sampling.bicubic_at` on a regular grid.
+    """Bicubic interpolation on a regular grid, as :func:`bicubic_at`.
 
     Shape:
         image: (C, h, w); rows: (R,) and columns: (W,), coordinates in [-1, 1]; returns (R, W, C).
@@ -100,7 +95,7 @@ def bicubic_on_grid(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def interpolate_on_grid(image: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> Tensor:
-    """The weighted sum of an image's pixels over those that answer, one axis after the other.
+    """Weighted sum over the contributing pixels of an image, one axis after the other.
 
     Shape:
         image: (C, h, w); rows: (R, n'); columns: (W, n); returns (R, W, C).
@@ -120,7 +115,7 @@ def _weighted(terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
 
 
 def gather(feature_map: Tensor, index: Tensor) -> Tensor:
-    """Feature vectors of the pixels ``index``.
+    """Gather the feature vectors of the pixels ``index``.
 
     Shape:
         feature_map: (B, C, h, w); index: (B, Q, n); returns (B, Q, n, C).
@@ -131,13 +126,13 @@ def gather(feature_map: Tensor, index: Tensor) -> Tensor:
     return F.embedding(index + first, rows)
 
 
-def ensemble(values: Tensor, samples: Neighbors) -> Tensor:
-    """The weighted sum over the answering pixels.
+def ensemble(values: Tensor, neighbors: Neighbors) -> Tensor:
+    """Weighted sum over the contributing pixels.
 
     Shape:
         values: (B, Q, n, C); returns (B, Q, C).
     """
-    return (values * samples.weight.to(values.dtype)).sum(2)
+    return (values * neighbors.weight.to(values.dtype)).sum(2)
 
 
 def bicubic_at(image: Tensor, coord: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.coordinates import (
+    axis_centers,
     cell_size,
     corner_axis,
     four_corners,
+    grid_points,
     key_lattice,
     key_step,
     nearest_axis,
@@ -21,11 +23,11 @@ from monai_iste.coordinates import (
     whole,
 )
 from monai_iste.errors import ConfigError, ShapeError
-from monai_iste.networks import tuning as limits
-from monai_iste.networks.checks import check_image, check_queries
+from monai_iste.networks import tuning
+from monai_iste.networks.checks import check_grid, check_image, check_queries
 from monai_iste.networks.encoders import SwinIREncoder
-from monai_iste.networks.grid_sampling import as_grid, bicubic_at, ensemble, gather
-from monai_iste.networks.iste_grid import on_grid
+from monai_iste.networks.grid_sampling import bicubic_at, ensemble, gather
+from monai_iste.networks.iste_grid import decode_grid
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor, QueryProjection
 from monai_iste.networks.residual_gate import residual_gate
@@ -42,17 +44,17 @@ _INFERENCE_KEYS = ("lattice", "all")
 
 
 class Encoding(NamedTuple):
-    """What one image is reduced to before it is queried; passed along, never kept on the network.
+    """Features of one image, from which colors are decoded; passed along, never kept on the network.
 
     Shape:
-        image: (B, 3, h, w) in [-1, 1]; waves: (B, 3 T, h, w); features: (B, D, h, w), the decoder's view of F_STF;
-        contrast: (B, 1, h, w), see :func:`monai_iste.networks.residual_gate.residual_gate`, where bicubic is added.
+        image: (B, 3, h, w) in [-1, 1]; amp_freq: (B, 3 T, h, w); features: (B, D, h, w), the first layer of the LPD on
+        F_STF; gate: (B, 1, h, w), see :func:`~monai_iste.networks.residual_gate.residual_gate`, where bicubic is added.
     """
 
     image: Tensor
-    waves: Tensor
+    amp_freq: Tensor
     features: Tensor
-    contrast: Optional[Tensor]
+    gate: Optional[Tensor]
 
 
 class ISTE(nn.Module):
@@ -62,8 +64,8 @@ class ISTE(nn.Module):
     texture branch (TL, LTD), enhanced twice: stage 1 fuses retrieved texture into the features (STF), stage 2 adds the
     two branches' colors.
 
-    Differs from the paper: see each module. Where the text is silent: ``training_keys``, ``inference_keys`` and
-    ``texture_corners`` below. ``bicubic_residual`` is not in the paper and is off by default.
+    Differs from the paper: see each module. Not specified in the paper; our choice: ``training_keys``,
+    ``inference_keys`` and ``texture_corners`` below. ``bicubic_residual`` is not in the paper and is off by default.
 
     Args:
         encoder: image -> feature map, with an attribute ``out_channels``. Default: SwinIR at the paper's size.
@@ -74,17 +76,18 @@ class ISTE(nn.Module):
         query_kernel: kernel of the projection F_LFI -> F_LFIC, 1 or 3, see :class:`QueryProjection`.
         texture_corners: ``"nearest"``: one texture per query, as printed; ``"four"``: one per corner, colors blended
             by area, as in the authors' code (no jump at the border of two pixels, up to four times the cost).
-        training_keys: the textures that STF retrieves from during training: ``"queries"``, those of the sampled points
+        training_keys: textures that STF retrieves from during training: ``"queries"``, those of the sampled points
             (the paper), or ``"lattice"``.
-        inference_keys: the same at inference: ``"lattice"``, one texture per low-resolution pixel at a fixed sub-pixel
-            offset, thinned out to about ``key_side``^2 where there are more pixels, or ``"all"``, every point of the
-            output grid (the paper's words; the cost grows with m^2). Neither depends on which coordinates one call asks
-            for.
-        key_side: see there; 48 gives as many keys as the paper trains with.
-        bicubic_residual: add the bicubic interpolation of the image, so that the network learns the difference, which
-            fades out where the image is flat (:func:`monai_iste.networks.residual_gate.residual_gate`).
+        inference_keys: textures that STF retrieves from at inference. ``"lattice"``: one per low-resolution pixel at a
+            fixed sub-pixel offset, thinned out to about ``key_side``^2 where there are more pixels. ``"all"``: every
+            point of the output grid (the paper's words; the cost grows with m^2). Neither depends on the coordinates
+            of a call.
+        key_side: see ``inference_keys``; 48 gives as many keys as the paper trains with.
+        bicubic_residual: add the bicubic interpolation of the image, so that the network learns the difference. The
+            difference is gated to 0 where the image is flat
+            (:func:`monai_iste.networks.residual_gate.residual_gate`).
         scale: magnification of a whole image when the call names none.
-        use_lfi, use_tl, use_stf, use_ltd: switch a module off for the paper's ablation (Table II).
+        use_lfi, use_tl, use_stf, use_ltd: False removes a module for the paper's ablation (Table II).
     Shape:
         image: (B, 3, h, w); coord: (B, Q, 2), order (y, x); cell: (B, 2) or (B, Q, 2);
         returns (B, Q, 3) with coordinates, (B, 3, round(h * scale), round(w * scale)) without.
@@ -126,12 +129,12 @@ class ISTE(nn.Module):
         _check_choice("texture_corners", texture_corners, tuple(_TEXTURE_CORNERS))
         _check_choice("training_keys", training_keys, _TRAINING_KEYS)
         _check_choice("inference_keys", inference_keys, _INFERENCE_KEYS)
-        self.texture_samples, self.texture_axis = _TEXTURE_CORNERS[texture_corners]
+        self.texture_neighbors, self.texture_axis = _TEXTURE_CORNERS[texture_corners]
         self.training_keys = training_keys
         self.inference_keys = inference_keys
         self.key_side = key_side
         self.bicubic_residual = bicubic_residual
-        output_size((1, 1), scale)  # refuses what is no scale
+        output_size((1, 1), scale)  # raises ScaleError for invalid scales
         self.scale = float(scale)
 
         self.encoder = SwinIREncoder() if encoder is None else encoder
@@ -151,78 +154,109 @@ class ISTE(nn.Module):
         cell: Optional[Tensor] = None,
         scale: Optional[float] = None,
     ) -> Tensor:
+        """Compute the colors at ``coord``, or the whole image upscaled by ``scale``."""
         if coord is None:
             return self.upsample(image, self.scale if scale is None else scale)
         if cell is None:
-            if scale is None:
-                raise ShapeError("cell or scale beside coord", "neither", "Pass cell=2/scale, see cell_size().")
-            size = (image.shape[2], image.shape[3]) if image.ndim == 4 else (1, 1)
-            cell = cell_size(size, output_size(size, scale), image.device).expand(image.shape[0], -1)
+            cell = self.cell_at(image, scale)
         check_queries(image, coord, cell)
-        if not torch.jit.is_scripting():
-            axes = as_grid(coord) if self.may_use_grids() and cell.ndim == 2 else None
-            if axes is not None:
-                return on_grid(self, _normalized(image), axes[0], axes[1], cell).flatten(1, 2)
-        return self.decode(self.encode(image, coord, cell), coord, cell)
-
-    @torch.jit.unused
-    def may_use_grids(self) -> bool:
-        """Whether regular grids take the short way, :func:`monai_iste.networks.iste_grid.on_grid`."""
-        return limits.FAST_PATHS and not self.training and not torch.is_grad_enabled()
+        encoding = self.encode(image, coord, cell)  # stage 1, feature domain: F_STF
+        return self.decode(encoding, coord, cell)  # stage 2, spatial domain: I_Pred = I_LPD + I_LTD
 
     def encode(self, image: Tensor, coord: Tensor, cell: Tensor) -> Encoding:
-        """The part that is done once per image, up to stage 1."""
-        image = _normalized(image)
+        """Stage 1, once per image: features that are enhanced in the feature domain by retrieved texture."""
+        image = normalized(image)
         feat = self.encoder(image)  # F_LR
-        mixed = self.local_feature_interactor.interact(feat)  # F_LFI
-        query = self.local_feature_interactor.projection(mixed)  # F_LFIC
-        waves = self.texture_learner.waves(feat)  # A and f of Eq. (3)
-        if self.self_texture_fusion is not None:  # stage 1, feature domain: F_STF
-            matrix = None if torch.jit.is_scripting() else self.local_feature_interactor.matrix()
-            query = self.self_texture_fusion(query, self.keys(waves, coord, cell), mixed, matrix)
-        fading = residual_gate(image) if self.bicubic_residual else None
-        return Encoding(image, waves, self.local_pixel_decoder.features(query), fading)
+        feat_lfi = self.local_feature_interactor.attend(feat)  # F_LFI
+        fused = self.local_feature_interactor.projection(feat_lfi)  # F_LFIC
+        amp_freq = self.texture_learner.amp_freq(feat)  # A and f of Eq. (3)
+        if self.self_texture_fusion is not None:
+            keys = self.keys(amp_freq, coord, cell)  # F_TL at the canonical positions
+            matrix = None if torch.jit.is_scripting() else self.local_feature_interactor.projection_matrix()
+            fused = self.self_texture_fusion(fused, keys, feat_lfi, matrix)  # F_STF
+        gate = residual_gate(image) if self.bicubic_residual else None
+        return Encoding(image, amp_freq, self.local_pixel_decoder.features(fused), gate)
 
-    def decode(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
-        """The colors at the queried coordinates, (B, Q, 3); without gradients in strips, so that memory stays flat."""
-        if torch.is_grad_enabled():
-            return self.decode_strip(encoding, coord, cell)
-        strip = max(1, limits.MAX_DECODER_ELEMENTS // (4 * encoding.features.shape[1]))
-        rgb = []
-        for start in range(0, max(1, coord.shape[1]), strip):  # no queries have an answer too: (B, 0, 3)
-            cells = cell if cell.ndim == 2 else cell[:, start : start + strip]
-            rgb.append(self.decode_strip(encoding, coord[:, start : start + strip], cells))
-        return torch.cat(rgb, dim=1)
+    def colors(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
+        """Stage 2, once per query: colors of the pixel branch, enhanced in the spatial domain by those of the texture.
 
-    def decode_strip(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
-        """The same in one piece."""
+        Shape:
+            coord: (B, Q, 2); cell: (B, 2) or (B, Q, 2); returns (B, Q, 3).
+        """
         size = (encoding.image.shape[2], encoding.image.shape[3])
         corners = four_corners(coord, size)
         rgb = self.local_pixel_decoder(encoding.features, corners, cell)  # I_LPD
-        if self.local_texture_decoder is not None:  # stage 2, spatial domain: + I_LTD
-            samples = self.texture_samples(coord, size)
-            rgb = rgb + self.local_texture_decoder(self.texture_learner(encoding.waves, samples, cell), samples)
-        fading = encoding.contrast
-        if fading is not None:
-            rgb = rgb * ensemble(gather(fading, corners.pixel), corners) + bicubic_at(encoding.image, coord)
+        if self.local_texture_decoder is not None:
+            neighbors = self.texture_neighbors(coord, size)
+            texture = self.texture_learner(encoding.amp_freq, neighbors, cell)  # F_TL
+            rgb = rgb + self.local_texture_decoder(texture, neighbors)  # + I_LTD
+        gate = encoding.gate
+        if gate is not None:
+            rgb = rgb * ensemble(gather(gate, corners.pixel), corners) + bicubic_at(encoding.image, coord)
         return rgb.to(encoding.image.dtype) * 0.5 + 0.5
 
-    def keys(self, waves: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """The textures that stage 1 retrieves from, (B, K, T): see ``training_keys`` and ``inference_keys``."""
-        size = (waves.shape[2], waves.shape[3])
+    def decode(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
+        """:meth:`colors`; without gradients in strips of queries, so that memory stays flat."""
+        if torch.is_grad_enabled():
+            return self.colors(encoding, coord, cell)
+        strip = max(1, tuning.MAX_DECODER_ELEMENTS // (4 * encoding.features.shape[1]))
+        rgb = []
+        for start in range(0, max(1, coord.shape[1]), strip):  # no queries have a result too: (B, 0, 3)
+            cells = cell if cell.ndim == 2 else cell[:, start : start + strip]
+            rgb.append(self.colors(encoding, coord[:, start : start + strip], cells))
+        return torch.cat(rgb, dim=1)
+
+    @torch.jit.unused
+    def forward_grid(self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+        """Compute the colors on a regular grid; without gradients on the fast path of :mod:`.iste_grid`.
+
+        Shape:
+            image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates in [-1, 1]; cell: (B, 2);
+            returns (B, 3, H, W).
+        Units: as for the class.
+        """
+        check_grid(image, rows, columns, cell)
+        if tuning.FAST_PATHS and not self.training and not torch.is_grad_enabled():
+            return decode_grid(self, normalized(image), rows, columns, cell)
+        coord = grid_points(rows, columns).expand(image.shape[0], -1, -1)
+        rgb = self.decode(self.encode(image, coord, cell), coord, cell)
+        return rgb.mT.reshape(image.shape[0], 3, len(rows), len(columns))
+
+    def upsample(self, image: Tensor, scale: float) -> Tensor:
+        """Upscale the whole image in one pass, with retrieval over the whole map."""
+        size = (image.shape[2], image.shape[3]) if image.ndim == 4 else (1, 1)
+        height, width = output_size(size, scale)
+        check_image(image)
+        cell = cell_size(size, (height, width), image.device).expand(image.shape[0], -1)
+        if not torch.jit.is_scripting():
+            rows, columns = axis_centers(height, image.device), axis_centers(width, image.device)
+            return self.forward_grid(image, rows, columns, cell)
+        coord = pixel_centers((height, width), image.device).expand(image.shape[0], -1, -1)
+        rgb = self.decode(self.encode(image, coord, cell), coord, cell)
+        return rgb.mT.reshape(image.shape[0], 3, height, width)
+
+    def cell_at(self, image: Tensor, scale: Optional[float]) -> Tensor:
+        """Cells (B, 2) of the image upscaled by ``scale``."""
+        if scale is None:
+            raise ShapeError("cell or scale beside coord", "neither", "Pass cell=2/scale, see cell_size().")
+        size = (image.shape[2], image.shape[3]) if image.ndim == 4 else (1, 1)
+        return cell_size(size, output_size(size, scale), image.device).expand(image.shape[0], -1)
+
+    def keys(self, amp_freq: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """Textures that stage 1 retrieves from, (B, K, T): see ``training_keys`` and ``inference_keys``."""
+        size = (amp_freq.shape[2], amp_freq.shape[3])
         kind = self.training_keys if self.training else self.inference_keys
         if kind == "queries":
-            return self.texture_learner(waves, nearest_pixel(coord, size), cell).squeeze(2)
+            return self.texture_learner(amp_freq, nearest_pixel(coord, size), cell).squeeze(2)
         cell = cell if cell.ndim == 2 else cell.mean(1)  # the queries of one image share its scale
         if kind == "lattice":
-            return self.texture_learner.keys(waves, cell, self.key_side)
-        output = self.output_of(cell, size)
-        grid = pixel_centers(output, waves.device)
-        samples = nearest_pixel(grid.expand(cell.shape[0], -1, -1), size)
-        return self.texture_learner(waves, samples, cell).squeeze(2)
+            return self.texture_learner.keys(amp_freq, cell, self.key_side)
+        grid = pixel_centers(self.output_of(cell, size), amp_freq.device)
+        neighbors = nearest_pixel(grid.expand(cell.shape[0], -1, -1), size)
+        return self.texture_learner(amp_freq, neighbors, cell).squeeze(2)
 
     def key_positions(self, size: tuple[int, int], cell: Tensor) -> Tensor:
-        """Where the keys of inference lie in an image of ``size``: (K, 2), (y, x), float64, in its pixels."""
+        """Positions of the inference keys in an image of ``size``: (K, 2), (y, x), float64, in its pixels."""
         if self.inference_keys == "all":
             return position(pixel_centers(self.output_of(cell, size)), size)
         pixels = torch.cartesian_prod(torch.arange(size[0]), torch.arange(size[1]))
@@ -231,29 +265,15 @@ class ISTE(nn.Module):
         return places[::step, ::step].reshape(-1, 2)
 
     def output_of(self, cell: Tensor, size: tuple[int, int]) -> tuple[int, int]:
-        """The size of the magnified image that cells (B, 2) belong to."""
+        """Size (H, W) of the output that cells (B, 2) belong to."""
         if not torch.equal(cell, cell[:1].expand_as(cell)):
             received = f"cells from {float(cell.min())} to {float(cell.max())}"
             raise ShapeError("one scale for the whole batch with keys 'all'", received, "Split the batch.")
         return whole(2 * size[0] / float(cell[0, 0])), whole(2 * size[1] / float(cell[0, 1]))
 
-    def upsample(self, image: Tensor, scale: float) -> Tensor:
-        """The whole image, magnified: one network pass, retrieval over the whole map."""
-        size = (image.shape[2], image.shape[3]) if image.ndim == 4 else (1, 1)
-        height, width = output_size(size, scale)
-        cell = cell_size(size, (height, width), image.device).expand(image.shape[0], -1)
-        check_image(image)
-        if not torch.jit.is_scripting():  # noqa: SIM102  # by itself, or TorchScript would compile what follows
-            if self.may_use_grids():
-                rows, columns = pixel_centers((height, 1), image.device), pixel_centers((1, width), image.device)
-                return on_grid(self, _normalized(image), rows[:, 0], columns[:, 1], cell).permute(0, 3, 1, 2)
-        coord = pixel_centers((height, width), image.device).expand(image.shape[0], -1, -1)
-        rgb = self.decode(self.encode(image, coord, cell), coord, cell)
-        return rgb.mT.reshape(image.shape[0], 3, height, width)
 
-
-def _normalized(image: Tensor) -> Tensor:
-    """An image as the network works on it: [0, 1] -> [-1, 1], channels last in memory, which convolutions like."""
+def normalized(image: Tensor) -> Tensor:
+    """Map an image from [0, 1] to [-1, 1], channels last in memory, which is faster in convolutions."""
     return ((image - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
 
 

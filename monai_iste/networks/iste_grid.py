@@ -1,41 +1,56 @@
-"""The short way of :class:`~monai_iste.networks.ISTE` through regular grids: whole images and the inferer's windows.
+"""Fast path of :class:`~monai_iste.networks.ISTE` for regular grids: whole images and the inferer's windows.
 
-The same equations with every factor computed once where it is the same: once per low-resolution pixel, per row or per
+The same equations, with every factor computed once where it is the same: per low-resolution pixel, per row or per
 column of the grid. Work goes from top to bottom in blocks of low-resolution rows, and within a block in strips of
 output rows that fit into a cache, so that nothing wide is ever held for the whole image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from monai_iste.coordinates import AxisNeighbors, corner_axis, nearest_axis, pixel_centers
-from monai_iste.networks import tuning as limits
+from monai_iste.coordinates import AxisNeighbors, axis_centers, corner_axis, nearest_axis
+from monai_iste.networks import tuning
 from monai_iste.networks.grid_sampling import bicubic_on_grid, interpolate_on_grid
 from monai_iste.networks.residual_gate import residual_gate
-
-if TYPE_CHECKING:
-    from monai_iste.networks.iste import ISTE
 
 #: Low-resolution rows beyond a block that its rows see: one through the LFI, one through a 3x3 projection.
 _MARGIN = 2
 
 
-def on_grid(net: ISTE, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
-    """The colors of a regular grid, without gradients.
+class Boxes(Protocol):
+    """Parts of :class:`~monai_iste.networks.ISTE` that the fast path evaluates."""
+
+    encoder: nn.Module
+    local_feature_interactor: Any
+    texture_learner: Any
+    self_texture_fusion: nn.Module | None
+    local_pixel_decoder: Any
+    local_texture_decoder: Any
+    texture_axis: Callable[[Tensor, int], AxisNeighbors]
+    inference_keys: str
+    key_side: int
+    bicubic_residual: bool
+
+    def output_of(self, cell: Tensor, size: tuple[int, int]) -> tuple[int, int]: ...
+
+
+def decode_grid(net: Boxes, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+    """Compute the colors of a regular grid, without gradients.
 
     Shape:
-        image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates; cell: (B, 2); returns (B, H, W, 3)
+        image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates; cell: (B, 2); returns (B, 3, H, W), channels
+        last in memory
     Units: image in [-1, 1], as the network works on it; the result around [0, 1], not clamped.
     """
     feat = net.encoder(image)  # F_LR
     keys = _keys(net, feat, cell)
-    fading = residual_gate(image) if net.bicubic_residual else None
+    gate = residual_gate(image) if net.bicubic_residual else None
     h, w = feat.shape[2:]
     corner_rows, corner_columns = corner_axis(rows, h), corner_axis(columns, w)
     texture_rows, texture_columns = net.texture_axis(rows, h), net.texture_axis(columns, w)
@@ -43,59 +58,59 @@ def on_grid(net: ISTE, image: Tensor, rows: Tensor, columns: Tensor, cell: Tenso
     for top, bottom in _blocks(corner_rows, w):
         needed = corner_rows.pixel[top:bottom]
         first, last = int(needed.min()), int(needed.max())
-        features, waves = _stage1(net, feat, keys, first, last + 1)
+        features, amp_freq = _fuse(net, feat, keys, first, last + 1)  # stage 1, feature domain: F_STF
         for b, y, x in _strips(len(image), top, bottom, len(columns), features.shape[1]):
             corners = corner_rows.part(y).shifted(-first), corner_columns.part(x)
             rgb = net.local_pixel_decoder.on_grid(features[b], *corners, cell[b])  # I_LPD
             if net.local_texture_decoder is not None:  # stage 2, spatial domain: + I_LTD
-                samples = texture_rows.part(y).shifted(-first), texture_columns.part(x)
-                texture = net.texture_learner.on_grid(waves[b], *samples, cell[b])
-                rgb = rgb + net.local_texture_decoder.on_grid(texture, *samples)
+                neighbors = texture_rows.part(y).shifted(-first), texture_columns.part(x)
+                texture = net.texture_learner.on_grid(amp_freq[b], *neighbors, cell[b])
+                rgb = rgb + net.local_texture_decoder.on_grid(texture, *neighbors)
             result[b, y, x] = rgb
         block = slice(top, bottom)
-        if fading is not None:
+        if gate is not None:
             for b, rgb in enumerate(result[:, block]):
-                rgb.mul_(interpolate_on_grid(fading[b], corner_rows.part(block), corner_columns))
+                rgb.mul_(interpolate_on_grid(gate[b], corner_rows.part(block), corner_columns))
                 rgb.add_(bicubic_on_grid(image[b], rows[block], columns))
         result[:, block].mul_(0.5).add_(0.5)
-    return result
+    return result.permute(0, 3, 1, 2)
 
 
-def _keys(net: ISTE, feat: Tensor, cell: Tensor) -> Tensor:
-    """The textures that stage 1 retrieves from; none without it."""
+def _keys(net: Boxes, feat: Tensor, cell: Tensor) -> Tensor:
+    """Textures that stage 1 retrieves from; none without it."""
     if net.self_texture_fusion is None:
         return feat.new_empty((0,))
     if net.inference_keys == "lattice":
-        return net.texture_learner.keys_of(feat, cell, net.key_side)
-    (h, w), waves = feat.shape[2:], net.texture_learner.waves(feat)
+        keys: Tensor = net.texture_learner.keys_from_features(feat, cell, net.key_side)
+        return keys
+    (h, w), amp_freq = feat.shape[2:], net.texture_learner.amp_freq(feat)
     output = net.output_of(cell, (h, w))
-    rows = nearest_axis(pixel_centers((output[0], 1), feat.device)[:, 0], h)
-    columns = nearest_axis(pixel_centers((1, output[1]), feat.device)[:, 1], w)
-    keys = []
-    for b, y, x in _strips(len(feat), 0, output[0], output[1], waves.shape[1], columns_at_once=output[1]):
-        texture = net.texture_learner.on_grid(waves[b], rows.part(y), columns.part(x), cell[b])
-        keys.append(texture.flatten(0, 3))
-    return torch.cat(keys).unflatten(0, (len(feat), -1))
+    rows, columns = (nearest_axis(axis_centers(count, feat.device), n) for count, n in zip(output, (h, w), strict=True))
+    parts = []
+    for b, y, x in _strips(len(feat), 0, output[0], output[1], amp_freq.shape[1], columns_at_once=output[1]):
+        texture = net.texture_learner.on_grid(amp_freq[b], rows.part(y), columns.part(x), cell[b])
+        parts.append(texture.flatten(0, 3))
+    return torch.cat(parts).unflatten(0, (len(feat), -1))
 
 
-def _stage1(net: ISTE, feat: Tensor, keys: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
-    """What the decoders read, for the low-resolution rows ``first:last``: F_STF as the LPD sees it, and TL's waves."""
+def _fuse(net: Boxes, feat: Tensor, keys: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """Compute what the decoders read of the low-resolution rows ``first:last``: F_STF as the LPD sees it, A and f."""
     top = max(0, first - _MARGIN)
     part = feat[:, :, top : last + _MARGIN]
     kept = slice(first - top, last - top)
     interactor = net.local_feature_interactor
-    mixed = interactor.interact(part)  # F_LFI
-    query = interactor.projection(mixed)[:, :, kept]  # F_LFIC
+    feat_lfi = interactor.attend(part)  # F_LFI
+    query = interactor.projection(feat_lfi)[:, :, kept]  # F_LFIC
     if net.self_texture_fusion is not None:  # stage 1, feature domain: F_STF
-        query = net.self_texture_fusion(query, keys, mixed[:, :, kept], interactor.matrix())
-    waves = net.texture_learner.waves(part)[:, :, kept]  # A and f of Eq. (3)
-    return net.local_pixel_decoder.features(query), waves
+        query = net.self_texture_fusion(query, keys, feat_lfi[:, :, kept], interactor.projection_matrix())
+    amp_freq = net.texture_learner.amp_freq(part)[:, :, kept]  # A and f of Eq. (3)
+    return net.local_pixel_decoder.features(query), amp_freq
 
 
 def _blocks(rows: AxisNeighbors, width: int) -> Iterator[tuple[int, int]]:
-    """Output rows whose low-resolution rows hold about ``limits.MAX_FUSION_PIXELS`` pixels."""
+    """Yield ranges of output rows whose low-resolution rows hold about ``MAX_FUSION_PIXELS`` pixels."""
     low, high = rows.pixel.aminmax()
-    count = max(1, len(rows.pixel) * limits.MAX_FUSION_PIXELS // (width * int(high - low + 1)))
+    count = max(1, len(rows.pixel) * tuning.MAX_FUSION_PIXELS // (width * int(high - low + 1)))
     for top in range(0, len(rows.pixel), count):
         yield top, min(top + count, len(rows.pixel))
 
@@ -103,8 +118,8 @@ def _blocks(rows: AxisNeighbors, width: int) -> Iterator[tuple[int, int]]:
 def _strips(
     images: int, top: int, bottom: int, columns: int, channels: int, columns_at_once: int | None = None
 ) -> Iterator[tuple[int, slice, slice]]:
-    """Pieces of a block whose four corners' hidden layers hold about ``limits.MAX_DECODER_ELEMENTS`` numbers."""
-    width = columns_at_once or min(columns, limits.MAX_STRIP_COLUMNS)
-    height = max(1, limits.MAX_DECODER_ELEMENTS // (4 * width * channels))
+    """Yield strips of a block whose hidden layers at four corners hold about ``MAX_DECODER_ELEMENTS`` numbers."""
+    width = columns_at_once or min(columns, tuning.MAX_STRIP_COLUMNS)
+    height = max(1, tuning.MAX_DECODER_ELEMENTS // (4 * width * channels))
     for b, y, x in product(range(images), range(top, bottom, height), range(0, columns, width)):
         yield b, slice(y, min(y + height, bottom)), slice(x, min(x + width, columns))

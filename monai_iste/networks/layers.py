@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.networks import tuning as limits
+from monai_iste.networks import tuning
 
 #: Multiplications below which calling oneDNN costs more than it saves.
 _WORTH_A_CALL = 2**20
@@ -44,7 +44,7 @@ class Linear(nn.Linear):
 
 def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
     return bool(
-        limits.FAST_PATHS
+        tuning.FAST_PATHS
         and not torch.jit.is_tracing()
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()  # vmap and its like know PyTorch's layer only

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.coordinates import AxisNeighbors, Neighbors
-from monai_iste.networks.grid_sampling import blend, ensemble, gather, row_groups, spread
+from monai_iste.networks.grid_sampling import ensemble, ensemble_grid, gather, gather_rows, row_groups
 from monai_iste.networks.layers import Linear, linear
 
 
@@ -66,11 +66,11 @@ class LocalPixelDecoder(nn.Module):
         """The first layer's share that depends on the pixel alone: (B, C, h, w) -> (B, D, h, w)."""
         return self.feature_part(fused).contiguous(memory_format=torch.channels_last)
 
-    def forward(self, features: Tensor, samples: Neighbors, cell: Tensor) -> Tensor:
+    def forward(self, features: Tensor, neighbors: Neighbors, cell: Tensor) -> Tensor:
         cell = cell.unsqueeze(1) if cell.ndim == 2 else cell
-        where = torch.cat([samples.offset, cell.unsqueeze(2).expand_as(samples.offset)], dim=-1)
-        hidden = gather(features, samples.pixel) + linear(where, self.coordinate_part.weight)
-        return self.mlp.color(ensemble(self.mlp.hidden(hidden), samples))
+        where = torch.cat([neighbors.offset, cell.unsqueeze(2).expand_as(neighbors.offset)], dim=-1)
+        hidden = gather(features, neighbors.pixel) + linear(where, self.coordinate_part.weight)
+        return self.mlp.color(ensemble(self.mlp.hidden(hidden), neighbors))
 
     @torch.jit.unused
     def on_grid(self, features: Tensor, rows: AxisNeighbors, columns: AxisNeighbors, cell: Tensor) -> Tensor:
@@ -80,14 +80,14 @@ class LocalPixelDecoder(nn.Module):
             features: (D, h, w); rows: (R, 2); columns: (W, 2); cell: (2,); returns (R, W, 3)
         """
         weight = self.coordinate_part.weight
-        vectors, rows = spread(features, rows, columns)
+        vectors, rows = gather_rows(features, rows, columns)
         vectors = vectors + columns.offset.mT.unsqueeze(-1) * weight[:, 1]
         # Products by hand: autocast would round the cell in a matrix product.
         row_part = (rows.offset.unsqueeze(-1) * weight[:, 0] + (weight[:, 2:] * cell).sum(-1))[:, :, None, None]
         hidden = vectors.new_empty(rows.pixel.shape + vectors.shape[1:])
         for part, pixels in row_groups(rows):
             torch.add(vectors[pixels], row_part[part], out=hidden[part])
-        return self.mlp.color(blend(self.mlp.hidden(hidden), rows, columns))
+        return self.mlp.color(ensemble_grid(self.mlp.hidden(hidden), rows, columns))
 
 
 class LocalTextureDecoder(nn.Module):
@@ -109,10 +109,10 @@ class LocalTextureDecoder(nn.Module):
         super().__init__()
         self.mlp = _Colors(in_channels, hidden_channels, hidden_layers)
 
-    def forward(self, texture: Tensor, samples: Neighbors) -> Tensor:
-        return self.mlp.color(ensemble(self.mlp.hidden(texture), samples))
+    def forward(self, texture: Tensor, neighbors: Neighbors) -> Tensor:
+        return self.mlp.color(ensemble(self.mlp.hidden(texture), neighbors))
 
     @torch.jit.unused
     def on_grid(self, texture: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> Tensor:
         """The same on a regular grid: texture (R, n', n, W, T); returns (R, W, 3)."""
-        return self.mlp.color(blend(self.mlp.hidden(texture), rows, columns))
+        return self.mlp.color(ensemble_grid(self.mlp.hidden(texture), rows, columns))

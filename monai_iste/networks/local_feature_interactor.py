@@ -47,14 +47,14 @@ class QueryProjection(nn.Module):
         )
 
     def forward(self, feat: Tensor) -> Tensor:
-        return self.projection(self.interact(feat))
+        return self.projection(self.attend(feat))
 
-    def interact(self, feat: Tensor) -> Tensor:
+    def attend(self, feat: Tensor) -> Tensor:
         """F_LFI, (B, in_channels, h, w); here the features themselves."""
         return feat
 
     @torch.jit.unused
-    def matrix(self) -> Optional[Tensor]:
+    def projection_matrix(self) -> Optional[Tensor]:
         """The projection as (query_channels, in_channels + 1), bias last, if it is 1x1 and widens what it projects."""
         weight, bias = self.projection.weight, cast(Tensor, self.projection.bias)
         if weight.shape[2] != 1 or weight.shape[0] <= weight.shape[1] + 1:
@@ -96,7 +96,7 @@ class LocalFeatureInteractor(QueryProjection):
         self.heads = heads
         self.qkv = nn.Conv2d(in_channels, 3 * in_channels, 1)
 
-    def interact(self, feat: Tensor) -> Tensor:
+    def attend(self, feat: Tensor) -> Tensor:
         """F_LFI, (B, C, h, w)."""
         if feat.ndim != 4 or feat.shape[1] * 3 != self.qkv.out_channels:
             raise ShapeError(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from monai_iste.errors import ConfigError
+from monai_iste.networks.grid_sampling import query_grid
 from monai_iste.networks.presets import DEFAULT_PRESET, create_network, released_weights, require_weights
 from monai_iste.networks.weights import load_weights
 
@@ -32,20 +35,29 @@ def emulates_bf16(device: torch.device | str) -> bool:
 
 
 class _HalfPrecision(nn.Module):
-    """Autocast inside the network's call: around a generator of bands it would leak to whoever consumes them.
+    """Network under bfloat16 autocast.
 
-    What comes out as NaN or infinite is computed again in full precision: bfloat16 has float32's range, but sums that
-    cancel in one need not in the other.
+    Autocast is entered inside the call: around a generator of bands it would leak to the consumer's code. Results with
+    NaN or infinite values are computed again in full precision: bfloat16 has float32's range, but sums that cancel in
+    one need not cancel in the other.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor, **queries: Tensor) -> Tensor:
+    def forward(self, image: Tensor, **queries: Any) -> Tensor:
+        return self._in_half(partial(self.network, **queries), image)
+
+    def forward_grid(self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+        """Compute the colors on a regular grid, see :func:`~monai_iste.networks.grid_sampling.query_grid`."""
+        return self._in_half(partial(query_grid, self.network), image, rows, columns, cell)
+
+    @staticmethod
+    def _in_half(compute: Callable[..., Tensor], image: Tensor, *queries: Tensor) -> Tensor:
         with torch.autocast(image.device.type, torch.bfloat16):
-            result: Tensor = self.network(image, **queries)
-        return result if bool(result.isfinite().all()) else self.network(image, **queries)
+            result = compute(image, *queries)
+        return result if bool(result.isfinite().all()) else compute(image, *queries)
 
 
 def default_device() -> str:

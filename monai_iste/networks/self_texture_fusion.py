@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_iste.errors import ShapeError
-from monai_iste.networks import tuning as limits
+from monai_iste.networks import tuning
 from monai_iste.networks.checks import shape_of
 from monai_iste.networks.grid_sampling import gather
 from monai_iste.networks.layers import Linear
@@ -47,7 +47,7 @@ def _most_similar_eager(query: Tensor, keys: Tensor, matrix: Optional[Tensor]) -
         else:
             norm = torch.linalg.vector_norm(keys, dim=-1, keepdim=True).clamp_min(1e-12)
             query, keys = F.pad(query, (0, 1), value=1.0), keys @ matrix.float() / norm
-        if query.is_cuda and limits.FAST_PATHS and find_spec("triton") is not None:
+        if query.is_cuda and tuning.FAST_PATHS and find_spec("triton") is not None:
             from monai_iste.networks.retrieval_triton import most_similar_fused
 
             return most_similar_fused(query, keys)
@@ -56,14 +56,14 @@ def _most_similar_eager(query: Tensor, keys: Tensor, matrix: Optional[Tensor]) -
 
 @torch.jit.script_if_tracing  # the number of blocks is the image's, not the traced example's
 def _most_similar(query: Tensor, keys: Tensor) -> Tensor:
-    return torch.cat([_best(part, keys) for part in query.split(limits.QUERY_CHUNK, dim=1)], dim=1)
+    return torch.cat([_best(part, keys) for part in query.split(tuning.QUERY_CHUNK, dim=1)], dim=1)
 
 
 def _best(query: Tensor, keys: Tensor) -> Tensor:
     best = torch.full(query.shape[:2], -torch.inf, device=query.device)
     index = torch.zeros(query.shape[:2], dtype=torch.long, device=query.device)
-    for start in range(0, keys.shape[1], limits.KEY_CHUNK):
-        similarity, candidate = (query @ keys[:, start : start + limits.KEY_CHUNK].transpose(1, 2)).max(-1)
+    for start in range(0, keys.shape[1], tuning.KEY_CHUNK):
+        similarity, candidate = (query @ keys[:, start : start + tuning.KEY_CHUNK].transpose(1, 2)).max(-1)
         better = similarity > best
         best = torch.where(better, similarity, best)
         index = torch.where(better, candidate + start, index)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.coordinates import cell_size
-from monai_iste.networks.grid_sampling import as_grid, bicubic_at, bicubic_on_grid
+from monai_iste.networks.grid_sampling import bicubic_at, bicubic_on_grid
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.tissue import TissueMask
@@ -30,18 +30,21 @@ class Interpolation(nn.Module):
     """What glass gets: bicubic, which is also what a light network's answer fades to on flat ground.
 
     Shape:
-        image: (1, C, h, w); coord: (1, Q, 2); returns (1, Q, C)
+        image: (B, C, h, w); rows: (H,); columns: (W,); cell: not used; returns (B, C, H, W)
 
     Example:
-        >>> Interpolation()(torch.ones(1, 3, 4, 4), torch.zeros(1, 1, 2), torch.ones(1, 2)).tolist()
-        [[[1.0, 1.0, 1.0]]]
+        >>> rows, columns, cell = torch.zeros(2), torch.zeros(5), torch.ones(1, 2)
+        >>> Interpolation().forward_grid(torch.ones(1, 3, 4, 4), rows, columns, cell).shape
+        torch.Size([1, 3, 2, 5])
     """
 
     def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        grid = as_grid(coord)
-        if grid is None:
-            return bicubic_at(image, coord)
-        return bicubic_on_grid(image[0], *grid).reshape(1, coord.shape[1], -1)
+        """Interpolate at coordinates (B, Q, 2); returns (B, Q, C)."""
+        return bicubic_at(image, coord)
+
+    def forward_grid(self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+        """Interpolate on a regular grid."""
+        return torch.stack([bicubic_on_grid(one, rows, columns).permute(2, 0, 1) for one in image])
 
 
 _INTERPOLATION = Interpolation()
@@ -64,7 +67,7 @@ def compute_window(
 
     def ask(model: nn.Module) -> Tensor:
         cell = cell_size(plan.size, plan.output, device)
-        return plan.inferer.window_output(lambda *_: crop, model, row, column, cell.unsqueeze(0))
+        return plan.inferer.window_output(lambda _: crop.permute(1, 2, 0), model, row, column, cell.unsqueeze(0))
 
     if mask is None:
         return ask(network)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.errors import ScaleError
-from monai_iste.inferers.arbitrary_scale import ArbitraryScaleInferer, AxisWindow, Region, inside
 from monai_iste.inferers.output_size import OutputSize
+from monai_iste.inferers.tiling import AxisWindow, Region, Tiler, inside
 from monai_iste.slides.reader import Slide
 
 #: Largest width * height of a magnified slide: 600 GB before compression.
@@ -73,8 +73,8 @@ class SlidePlan:
     network_digest: str
 
     @cached_property
-    def inferer(self) -> ArbitraryScaleInferer:
-        return ArbitraryScaleInferer()
+    def inferer(self) -> Tiler:
+        return Tiler()
 
     @property
     def scale(self) -> tuple[float, float]:

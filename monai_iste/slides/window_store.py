@@ -26,7 +26,7 @@ from torch import Tensor
 
 from monai_iste.errors import DataError, ISTEError, OutputError, require_extra
 from monai_iste.functional import to_range
-from monai_iste.inferers.arbitrary_scale import AxisWindow, Region
+from monai_iste.inferers.tiling import AxisWindow, Region
 from monai_iste.io.files import held, writing
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.tissue import TissueMask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from monai_iste.inferers.arbitrary_scale import AxisWindow
+from monai_iste.inferers.tiling import AxisWindow
 from monai_iste.slides.plan import Window
 
 Slices = tuple[slice, slice]

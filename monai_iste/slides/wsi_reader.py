@@ -25,6 +25,7 @@ from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS, OutputSize, Size
 from monai_iste.io.pixel_size import MPP_KEY, MPP_SPACING_KEY, Mpp, mpp_pair
 from monai_iste.networks import load_network
+from monai_iste.networks.grid_sampling import query_grid
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.runtime import at_precision, default_device
 from monai_iste.slides.backends import SLIDE_ENDINGS
@@ -210,8 +211,8 @@ class SuperResolvedWSIReader(BaseWSIReader):
         base = (min(wsi.size[0], full[0]), min(wsi.size[1], full[1]))
         slide = _opened(wsi.path)
 
-        def read(top: int, left: int, bottom: int, right: int) -> Tensor:
-            return torch.from_numpy(slide.read_at(base, top, left, bottom - top, right - left)).float() / 255
+        def read(part: Region) -> np.ndarray:
+            return slide.read_at(base, *part).transpose(1, 2, 0)
 
         try:
             if base == full:
@@ -302,13 +303,13 @@ class _Cached(nn.Module):
         super().__init__()
         self.network, self.cache = network, cache
 
-    def forward(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+    def forward_grid(self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
         digest = hashlib.blake2b(digest_size=16)
-        for tensor in (image, coord, cell):
+        for tensor in (image, rows, columns, cell):
             digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.contiguous().cpu().numpy().data)
         known = self.cache.get(digest.digest())
         if known is None:
-            known = self.network(image, coord=coord, cell=cell).cpu()
+            known = query_grid(self.network, image, rows, columns, cell).cpu()
             self.cache.put(digest.digest(), known)
         return known.to(image.device)

@@ -15,11 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import cell_size
 from monai_iste.errors import ConfigError
 from monai_iste.functional import to_range
 from monai_iste.inferers import ArbitraryScaleInferer, Region
-from monai_iste.inferers.arbitrary_scale import AxisWindow
 from monai_iste.networks import load_network
 from monai_iste.networks.caching import ByteCache, CachingEncoder
 from monai_iste.networks.runtime import at_precision
@@ -175,36 +173,16 @@ class Renderer:
                 block = array[y * _BLOCK : (y + 1) * _BLOCK, x * _BLOCK : (x + 1) * _BLOCK]
                 yield (piece.top + y, piece.left + x), np.ascontiguousarray(block)
 
-    @torch.no_grad()
     def _blend(
         self, image: CatalogImage, size: Size, region: Region, method: str, check_cancelled: CheckCancelled
     ) -> Tensor:
-        """A region from the windows that have a share in it, summed up in the order of the inferer's bands."""
+        """Compute a region of the whole output from the windows that contribute to it."""
         network = self.network if method == "sr" else self._bicubic
-        device = next((p.device for p in network.parameters()), torch.device("cpu"))
-        cell = cell_size(image.size, size, device).unsqueeze(0)
 
-        def read(top: int, left: int, bottom: int, right: int) -> Tensor:
-            return torch.from_numpy(image.read(top, left, bottom - top, right - left)).float() / 255
+        def read(part: Region) -> np.ndarray:
+            return image.read(*part).transpose(1, 2, 0)
 
-        total = torch.zeros(3, region.height, region.width)
-        bottom, right = region.top + region.height, region.left + region.width
-        for row in self._parts(image.size[0], size[0], region.top, bottom):
-            for column in self._parts(image.size[1], size[1], region.left, right):
-                check_cancelled()
-                share = self.inferer.window_output(read, network, row, column, cell)
-                y, x = (slice(s.start - a, s.stop - a) for s, a in ((row, region.top), (column, region.left)))
-                total[:, y, x] += share
-        return total
-
-    def _parts(self, length: int, magnified: int, begin: int, end: int) -> list[AxisWindow]:
-        """The windows' spans along an axis, cut to what is wanted."""
-        parts = []
-        for span in self.inferer.axis_windows(length, magnified, begin, end):
-            start, stop = max(span.start, begin), min(span.stop, end)
-            kept = slice(start - span.start, stop - span.start)
-            parts.append(span._replace(start=start, stop=stop, coord=span.coord[kept], weight=span.weight[kept]))
-        return parts
+        return self.inferer.region(read, image.size, network, size, region, check_cancelled)
 
     # --- consistency --------------------------------------------------------------------------------------------------
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Optional
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.coordinates import output_size
+from monai_iste.coordinates import AxisNeighbors, bicubic_axis, output_size
 from monai_iste.errors import ShapeError
+from monai_iste.networks.checks import check_grid
+from monai_iste.networks.grid_sampling import interpolate_on_grid
 
 
 class Bicubic(nn.Module):
@@ -37,3 +40,24 @@ class Bicubic(nn.Module):
             raise ShapeError("an image of shape (B, C, h, w)", str(tuple(image.shape)), "Add the batch axis.")
         size = output_size((image.shape[2], image.shape[3]), self.scale if scale is None else scale)
         return F.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True)
+
+    @torch.jit.unused
+    def forward_grid(self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+        """Interpolate on a regular grid that is at least as fine as the image.
+
+        Shape:
+            image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates in [-1, 1]; cell: (B, 2), not used;
+            returns (B, 3, H, W).
+        """
+        check_grid(image, rows, columns, cell)
+        axes = _inside(rows, image.shape[2]), _inside(columns, image.shape[3])
+        return torch.stack([interpolate_on_grid(one, *axes).permute(2, 0, 1) for one in image])
+
+
+def _inside(coord: Tensor, length: int) -> AxisNeighbors:
+    """Neighbors under Pillow's kernel: pixels beyond the border have weight 0, the others are normalized."""
+    axis = bicubic_axis(coord, length, a=-0.5)
+    position = ((coord.double() + 1) * length - 1) / 2
+    pixel = (position.unsqueeze(-1) - axis.offset / 2).round()  # not clamped to the image
+    weight = axis.weight * ((pixel >= 0) & (pixel < length))
+    return axis._replace(weight=weight / weight.sum(-1, keepdim=True))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_iste.errors import ScaleError
-from monai_iste.networks.checks import check_image, check_queries
+from monai_iste.networks.checks import check_grid, check_image, check_queries
 from monai_iste.networks.residual_gate import residual_gate
 
 
@@ -57,10 +56,21 @@ class FixedScaleNetwork(nn.Module):
         if coord is None:
             return result
         check_queries(image, coord, coord.new_zeros(coord.shape[0], 2) if cell is None else cell)
-        size = torch.tensor(result.shape[2:], device=coord.device)
-        row, col = ((coord + 1) / 2 * size).floor().long().clamp(min=0).minimum(size - 1).unbind(-1)
+        row, col = (_pixel_at(coord[..., k], result.shape[2 + k]) for k in range(2))
         index = (row * result.shape[3] + col).unsqueeze(1).expand(-1, 3, -1)
         return result.flatten(2).gather(2, index).mT
+
+    def forward_grid(self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+        """Select the output pixels in which the points of a regular grid lie.
+
+        Shape:
+            image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates in [-1, 1]; cell: (B, 2);
+            returns (B, 3, H, W).
+        """
+        check_grid(image, rows, columns, cell)
+        self._check_scale(cell, None)
+        result = self.whole(image)
+        return result[:, :, _pixel_at(rows, result.shape[2])][..., _pixel_at(columns, result.shape[3])]
 
     def whole(self, image: Tensor) -> Tensor:
         """The magnified image with what the network learned the difference to, in [0, 1]."""
@@ -68,8 +78,8 @@ class FixedScaleNetwork(nn.Module):
         rgb = self.magnify(image)
         if self.bicubic_residual:
             size = (rgb.shape[2], rgb.shape[3])
-            fading = F.interpolate(residual_gate(image), size, mode="bilinear", align_corners=False)
-            rgb = rgb * fading + F.interpolate(image, size, mode="bicubic", align_corners=False)
+            gate = F.interpolate(residual_gate(image), size, mode="bilinear", align_corners=False)
+            rgb = rgb * gate + F.interpolate(image, size, mode="bicubic", align_corners=False)
         return rgb * 0.5 + 0.5
 
     def _check_scale(self, cell: Tensor | None, scale: float | None) -> None:
@@ -80,3 +90,8 @@ class FixedScaleNetwork(nn.Module):
                 f"{asked:g}",
                 "Build and train one for that scale, or take a network of any scale such as ISTE.",
             )
+
+
+def _pixel_at(coord: Tensor, length: int) -> Tensor:
+    """Index of the pixel in which a coordinate lies, along an axis of ``length`` pixels."""
+    return ((coord + 1) / 2 * length).floor().long().clamp(0, length - 1)

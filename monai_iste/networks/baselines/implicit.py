@@ -1,4 +1,4 @@
-"""What LIIF and LTE share: one pass of the encoder, then colors from the four pixels around any coordinate."""
+"""Base class of LIIF and LTE: one pass of the encoder, then colors from the four pixels around any coordinate."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Neighbors, cell_size, four_corners, output_size, pixel_centers, position
+from monai_iste.coordinates import Neighbors, axis_centers, cell_size, four_corners, grid_points, output_size, position
 from monai_iste.errors import ShapeError
-from monai_iste.networks import tuning as limits
-from monai_iste.networks.checks import check_queries
+from monai_iste.networks import tuning
+from monai_iste.networks.checks import check_grid, check_queries
 from monai_iste.networks.encoders import SwinIREncoder
 from monai_iste.networks.grid_sampling import bicubic_at, ensemble, gather
 from monai_iste.networks.residual_gate import residual_gate
 
 
 class ImplicitNetwork(nn.Module):
-    """An encoder, and a decoder that is asked for colors; called as :class:`~monai_iste.networks.ISTE` is.
+    """Encoder with an implicit decoder; the same call as :class:`~monai_iste.networks.ISTE`.
 
-    A subclass says what is done once per image (:meth:`maps`) and what once per corner (:meth:`hidden`). The last layer
-    is linear and the corners' weights sum to one, so it is applied once per query, to their weighted sum.
+    A subclass implements :meth:`maps`, once per image, and :meth:`hidden`, once per corner. The last layer is linear
+    and the corners' weights sum to one, so it is applied once per query, to their weighted sum.
 
     Differs from the authors' code: on the last row and column of pixel centers (scales such as 1 and 3), where their
     areas shrink to rounding errors, the corners keep their bilinear weights.
@@ -49,7 +49,7 @@ class ImplicitNetwork(nn.Module):
         bicubic_residual: bool = False,
     ) -> None:
         super().__init__()
-        output_size((1, 1), scale)  # refuses what is no scale
+        output_size((1, 1), scale)  # raises ScaleError for invalid scales
         self.scale = float(scale)
         self.bicubic_residual = bicubic_residual
         self.encoder = SwinIREncoder() if encoder is None else encoder
@@ -61,15 +61,19 @@ class ImplicitNetwork(nn.Module):
         return cast(int, self.encoder.out_channels)
 
     def maps(self, feat: Tensor) -> Tensor:
-        """What the decoder reads at a pixel: (B, C, h, w) -> (B, D, h, w)."""
+        """Features that the decoder reads at a pixel: (B, C, h, w) -> (B, D, h, w)."""
         raise NotImplementedError
 
-    def hidden(self, maps: Tensor, samples: Neighbors, cell: Tensor) -> Tensor:
-        """The decoder at every corner, up to its last layer: maps (B, D, h, w), cell (B, Q, 1, 2) -> (B, Q, 4, C)."""
+    def hidden(self, maps: Tensor, corners: Neighbors, cell: Tensor) -> Tensor:
+        """Evaluate the decoder at every corner, up to its last layer.
+
+        Shape:
+            maps: (B, D, h, w); cell: (B, Q, 1, 2); returns (B, Q, 4, C).
+        """
         raise NotImplementedError
 
-    def interpolated(self, image: Tensor, samples: Neighbors) -> Tensor | float:
-        """What is added to the decoder's colors, (B, Q, 3); nothing, unless a subclass says so."""
+    def interpolated(self, image: Tensor, corners: Neighbors) -> Tensor | float:
+        """Interpolation that is added to the decoder's colors, (B, Q, 3); default: none."""
         return 0.0
 
     def forward(
@@ -87,40 +91,51 @@ class ImplicitNetwork(nn.Module):
             cell = cell_size(size, output, image.device).expand(image.shape[0], -1)
         if coord is not None:
             return self.query(image, coord, cell)
-        grid = pixel_centers(output, image.device).expand(image.shape[0], -1, -1)
-        return self.query(image, grid, cell).mT.reshape(image.shape[0], 3, *output)
+        rows, columns = (axis_centers(n, image.device) for n in output)
+        return self.forward_grid(image, rows, columns, cell)
+
+    def forward_grid(self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+        """Compute the colors on a regular grid.
+
+        Shape:
+            image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates in [-1, 1]; cell: (B, 2);
+            returns (B, 3, H, W).
+        """
+        check_grid(image, rows, columns, cell)
+        coord = grid_points(rows, columns).expand(image.shape[0], -1, -1)
+        return self.query(image, coord, cell).mT.reshape(image.shape[0], 3, len(rows), len(columns))
 
     def query(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """The colors at coordinates; without gradients in strips, so that memory stays flat."""
+        """Compute the colors at coordinates; without gradients in strips, so that memory stays flat."""
         check_queries(image, coord, cell)
         image = (image - 0.5) / 0.5
         maps = self.maps(self.encoder(image)).contiguous(memory_format=torch.channels_last)
-        fading = residual_gate(image) if self.bicubic_residual else None
+        gate = residual_gate(image) if self.bicubic_residual else None
         strip = max(
-            1, coord.shape[1] if torch.is_grad_enabled() else limits.MAX_DECODER_ELEMENTS // (4 * maps.shape[1])
+            1, coord.shape[1] if torch.is_grad_enabled() else tuning.MAX_DECODER_ELEMENTS // (4 * maps.shape[1])
         )
         cells = cell.unsqueeze(1).expand_as(coord) if cell.ndim == 2 else cell
         parts = zip(coord.split(strip, dim=1), cells.split(strip, dim=1), strict=True)
-        return torch.cat([self._strip(image, fading, maps, *part) for part in parts], dim=1)
+        return torch.cat([self._colors(image, gate, maps, *part) for part in parts], dim=1)
 
-    def _strip(self, image: Tensor, fading: Tensor | None, maps: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """The same in one piece; image in [-1, 1], fading: its contrast (B, 1, h, w) where bicubic is added."""
-        samples = four_corners(coord, (image.shape[2], image.shape[3]))
-        offset = _offset_from_read_pixel(samples, coord, (image.shape[2], image.shape[3]))
-        hidden = self.hidden(maps, samples._replace(offset=offset), cell.unsqueeze(2))
-        rgb = self.color(ensemble(hidden, samples))
-        if fading is None:
-            rgb = rgb + self.interpolated(image, samples)
+    def _colors(self, image: Tensor, gate: Tensor | None, maps: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """Colors of one strip; image in [-1, 1], gate: (B, 1, h, w) where bicubic is added."""
+        corners = four_corners(coord, (image.shape[2], image.shape[3]))
+        offset = _offset_from_read_pixel(corners, coord, (image.shape[2], image.shape[3]))
+        hidden = self.hidden(maps, corners._replace(offset=offset), cell.unsqueeze(2))
+        rgb = self.color(ensemble(hidden, corners))
+        if gate is None:
+            rgb = rgb + self.interpolated(image, corners)
         else:
-            rgb = rgb * ensemble(gather(fading, samples.pixel), samples) + bicubic_at(image, coord)
+            rgb = rgb * ensemble(gather(gate, corners.pixel), corners) + bicubic_at(image, coord)
         return rgb.to(image.dtype) * 0.5 + 0.5
 
 
-def _offset_from_read_pixel(samples: Neighbors, coord: Tensor, size: tuple[int, int]) -> Tensor:
-    """Offsets from the pixels that are read.
+def _offset_from_read_pixel(corners: Neighbors, coord: Tensor, size: tuple[int, int]) -> Tensor:
+    """Offsets of the queries from the pixels that are read.
 
     Beyond the outermost pixel centers LIIF and LTE measure from the border pixel, ISTE from the corner that would be
     there. Their weights were trained for the former.
     """
-    row, col = samples.pixel // size[1], samples.pixel % size[1]
+    row, col = corners.pixel // size[1], corners.pixel % size[1]
     return (2 * (position(coord, size).unsqueeze(2) - torch.stack([row, col], dim=-1))).float()

@@ -55,6 +55,6 @@ class LIIF(ImplicitNetwork):
     def maps(self, feat: Tensor) -> Tensor:
         return self.feature_part(feat)
 
-    def hidden(self, maps: Tensor, samples: Neighbors, cell: Tensor) -> Tensor:
-        where = torch.cat([samples.offset, cell.expand_as(samples.offset)], dim=-1)
-        return self.mlp(gather(maps, samples.pixel) + linear(where, self.coordinate_part.weight))
+    def hidden(self, maps: Tensor, corners: Neighbors, cell: Tensor) -> Tensor:
+        where = torch.cat([corners.offset, cell.expand_as(corners.offset)], dim=-1)
+        return self.mlp(gather(maps, corners.pixel) + linear(where, self.coordinate_part.weight))

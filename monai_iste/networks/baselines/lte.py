@@ -62,12 +62,12 @@ class LTE(ImplicitNetwork):
     def maps(self, feat: Tensor) -> Tensor:
         return torch.cat([self.amplitude(feat), self.frequency(feat)], dim=1)
 
-    def hidden(self, maps: Tensor, samples: Neighbors, cell: Tensor) -> Tensor:
-        amplitude, frequency = gather(maps, samples.pixel).chunk(2, dim=-1)
+    def hidden(self, maps: Tensor, corners: Neighbors, cell: Tensor) -> Tensor:
+        amplitude, frequency = gather(maps, corners.pixel).chunk(2, dim=-1)
         along_y, along_x = frequency[..., ::2], frequency[..., 1::2]  # in pairs (y, x), as the authors' weights have it
-        wave = along_y * samples.offset[..., :1] + along_x * samples.offset[..., 1:] + linear(cell, self.phase.weight)
+        wave = along_y * corners.offset[..., :1] + along_x * corners.offset[..., 1:] + linear(cell, self.phase.weight)
         wave = math.pi * wave
         return self.mlp(amplitude * torch.cat([wave.cos(), wave.sin()], dim=-1))
 
-    def interpolated(self, image: Tensor, samples: Neighbors) -> Tensor:
-        return ensemble(gather(image, samples.pixel), samples)  # bilinear: the corners' areas are its weights
+    def interpolated(self, image: Tensor, corners: Neighbors) -> Tensor:
+        return ensemble(gather(image, corners.pixel), corners)  # bilinear: the corners' areas are its weights

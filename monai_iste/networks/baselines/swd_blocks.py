@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
-from monai.networks.blocks import ChannelSELayer
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class ChannelSELayer(nn.Module):
+    """Squeeze-and-excitation: multiply every channel by a factor that two layers compute from all channels' means.
+
+    Args:
+        channels: width of the feature map, 2 or more; the hidden layer is ``ratio`` times narrower.
+        ratio: see there.
+        activation: after the hidden layer.
+        gate: after the last layer.
+    Shape:
+        x: (B, channels, h, w); returns (B, channels, h, w)
+    """
+
+    def __init__(self, channels: int, ratio: int, activation: nn.Module, gate: nn.Module) -> None:
+        super().__init__()
+        hidden = channels // ratio
+        self.fc = nn.Sequential(nn.Linear(channels, hidden), activation, nn.Linear(hidden, channels), gate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return x * factor[..., None, None]
 
 
 class RefineContextFusion(nn.Module):
@@ -26,7 +48,7 @@ class RefineContextFusion(nn.Module):
 
     def __init__(self, channels: int, ratio: int = 2) -> None:
         super().__init__()
-        self.squeeze_excite = ChannelSELayer(2, channels, r=ratio)
+        self.squeeze_excite = ChannelSELayer(channels, ratio, nn.ReLU(inplace=True), nn.Sigmoid())
         self.share = nn.Conv2d(channels, 1, 1, bias=False)
         last = nn.Linear(channels // ratio, channels)
         nn.init.zeros_(last.weight)
@@ -84,7 +106,5 @@ def conv_prelu(in_channels: int, out_channels: int, kernel: tuple[int, int] = (3
 
 
 def feature_adaption(channels: int) -> ChannelSELayer:
-    """Every channel times a number in (-1, 1) that a small network reads from all channels' means."""
-    return ChannelSELayer(
-        2, channels, r=2, acti_type_1=("prelu", {"num_parameters": channels // 2}), acti_type_2="tanh"
-    )
+    """Squeeze-and-excitation with factors in (-1, 1)."""
+    return ChannelSELayer(channels, 2, nn.PReLU(channels // 2), nn.Tanh())

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from monai.networks.blocks import MLPBlock
-from monai.networks.layers import DropPath
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from monai_iste.errors import ConfigError
-from monai_iste.networks import tuning as limits
+from monai_iste.networks import tuning
 from monai_iste.networks.layers import Linear
 
 
@@ -87,19 +84,26 @@ class _WindowAttention(nn.Module):
         return self.out(x.transpose(1, 2).reshape(b, windows, n, c))
 
 
-class _DropPath(DropPath):
-    """Stochastic depth in a form that TorchScript can compile."""
+class _DropPath(nn.Module):
+    """Stochastic depth: drop the whole branch of an image with probability ``drop_prob``, in training."""
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
 
     def forward(self, x: Tensor) -> Tensor:
         return x * F.dropout(x.new_ones(x.shape[0], 1, 1, 1), self.drop_prob) if self.training else x
 
 
-class _MLP(MLPBlock):
-    """MONAI's block with our linear layers; the encoder initializes them."""
+class _MLP(nn.Module):
+    """linear - GELU - linear, at every pixel; the encoder initializes the layers."""
 
     def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__(dim, hidden)
-        self.linear1, self.linear2 = skip_init(Linear, dim, hidden), skip_init(Linear, hidden, dim)
+        super().__init__()
+        self.linear1, self.linear2 = Linear(dim, hidden), Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear2(F.gelu(self.linear1(x)))
 
 
 class _SwinLayer(nn.Module):
@@ -115,7 +119,7 @@ class _SwinLayer(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """x: (B, windows, n, C); mask: for shifted windows."""
-        windows, once = x.shape[1], max(1, limits.MAX_ATTENTION_PIXELS // (x.shape[0] * x.shape[2]))
+        windows, once = x.shape[1], max(1, tuning.MAX_ATTENTION_PIXELS // (x.shape[0] * x.shape[2]))
         if torch.is_grad_enabled() or windows <= once:
             return self._windows(x, mask)
         # No window sees another: some at a time keep the memory of large images flat.
