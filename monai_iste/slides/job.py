@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import monai_iste
 from monai_iste.errors import ConfigError, DataError, OutputError
-from monai_iste.inferers.arbitrary_scale import Region
+from monai_iste.inferers.tiling import Region
 from monai_iste.io.files import make_folder
 from monai_iste.io.image_reader import image_size
 from monai_iste.io.image_writer import check_output, save_image
