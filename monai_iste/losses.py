@@ -1,4 +1,4 @@
-"""Losses beside PyTorch's own."""
+"""Training losses that PyTorch does not provide."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from monai_iste.networks.checks import shape_of
 
 
 class ColorL1Loss(nn.Module):
-    """``L1 of the colors + weight * L1 of their mean over an image's points``.
+    """L1 loss of the colors, plus ``weight`` times the L1 loss of the mean color of each image.
 
-    L1 alone teaches the median of what a pixel may be. Where a large scale leaves much open and tissue is dark spots on
-    bright ground, the median is brighter than the mean, and whole images are tinted; the second term pulls their mean
-    color back. Not in the paper, which has the first term.
+    The optimum of L1 alone is the median of the possible colors of a pixel. At a large scale, and for dark structures
+    on a bright background, the median is brighter than the mean, and whole images are tinted. The second term corrects
+    their mean color.
+
+    Differs from the paper: the paper uses the first term only.
 
     Args:
-        weight: of the second term.
+        weight: weight of the second term.
     Shape:
-        pred, target: (B, Q, C); returns a number
+        pred, target: (B, Q, C); returns a scalar
 
     Example:
         >>> import torch
         >>> loss = ColorL1Loss(weight=2)
-        >>> float(loss(torch.tensor([[[1.0], [-1.0]]]), torch.zeros(1, 2, 1)))  # the mean is right
+        >>> float(loss(torch.tensor([[[1.0], [-1.0]]]), torch.zeros(1, 2, 1)))  # the mean color is correct
         1.0
         >>> float(loss(torch.tensor([[[1.0], [1.0]]]), torch.zeros(1, 2, 1)))
         3.0
@@ -40,26 +42,26 @@ class ColorL1Loss(nn.Module):
 
 
 class SpatialWaveletLoss(nn.Module):
-    """``spatial_weight * L1(spatial) + final_weight * L1(final) + L1(Haar(final))``, each against the label's.
+    """Compute ``spatial_weight * L1(spatial) + final_weight * L1(final) + L1(Haar(final))`` against the label.
 
     Implements Eq. (4) of Chen et al., "Joint Spatial-Wavelet Dual-Stream Network for Super-Resolution", MICCAI 2020,
     with the weights of its release, for :class:`~monai_iste.networks.baselines.swd_net.SWDNet`.
-    Differs from the release: means instead of sums over pixels, a constant factor which Adam does not see; sides that
-    do not divide are padded by replication.
+    Differs from the release: means over pixels instead of sums, a constant factor that does not affect Adam. Sides that
+    are not divisible are padded by replication.
 
     Args:
-        spatial_weight: of the spatial stage's image.
-        final_weight: of the final image.
-        levels: of the transform that are compared; the release compares 1.
+        spatial_weight: weight of the image of the spatial stage.
+        final_weight: weight of the final image.
+        levels: number of wavelet levels that are compared; the release compares 1.
     Shape:
-        pred: (B, 2, 3, H, W), the final image and the spatial stage's; target: (B, 3, H, W); returns a number
+        pred: (B, 2, 3, H, W), the final image and that of the spatial stage; target: (B, 3, H, W); returns a scalar
     Raises:
-        ShapeError: the shapes do not belong together; ConfigError: ``levels`` is below 1.
+        ShapeError: the shapes of ``pred`` and ``target`` do not match. ConfigError: ``levels`` is below 1.
 
     Example:
         >>> import torch
         >>> pred = torch.stack([torch.full((1, 3, 4, 4), 0.5), torch.full((1, 3, 4, 4), 0.25)], dim=1)
-        >>> float(SpatialWaveletLoss(0.5, 0.25)(pred, torch.zeros(1, 3, 4, 4)))  # a quarter of the bands is 1, others 0
+        >>> float(SpatialWaveletLoss(0.5, 0.25)(pred, torch.zeros(1, 3, 4, 4)))  # a quarter of the bands is 1
         0.5
     """
 
@@ -79,7 +81,7 @@ class SpatialWaveletLoss(nn.Module):
         final, spatial = (pred - target.unsqueeze(1)).unbind(1)
         loss = self.spatial_weight * spatial.abs().mean() + self.final_weight * final.abs().mean()
         bands = pad_to_multiple(final, 2**self.levels)
-        for _ in range(self.levels):  # the transform is linear: that of the difference is the transforms' difference
+        for _ in range(self.levels):  # the transform is linear: Haar(final) - Haar(target) = Haar(final - target)
             bands = haar(bands)
             loss = loss + bands.abs().mean()
         return loss

@@ -1,4 +1,4 @@
-"""Pictures that let a person judge a result: input, bicubic, network, truth and the errors side by side."""
+"""Figures for visual comparison: input, bicubic, network, ground truth and their errors, side by side."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-_ERROR_RANGE = 0.15  # the mean absolute error that is drawn white
-
+_ERROR_RANGE = 0.15  # mean absolute error that is drawn white
 
 _MARGIN = 6
 
 
 def error_map(image: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute error over channels as black - red - yellow - white.
+    """Color the mean absolute error over channels from black over red and yellow to white.
 
     Shape:
         image, truth: (3, H, W) in [0, 1]; returns (3, H, W) in [0, 1]
@@ -27,16 +26,16 @@ def error_map(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def comparison(rows: Sequence[Mapping[str, Any]], window: int = 112, zoom: int = 2) -> Image.Image:
-    """One row of panels per item: input, bicubic, ISTE, truth, error of bicubic, error of ISTE.
+    """Draw one row of panels per item: input, bicubic, ISTE, truth, error of bicubic, error of ISTE.
 
     Args:
         rows: mappings with ``scale``, ``image`` (3, h, w) and ``bicubic``, ``pred``, ``label`` (3, H, W), in [0, 1];
-            with a ``name`` the input is captioned by that instead of its scale.
-        window: side of the shown part of the truth, cut where it has most detail, in its pixels.
-        zoom: every pixel of that part is drawn as zoom x zoom.
+            an optional ``name`` is the caption of the input instead of its scale.
+        window: side of the shown part in pixels of the truth; it is placed where the truth has most detail.
+        zoom: every pixel of the shown part is drawn as zoom x zoom.
     """
     side = window * zoom
-    sheets = []
+    panel_rows = []
     for row in rows:
         label, scale = row["label"], float(row["scale"])
         top, left = most_detailed(label, window)
@@ -50,17 +49,17 @@ def comparison(rows: Sequence[Mapping[str, Any]], window: int = 112, zoom: int =
             "error, bicubic": error_map(part["bicubic"], part["label"]),
             "error, ISTE": error_map(part["pred"], part["label"]),
         }
-        sheets.append(
+        panel_rows.append(
             {
                 caption: to_picture(panel).resize((side, side), Image.Resampling.NEAREST)
                 for caption, panel in panels.items()
             }
         )
-    return contact_sheet(sheets)
+    return contact_sheet(panel_rows)
 
 
 def contact_sheet(rows: Sequence[Mapping[str, Image.Image]]) -> Image.Image:
-    """Panels of one size on white, each under its caption; one mapping per row."""
+    """Arrange panels of one size on white, each below its caption; ``rows`` holds one {caption: panel} per row."""
     width, height = next(iter(rows[0].values())).size
     letters = max(13, width // 11)
     caption_height = letters + 7
@@ -69,25 +68,25 @@ def contact_sheet(rows: Sequence[Mapping[str, Image.Image]]) -> Image.Image:
     canvas = Image.new("RGB", (columns * cell_w + _MARGIN, len(rows) * cell_h + _MARGIN), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(letters)
     for i, row in enumerate(rows):
-        for j, (caption, picture) in enumerate(row.items()):
+        for j, (caption, panel) in enumerate(row.items()):
             x, y = _MARGIN + j * cell_w, _MARGIN + i * cell_h
             draw.text((x, y), caption, fill="black", font=font)
-            canvas.paste(picture, (x, y + caption_height))
+            canvas.paste(panel, (x, y + caption_height))
     return canvas
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """An image as 8-bit RGB, rounded.
+    """Convert an image to 8-bit RGB, rounded.
 
     Shape:
-        image: (3, H, W) in [0, 1], clamped to it.
+        image: (3, H, W); values are clamped to [0, 1].
     """
     array = image.detach().float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(np.ascontiguousarray(array))
 
 
 def most_detailed(image: Tensor, window: int) -> tuple[int, int]:
-    """Top left corner of the window with the largest variance, on a grid of half windows.
+    """Find the top left corner of the window with the largest variance, on a grid of half windows.
 
     Shape:
         image: (C, H, W)

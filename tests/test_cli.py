@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 import monai_iste
 from monai_iste.cli import main as cli
 from monai_iste.cli import upscale as upscaling
-from monai_iste.data import read_rgb
 from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ScaleError, ShapeError
 from monai_iste.functional import upscale
+from monai_iste.io import read_rgb
 from monai_iste.io.image_reader import source_icc
 from monai_iste.io.pixel_size import source_mpp
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, presets

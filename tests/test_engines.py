@@ -2,7 +2,8 @@
 
 import torch
 
-from monai_iste.engines import PrepareQueries, PrepareWholeImage, format_table, mean_rows
+from monai_iste.engines import PrepareQueries, PrepareWholeImage
+from monai_iste.handlers.reports import format_table, mean_rows
 
 
 def test_training_batches_reach_the_network_with_coordinates():

@@ -12,9 +12,9 @@ import tifffile
 from PIL import Image, ImageCms
 from reference import assert_teaches
 
-from monai_iste.data import read_rgb
 from monai_iste.errors import OutputError
 from monai_iste.io import image_writer as images
+from monai_iste.io import read_rgb
 from monai_iste.io.files import open_output
 from monai_iste.io.image_reader import source_icc
 from monai_iste.io.image_writer import check_output, save_image

@@ -10,8 +10,8 @@ from preparation_files import QUIET, counts
 
 from experiments.preparation import prepare_histosr
 from experiments.preparation.histosr import _unpickled
-from monai_iste.data import read_rgb
 from monai_iste.errors import DataError
+from monai_iste.io import read_rgb
 
 
 def patches(count, seed=0):

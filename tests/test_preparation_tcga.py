@@ -10,8 +10,8 @@ from slide_files import picture, write_slide_file
 
 from experiments.preparation import prepare_tcga
 from experiments.preparation.tcga import tissue_shares
-from monai_iste.data import read_rgb
 from monai_iste.errors import ConfigError, DataError
+from monai_iste.io import read_rgb
 from monai_iste.io.files import checksum
 from monai_iste.slides.tissue import TissueMask
 

@@ -7,8 +7,9 @@ from preparation_files import QUIET, TWELVE, counts, write_cores
 from reference import assert_teaches
 
 from experiments.preparation import prepare_tma
-from monai_iste.data import read_rgb, training_datalists
+from monai_iste.data import training_datalists
 from monai_iste.errors import DataError
+from monai_iste.io import read_rgb
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Lists of images for training and evaluation: MONAI data lists, one dictionary per image."""
+"""MONAI data lists for training and evaluation: one dictionary per image."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from monai_iste.io.image_reader import IMAGE_SUFFIXES, image_size
 
 
 def image_datalist(folder: str | os.PathLike[str], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[dict]:
-    """The images of a folder and its subfolders, sorted by relative path; hidden files are left out.
+    """List the images of a folder and its subfolders, sorted by relative path, without hidden files.
 
     Args:
-        suffixes: lower-case endings of what counts as an image.
+        suffixes: lower-case file name endings of images.
     Returns:
         per image ``{"image": path, "name": relative path without suffix}``, with forward slashes in the name.
     Raises:
-        DataError: the folder is missing, is a file, or holds no image.
+        DataError: the folder is missing, is a file, or contains no image.
 
     Example:
         >>> import tempfile
@@ -56,15 +56,15 @@ def _suffix(name: str, suffixes: Sequence[str]) -> str:
 
 
 def split_datalist(datalist: Sequence[dict], val_fraction: float = 0.1, seed: int = 0) -> tuple[list[dict], list[dict]]:
-    """Split a data list into training and validation images, the same way on every machine.
+    """Split a data list into training and validation images, identically on every machine.
 
-    The split goes by file: it hashes each name with the seed, so where the folder lies does not matter. Tiles of one
-    patient may land on both sides; where that matters, make ``train/`` and ``val/`` folders instead.
+    The split is by file: it hashes each name with the seed and does not depend on the location of the folder. Tiles of
+    one patient may be in both parts; to prevent that, provide ``train/`` and ``val/`` folders instead.
 
     Args:
-        val_fraction: share of the images for validation, in (0, 1); either side keeps at least one.
+        val_fraction: fraction of the images for validation, in (0, 1); each part receives at least one image.
     Raises:
-        DataError: fewer than two images. ConfigError: the share is not in (0, 1).
+        DataError: there are fewer than two images. ConfigError: the fraction is not in (0, 1).
 
     Example:
         >>> train, val = split_datalist([{"name": name} for name in "abcdefghij"], val_fraction=0.2)
@@ -72,7 +72,7 @@ def split_datalist(datalist: Sequence[dict], val_fraction: float = 0.1, seed: in
         (8, 2)
     """
     if not 0 < val_fraction < 1:
-        raise ConfigError("val_fraction between 0 and 1", repr(val_fraction), "Give a share such as 0.1.")
+        raise ConfigError("val_fraction between 0 and 1", repr(val_fraction), "Give a fraction such as 0.1.")
     if len(datalist) < 2:
         raise DataError(
             "at least two images to split into training and validation",
@@ -90,13 +90,13 @@ def split_datalist(datalist: Sequence[dict], val_fraction: float = 0.1, seed: in
 
 
 def training_datalists(dataset_dir: str | os.PathLike[str] | None, min_size: int) -> tuple[list[dict], list[dict]]:
-    """Training and validation images: a folder's ``train/`` and ``val/``, or its images split by file.
+    """List training and validation images: those of ``train/`` and ``val/``, or the folder's images split by file.
 
     Args:
         dataset_dir: folder of images; None or empty for the offline sample (:func:`sample_datalists`).
-        min_size: pixels that the shorter side of every image must have: low-resolution size times largest scale.
+        min_size: smallest allowed shorter side of an image in pixels: low-resolution size times largest scale.
     Raises:
-        DataError: no usable folder, an unreadable file, or an image that is too small; the first such file is named.
+        DataError: the folder is not usable, a file is unreadable, or an image is too small; the first file is named.
 
     Example:
         >>> train, val = training_datalists(None, min_size=192)
@@ -122,9 +122,10 @@ def training_datalists(dataset_dir: str | os.PathLike[str] | None, min_size: int
 
 
 def pixel_counts(datalist: Iterable[dict]) -> list[int]:
-    """How many pixels every image of a data list has: as weights of a sampler, they make all pixels equally likely.
+    """Count the pixels of every image of a data list, as weights of a sampler.
 
-    Tiles of a set may differ in size; drawn alike, the small ones would be seen more often than the tissue they hold.
+    With these weights all pixels are equally likely. With equal weights, small tiles would be sampled more often than
+    their area of tissue.
 
     Example:
         >>> pixel_counts([{"image": np.zeros((3, 20, 30), np.uint8)}])
@@ -139,10 +140,10 @@ def _size(item: dict) -> tuple[int, int]:
 
 
 def evaluation_datalist(datalist: Iterable[dict], scales: Iterable[float]) -> list[dict]:
-    """Every image at every scale, images outermost: copies of the entries with a float ``"scale"`` added.
+    """Combine every image with every scale, images outermost: copies of the entries with a float ``"scale"``.
 
     Raises:
-        ScaleError: a scale is not a finite number of at least 1, or there is none.
+        ScaleError: a scale is not a finite number of at least 1, or there are no scales.
 
     Example:
         >>> [(item["name"], item["scale"]) for item in evaluation_datalist([{"name": "a"}], (2, 3.7))]
@@ -153,8 +154,8 @@ def evaluation_datalist(datalist: Iterable[dict], scales: Iterable[float]) -> li
     except (TypeError, ValueError):
         values = []
     if not values:
-        raise ScaleError("a list of scales", repr(scales), "Give magnifications such as [2, 3.7].")
+        raise ScaleError("a list of scales", repr(scales), "Give scales such as [2, 3.7].")
     for scale in values:
         if not (math.isfinite(scale) and scale >= 1):
-            raise ScaleError("finite scales of at least 1", repr(scale), "Give magnifications such as 2 or 3.7.")
+            raise ScaleError("finite scales of at least 1", repr(scale), "Give scales such as 2 or 3.7.")
     return [{**item, "scale": scale} for item in datalist for scale in values]

@@ -1,8 +1,11 @@
-"""Ignite handlers of the bundle: :mod:`~monai_iste.handlers.training` keeps a run on its way,
-:mod:`~monai_iste.handlers.reports` leaves its results behind."""
+"""Ignite handlers of the bundle.
+
+:mod:`~monai_iste.handlers.training` has progress, safety checks and checkpoints, :mod:`~monai_iste.handlers.ema`
+averaged weights, :mod:`~monai_iste.handlers.reports` result files.
+"""
 
 from monai_iste.handlers.ema import EMAWeights
-from monai_iste.handlers.reports import EvaluationReport, SaveImages, TrainingReport
+from monai_iste.handlers.reports import EvaluationReport, ResultTable, SaveImages, TrainingReport
 from monai_iste.handlers.training import Checkpoints, ClipGradients, LoadWeights, StopOnNonFiniteLoss, TrainingProgress
 
 __all__ = [
@@ -11,6 +14,7 @@ __all__ = [
     "EMAWeights",
     "EvaluationReport",
     "LoadWeights",
+    "ResultTable",
     "SaveImages",
     "StopOnNonFiniteLoss",
     "TrainingProgress",

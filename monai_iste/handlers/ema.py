@@ -1,4 +1,4 @@
-"""The handler that keeps a moving average of the weights: what is scored and saved, while the raw ones learn on."""
+"""Exponential moving average of the weights, for validation and saving."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from monai_iste.errors import ConfigError
 
 
 class EMAWeights:
-    """An exponential moving average of the weights over the steps of a training.
+    """Maintain an exponential moving average of the weights during a training.
 
     With ``w_t`` the network's weights after step t and ``a_t`` their average::
 
         a_1 = w_1
         a_t = d_t a_(t-1) + (1 - d_t) w_t,   d_t = min(decay, t / (t + warmup - 1))
 
-    so it forgets quickly at first, when the weights are still far from good. Buffers are copied. Before the first step
-    the average is the network as it starts, pretrained or not.
+    The smaller d_t of the first steps discards the early weights quickly. Buffers are copied. Before the first step the
+    average equals the initial network, pretrained or not.
 
-    Steps of a training with a high learning rate jump about a minimum; their average lies nearer to it. Paper silent:
-    ours, in place of a mean over the last epochs.
+    At a high learning rate, the weights oscillate around a minimum, and their average is closer to it.
+    Not specified in the paper; our choice: an exponential average instead of a mean over the last epochs.
 
-    PyTorch's AveragedModel does the work: it counts its steps in its own state, so a checkpoint holds all that a
-    resumed training needs to go on bit for bit. Ignite's EMAHandler keeps its warm-up outside of the checkpoint, and
-    starts from the weights of its construction, before pretrained ones are read.
+    The implementation uses PyTorch's AveragedModel, which counts the steps in its own state: a checkpoint contains all
+    that a resumed training needs to continue bit for bit. Ignite's EMAHandler is not used, because its warm-up is not
+    part of the checkpoint and it starts from the weights at construction, before pretrained weights are loaded.
 
-    In a configuration it stands after the handlers that read weights (``LoadWeights``, ``Checkpoints``) and before
-    :class:`~monai_iste.handlers.TrainingReport`, and in the state of ``Checkpoints``; :attr:`network` takes the place
-    of the network wherever it is scored or saved: see ``configs/light_scans.json``.
+    In a configuration, place it after the handlers that load weights (``LoadWeights``, ``Checkpoints``) and before
+    :class:`~monai_iste.handlers.TrainingReport`, add it to the state of ``Checkpoints``, and use :attr:`network` for
+    validation and saving: see ``configs/light_scans.json``.
 
     Args:
         network: the network without wrappers, on its device.
-        decay: what remains of the average at a step, in [0, 1); it looks back over some 1 / (1 - decay) steps.
-        warmup: how slowly the decay is reached; 1 has it from the second step on.
+        decay: weight of the previous average at each step, in [0, 1); averages over about 1 / (1 - decay) steps.
+        warmup: slows the rise of d_t to ``decay``; 1 disables the warm-up.
     Raises:
-        ConfigError: a setting out of range.
+        ConfigError: a parameter is out of range.
 
     Example:
         >>> source = nn.Linear(1, 1, bias=False)
@@ -58,20 +58,20 @@ class EMAWeights:
                 "a decay in [0, 1) and a warmup of at least 1", f"{decay} and {warmup}", "Try 0.999 and 10."
             )
         self.source, self.decay, self.warmup = network, decay, warmup
-        self._average = AveragedModel(network, multi_avg_fn=self._blend).requires_grad_(False).eval()
+        self._average = AveragedModel(network, multi_avg_fn=self._ema_update).requires_grad_(False).eval()
 
     @property
     def network(self) -> nn.Module:
-        """The network with the averaged weights; one object for the whole training."""
+        """Network with the averaged weights; the same object during the whole training."""
         module: nn.Module = self._average.module
         return module
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self._begin)
+        engine.add_event_handler(Events.STARTED, self._copy_initial_weights)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.update)
 
     def update(self) -> None:
-        """Take the network's present weights into the average."""
+        """Update the average with the current weights of the network."""
         self._average.update_parameters(self.source)
 
     def state_dict(self) -> dict[str, Any]:
@@ -80,11 +80,11 @@ class EMAWeights:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._average.load_state_dict(state)
 
-    def _begin(self) -> None:
+    def _copy_initial_weights(self) -> None:
         if int(self._average.n_averaged) == 0:  # not resumed
             self.network.load_state_dict(self.source.state_dict())
 
-    def _blend(self, averages: Sequence[Tensor], weights: Sequence[Tensor], steps: Tensor | int) -> None:
+    def _ema_update(self, averages: Sequence[Tensor], weights: Sequence[Tensor], steps: Tensor | int) -> None:
         done = int(steps)
         decay = min(self.decay, (done + 1) / (done + self.warmup))
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Handlers that leave results behind: weights, tables, pictures."""
+"""Handlers that write results: weights, tables and images."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.inferers import Inferer, SimpleInferer
+from monai.utils import string_list_all_gather
 from torch import Tensor, nn
 
-from monai_iste.engines import format_table, mean_rows
 from monai_iste.io.files import open_output, write_json
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.fid import format_fid
@@ -24,24 +24,63 @@ from monai_iste.metrics.manifest import fingerprint, manifest
 from monai_iste.visualize import comparison, to_picture
 
 
-class TrainingReport:
-    """What a training leaves behind: ``model.pt``, ``metrics.json``, the same as a printed table, ``comparison.png``.
+class ResultTable:
+    """Collect one row per image, scale and method in ``engine.state.images`` after every run of an evaluator.
 
-    The network is scored before its first step (``iste_step0``) and after its last (``iste``), on the same images
-    under the same protocol, with bicubic beside it. ``model.pt`` holds the last weights, not the best of the
-    validations, so that the table is no selection on the images it reports; the weights with the highest mean PSNR
-    of all validations are ``model_best.pt``. The scores of step 0 and the best so far travel in the checkpoint, so
-    that a resumed run reports the same. ``metrics.json`` says under ``manifest`` what it was measured with
-    (:func:`monai_iste.metrics.manifest.manifest`).
+    A metric becomes a column if it exists for the network (``psnr``) and for bicubic interpolation (``bicubic_psnr``).
+    The values per image come from ``engine.state.metric_details``, ``name`` and ``scale`` from the items. With several
+    processes every process receives all rows.
 
     Args:
-        network: the network without wrappers, for saving.
-        evaluator: the evaluation engine, with a :class:`~monai_iste.engines.ResultTable` among its handlers.
-        output_dir: where the files go.
-        protocol: name of the protocol that the evaluator's pre- and postprocessing come from.
-        inferer: how the pictures are made; the evaluator's.
-        datalists: training and evaluated images, for the manifest.
-        seed: of the training, for the manifest.
+        method: name of the network in the table.
+    """
+
+    def __init__(self, method: str = "iste") -> None:
+        self.method = method
+        self._items: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, lambda: self._items.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._record)
+        engine.add_event_handler(Events.COMPLETED, self._collect)
+
+    def _record(self, engine: Engine) -> None:
+        self._items += [f"{float(item['scale'])} {item['name']}" for item in engine.state.batch]  # type: ignore[union-attr]
+
+    def _collect(self, engine: Engine) -> None:
+        details: dict[str, torch.Tensor] = engine.state.metric_details  # type: ignore[attr-defined]
+        items = [item.split(" ", 1) for item in string_list_all_gather(self._items)]
+        metrics = [name for name in details if f"bicubic_{name}" in details]
+        engine.state.images = [  # type: ignore[attr-defined]
+            {
+                "image": name,
+                "scale": _int_if_whole(float(scale)),
+                "method": method,
+                **{metric: details[f"{prefix}{metric}"][i].item() for metric in metrics},
+            }
+            for method, prefix in (("bicubic", "bicubic_"), (self.method, ""))
+            for i, (scale, name) in enumerate(items)
+        ]
+
+
+class TrainingReport:
+    """Write the results of a training: ``model.pt``, ``metrics.json`` (also printed as a table), ``comparison.png``.
+
+    The network is scored before its first step (``iste_step0``) and after its last (``iste``), on the same images and
+    under the same protocol as bicubic interpolation. ``model.pt`` holds the last weights, not the best of the
+    validations, so that the table is not selected on the images it reports. The weights of the validation with the
+    highest mean PSNR are saved as ``model_best.pt``. The scores of step 0 and the best PSNR are part of the checkpoint,
+    so that a resumed run reports the same. ``metrics.json`` states the conditions of the measurement under
+    ``manifest`` (:func:`monai_iste.metrics.manifest.manifest`).
+
+    Args:
+        network: the network without wrappers, which is saved.
+        evaluator: the evaluation engine, with a :class:`ResultTable` among its handlers.
+        output_dir: folder of the files.
+        protocol: name of the protocol of the evaluator's pre- and postprocessing.
+        inferer: inferer of the images in ``comparison.png``; that of the evaluator.
+        datalists: training and evaluation images, for the manifest.
+        seed: seed of the training, for the manifest.
     """
 
     def __init__(
@@ -59,15 +98,15 @@ class TrainingReport:
         self.output_dir = Path(output_dir)
         self.protocol = get_protocol(protocol)
         self.inferer = inferer or SimpleInferer()
-        # Before the training, not after hours of it: an image may be unreadable.
+        # Computed before the training, because an image may be unreadable.
         self.datasets = [fingerprint(datalist) for datalist in datalists] if datalists else [None, None]
         self.seed = seed
         self.step0: list[dict[str, Any]] = []
         self.best = -math.inf
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self._before)
-        engine.add_event_handler(Events.COMPLETED, self._after)
+        engine.add_event_handler(Events.STARTED, self._score_step0)
+        engine.add_event_handler(Events.COMPLETED, self._write)
         self.evaluator.add_event_handler(Events.COMPLETED, self._keep_best)
 
     def state_dict(self) -> dict[str, Any]:
@@ -84,18 +123,18 @@ class TrainingReport:
                 self._save_weights("model_best.pt")
 
     def _save_weights(self, name: str) -> None:
-        weights = io.BytesIO()  # written to a full disk, torch would end in an error of its own
+        weights = io.BytesIO()  # torch.save on a full disk raises its own RuntimeError
         torch.save(self.network.state_dict(), weights)
         with open_output(self.output_dir / name, overwrite=True) as file:
             file.write(weights.getbuffer())
 
-    def _before(self, engine: Engine) -> None:
+    def _score_step0(self, engine: Engine) -> None:
         if not self.step0:
             self.step0 = [
                 {**row, "method": f"{row['method']}_step0"} for row in self._score() if row["method"] != "bicubic"
             ]
 
-    def _after(self, engine: Engine) -> None:
+    def _write(self, engine: Engine) -> None:
         images = self._score()
         bicubic = [row for row in images if row["method"] == "bicubic"]
         trained = [row for row in images if row["method"] != "bicubic"]
@@ -103,16 +142,16 @@ class TrainingReport:
         if self.evaluator.state.rank > 0:
             return
         self._save_weights("model.pt")
-        origin = manifest(
+        record = manifest(
             self.protocol.name,
             self.output_dir / "model.pt",
             self.seed,
             self.datasets[1],
             **_conditions(self.evaluator),
         )
-        _write_metrics(self.output_dir, images, {**origin, "training_dataset": self.datasets[0]})
+        _write_metrics(self.output_dir, images, {**record, "training_dataset": self.datasets[0]})
         with open_output(self.output_dir / "comparison.png", overwrite=True) as file:
-            comparison(self._pictures()).save(file, format="PNG")
+            comparison(self._examples()).save(file, format="PNG")
         print(f"Wrote model.pt, metrics.json and comparison.png to {os.path.relpath(self.output_dir)}", flush=True)
 
     def _score(self) -> list[dict[str, Any]]:
@@ -120,38 +159,37 @@ class TrainingReport:
         return list(self.evaluator.state.images)
 
     @torch.no_grad()
-    def _pictures(self) -> list[dict[str, Any]]:
-        """The first evaluated image at each of its scales, as it is scored."""
+    def _examples(self) -> list[dict[str, Any]]:
+        """Compute the first evaluated image at each of its scales, after the protocol's postprocessing."""
         self.network.eval()
         device = self.evaluator.state.device
-        shown: dict[float, dict[str, Any]] = {}
+        examples: dict[float, dict[str, Any]] = {}
         for batch in self.evaluator.data_loader:
             scale = float(batch["scale"][0])
-            if scale in shown:
+            if scale in examples:
                 break
             pred = self.inferer(batch["image"].to(device), self.network, scale=scale)[0].cpu()
             item = {"image": batch["image"][0], "label": batch["label"][0], "pred": pred, "scale": scale}
-            shown[scale] = {
+            examples[scale] = {
                 key: value.expand(3, -1, -1) if isinstance(value, Tensor) else value  # luma is shown as gray
                 for key, value in dict(self.protocol.postprocessing()(item)).items()
             }
-        return list(shown.values())
+        return list(examples.values())
 
 
 class EvaluationReport:
-    """What an evaluation leaves behind: ``metrics.json``, the same as a printed table, and ``metrics.csv``.
+    """Write the results of an evaluation: ``metrics.json`` (also printed as a table) and ``metrics.csv``.
 
-    ``metrics.json`` holds the means (``rows``), what they were measured with (``manifest``, see
-    :func:`monai_iste.metrics.manifest.manifest`), and every image; ``metrics.csv`` has one line per image, scale and
-    method.
-    A Frechet inception distance joins them as ``fid`` when its handler stands before this one
-    (:class:`monai_iste.metrics.fid.FrechetInceptionDistance`).
+    ``metrics.json`` contains the means (``rows``), the conditions of the measurement (``manifest``, see
+    :func:`monai_iste.metrics.manifest.manifest`) and the values of every image (``images``). ``metrics.csv`` has one
+    line per image, scale and method. The Frechet inception distance is added as ``fid`` if its handler
+    (:class:`monai_iste.metrics.fid.FrechetInceptionDistance`) precedes this one.
 
     Args:
-        output_dir: where the files go.
-        protocol: name of the protocol that the evaluator's pre- and postprocessing come from.
-        checkpoint: the file of the evaluated weights, for the manifest.
-        datalist: the evaluated images, for the manifest.
+        output_dir: folder of the files.
+        protocol: name of the protocol of the evaluator's pre- and postprocessing.
+        checkpoint: file of the evaluated weights, for the manifest.
+        datalist: evaluated images, for the manifest.
     """
 
     def __init__(
@@ -167,16 +205,16 @@ class EvaluationReport:
         state: Any = engine.state
         if state.rank > 0:
             return
-        origin = manifest(self.protocol.name, self.checkpoint, dataset=self.dataset, **_conditions(engine))
+        record = manifest(self.protocol.name, self.checkpoint, dataset=self.dataset, **_conditions(engine))
         _write_csv(self.output_dir / "metrics.csv", state.images)
-        _write_metrics(self.output_dir, state.images, origin, getattr(state, "fid", None))
+        _write_metrics(self.output_dir, state.images, record, getattr(state, "fid", None))
 
 
 class SaveImages:
-    """Inference handler: every prediction as an 8-bit PNG named ``{name}_x{scale}.png``.
+    """Save every prediction as an 8-bit PNG named ``{name}_x{scale}.png``.
 
     Args:
-        output_dir: where the files go; subfolders follow the items' names.
+        output_dir: folder of the files; a ``name`` with slashes creates subfolders.
     """
 
     def __init__(self, output_dir: str) -> None:
@@ -194,11 +232,52 @@ class SaveImages:
                 to_picture(output["pred"]).save(file, format="PNG")
 
 
+def mean_rows(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Average every metric over images, for every scale and method, ordered by scale, then by first appearance."""
+    groups: dict[tuple[float, str], list[dict[str, Any]]] = {}
+    for row in images:
+        groups.setdefault((row["scale"], row["method"]), []).append(row)
+    return [
+        {
+            "scale": scale,
+            "method": method,
+            **{
+                metric: round(sum(r[metric] for r in rows) / len(rows), 5 if metric == "ssim" else 4)
+                for metric in rows[0]
+                if metric not in ("image", "scale", "method")
+            },
+            "images": len(rows),
+        }
+        for (scale, method), rows in sorted(groups.items(), key=lambda group: group[0][0])
+    ]
+
+
+def format_table(rows: list[dict[str, Any]], protocol: str) -> str:
+    """Format rows as a text table, with the gain over bicubic at the same scale.
+
+    Example:
+        >>> print(format_table([{"scale": 2, "method": "bicubic", "psnr": 30.0, "ssim": 0.9}], "iste-rgb"))
+        protocol iste-rgb
+        scale  method        PSNR dB    SSIM    gain dB
+        x2     bicubic         30.00  0.9000      +0.00
+    """
+    bicubic = {row["scale"]: row["psnr"] for row in rows if row["method"] == "bicubic"}
+    lines = [f"protocol {protocol}", "scale  method        PSNR dB    SSIM    gain dB"]
+    for row in rows:
+        gain = f"{row['psnr'] - bicubic[row['scale']]:+.2f}" if row["scale"] in bicubic else ""
+        lines.append(f"x{row['scale']:<5} {row['method']:<12} {row['psnr']:>8.2f}  {row['ssim']:.4f} {gain:>10}")
+    return "\n".join(lines)
+
+
+def _int_if_whole(scale: float) -> float | int:
+    return int(scale) if scale.is_integer() else scale
+
+
 def _write_metrics(
-    folder: Path, images: list[dict[str, Any]], origin: dict[str, Any], fid: dict[str, Any] | None = None
+    folder: Path, images: list[dict[str, Any]], record: dict[str, Any], fid: dict[str, Any] | None = None
 ) -> None:
-    name, rows = origin["protocol"]["name"], mean_rows(images)
-    report = {"protocol": name, "rows": rows, **({"fid": fid} if fid else {}), "manifest": origin, "images": images}
+    name, rows = record["protocol"]["name"], mean_rows(images)
+    report = {"protocol": name, "rows": rows, **({"fid": fid} if fid else {}), "manifest": record, "images": images}
     write_json(folder / "metrics.json", report)
     tables = [format_table(rows, name), *([format_fid(fid)] if fid else [])]
     print("", *tables, "", sep="\n", flush=True)
@@ -214,9 +293,9 @@ def _write_csv(path: Path, images: list[dict[str, Any]]) -> None:
 
 
 def _conditions(engine: SupervisedEvaluator) -> dict[str, Any]:
-    """Device and number format of an evaluation, for the manifest."""
+    """Return device and number format of an evaluation, for the manifest."""
     device: torch.device = engine.state.device
     formats = {str(tensor.dtype).removeprefix("torch.") for tensor in engine.network.parameters()}
-    if engine.amp:  # MONAI's autocast has no effect but on CUDA
+    if engine.amp:  # MONAI applies autocast on CUDA only
         formats.add(f"autocast {engine.amp_kwargs.get('dtype', torch.float16)} on CUDA")
     return {"device": device, "precision": ", ".join(sorted(formats)) or "float32"}

@@ -1,4 +1,4 @@
-"""Handlers that keep a training on its way: progress, safety, checkpoints, weights."""
+"""Training handlers: progress bar, safety checks, checkpoints, initial weights."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from monai_iste.networks.presets import require_weights
 
 
 class TrainingProgress:
-    """One bar for the whole training: steps, time left, loss, and PSNR after each validation.
+    """Show one progress bar for the whole training: steps, remaining time, loss, and PSNR of the last validation.
 
     Args:
-        evaluator: the validation engine whose ``psnr`` is shown.
+        evaluator: validation engine that provides ``psnr`` and ``bicubic_psnr``.
     """
 
     def __init__(self, evaluator: SupervisedEvaluator) -> None:
@@ -38,12 +38,14 @@ class TrainingProgress:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         engine.add_event_handler(Events.COMPLETED | Events.TERMINATE | Events.INTERRUPT, self._close)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
-        self.evaluator.add_event_handler(Events.COMPLETED, self._validated)
+        self.evaluator.add_event_handler(Events.COMPLETED, self._show_psnr)
 
     def _open(self, engine: Engine) -> None:
         total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
-        pause = 1.0 if sys.stderr.isatty() else 10.0  # a log file keeps every line
-        self._bar = tqdm(total=total, initial=engine.state.iteration, unit="step", desc="training", mininterval=pause)
+        interval = 1.0 if sys.stderr.isatty() else 10.0  # a log file keeps every line
+        self._bar = tqdm(
+            total=total, initial=engine.state.iteration, unit="step", desc="training", mininterval=interval
+        )
 
     def _step(self, engine: Engine) -> None:
         if self._bar is not None:
@@ -51,7 +53,7 @@ class TrainingProgress:
             self._bar.set_postfix(self._shown, refresh=False)
             self._bar.update()
 
-    def _validated(self, evaluator: Engine) -> None:
+    def _show_psnr(self, evaluator: Engine) -> None:
         psnr, bicubic = (evaluator.state.metrics[key] for key in ("psnr", "bicubic_psnr"))
         self._shown["psnr"] = f"{psnr:.2f} ({psnr - bicubic:+.2f} over bicubic)"
 
@@ -62,15 +64,17 @@ class TrainingProgress:
 
     def _fail(self, engine: Engine, error: Exception) -> None:
         self._close(engine)
-        raise error  # Ignite takes an exception as handled by whoever listens to it
+        raise error  # Ignite does not raise an exception again if a handler listens for it
 
 
 class ClipGradients:
-    """Clip the gradient's norm before every optimizer step ("paper silent"; it lets small networks learn faster).
+    """Clip the norm of the gradients before every optimizer step.
+
+    Not specified in the paper; our choice: it lets small networks learn faster.
 
     Args:
-        network: whose gradients are clipped.
-        max_norm: the largest norm that passes unchanged.
+        network: the network whose gradients are clipped.
+        max_norm: largest norm that is not clipped.
     """
 
     def __init__(self, network: nn.Module, max_norm: float = 1.0) -> None:
@@ -84,10 +88,10 @@ class ClipGradients:
 
 
 class StopOnNonFiniteLoss:
-    """End the training before a loss that is NaN or infinite reaches the weights.
+    """Stop the training before a NaN or infinite loss changes the weights.
 
     Raises:
-        TrainingError: names the step; checkpoints written before it are untouched.
+        TrainingError: the loss is not finite; the step is named, and earlier checkpoints are kept.
     """
 
     def attach(self, engine: Engine) -> None:
@@ -104,14 +108,14 @@ class StopOnNonFiniteLoss:
 
 
 class Checkpoints:
-    """The whole state of a training after every epoch, the last two kept, and the way back from one of them.
+    """Save the whole state of a training after every epoch, keep the last two files, and resume from one of them.
 
-    MONAI's CheckpointSaver and CheckpointLoader, with one sentence instead of a page when a checkpoint does not fit.
+    Combines MONAI's CheckpointSaver and CheckpointLoader, with one-sentence errors.
 
     Args:
         save_dir: folder of the files ``checkpoint_epoch=N.pt``.
-        state: what is saved beside the trainer itself, objects with ``state_dict`` and ``load_state_dict``.
-        resume_from: the checkpoint to go on from, or None; see :func:`monai_iste.bundle.resume_point`.
+        state: objects with ``state_dict`` and ``load_state_dict`` that are saved together with the trainer.
+        resume_from: checkpoint to resume from, or None; see :func:`monai_iste.bundle.resume_point`.
     Raises:
         CheckpointError: the file is damaged or belongs to another network. OutputError: a checkpoint cannot be written.
     """
@@ -132,7 +136,7 @@ class Checkpoints:
     def _save(self, engine: Engine, saver: CheckpointSaver) -> None:
         try:
             saver.interval_completed(engine)
-        except (OSError, RuntimeError) as error:  # on a full disk torch raises the latter
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
             raise OutputError(
                 f"to be able to write a checkpoint to {os.path.relpath(self.save_dir)}",
                 f"an error ({str(error).strip().splitlines()[0]})",
@@ -153,16 +157,16 @@ class Checkpoints:
 
 
 class LoadWeights:
-    """Fill the network with the weights in a file before the run starts, and say in a line which.
+    """Load the weights of a file into the network before the run starts, and print the name of the file.
 
     Args:
         network: the network without wrappers.
-        path: ``.safetensors`` or ``.pt`` (:func:`monai_iste.networks.load_weights`); None where there is none, see
+        path: ``.safetensors`` or ``.pt`` file (:func:`monai_iste.networks.load_weights`); None if there is none, see
             :func:`monai_iste.bundle.find_weights`.
-        preset: name of the network's configuration.
+        preset: preset of the network.
     Raises:
         CheckpointError: the file is missing, damaged, or belongs to another network.
-        ConfigError: there is no file, and none is released for the preset.
+        ConfigError: ``path`` is None and no weights are released for the preset.
     """
 
     def __init__(self, network: nn.Module, path: str | None, preset: str) -> None:
@@ -172,7 +176,7 @@ class LoadWeights:
         engine.add_event_handler(Events.STARTED, self._load)
 
     def _load(self) -> None:
-        if not self.network.state_dict():  # bicubic interpolation
+        if not self.network.state_dict():  # bicubic interpolation has no weights
             return
         path = self.path or require_weights(self.preset)
         load_weights(self.network, path)
@@ -181,8 +185,11 @@ class LoadWeights:
 
 
 def _losses(engine: Engine) -> list[float]:
-    """The losses of the current step, before or after MONAI has split the batch into items: that of the network that is
-    trained and, where another is trained against it and already has one, its discriminator's."""
+    """Return the losses of the current step: that of the network and, in adversarial training, of the discriminator.
+
+    The discriminator has no loss before its first update. MONAI's output is one dictionary, or a list of them once the
+    batch has been split into items.
+    """
     output: Any = engine.state.output
     item = output[0] if isinstance(output, list) else output
     losses = [item[key] for key in (CommonKeys.LOSS, AdversarialKeys.DISCRIMINATOR_LOSS) if key in item]

@@ -1,7 +1,7 @@
-"""Images at the pixel size that a pipeline was made for: magnified where they are too coarse, reduced where too fine.
+"""Resampling to a given pixel size: coarser images are super-resolved, finer images are reduced.
 
-Pixel sizes are in micrometers per pixel ("mpp"): about 0.25 at 40x, 0.5 at 20x, 1.0 at 10x. The objective alone does
-not tell: two scanners at 20x differ by a tenth and more.
+Pixel sizes are in micrometers per pixel ("mpp"): about 0.25 at 40x, 0.5 at 20x, 1.0 at 10x. The objective alone is not
+precise enough: the pixel sizes of two scanners at 20x can differ by more than a tenth.
 """
 
 from __future__ import annotations
@@ -27,28 +27,29 @@ from monai_iste.io.pixel_size import MPP_KEY, MPP_SPACING_KEY, Mpp, mpp_pair
 from monai_iste.transforms.io import BACKENDS, plain_tensor
 from monai_iste.transforms.super_resolve import to_input_type
 
-_SIZE_TOLERANCE = 0.05  # MONAI's readers of slides accept a level that is as far off (their mpp_rtol)
+_SIZE_TOLERANCE = 0.05  # the tolerance of MONAI's slide readers (their mpp_rtol)
 
 _REMEDY = "Give source_mpp, in micrometers per pixel: about 0.25 for 40x, 0.5 for 20x, 1.0 for 10x; or set meta['mpp']."
 
 
 def image_mpp(image: np.ndarray | Tensor) -> Mpp:
-    """Micrometers per pixel (y, x) of an image, by its metadata; never a guess.
+    """Read the micrometers per pixel (y, x) of an image from its metadata; never guess.
 
-    Asked are, in this order:
+    The sources are, in this order:
 
-    * ``meta["mpp"]``, which the transforms and the slide reader of this library write. A data list may bring it along,
-      for the level that is read: MONAI's slide datasets copy it with ``additional_meta_keys=["mpp"]``.
-    * ``meta["path"]`` and ``meta["level"]``, which MONAI's slide datasets and readers leave: the slide's file is asked,
-      once for each of its levels.
+    * ``meta["mpp"]``, which the transforms and the slide reader of this library write. A data list may provide it for
+      the level that is read: MONAI's slide datasets copy it with ``additional_meta_keys=["mpp"]``.
+    * ``meta["path"]`` and ``meta["level"]``, which MONAI's slide datasets and readers write: the pixel size is read
+      from the slide file, once for each level.
 
-    What MONAI has resampled since then shows in the spacing of the affine, and counts; for ``meta["mpp"]`` only where
-    ``meta["mpp_spacing"]`` tells the spacing at which it was written. Alone it is taken to hold for the image as it is.
+    Resampling by MONAI since then changes the spacing of the affine, and the pixel size is scaled accordingly. For
+    ``meta["mpp"]`` this needs ``meta["mpp_spacing"]``, the spacing at which it was written; without it, ``meta["mpp"]``
+    is the pixel size of the image as it is.
 
     Shape:
         image: (3, h, w).
     Raises:
-        DataError: no metadata, or nothing in it tells.
+        DataError: the image has no metadata, or its metadata do not state the pixel size.
 
     Example:
         >>> image_mpp(MetaTensor(torch.zeros(3, 8, 8), meta={"mpp": 0.5}))
@@ -57,16 +58,16 @@ def image_mpp(image: np.ndarray | Tensor) -> Mpp:
     meta: Mapping[str, Any] = image.meta if isinstance(image, MetaTensor) else {}
     if MPP_KEY in meta:
         mpp = mpp_pair(meta[MPP_KEY], DataError)
-        known_at = meta.get(MPP_SPACING_KEY)
+        spacing = meta.get(MPP_SPACING_KEY)
     elif WSIPatchKeys.PATH in meta and WSIPatchKeys.LEVEL in meta:
         mpp = _level_mpp(str(meta[WSIPatchKeys.PATH]), int(meta[WSIPatchKeys.LEVEL]))
-        known_at = (1.0, 1.0)  # readers of slides leave the affine at the identity
+        spacing = (1.0, 1.0)  # slide readers leave the affine at the identity
     else:
-        raise DataError("an image whose pixel size is known", "one without metadata that tell it", _REMEDY)
-    if known_at is None:
+        raise DataError("an image whose pixel size is known", "one whose metadata do not state it", _REMEDY)
+    if spacing is None:
         return mpp
     now = _spacing(cast(MetaTensor, image))
-    return mpp[0] * now[0] / float(known_at[0]), mpp[1] * now[1] / float(known_at[1])
+    return mpp[0] * now[0] / float(spacing[0]), mpp[1] * now[1] / float(spacing[1])
 
 
 def _spacing(image: MetaTensor) -> tuple[float, float]:
@@ -76,7 +77,7 @@ def _spacing(image: MetaTensor) -> tuple[float, float]:
 
 @lru_cache(maxsize=1024)
 def _level_mpp(path: str, level: int) -> Mpp:
-    """Pixel size of a level, from the slide's file; MONAI's readers and this library count the same levels."""
+    """Read the pixel size of a level from the slide file; MONAI's readers and this library number levels alike."""
     from monai_iste.slides.reader import Slide
 
     with Slide(path) as slide:
@@ -89,30 +90,32 @@ def _level_mpp(path: str, level: int) -> Mpp:
 
 
 class SuperResolveToMpp(Transform):
-    """Bring a channel-first RGB image to a pixel size: what a pipeline trained at 40x needs before a slide at 10x.
+    """Resample a channel-first RGB image to a pixel size, for example a 10x slide for a pipeline trained at 40x.
 
-    A coarser image is magnified by the network (:func:`monai_iste.upscale`), a finer one reduced with antialiasing
-    (Lanczos), and one that is within 1 % of the target stays as it is. Each axis has a scale of its own. A MetaTensor
-    keeps its place in the world; ``meta["mpp"]`` becomes the pixel size of the result.
+    A coarser image is super-resolved by the network (:func:`monai_iste.upscale`), a finer one is reduced with
+    antialiasing (Lanczos), and one within 1 % of the target is not changed. Each axis is scaled separately. The affine
+    of a MetaTensor is updated, and ``meta["mpp"]`` becomes the pixel size of the result.
 
-    The image is all that the network sees. Patches that are to agree where they touch, as in maps of whole slides, are
-    read with :class:`monai_iste.slides.SuperResolvedWSIReader`.
+    The network sees this image alone. For patches that must agree where they touch, as in maps of whole slides, use
+    :class:`monai_iste.slides.SuperResolvedWSIReader`.
 
     Args:
         mpp: pixel size of the result, one number or (y, x).
-        size: exact size (H, W) of the result, where rounding must not decide: 256 x 256 for what is 255.49 pixels.
-        source_mpp: pixel size of the images; default: what each one's metadata say (:func:`image_mpp`).
+        size: exact output size (H, W), independent of rounding: 256 x 256 instead of 255.49 pixels, for example.
+        source_mpp: pixel size of the images; default: that of each image's metadata (:func:`image_mpp`).
         model: a network, or the name of a preset with released weights (default: ``iste_light``).
-        device: where it runs; default: where the network is, or for a preset the GPU if there is one. The result is
-            where the image was.
+        device: device of the computation; default: the device of the network, or for a preset the GPU if there is one.
+            The result is on the device of the image.
         precision: ``"fp32"`` or ``"bf16"``.
     Shape:
-        (3, h, w) -> (3, H, W), array or tensor as it came.
+        (3, h, w) -> (3, H, W), an array for an array and a tensor for a tensor.
     Units: pixel sizes in micrometers; colors uint8 from 0 to 255, or floating point in [0, 1].
     Raises:
-        DataError: the pixel size of an image is not known. ShapeError: not an RGB image, or its pixel size would differ
-            by more than 5 % from ``mpp`` at the exact size. ScaleError: the result is too large.
-        ConfigError: not a pixel size; no such preset, weights, device or precision.
+        DataError: the pixel size of an image is unknown.
+        ShapeError: the image is not RGB, channel first, or its pixel size at the exact size differs by more than 5 %
+            from ``mpp``.
+        ScaleError: the result is too large.
+        ConfigError: the pixel size is invalid, or the preset, weights, device or precision does not exist.
 
     Example:
         >>> from monai_iste.networks import ISTE, EDSREncoder
@@ -150,43 +153,43 @@ class SuperResolveToMpp(Transform):
             abs(r / m - 1) > _SIZE_TOLERANCE for r, m in zip(reached, self.mpp, strict=True)
         ):
             raise ShapeError(
-                f"an image that has about {_um(self.mpp)} um per pixel at the size {height} x {width}",
-                f"{h} x {w} pixels of {_um(source)} um, which would have {_um(reached)}",
+                f"an image that has about {_format_mpp(self.mpp)} um per pixel at the size {height} x {width}",
+                f"{h} x {w} pixels of {_format_mpp(source)} um, which would have {_format_mpp(reached)}",
                 "Read a patch of another size, or leave the exact size out.",
             )
-        result = to_input_type(image, self._resampled(plain_tensor(image), (height, width)))
+        result = to_input_type(image, self._resample(plain_tensor(image), (height, width)))
         if isinstance(result, MetaTensor):
             result.meta.update({MPP_KEY: reached, MPP_SPACING_KEY: _spacing(result)})
         return result
 
-    def _resampled(self, pixels: Tensor, size: Size) -> Tensor:
-        """Axes that shrink first, by a filter, then those that grow, by the network."""
+    def _resample(self, pixels: Tensor, size: Size) -> Tensor:
+        """Reduce the axes that shrink with a filter, then super-resolve the axes that grow."""
         h, w = pixels.shape[1:]
         small = min(h, size[0]), min(w, size[1])
         if small != (h, w):
-            pixels = _reduced(pixels, small)
+            pixels = _reduce(pixels, small)
         return pixels if size == small else upscale(pixels, size=size, **self.options)
 
 
-def _um(mpp: Mpp) -> str:
+def _format_mpp(mpp: Mpp) -> str:
     y, x = mpp
     return f"{y:.4g}" if math.isclose(y, x, rel_tol=1e-3) else f"{y:.4g} x {x:.4g}"
 
 
-def _reduced(pixels: Tensor, size: Size) -> Tensor:
-    """A smaller image by Pillow's antialiased Lanczos filter, as :class:`monai_iste.slides.reader.Slide` makes it.
+def _reduce(pixels: Tensor, size: Size) -> Tensor:
+    """Reduce an image with Pillow's antialiased Lanczos filter, as :class:`monai_iste.slides.reader.Slide` does.
 
     Shape:
         pixels: (3, h, w); returns (3, H, W).
     """
-    whole, real = pixels.dtype == torch.uint8, pixels.is_floating_point()
-    if len(pixels) != 3 or not (whole or real) or (real and not (pixels.min() >= 0 and pixels.max() <= 1)):
+    integer, floating = pixels.dtype == torch.uint8, pixels.is_floating_point()
+    if len(pixels) != 3 or not (integer or floating) or (floating and not (pixels.min() >= 0 and pixels.max() <= 1)):
         raise ShapeError(
             "an RGB image (3, H, W) of uint8, or of floating point in [0, 1]",
             f"{tuple(pixels.shape)} of {pixels.dtype}",
             "Reduce images before their intensities are normalized.",
         )
-    channels = (pixels.float() / 255 if whole else pixels.float()).cpu().numpy()
+    channels = (pixels.float() / 255 if integer else pixels.float()).cpu().numpy()
     reduced = [np.asarray(Image.fromarray(c).resize(size[::-1], Image.Resampling.LANCZOS)) for c in channels]
     return to_range(torch.from_numpy(np.stack(reduced)), pixels.dtype).to(pixels.device)
 
@@ -195,8 +198,8 @@ class SuperResolveToMppd(MapTransform):
     """Dictionary version of :class:`SuperResolveToMpp`.
 
     Args:
-        keys: images to bring to the pixel size.
-        mpp, size, source_mpp, model, device, precision: as for :class:`SuperResolveToMpp`.
+        keys: images to resample.
+        mpp, size, source_mpp, model, device, precision: see :class:`SuperResolveToMpp`.
         allow_missing_keys: skip absent keys instead of raising.
 
     Example:
