@@ -50,14 +50,14 @@ def choices(
     """Score every choice on the same tiles, under the protocol iste-rgb."""
     now, rows = common.clock(device, threads), []
     paths = [Path(item["image"]) for item in image_datalist(folder)]
-    for preset in common.words(presets):
-        for scale in common.numbers(scales):
+    for preset in common.split_words(presets):
+        for scale in common.split_numbers(scales):
             case = {"preset": preset, "scale": scale}
             rows += [{**case, **row} for row in _keys(preset, scale, paths, crop, now, device)]
             rows += [{**case, **row} for row in _tilings(preset, scale, paths[:images], now, device)]
             common.save("Choices", rows, device, json_file)
-    common.report("Retrieval keys", [row for row in rows if "psnr" in row], _keys_printed, device, None)
-    common.report("Windows", [row for row in rows if "psnr" not in row], _tilings_printed, device, None)
+    common.report("Retrieval keys", [row for row in rows if "psnr" in row], _format_keys, device, None)
+    common.report("Windows", [row for row in rows if "psnr" not in row], _format_tilings, device, None)
     return rows
 
 
@@ -66,10 +66,10 @@ def _keys(preset: str, scale: float, paths: list[Path], crop: int, now: Clock, d
     """PSNR, seconds per output megapixel, and the difference that the choice makes to the preset's own."""
     protocol = get_protocol("iste-rgb")
     items = [protocol.preprocessing(crop)({"image": str(path), "scale": scale}) for path in paths]
-    own = common.network(preset, device)
+    own = common.load_preset(preset, device)
     expected = [_timed(own, item["image"], scale, now, device)[0] for item in items]
     for name, changes in KEYS.items():
-        net, scores, seconds, pixels, apart = common.network(preset, device, **changes), [], 0.0, 0, []
+        net, scores, seconds, pixels, apart = common.load_preset(preset, device, **changes), [], 0.0, 0, []
         for item, before in zip(items, expected, strict=True):
             pred, taken = _timed(net, item["image"], scale, now, device)
             scored = protocol.postprocessing()({**item, "pred": pred})
@@ -97,7 +97,7 @@ def _tilings(preset: str, scale: float, paths: list[Path], now: Clock, device: s
     The mean step between the two rows beside a border of windows is compared with that between the same rows of the
     network's answer to the whole image: 1 means that no border can be seen.
     """
-    protocol, net = get_protocol("iste-rgb"), common.network(preset, device)
+    protocol, net = get_protocol("iste-rgb"), common.load_preset(preset, device)
     items = [protocol.preprocessing()({"image": str(path), "scale": scale})["image"] for path in paths]
     wholes = [_timed(net, image, scale, now, device) for image in items]
     for window, overlap, halo in TILINGS:
@@ -128,7 +128,7 @@ def _border_steps(tiled: Tensor, whole: Tensor, window: int, lr_rows: int) -> It
         yield float(own[row] / expected[row])
 
 
-def _keys_printed(row: Row) -> Row:
+def _format_keys(row: Row) -> Row:
     return {
         "preset": row["preset"],
         "scale": f"x{row['scale']:g}",
@@ -139,7 +139,7 @@ def _keys_printed(row: Row) -> Row:
     }
 
 
-def _tilings_printed(row: Row) -> Row:
+def _format_tilings(row: Row) -> Row:
     return {
         "preset": row["preset"],
         "scale": f"x{row['scale']:g}",

@@ -32,21 +32,21 @@ __all__ = [
     "Clock",
     "Measurement",
     "Row",
-    "alternate",
     "clock",
     "environment",
-    "network",
-    "numbers",
-    "observed",
+    "format_spread",
+    "load_preset",
     "peak_macs",
-    "plainly",
     "ratios",
     "report",
     "run",
+    "run_isolated",
+    "sample_tissue",
     "save",
-    "spread",
-    "tissue",
-    "words",
+    "split_numbers",
+    "split_words",
+    "time_alternating",
+    "without_fast_paths",
 ]
 
 Clock = Callable[[], float]
@@ -98,7 +98,7 @@ def clock(device: str, threads: int = 1) -> Clock:
     return time.process_time if threads == 1 else time.perf_counter
 
 
-def alternate(
+def time_alternating(
     calls: Mapping[str, Callable[[], Any]], now: Clock, repeats: int, patience: float = 20.0, count: bool = True
 ) -> dict[str, Measurement]:
     """Run the calls side by side, A B A B, so that whatever slows the machine down for a while slows all of them.
@@ -167,14 +167,14 @@ def peak_macs(device: str, now: Clock, precision: str = "fp32", side: int = 1024
     if precision != "fp32":
         products["half"] = lambda: half @ half
     with torch.no_grad():
-        measured = alternate(products, now, 5, count=False)
+        measured = time_alternating(products, now, 5, count=False)
     return side**3 / min(measurement.median for measurement in measured.values())
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
 
 
-def network(preset: str, device: str = "cpu", **changes: Any) -> ISTE:
+def load_preset(preset: str, device: str = "cpu", **changes: Any) -> ISTE:
     """A preset with its released weights, or random ones where none are released: they do not change the time."""
     torch.manual_seed(0)
     net = create_iste(preset, **changes)
@@ -184,14 +184,14 @@ def network(preset: str, device: str = "cpu", **changes: Any) -> ISTE:
     return net.to(device).eval()
 
 
-def plainly(module: nn.Module, x: Tensor) -> Tensor:
+def without_fast_paths(module: nn.Module, x: Tensor) -> Tensor:
     """A module of ours without the library's faster ways: what those who wrote the other programs had."""
     with mock.patch.object(limits, "FAST_PATHS", False):
         result: Tensor = module(x)
     return result
 
 
-def tissue(height: int, width: int) -> Tensor:
+def sample_tissue(height: int, width: int) -> Tensor:
     """A piece of the offline sample, mirrored where it ends: uint8, (1, 3, height, width)."""
     image = sample_datalists()[0][0]["image"]
     beyond = [(0, 0), (0, max(0, height - image.shape[1])), (0, max(0, width - image.shape[2]))]
@@ -201,29 +201,29 @@ def tissue(height: int, width: int) -> Tensor:
 # --- options and tables -----------------------------------------------------------------------------------------------
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """
     Example:
-        >>> words("iste, iste_light")
+        >>> split_words("iste, iste_light")
         ['iste', 'iste_light']
     """
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def numbers(text: str) -> list[float]:
+def split_numbers(text: str) -> list[float]:
     """
     Example:
-        >>> numbers("2,3.7")
+        >>> split_numbers("2,3.7")
         [2.0, 3.7]
     """
-    return [float(word) for word in words(text)]
+    return [float(word) for word in split_words(text)]
 
 
-def spread(values: Iterable[float], form: str = "{:.3g}") -> str:
+def format_spread(values: Iterable[float], form: str = "{:.3g}") -> str:
     """The median, and the smallest and the largest where there are several.
 
     Example:
-        >>> spread([3, 1, 2]), spread([2.5])
+        >>> format_spread([3, 1, 2]), format_spread([2.5])
         ('2 (1-3)', '2.5')
     """
     values = sorted(values)
@@ -237,7 +237,7 @@ def environment(device: str) -> Row:
     return {key: found[key] for key in ("versions", "hardware", "date")}
 
 
-def observed(module: str, case: Row) -> Row:
+def run_isolated(module: str, case: Row) -> Row:
     """What ``benchmarks.<module>.observe(**case)`` returns in a process of its own, which has ``case["threads"]``."""
     call = "print(json.dumps(observe(**json.loads(sys.argv[1]))))"
     program = f"import json, sys; from benchmarks.{module} import observe; {call}"

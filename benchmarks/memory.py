@@ -45,21 +45,21 @@ def memory(
 ) -> list[Row]:
     """Measure memory and time at areas A and 2 A, with their ratios."""
     torch.set_num_threads(threads)
-    for mode in common.words(modes):
+    for mode in common.split_words(modes):
         if mode not in MODES:
             raise ConfigError(f"a mode: {', '.join(MODES)}", repr(mode), "Choose one of these.")
     rows = []
-    for preset in common.words(presets):
-        for mode in common.words(modes):
-            for side in common.numbers(sizes):
+    for preset in common.split_words(presets):
+        for mode in common.split_words(modes):
+            for side in common.split_numbers(sizes):
                 pair = []
                 for width in (int(side), 2 * int(side)):
                     case = {"preset": preset, "mode": mode, "height": int(side), "width": width, "scale": scale}
                     options = {"repeats": repeats, "patience": patience, "threads": threads, "device": device}
-                    pair.append({**case, **common.observed("memory", {**case, **options})})
+                    pair.append({**case, **common.run_isolated("memory", {**case, **options})})
                 rows += [pair[0], {**pair[1], **_doubling(*pair)}]
                 common.save("Memory", rows, device, json_file)
-    common.report("Memory", rows, _printed, device, json_file)
+    common.report("Memory", rows, _format_row, device, json_file)
     return rows
 
 
@@ -80,7 +80,7 @@ def observe(
     device memory); ``maxrss`` is what ``getrusage`` says of the process's whole life.
     """
     now = common.clock(device, threads)
-    net, image = common.network(preset, device), common.tissue(height, width)
+    net, image = common.load_preset(preset, device), common.sample_tissue(height, width)
 
     @torch.no_grad()
     def run(pixels: torch.Tensor) -> Any:
@@ -89,7 +89,7 @@ def observe(
     run(image[:, :, :16, :16])
     _reset_peak(device)
     idle = _resident(device)
-    seconds = common.alternate({"run": lambda: run(image)}, now, repeats, patience, count=False)["run"].seconds
+    seconds = common.time_alternating({"run": lambda: run(image)}, now, repeats, patience, count=False)["run"].seconds
     peak = _peak(device)
     output = output_size((height, width), scale)
     return {
@@ -131,14 +131,14 @@ def _doubling(once: Row, twice: Row) -> Row:
     }
 
 
-def _printed(row: Row) -> Row:
+def _format_row(row: Row) -> Row:
     shown = {
         "preset": row["preset"],
         "run": row["mode"],
         "LR": f"{row['height']}x{row['width']}",
         "scale": f"x{row['scale']:g}",
         "output megapixels": f"{row['output_megapixels']:.3g}",
-        "seconds": common.spread(row["seconds"]),
+        "seconds": common.format_spread(row["seconds"]),
         "runs": len(row["seconds"]),
         "idle MiB": f"{row['idle_mib']:.0f}",
         "peak above idle MiB": f"{row['above_idle_mib']:.0f}",

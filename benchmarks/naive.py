@@ -78,7 +78,7 @@ class NaiveISTE(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         image = (image - 0.5) / 0.5
         size = (image.shape[2], image.shape[3])
-        feat = common.plainly(self.network.encoder, image)
+        feat = common.without_fast_paths(self.network.encoder, image)
         query_map = self._convolution("local_feature_interactor.projection", self._lfi(feat))
         nearest, corners = nearest_pixel(coord, size), four_corners(coord, size)
         texture = self._texture(feat, nearest.pixel[:, :, 0], nearest.offset[:, :, 0], cell)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from benchmarks import common
 from benchmarks.common import Clock, Row
-from benchmarks.tile_scores import magnify, published_liif, score, tile_pair
+from benchmarks.tile_scores import published_liif, score, super_resolve, tile_pair
 from benchmarks.weights import BICUBIC, PEER, LiifOption
 from experiments.figures.style import COLUMN, check_figure_file, save_figure, style
 from monai_iste.data import image_datalist
@@ -78,11 +78,11 @@ def quality_cost(
     if figure is not None:
         check_figure_file(figure, overwrite)
     now = common.clock(device, threads)
-    contenders = _contenders(common.words(presets), weights or [], liif, device)
+    contenders = _contenders(common.split_words(presets), weights or [], liif, device)
     items = image_datalist(folder)[:images]
-    rows = _measured(contenders, items, (protocol, scale, crop), now, repeats, device)
+    rows = _measure(contenders, items, (protocol, scale, crop), now, repeats, device)
     title = f"Quality and cost at x{scale:g}, {protocol}, {len(items)} center crops of {crop} pixels"
-    common.report(title, rows, _printed, device, json_file)
+    common.report(title, rows, _format_row, device, json_file)
     if figure is not None:
         save_figure(draw(rows, scale, protocol), figure, overwrite)
     return rows
@@ -109,7 +109,7 @@ def _contenders(presets: Sequence[str], given: Sequence[str], liif: Path | None,
     return found
 
 
-def _measured(
+def _measure(
     contenders: Mapping[str, Contender],
     items: Sequence[Mapping[str, Any]],
     case: tuple[str, float, int],
@@ -128,9 +128,9 @@ def _measured(
             if number >= repeats and not contender.scored:
                 continue
             if number == 0:
-                magnify(contender.network, pair, device)  # to warm up
+                super_resolve(contender.network, pair, device)  # to warm up
             start = now()
-            pred = magnify(contender.network, pair, device)
+            pred = super_resolve(contender.network, pair, device)
             seconds[what].append((now() - start) / (pred.shape[1] * pred.shape[2]) * 1e6)
             if contender.scored:
                 psnr[what].append(score(pred, pair, protocol)["psnr"])
@@ -146,11 +146,11 @@ def _measured(
     ]
 
 
-def _printed(row: Row) -> Row:
+def _format_row(row: Row) -> Row:
     return {
         "network": row["what"],
         "parameters, M": f"{row['parameters'] / 1e6:.2f}",
-        "s/megapixel": common.spread(row["seconds_per_megapixel"]),
+        "s/megapixel": common.format_spread(row["seconds_per_megapixel"]),
         "tiles timed": len(row["seconds_per_megapixel"]),
         "PSNR dB": f"{statistics.fmean(row['psnr']):.2f}" if row["psnr"] else "no weights",
     }
@@ -161,8 +161,8 @@ def draw(rows: Sequence[Row], scale: float, protocol: str) -> Figure:
     with style():
         from matplotlib.figure import Figure
 
-        sheet = Figure(figsize=(COLUMN, 2.6), layout="constrained")
-        axes = sheet.add_subplot()
+        chart = Figure(figsize=(COLUMN, 2.6), layout="constrained")
+        axes = chart.add_subplot()
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         for row, color in zip((row for row in rows if row["psnr"]), itertools.cycle(_COLORS), strict=False):
@@ -186,7 +186,7 @@ def draw(rows: Sequence[Row], scale: float, protocol: str) -> Figure:
         axes.grid(alpha=0.25, linewidth=0.5)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    return sheet
+    return chart
 
 
 #: Of Okabe and Ito: told apart without red-green vision.

@@ -79,10 +79,10 @@ def robustness(
     common.clock(device, threads)
     paths = [str(item["image"]) for item in image_datalist(folder)][:images]
     networks = {
-        name: load_network(preset, None if name == "released" else name, device) for name in common.words(weights)
+        name: load_network(preset, None if name == "released" else name, device) for name in common.split_words(weights)
     }
     rows: list[Row] = []
-    for scale in common.numbers(scales):
+    for scale in common.split_numbers(scales):
         for case, scan in CASES.items():
             items = [_pair(path, scale, crop, lower, scan) for path in paths]
             for name, network in networks.items():
@@ -90,7 +90,7 @@ def robustness(
                 rows.append({**row, **_scores(network, items, device)})
             common.save("Robustness", rows, device, json_file)
     tiles = "" if lower == 1 else f", tiles first reduced by {lower:g}"
-    common.report(f"Robustness of {preset}{tiles}", rows, _printed, device, json_file)
+    common.report(f"Robustness of {preset}{tiles}", rows, _format_row, device, json_file)
     if figure is not None:
         failures = [_failure(row, paths, crop, networks, device) for row in sorted(rows, key=_gain)[:FAILURES]]
         with open_output(figure, overwrite) as file:
@@ -236,7 +236,7 @@ def blockiness(steps: list[tuple[float, float]]) -> float:
     return statistics.mean(on) / statistics.mean(off)
 
 
-def _printed(row: Row) -> Row:
+def _format_row(row: Row) -> Row:
     means: Iterator[float] = (statistics.mean(row[key]) for key in ("bicubic_psnr", "psnr"))
     return {
         "weights": row["weights"],

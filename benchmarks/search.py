@@ -65,17 +65,17 @@ def search(
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw quality against cost, .png.")] = None,
 ) -> list[Row]:
     """Train every variant with the bundle's recipe and one seed, and time it; finished ones are not trained again."""
-    chosen = common.words(names) or list(VARIANTS)
+    chosen = common.split_words(names) or list(VARIANTS)
     for name in chosen:
         if name not in VARIANTS:
             raise ConfigError(f"variants: {', '.join(VARIANTS)}", repr(name), "Choose among these.")
     now, rows = common.clock("cpu"), []
-    image = common.tissue(96, 96).float() / 255
+    image = common.sample_tissue(96, 96).float() / 255
     for name in chosen:
-        means = _trained(folder, output_dir / name.replace(" ", "_"), preset, name, steps, options)
-        net = create_iste(preset, **_built(VARIANTS[name])).eval()
+        means = _train_variant(folder, output_dir / name.replace(" ", "_"), preset, name, steps, options)
+        net = create_iste(preset, **_build_changes(VARIANTS[name])).eval()
         with torch.no_grad():
-            measured = common.alternate({name: partial(net, image, scale=4.0)}, now, repeats)[name]
+            measured = common.time_alternating({name: partial(net, image, scale=4.0)}, now, repeats)[name]
         rows.append(
             {
                 "variant": name,
@@ -88,13 +88,13 @@ def search(
             }
         )
         common.save("Search", rows, "cpu", json_file)
-    common.report("Search", rows, _printed, "cpu", json_file)
+    common.report("Search", rows, _format_row, "cpu", json_file)
     if plot is not None:
         picture(rows).save(plot)
     return rows
 
 
-def _trained(folder: Path, output_dir: Path, preset: str, name: str, steps: int, options: str) -> list[Row]:
+def _train_variant(folder: Path, output_dir: Path, preset: str, name: str, steps: int, options: str) -> list[Row]:
     """The table of a training, which runs as a command of its own unless it is there."""
     report = output_dir / "metrics.json"
     if not report.is_file():
@@ -119,7 +119,7 @@ def _trained(folder: Path, output_dir: Path, preset: str, name: str, steps: int,
     return rows
 
 
-def _built(changes: Row) -> Row:
+def _build_changes(changes: Row) -> Row:
     """The arguments with an encoder in place of its configuration."""
     encoder = changes.get("encoder")
     if encoder is None:
@@ -153,7 +153,7 @@ def picture(rows: list[Row], width: int = 860, height: int = 520) -> Image.Image
     return canvas
 
 
-def _printed(row: Row) -> Row:
+def _format_row(row: Row) -> Row:
     return {
         "variant": row["variant"],
         "parameters": f"{row['parameters'] / 1e6:.3f} M",

@@ -48,16 +48,16 @@ def slides(
             "work_dir": work_dir and str(work_dir.resolve()),
             "threads": threads,
         }
-        rows.append({"slide": file.name, "network": network, "scale": scale, **common.observed("slides", case)})
+        rows.append({"slide": file.name, "network": network, "scale": scale, **common.run_isolated("slides", case)})
         common.save("Slides", rows, "cpu", json_file)
-    common.report("Slides", rows, _printed, "cpu", json_file)
+    common.report("Slides", rows, _format_row, "cpu", json_file)
     return rows
 
 
 def observe(path: str, network: str, scale: float, tissue_only: bool, work_dir: str | None, threads: int) -> Row:
     """One job in this process. Memory is anonymous (``RssAnon``, Linux): what the system cannot drop and read again."""
     torch.set_num_threads(threads)
-    net = Interpolation().eval() if network == "interpolation" else common.network(network)
+    net = Interpolation().eval() if network == "interpolation" else common.load_preset(network)
     with tempfile.TemporaryDirectory(dir=work_dir) as folder, Slide(path) as slide, _anonymous_memory() as memory:
         plan = plan_slide(slide, net, scale=scale, tissue_only=tissue_only)
         job = SlideJob(slide, Path(folder) / "out.ome.tif", plan, net, {"preset": network}, quiet=True)
@@ -102,7 +102,7 @@ def _anonymous_memory(interval: float = 0.02) -> Iterator[list[int]]:
         watcher.join()
 
 
-def _printed(row: Row) -> Row:
+def _format_row(row: Row) -> Row:
     shown = {
         "slide": row["slide"],
         "LR": f"{row['size'][0]}x{row['size'][1]}",

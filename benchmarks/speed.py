@@ -1,4 +1,4 @@
-"""Seconds to magnify an image, in all and module by module, beside the literal network and what ISTE competes with.
+"""Seconds to super-resolve an image, in all and module by module, beside the literal network and what ISTE competes with.
 
 python -m benchmarks.speed --presets iste_small --sizes 48 --scales 4
 """
@@ -62,25 +62,25 @@ def speed(
 ) -> list[Row]:
     """Time whole images, run by run in alternation."""
     now = common.clock(device, threads)
-    kinds, rows = common.words(precision), []
+    kinds, rows = common.split_words(precision), []
     peaks = {kind: common.peak_macs(device, now, kind) for kind in kinds}
-    for preset in common.words(presets):
+    for preset in common.split_words(presets):
         nets = _networks(preset, device, baselines, peer_repo or [])
         for kind in kinds:
-            for side in common.numbers(sizes):
-                for scale in common.numbers(scales):
+            for side in common.split_numbers(sizes):
+                for scale in common.split_numbers(scales):
                     case = {"preset": preset, "precision": kind, "lr": int(side), "scale": scale}
                     found = _case(nets, case, naive_gb, peaks[kind], now, repeats, patience, device)
                     rows += [{**case, **row} for row in found]
                     common.save("Speed", rows, device, json_file)
-    common.report("Speed", rows, _printed, device, json_file)
-    common.report("Modules of ISTE", [row for row in rows if "modules" in row], _modules_printed, device, None)
+    common.report("Speed", rows, _format_row, device, json_file)
+    common.report("Modules of ISTE", [row for row in rows if "modules" in row], _format_modules, device, None)
     return rows
 
 
 def _networks(preset: str, device: str, baselines: bool, repositories: list[Path]) -> dict[str, nn.Module]:
-    iste, all_keys = (common.network(preset, device, inference_keys=keys) for keys in ("lattice", "all"))
-    other = common.network(
+    iste, all_keys = (common.load_preset(preset, device, inference_keys=keys) for keys in ("lattice", "all"))
+    other = common.load_preset(
         preset, device, texture_corners="four" if iste.texture_neighbors is nearest_pixel else "nearest"
     )
     nets: dict[str, nn.Module] = {"ISTE": iste, OTHER_CORNERS: other, ALL_KEYS: all_keys, NAIVE: NaiveISTE(all_keys)}
@@ -105,7 +105,7 @@ def _case(
 ) -> list[Row]:
     """One image at one scale: a row for every network."""
     scale, kind = case["scale"], case["precision"]
-    image = (common.tissue(case["lr"], case["lr"]).float() / 255).to(device)
+    image = (common.sample_tissue(case["lr"], case["lr"]).float() / 255).to(device)
     output = output_size((case["lr"], case["lr"]), scale)
     needed = similarity_bytes(output[0] * output[1], output[0] * output[1])
     left_out = {}
@@ -116,7 +116,7 @@ def _case(
     calls = {
         name: partial(at_precision(net, kind), image, scale=scale) for name, net in nets.items() if name not in left_out
     }
-    measured = common.alternate(calls, now, repeats, patience)
+    measured = common.time_alternating(calls, now, repeats, patience)
 
     rows = [_row(name, measured[name], measured, output, peak) for name in calls]
     rows[0]["modules"] = _modules(nets["ISTE"], calls["ISTE"], now)
@@ -156,7 +156,7 @@ def _against_literal(
         "max_difference": difference,
         "changed_retrievals": changed,
         "distinct_keys": distinct,
-        "note": f"{common.spread(ratio)} x '{ALL_KEYS}'; max difference {difference:.1e}; "
+        "note": f"{common.format_spread(ratio)} x '{ALL_KEYS}'; max difference {difference:.1e}; "
         f"{changed} of {expected.numel():,} retrievals changed ({distinct} distinct keys)",
     }
 
@@ -252,7 +252,7 @@ def _methods(module: nn.Module) -> list[str]:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _printed(row: Row) -> Row:
+def _format_row(row: Row) -> Row:
     shown = {
         "preset": row["preset"],
         "precision": row["precision"],
@@ -262,17 +262,17 @@ def _printed(row: Row) -> Row:
     }
     if "seconds" in row:
         shown |= {
-            "seconds": common.spread(row["seconds"]),
+            "seconds": common.format_spread(row["seconds"]),
             "runs": len(row["seconds"]),
             "s/megapixel": f"{row['seconds_per_megapixel']:.3g}",
             "GMAC": f"{row['macs'] / 1e9:.3g}",
             "of peak": f"{row['share_of_peak']:.2f}",
-            "x ISTE": common.spread(row["times_iste"]),
+            "x ISTE": common.format_spread(row["times_iste"]),
         }
     return {**shown, "note": row.get("note", "")}
 
 
-def _modules_printed(row: Row) -> Row:
+def _format_modules(row: Row) -> Row:
     total = row["modules"]["total"]
     shares = {name: f"{taken:.3g} s ({taken / total:.0%})" for name, taken in row["modules"].items()}
     return {

@@ -17,7 +17,7 @@ from monai_iste.inferers import ArbitraryScaleInferer
 from monai_iste.metrics.protocols import Protocol
 from monai_iste.networks import LIIF, Bicubic, EDSREncoder, load_published
 
-__all__ = ["SCORES", "color_difference", "displacement", "magnify", "published_liif", "score", "tile_pair"]
+__all__ = ["SCORES", "color_difference", "displacement", "published_liif", "score", "super_resolve", "tile_pair"]
 
 #: What :func:`score` finds.
 SCORES = ("psnr", "ssim", "lr_psnr", "color", "shift", "truth_shift")
@@ -40,7 +40,7 @@ def tile_pair(path: str, protocol: Protocol, scale: float, crop: int | None) -> 
 
 
 @torch.no_grad()
-def magnify(network: nn.Module, pair: Mapping[str, Any], device: str = "cpu") -> Tensor:
+def super_resolve(network: nn.Module, pair: Mapping[str, Any], device: str = "cpu") -> Tensor:
     """The reduction magnified as everything here magnifies images: in canonical windows; bicubic in one piece.
 
     Shape:

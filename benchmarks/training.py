@@ -45,8 +45,8 @@ def training(
     """Time training steps, step by step in alternation."""
     now = common.clock(device, threads)
     rows = []
-    for preset in common.words(presets):
-        iste = common.network(preset, device)
+    for preset in common.split_words(presets):
+        iste = common.load_preset(preset, device)
         nets: dict[str, nn.Module] = {"ISTE": iste}
         needed = similarity_bytes(4 * points, points, batch)
         if needed <= naive_gb * 1e9:
@@ -54,14 +54,14 @@ def training(
         if baselines:
             nets |= {"LIIF": LIIF(deepcopy(iste.encoder)), "LTE": LTE(deepcopy(iste.encoder))}
         steps = {name: _step(net.to(device), batch, lr_size, points, scale) for name, net in nets.items()}
-        measured = common.alternate(steps, now, repeats, patience)
+        measured = common.time_alternating(steps, now, repeats, patience)
         case = {"preset": preset, "batch": batch, "lr": lr_size, "points": points}
         for name, own in measured.items():
             row = {"what": name, "seconds": own.seconds, "macs": own.macs, "first_loss": own.result}
             rows.append({**case, **row, "times_iste": common.ratios(own, measured["ISTE"])})
         if NAIVE not in nets:
             rows.append({**case, "what": NAIVE, "note": f"would need {needed / 1e9:,.3g} GB and its gradient"})
-    common.report("Training step", rows, _printed, device, json_file)
+    common.report("Training step", rows, _format_row, device, json_file)
     return rows
 
 
@@ -89,7 +89,7 @@ def _train(
     return float(loss.detach())
 
 
-def _printed(row: Row) -> Row:
+def _format_row(row: Row) -> Row:
     shown = {
         "preset": row["preset"],
         "batch": f"{row['batch']} x {row['lr']}x{row['lr']}, {row['points']} points",
@@ -97,10 +97,10 @@ def _printed(row: Row) -> Row:
     }
     if "seconds" in row:
         shown |= {
-            "seconds a step": common.spread(row["seconds"]),
+            "seconds a step": common.format_spread(row["seconds"]),
             "runs": len(row["seconds"]),
             "GMAC": f"{row['macs'] / 1e9:.3g}",
-            "x ISTE": common.spread(row["times_iste"]),
+            "x ISTE": common.format_spread(row["times_iste"]),
         }
     return {**shown, "note": row.get("note", "")}
 

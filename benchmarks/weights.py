@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from benchmarks import common
 from benchmarks.common import Row
-from benchmarks.tile_scores import SCORES, magnify, published_liif, score, tile_pair
+from benchmarks.tile_scores import SCORES, published_liif, score, super_resolve, tile_pair
 from experiments.statistics import paired_bootstrap
 from experiments.tiles import source_of
 from monai_iste.data import image_datalist
@@ -33,7 +33,7 @@ __all__ = ["app", "summary", "weights"]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 BICUBIC, PEER = "bicubic", "LIIF"
-EVERY = "all"  # sources
+ALL_SOURCES = "all"  # sources
 _TITLE = "Weights"  # of the file
 
 LiifOption = Annotated[
@@ -61,14 +61,14 @@ def weights(
     methods: dict[str, tuple[nn.Module, str | None]] = {BICUBIC: (Bicubic(), None)}
     if liif is not None:
         methods[PEER] = published_liif(liif, device), checksum(liif)
-    for name in common.words(weights):
+    for name in common.split_words(weights):
         file = require_weights(preset) if name == "released" else Path(name)
         methods[name] = load_network(preset, file, device), checksum(file)
     items = image_datalist(folder)[:images]
     rows: list[Row] = []
-    for protocol in common.words(protocols):
+    for protocol in common.split_words(protocols):
         case = {"protocol": protocol, "crop": crop}
-        rows += _scored(methods, items, case, common.numbers(scales), device, json_file)
+        rows += _score_tiles(methods, items, case, common.split_numbers(scales), device, json_file)
     _report(rows, list(methods), preset, device)
     return rows
 
@@ -76,7 +76,7 @@ def weights(
 # --- scoring ----------------------------------------------------------------------------------------------------------
 
 
-def _scored(
+def _score_tiles(
     methods: Mapping[str, tuple[nn.Module, str | None]],
     items: Sequence[Mapping[str, Any]],
     case: Row,
@@ -86,7 +86,7 @@ def _scored(
 ) -> list[Row]:
     """A row for every tile, scale and method; written after every tile."""
     protocol = get_protocol(case["protocol"])
-    known = _known(file)
+    known = _read_scores(file)
     rows = []
     for scale in scales:
         for item in tqdm(items, desc=f"{protocol.name} x{scale:g}", mininterval=2):
@@ -95,7 +95,7 @@ def _scored(
             missing = [row for row in wanted if _identity(row) not in known]
             pair = tile_pair(item["image"], protocol, scale, case["crop"]) if missing else {}
             for row in missing:
-                found = score(magnify(methods[row["method"]][0], pair, device), pair, protocol)
+                found = score(super_resolve(methods[row["method"]][0], pair, device), pair, protocol)
                 known[_identity(row)] = {**row, **found}
             rows += [{**known[_identity(row)], "method": row["method"]} for row in wanted]
             if missing and file is not None:
@@ -104,7 +104,7 @@ def _scored(
     return rows
 
 
-def _known(file: Path | None) -> dict[tuple[Any, ...], Row]:
+def _read_scores(file: Path | None) -> dict[tuple[Any, ...], Row]:
     """What was scored before, by what it depends on."""
     content = read_json(file) if file is not None else None
     if content is None:
@@ -154,7 +154,7 @@ def summary(rows: Sequence[Row], method: str) -> Row:
 
 def _report(rows: Sequence[Row], methods: Sequence[str], preset: str, device: str) -> None:
     found = [{**case, "method": method, **summary(part, method)} for case, part in _cases(rows) for method in methods]
-    whole = [row for row in found if row["source"] == EVERY]
+    whole = [row for row in found if row["source"] == ALL_SOURCES]
     common.report(f"Quality of {preset}", found, _quality, device, None)
     common.report("Tile by tile", [row for row in whole if row["over"]], _tile_by_tile, device, None)
     common.report("Faithfulness to the input", whole, _faithfulness, device, None)
@@ -165,10 +165,10 @@ def _cases(rows: Sequence[Row]) -> Iterator[tuple[Row, list[Row]]]:
     sources = sorted({source_of(row["image"]) for row in rows})
     for protocol, scale in dict.fromkeys((row["protocol"], row["scale"]) for row in rows):
         part = [row for row in rows if (row["protocol"], row["scale"]) == (protocol, scale)]
-        for source in [EVERY, *(sources if len(sources) > 1 else [])]:
+        for source in [ALL_SOURCES, *(sources if len(sources) > 1 else [])]:
             yield (
                 {"protocol": protocol, "scale": scale, "source": source},
-                [row for row in part if source in (EVERY, source_of(row["image"]))],
+                [row for row in part if source in (ALL_SOURCES, source_of(row["image"]))],
             )
 
 

@@ -27,8 +27,8 @@ import typer
 from torch import nn
 from tqdm import tqdm
 
-from experiments.downstream import PROTOCOL, Reconstructor, claim, pause, train
-from experiments.labeled import PCAM_COUNTS, pcam_datalists
+from experiments.datasets import PCAM_COUNTS, pcam_datalists
+from experiments.downstream import PROTOCOL, Reconstructor, claim_folder, progress_interval, train
 from experiments.methods import method_of, title_of
 from experiments.reported import SOURCE, reported
 from experiments.setting_tables import scores_of, write_setting_tables
@@ -86,7 +86,7 @@ def table4(
     dataset = {"train": _fingerprint(parts["train"]), "test": _fingerprint(test)}
     training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
     about = {"experiment": "table4", "network": network, "scale": scale, "training": training, "dataset": dataset}
-    claim(output_dir, about)
+    claim_folder(output_dir, about)
     scores: dict[tuple[str, int], dict[str, float]] = {}
     weights = {}
     for seed in range(seeds):
@@ -95,7 +95,7 @@ def table4(
         weights[folder.name] = checksum(fit(seed=seed, device=device, num_workers=num_workers))
         for name, reconstructor in settings.items():
             views = PatchViews(name, reconstructor, output_dir / "images")
-            scores[name, seed] = _scored(model, views, test, folder / f"{name}-{reconstructor.name}.json", device)
+            scores[name, seed] = _score(model, views, test, folder / f"{name}-{reconstructor.name}.json", device)
     report = manifest(PROTOCOL, dataset=dataset, device=device)
     report |= {**about, "seeds": list(range(seeds)), "classifier_sha256": weights, "reported": SOURCE}
     report["settings"] = {name: reconstructor.identity for name, reconstructor in settings.items()}
@@ -106,12 +106,12 @@ def table4(
     _write(output_dir, rows, caption, official={part: len(parts[part]) for part in parts} == PCAM_COUNTS)
 
 
-def _scored(network: nn.Module, views: PatchViews, items: Items, file: Path, device: str) -> dict[str, float]:
+def _score(network: nn.Module, views: PatchViews, items: Items, file: Path, device: str) -> dict[str, float]:
     """The scores of a setting, from the file if they are there."""
     found: dict[str, float] | None = read_json(file)
     if found is None:
         total, desc = -(-len(items) // BLOCK), f"{file.parent.name} on {views.setting}"
-        found = classify(network, tqdm(views.blocks(items), desc, total, mininterval=pause()), device)
+        found = classify(network, tqdm(views.blocks(items), desc, total, mininterval=progress_interval()), device)
         write_json(file, found)
     return found
 

@@ -188,7 +188,7 @@ def train(
         ],
     )
     trainer.add_event_handler(Events.EPOCH_STARTED, start_epoch)
-    with tqdm(total=epochs * length, unit="step", desc=folder.name, mininterval=pause()) as bar:
+    with tqdm(total=epochs * length, unit="step", desc=folder.name, mininterval=progress_interval()) as bar:
         trainer.add_event_handler(Events.ITERATION_COMPLETED, _advance, bar)
         trainer.run()
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -199,7 +199,7 @@ def train(
     return file
 
 
-def pause() -> float:
+def progress_interval() -> float:
     """Seconds between two states of a bar: a log file keeps every one of them."""
     return 1.0 if sys.stderr.isatty() else 30.0
 
@@ -213,7 +213,7 @@ def _advance(engine: Engine, bar: tqdm[Any]) -> None:
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Make a folder that of one experiment: on the way back into it, the settings have to be the same.
 
     Raises:

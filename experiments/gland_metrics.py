@@ -63,25 +63,25 @@ class GlandScores:
         Raises:
             ShapeError: they are not two label maps of one size.
         """
-        s, t = _consecutive(segmented, "segmented"), _consecutive(truth, "truth")
+        s, t = _relabel(segmented, "segmented"), _relabel(truth, "truth")
         if s.shape != t.shape:
             raise ShapeError("label maps of one size", f"{s.shape} and {t.shape}", "Segment the whole image.")
         rows, columns = int(s.max()) + 1, int(t.max()) + 1
         shared = np.bincount(s.ravel() * columns + t.ravel(), minlength=rows * columns).reshape(rows, columns)
         area_s, area_t, overlap = shared.sum(1)[1:], shared.sum(0)[1:], shared[1:, 1:]
-        distance = np.maximum(_farthest(s, t), _farthest(t, s).T)
+        distance = np.maximum(_directed_distances(s, t), _directed_distances(t, s).T)
         diagonal = float(np.hypot(s.shape[0] - 1, s.shape[1] - 1))
-        self._sums[0] += _weighted(overlap, area_s, area_t, distance, diagonal)
-        self._sums[1] += _weighted(overlap.T, area_t, area_s, distance.T, diagonal)
+        self._sums[0] += _weighted_sums(overlap, area_s, area_t, distance, diagonal)
+        self._sums[1] += _weighted_sums(overlap.T, area_t, area_s, distance.T, diagonal)
         self._count(overlap, area_t)
         self.images += 1
 
     def _count(self, overlap: np.ndarray, area: np.ndarray) -> None:
-        belongs = _argmax(overlap)
-        hits = np.array([g >= 0 and 2 * overlap[i, g] >= area[g] for i, g in enumerate(belongs)], bool)
+        partner = _best_match(overlap)
+        hits = np.array([g >= 0 and 2 * overlap[i, g] >= area[g] for i, g in enumerate(partner)], bool)
         self.true_positives += int(hits.sum())
         self.false_positives += int((~hits).sum())
-        self.false_negatives += len(area) - len(set(belongs[hits]))
+        self.false_negatives += len(area) - len(set(partner[hits]))
 
     @property
     def f1(self) -> float:
@@ -130,7 +130,7 @@ def gland_f1(segmented: np.ndarray, truth: np.ndarray) -> float:
         >>> gland_f1(np.array([[1, 0, 2, 2]]), np.array([[3, 3, 0, 0]]))
         0.6666666666666666
     """
-    return _one(segmented, truth).f1
+    return _score_pair(segmented, truth).f1
 
 
 def object_dice(segmented: np.ndarray, truth: np.ndarray) -> float:
@@ -143,7 +143,7 @@ def object_dice(segmented: np.ndarray, truth: np.ndarray) -> float:
         >>> object_dice(np.array([[1, 0]]), np.array([[1, 1]]))
         0.6666666666666666
     """
-    return _one(segmented, truth).object_dice
+    return _score_pair(segmented, truth).object_dice
 
 
 def object_hausdorff(segmented: np.ndarray, truth: np.ndarray) -> float:
@@ -156,16 +156,16 @@ def object_hausdorff(segmented: np.ndarray, truth: np.ndarray) -> float:
         >>> object_hausdorff(np.array([[1, 0, 0, 0]]), np.array([[1, 1, 1, 0]]))
         2.0
     """
-    return _one(segmented, truth).object_hausdorff
+    return _score_pair(segmented, truth).object_hausdorff
 
 
-def _one(segmented: np.ndarray, truth: np.ndarray) -> GlandScores:
+def _score_pair(segmented: np.ndarray, truth: np.ndarray) -> GlandScores:
     scores = GlandScores()
     scores.add(segmented, truth)
     return scores
 
 
-def _consecutive(labels: np.ndarray, name: str) -> np.ndarray:
+def _relabel(labels: np.ndarray, name: str) -> np.ndarray:
     """The same objects in the same order as 0, 1, 2, ...; background stays 0."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or not labels.size or labels.dtype.kind not in "iub" or labels.min() < 0:
@@ -178,7 +178,7 @@ def _consecutive(labels: np.ndarray, name: str) -> np.ndarray:
     return index[1:].reshape(labels.shape).astype(np.int64)
 
 
-def _argmax(overlap: np.ndarray) -> np.ndarray:
+def _best_match(overlap: np.ndarray) -> np.ndarray:
     """For each row the column that is largest, the first of equals; -1 where all are 0 or there is none."""
     if not overlap.size:
         return np.full(len(overlap), -1)
@@ -186,7 +186,7 @@ def _argmax(overlap: np.ndarray) -> np.ndarray:
     return np.where(overlap.max(1) > 0, best, -1)
 
 
-def _farthest(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _directed_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """For every object of a and of b: the largest distance from a pixel of b's to the nearest pixel of a's.
 
     One Euclidean distance transform per object of a answers for all objects of b.
@@ -206,7 +206,7 @@ def _farthest(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return result
 
 
-def _weighted(
+def _weighted_sums(
     overlap: np.ndarray, area: np.ndarray, other: np.ndarray, distance: np.ndarray, diagonal: float
 ) -> tuple[float, float, float]:
     """Sums over one kind of object: area, area * Dice, area * Hausdorff distance.
@@ -215,10 +215,10 @@ def _weighted(
         overlap: pixels that each object shares with each object of the other kind. area, other: those of either kind.
         distance: between each object and each of the other kind. diagonal: the distance where there is no other.
     """
-    rows, partner = np.arange(len(area)), _argmax(overlap)
+    rows, partner = np.arange(len(area)), _best_match(overlap)
     if not len(other):
         return float(area.sum()), 0.0, float(area.sum() * diagonal)
     # Of -1, for none, the last column is taken and then replaced.
     dice = np.where(partner < 0, 0, 2 * overlap[rows, partner] / (area + other[partner]))
-    apart = np.where(partner < 0, distance.min(1), distance[rows, partner])
-    return float(area.sum()), float((area * dice).sum()), float((area * apart).sum())
+    distances_to_match = np.where(partner < 0, distance.min(1), distance[rows, partner])
+    return float(area.sum()), float((area * dice).sum()), float((area * distances_to_match).sum())

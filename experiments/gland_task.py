@@ -30,8 +30,8 @@ from scipy import ndimage
 from skimage.segmentation import expand_labels
 from torch import nn
 
+from experiments.datasets import read_instances
 from experiments.gland_metrics import GlandScores
-from experiments.labeled import read_instances
 from monai_iste.errors import ConfigError, DataError
 from monai_iste.io.files import make_folder, open_output
 from monai_iste.io.image_reader import read_rgb
@@ -59,7 +59,7 @@ def class_map(labels: np.ndarray, border: int = 0) -> np.ndarray:
     return glands
 
 
-def instances(classes: np.ndarray, border: int = 0, min_area: int = 400) -> np.ndarray:
+def label_instances(classes: np.ndarray, border: int = 0, min_area: int = 400) -> np.ndarray:
     """Glands from classes: connected regions (by edges) of class 1, without small holes and small regions.
 
     First holes below ``min_area`` are filled, then regions below it are removed; with a border the regions grow back
@@ -73,7 +73,7 @@ def instances(classes: np.ndarray, border: int = 0, min_area: int = 400) -> np.n
         classes: (H, W); returns (H, W), int32: 1, 2, ... for glands, 0 elsewhere
 
     Example:
-        >>> instances(np.array([[1, 1, 0, 1, 0, 0, 1, 1]]), min_area=2).tolist()
+        >>> label_instances(np.array([[1, 1, 0, 1, 0, 0, 1, 1]]), min_area=2).tolist()
         [[1, 1, 1, 1, 0, 0, 2, 2]]
     """
     inside = ~_without_small(classes != 1, min_area)
@@ -203,7 +203,7 @@ class GlandTask:
         """
         inferer = SlidingWindowInferer((self.crop, self.crop), sw_batch_size=4, overlap=0.25, mode="gaussian")
         batch = torch.from_numpy(np.ascontiguousarray(image))[None].float().to(self.device) / 255
-        return instances(inferer(batch, network)[0].argmax(0).cpu().numpy(), self.border, self.min_area)
+        return label_instances(inferer(batch, network)[0].argmax(0).cpu().numpy(), self.border, self.min_area)
 
     def score(self, network: nn.Module, items: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, float]:
         """The three scores of :class:`~experiments.gland_metrics.GlandScores` over the images.

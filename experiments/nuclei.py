@@ -17,11 +17,21 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
-from experiments.downstream import PROTOCOL, Reconstructor, claim, pause
-from experiments.layout import NONE, Cell, Line, Sheet, csv_lines, latex, markdown, number, write_files
+from experiments.downstream import PROTOCOL, Reconstructor, claim_folder, progress_interval
 from experiments.methods import title_of
 from experiments.nucleus_task import agreement, centroids, find_nuclei
 from experiments.statistics import paired_bootstrap
+from experiments.table_text import (
+    NONE,
+    Cell,
+    Line,
+    TableSpec,
+    csv_text,
+    format_number,
+    latex_text,
+    markdown_text,
+    write_files,
+)
 from experiments.tables import Metric
 from experiments.tiles import pixel_sizes, source_of
 from monai_iste.data import image_datalist
@@ -42,7 +52,7 @@ _METRICS = {
 _COMPARED = ("count_error", "f1")
 
 
-_EVERY = "all"  # sources
+_ALL_SOURCES = "all"  # sources
 
 Rows = list[dict[str, Any]]
 
@@ -87,7 +97,7 @@ def nuclei(
         "mpp": sizes,
         "dataset": dataset,
     }
-    claim(output_dir, settings)
+    claim_folder(output_dir, settings)
     make_folder(output_dir / "results")
     originals: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
 
@@ -100,13 +110,13 @@ def nuclei(
     rows: Rows = []
     for maker in makers:
         file = output_dir / "results" / f"{maker.name}.json"
-        rows += read_json(file) or _scored(maker, items, sizes, original, distance, file)
+        rows += read_json(file) or _score(maker, items, sizes, original, distance, file)
     report = manifest(PROTOCOL, dataset=dataset, device=device)
     write_json(output_dir / "manifest.json", report | settings)
     _write(output_dir, rows, preset, distance)
 
 
-def _scored(
+def _score(
     maker: Reconstructor,
     items: Sequence[Mapping[str, Any]],
     sizes: Mapping[str, float],
@@ -116,7 +126,7 @@ def _scored(
 ) -> Rows:
     """A row for every tile, kept in a file. One without nuclei cannot be compared, and has no row."""
     rows = []
-    for item in tqdm(items, desc=maker.name, mininterval=pause()):
+    for item in tqdm(items, desc=maker.name, mininterval=progress_interval()):
         name, mpp = item["name"], sizes[item["name"]]
         high, _, again = maker(item["image"])
         pairs = agreement(original(name, high), centroids(find_nuclei(again, mpp), mpp), distance)
@@ -149,8 +159,8 @@ def _write(folder: Path, rows: Rows, preset: str, distance: float) -> None:
     sources = sorted({row["source"] for row in rows})
     panels, means = [], []
     for scale in dict.fromkeys(row["scale"] for row in rows):
-        for source in [_EVERY, *(sources if len(sources) > 1 else [])]:
-            part = [row for row in rows if row["scale"] == scale and source in (_EVERY, row["source"])]
+        for source in [_ALL_SOURCES, *(sources if len(sources) > 1 else [])]:
+            part = [row for row in rows if row["scale"] == scale and source in (_ALL_SOURCES, row["source"])]
             found = {name: [row for row in part if row["method"] == name] for name in ("bicubic", preset)}
             tiles = len(found[preset])
             panels.append((f"x{scale:g}, {source}, {tiles} {'tile' if tiles == 1 else 'tiles'}", _lines(found, preset)))
@@ -160,10 +170,10 @@ def _write(folder: Path, rows: Rows, preset: str, distance: float) -> None:
             ]
     columns = [metric.heading for metric in _METRICS.values()]
     caption = f"Nuclei that one classical detector finds on tiles reduced by {PROTOCOL} and magnified by {preset}."
-    sheet = Sheet(caption, _notes(distance), ["Images"], [("measured", columns)], panels)
-    files = {".csv": csv_lines(list(means[0]), means), ".md": markdown(sheet), ".tex": latex(sheet, "nuclei")}
+    table = TableSpec(caption, _notes(distance), ["Images"], [("measured", columns)], panels)
+    files = {".csv": csv_text(list(means[0]), means), ".md": markdown_text(table), ".tex": latex_text(table, "nuclei")}
     paths = write_files(folder, "nuclei", files)
-    write_files(folder, "nuclei-tiles", {".csv": csv_lines(list(rows[0]), rows)})
+    write_files(folder, "nuclei-tiles", {".csv": csv_text(list(rows[0]), rows)})
     typer.echo(next(path for path in paths if path.suffix == ".md").read_text())
 
 
@@ -173,11 +183,13 @@ def _mean(rows: Rows) -> dict[str, float]:
 
 def _lines(found: Mapping[str, Rows], preset: str) -> list[Line]:
     """The original, bicubic, the network, and what it gains over bicubic."""
-    there = number(_mean(found[preset])["there"], _METRICS["found"].digits)
+    there = format_number(_mean(found[preset])["there"], _METRICS["found"].digits)
     lines = [Line(["Original"], [there, *[Cell(NONE)] * (len(_METRICS) - 1)])]
     for name, rows in found.items():
         mean = _mean(rows)
-        lines.append(Line([title_of(name)], [number(mean[key], metric.digits) for key, metric in _METRICS.items()]))
+        lines.append(
+            Line([title_of(name)], [format_number(mean[key], metric.digits) for key, metric in _METRICS.items()])
+        )
     return [*lines, Line([f"{title_of(preset)} minus Bicubic"], [_difference(found, preset, key) for key in _METRICS])]
 
 

@@ -18,7 +18,7 @@ from skimage.feature import peak_local_max
 from skimage.filters import gaussian, threshold_otsu
 from skimage.segmentation import watershed
 
-from experiments.gland_task import instances
+from experiments.gland_task import label_instances
 from monai_iste.errors import ShapeError
 
 # Micrometers.
@@ -60,7 +60,7 @@ def find_nuclei(image: np.ndarray, mpp: float) -> np.ndarray:
         raise ShapeError("an RGB image of shape (3, H, W)", str(image.shape), "Give its channels first.")
     stain = gaussian(rgb2hed(image.transpose(1, 2, 0))[..., 0], _SMOOTHING / mpp)
     dark = stain > np.maximum(threshold_otsu(stain), gaussian(stain, _SURROUNDINGS / mpp))
-    regions = instances(dark.astype(np.uint8), min_area=round(_SMALLEST / mpp**2))
+    regions = label_instances(dark.astype(np.uint8), min_area=round(_SMALLEST / mpp**2))
     depth = gaussian(ndimage.distance_transform_edt(regions > 0), _SMOOTHING / mpp)
     apart = max(1, round(_APART / mpp))
     peaks = peak_local_max(depth, min_distance=apart, labels=regions, exclude_border=False)

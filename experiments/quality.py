@@ -59,7 +59,7 @@ def table1(
         raise ConfigError("--equal steps or time", repr(equal), "Choose one of these.")
     study = Study(_chosen(METHODS, methods), root, get_budget(budget, steps), _protocol(dataset), output_dir, crop)
     name = "table1" if equal == "steps" else "table1-equal-time"
-    images = _scored(study, _numbers(scales), seeds, equal)
+    images = _score(study, _numbers(scales), seeds, equal)
     caption = f"Table I, {_caption(study, dataset)}{', steps for equal processor time' if equal == 'time' else ''}"
     _write(study, images, output_dir, name, caption, None if dataset == "folder" else dataset)
 
@@ -77,7 +77,7 @@ def table2(
 ) -> None:
     """Table II: ISTE without one of its modules, scored as Table I. In its folder, ISTE itself is not trained again."""
     study = Study(_chosen(ABLATIONS, ablations), root, get_budget(budget, steps), _protocol(dataset), output_dir, crop)
-    images = _scored(study, _numbers(scales), seeds)
+    images = _score(study, _numbers(scales), seeds)
     reported = dataset if dataset == "tcga" else None  # the paper has its ablations on no other
     _write(study, images, output_dir, "table2", f"Table II, {_caption(study, dataset)}", reported=reported, number=2)
 
@@ -94,7 +94,7 @@ def choices(
 ) -> None:
     """What the paper leaves open, decided the other way; in the folder of Table I, ISTE itself is not trained again."""
     study = Study(_chosen(CHOICES, choices), root, get_budget(budget, steps), DATASETS["folder"], output_dir, crop)
-    images = _scored(study, _numbers(scales), seeds)
+    images = _score(study, _numbers(scales), seeds)
     _write(study, images, output_dir, "choices", f"Open choices, {_caption(study, 'folder')}")
 
 
@@ -104,14 +104,14 @@ def _protocol(dataset: str) -> str:
     return DATASETS[dataset]
 
 
-def _scored(study: Study, scales: tuple[float, ...], seeds: int, equal: str = "steps") -> list[dict[str, Any]]:
+def _score(study: Study, scales: tuple[float, ...], seeds: int, equal: str = "steps") -> list[dict[str, Any]]:
     """The scores of every image; a method that fails leaves the others standing."""
     images: list[dict[str, Any]] = []
     for name in study.methods:
-        for run in study.networks(name, scales, seeds):
+        for run in study.plan_runs(name, scales, seeds):
             if equal == "time" and study.methods[name].any_scale and study.methods[name].trained:
                 run = run._replace(steps=study.steps_of_equal_time(run))
-            images += study.images(run, scales)
+            images += study.score_images(run, scales)
     return images
 
 
@@ -139,7 +139,7 @@ def _write(
         paths += write_comparisons(
             comparisons, folder, f"{name}-differences", f"{caption}: differences of ISTE to others."
         )
-    write_json(folder / f"{name}-manifest.json", study.described())
+    write_json(folder / f"{name}-manifest.json", study.describe())
     typer.echo(next(path for path in paths if path.suffix == ".md").read_text())
     if study.failures:
         raise TrainingError(

@@ -59,7 +59,7 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
             f"others in {os.path.relpath(folder)} ({_difference(record, asked)})",
             "Choose another --output-dir, or remove that one.",
         )
-    if finished(folder):
+    if is_finished(folder):
         return record
     folder.mkdir(parents=True, exist_ok=True)
     record = {**asked, "cpu_seconds": 0.0, "seconds": 0.0, **record, "finished": False}
@@ -81,7 +81,7 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
     return record
 
 
-def finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
     """Whether a run in that folder came to its end."""
     return bool((read_json(folder / _DONE) or {}).get("finished"))
 

@@ -29,9 +29,9 @@ import typer
 from torch import nn
 from tqdm import tqdm
 
-from experiments.downstream import PROTOCOL, Reconstructor, claim, pause, train
+from experiments.datasets import GLAS_COUNTS, glas_datalists
+from experiments.downstream import PROTOCOL, Reconstructor, claim_folder, progress_interval, train
 from experiments.gland_task import GlandTask
-from experiments.labeled import GLAS_COUNTS, glas_datalists
 from experiments.reported import SOURCE, reported
 from experiments.setting_tables import scores_of, write_setting_tables
 from experiments.tables import Metric
@@ -79,7 +79,7 @@ def _reconstruct(
     folder = folder / reconstructor.name
     make_folder(folder)
     result = []
-    for item in tqdm(items, desc=reconstructor.name, mininterval=pause(), disable=not items):
+    for item in tqdm(items, desc=reconstructor.name, mininterval=progress_interval(), disable=not items):
         path = folder / f"{item['name']}.png"
         if not path.is_file():
             again = reconstructor(item["image"])[2]
@@ -151,7 +151,7 @@ def table3(
         "training": training,
         "dataset": dataset,
     }
-    claim(output_dir, settings)
+    claim_folder(output_dir, settings)
     kinds = _kinds(lists, reconstructor, output_dir / "images")
     scores, unets = {}, {}
     for seed in range(seeds):
@@ -161,7 +161,7 @@ def table3(
             unets[folder.name] = checksum(fit(seed=seed, device=device, num_workers=num_workers))
             for name, setting in SETTINGS.items():
                 if setting.trained_on == kind:
-                    scores[name, seed] = _scored(task, network, kinds[setting.run_on], folder / name)
+                    scores[name, seed] = _score(task, network, kinds[setting.run_on], folder / name)
     report = manifest(PROTOCOL, dataset=dataset, device=device)
     report |= {**settings, "seeds": list(range(seeds)), "unet_sha256": unets, "reported": SOURCE}
     report["scores"] = [{"setting": name, "seed": seed, **found} for (name, seed), found in scores.items()]
@@ -171,7 +171,7 @@ def table3(
     _write(output_dir, panels, caption, _limits({part: len(items) for part, items in lists.items()}, weights is None))
 
 
-def _scored(
+def _score(
     task: GlandTask, network: nn.Module, images: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path
 ) -> dict[str, dict[str, float]]:
     """The scores on each test set that has images, from ``<folder>.json`` if they are there; the folder: label maps."""

@@ -8,8 +8,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from experiments.downstream import PROTOCOL
-from experiments.layout import Line, Sheet, csv_lines, latex, markdown, number, write_files
 from experiments.reported import SOURCE
+from experiments.table_text import Line, TableSpec, csv_text, format_number, latex_text, markdown_text, write_files
 from experiments.tables import Metric
 
 Row = Mapping[str, Any]
@@ -73,15 +73,15 @@ def write_setting_tables(
     groups = [("measured", columns), *([("reported", columns)] if printed else [])]
     filled = [(title, [_line(row, names, metrics, printed) for row in part]) for title, part in panels]
     text = " ".join([*_notes(rows, metrics, printed), *notes])
-    sheet = Sheet(caption, text, list(names.values()), groups, filled)
-    files = {".csv": csv_lines(list(rows[0]), rows), ".md": markdown(sheet), ".tex": latex(sheet, name)}
+    table = TableSpec(caption, text, list(names.values()), groups, filled)
+    files = {".csv": csv_text(list(rows[0]), rows), ".md": markdown_text(table), ".tex": latex_text(table, name)}
     return write_files(folder, name, files)
 
 
 def _line(row: Row, names: Mapping[str, str], metrics: Mapping[str, Metric], printed: bool) -> Line:
-    cells = [number(row[key], metric.digits, row[f"{key}_std"]) for key, metric in metrics.items()]
+    cells = [format_number(row[key], metric.digits, row[f"{key}_std"]) for key, metric in metrics.items()]
     if printed:
-        cells += [number(row[f"reported_{key}"], metric.digits) for key, metric in metrics.items()]
+        cells += [format_number(row[f"reported_{key}"], metric.digits) for key, metric in metrics.items()]
     return Line([row[key] for key in names], cells)
 
 

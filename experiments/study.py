@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import typer
 
 from experiments.methods import Budget, Method
-from experiments.runs import finished, run_bundle
+from experiments.runs import is_finished, run_bundle
 from monai_iste.data import image_datalist
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.io.files import checksum
@@ -73,7 +73,7 @@ class Study:
         self.failures: dict[str, str] = {}
         self.records: dict[str, dict[str, Any]] = {}
 
-    def networks(self, method: str, scales: tuple[float, ...], seeds: int) -> list[Run]:
+    def plan_runs(self, method: str, scales: tuple[float, ...], seeds: int) -> list[Run]:
         """The trainings that a row of the table needs: each seed for methods of any scale, one seed for the others."""
         chosen, steps = self.methods[method], self.budget.steps
         if not chosen.trained:
@@ -82,7 +82,7 @@ class Study:
             return [Run(method, None, seed, steps) for seed in range(seeds)]
         return [Run(method, int(scale), 0, steps) for scale in chosen.scales(scales)]
 
-    def images(self, run: Run, scales: tuple[float, ...]) -> list[dict[str, Any]]:
+    def score_images(self, run: Run, scales: tuple[float, ...]) -> list[dict[str, Any]]:
         """One row per test image and scale; none, and a note in ``failures``, if the run failed."""
         method = self.methods[run.method]
         own = method.scales(scales) if run.scale is None else (float(run.scale),)
@@ -93,7 +93,7 @@ class Study:
             self.failures[run.name] = str(error)
             typer.echo(f"{run.name} failed: {error}", err=True)
             return []
-        self.records[run.name] = self._described(run, record)
+        self.records[run.name] = self._describe(run, record)
         name = report["images"][-1]["method"]  # the network's rows follow those of bicubic
         fid = {row["scale"]: row["fid"] for row in report.get("fid", {}).get("rows", []) if row["method"] == name}
         return [
@@ -111,7 +111,7 @@ class Study:
 
     def train(self, run: Run) -> dict[str, Any]:
         """Train a network unless that is done; returns what it took."""
-        if not finished(self._folder(run)):
+        if not is_finished(self._folder(run)):
             typer.echo(f"{run.name}: training", err=True)
         method = self.methods[run.method]
         epochs = -(-run.steps // _STEPS_PER_EPOCH)
@@ -160,7 +160,7 @@ class Study:
         residual = {"network_def#bicubic_residual": self.budget.bicubic_residual} if method.trained else {}
         return {"preset": method.preset(self.budget.size), **residual}
 
-    def _described(self, run: Run, record: dict[str, Any]) -> dict[str, Any]:
+    def _describe(self, run: Run, record: dict[str, Any]) -> dict[str, Any]:
         """A run as the manifest tells of it."""
         method = self.methods[run.method]
         if not method.trained:
@@ -179,7 +179,7 @@ class Study:
     def _folder(self, run: Run) -> Path:
         return self.folder / "runs" / run.name
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """The manifest of the study: what every number was measured with."""
         origin = manifest(self.protocol, dataset=image_datalist(self.root / "test"))
         return {

@@ -10,10 +10,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
-from experiments.layout import NONE, NOT_MEASURED, Cell, Line, Sheet, csv_lines, latex, markdown, number, write_files
 from experiments.methods import ABLATIONS, CHOICES, METHODS
 from experiments.reported import SOURCE, reported
 from experiments.statistics import Comparison
+from experiments.table_text import (
+    NONE,
+    NOT_MEASURED,
+    Cell,
+    Line,
+    TableSpec,
+    csv_text,
+    format_number,
+    latex_text,
+    markdown_text,
+    write_files,
+)
 from monai_iste.errors import DataError
 
 
@@ -106,8 +117,8 @@ def write_tables(
     """
     _check(rows)
     lookup = _reported(reported_table, reported_dataset)
-    sheet = _sheet(rows, caption, lookup)
-    files = {".csv": _csv(rows, lookup), ".md": markdown(sheet), ".tex": latex(sheet, name)}
+    table = _table_spec(rows, caption, lookup)
+    files = {".csv": _csv(rows, lookup), ".md": markdown_text(table), ".tex": latex_text(table, name)}
     return write_files(Path(folder), name, files)
 
 
@@ -141,10 +152,10 @@ def write_comparisons(comparisons: Sequence[Comparison], folder: str | Path, nam
         f"Mean difference and its 95 % interval over images (paired bootstrap); {numbers}. "
         "Bold: the interval does not contain 0."
     )
-    sheet = Sheet(caption, notes, ["Methods"], [("difference", [f"x{s:g}" for s in scales])], panels)
+    table = TableSpec(caption, notes, ["Methods"], [("difference", [f"x{s:g}" for s in scales])], panels)
     flat = [{**c._asdict(), **c.difference._asdict()} for c in comparisons]
     header = ("metric", "method", "other", "scale", "mean", "low", "high", "images", "seeds")
-    files = {".csv": csv_lines(header, flat), ".md": markdown(sheet), ".tex": latex(sheet, name)}
+    files = {".csv": csv_text(header, flat), ".md": markdown_text(table), ".tex": latex_text(table, name)}
     return write_files(Path(folder), name, files)
 
 
@@ -154,7 +165,7 @@ _Lookup = Callable[[str, float, str], float | None]
 
 
 def _reported(table: int, dataset: str | None) -> _Lookup:
-    """(method, scale, metric) -> the paper's number, or None."""
+    """(method, scale, metric) -> the paper's format_number, or None."""
 
     def lookup(method: str, scale: float, metric: str) -> float | None:
         scores = None if dataset is None else reported(table, dataset, method, scale)
@@ -201,7 +212,7 @@ def _in_order(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     return sorted(found, key=lambda it: order.index(it[0]) if it[0] in order else len(order))
 
 
-def _sheet(rows: Sequence[Mapping[str, Any]], caption: str, lookup: _Lookup) -> Sheet:
+def _table_spec(rows: Sequence[Mapping[str, Any]], caption: str, lookup: _Lookup) -> TableSpec:
     methods = _in_order(rows)
     scales = sorted({row["scale"] for row in rows})
     printed = [s for s in scales if any(lookup(method, s, "psnr") is not None for method, _, _ in methods)]
@@ -211,7 +222,7 @@ def _sheet(rows: Sequence[Mapping[str, Any]], caption: str, lookup: _Lookup) -> 
         if key not in _OF_THE_PAPER and all(row.get(key) is None for row in rows):
             continue
         columns = [[_measured(at.get((*it, s)), it[0], s, key) for it in methods] for s in scales]
-        columns += [[number(lookup(method, s, key), metric.digits) for method, _, _ in methods] for s in printed]
+        columns += [[format_number(lookup(method, s, key), metric.digits) for method, _, _ in methods] for s in printed]
         numbers: list[list[float | None]] = [[at.get((*it, s), {}).get(key) for it in methods] for s in scales]
         numbers += [[lookup(method, s, key) for method, _, _ in methods] for s in printed]
         for cells, values in zip(columns, numbers, strict=True):
@@ -219,7 +230,7 @@ def _sheet(rows: Sequence[Mapping[str, Any]], caption: str, lookup: _Lookup) -> 
         lines = [Line([it[1], it[2]], [cells[i] for cells in columns]) for i, it in enumerate(methods)]
         panels.append((_title(key), lines))
     groups = [("measured", [f"x{s:g}" for s in scales]), ("reported", [f"x{s:g}" for s in printed])]
-    return Sheet(caption, _notes(rows, bool(printed)), ["Method", "Size"], [g for g in groups if g[1]], panels)
+    return TableSpec(caption, _notes(rows, bool(printed)), ["Method", "Size"], [g for g in groups if g[1]], panels)
 
 
 def _title(key: str, difference: bool = False) -> str:
@@ -232,7 +243,7 @@ def _measured(row: Mapping[str, Any] | None, method: str, scale: float, key: str
     if row is None and method in _KNOWN and not _KNOWN[method].scales((scale,)):
         return Cell(NONE)
     row = row or {}
-    return number(row.get(key), METRICS[key].digits, row.get(f"{key}_std"), absent=NOT_MEASURED)
+    return format_number(row.get(key), METRICS[key].digits, row.get(f"{key}_std"), absent=NOT_MEASURED)
 
 
 def _best(values: Sequence[float | None], metric: Metric) -> list[bool]:
@@ -285,4 +296,4 @@ def _csv(rows: Sequence[Mapping[str, Any]], lookup: _Lookup) -> str:
         }
         for row in listed
     ]
-    return csv_lines([*header, *printed.values()], lines)
+    return csv_text([*header, *printed.values()], lines)

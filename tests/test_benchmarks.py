@@ -101,7 +101,7 @@ def test_the_literal_network_refuses_what_it_is_not():
 
 def test_calls_alternate_after_one_round_to_warm_up():
     order = []
-    measured = common.alternate({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, ticks(), 3)
+    measured = common.time_alternating({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, ticks(), 3)
     assert order == ["a", "b"] * 4
     assert measured["a"].seconds == measured["b"].seconds == (1, 1, 1)
 
@@ -109,7 +109,7 @@ def test_calls_alternate_after_one_round_to_warm_up():
 def test_what_takes_long_runs_once():
     now, order = iter([0, 1, 1, 31, 40, 42, 50, 52]), []
     calls = {"quick": lambda: order.append("quick"), "slow": lambda: order.append("slow")}
-    measured = common.alternate(calls, lambda: float(next(now)), 2, patience=20)
+    measured = common.time_alternating(calls, lambda: float(next(now)), 2, patience=20)
     assert order == ["quick", "slow", "quick", "quick"]
     assert measured["slow"].seconds == (30,)
     assert measured["quick"].seconds == (2, 2)
@@ -128,7 +128,7 @@ def test_operations_are_counted():
         F.scaled_dot_product_attention(x, x, x, attn_mask=torch.zeros(1, 2, 8, 8)).sum().backward()
 
     calls = {"product": lambda: torch.ones(3, 5) @ torch.ones(5, 7), "attention": attention}
-    measured = common.alternate(calls, ticks(), 1)
+    measured = common.time_alternating(calls, ticks(), 1)
     assert measured["product"].macs == 3 * 5 * 7
     assert measured["attention"].macs >= 2 * (2 * 8 * 8 * 4) * 3  # two products forward, at least four backward
 
@@ -157,7 +157,7 @@ def test_a_module_called_by_another_counts_once():
 
 @pytest.mark.parametrize("size", [(4, 6), (330, 7), (5, 1100)])
 def test_tissue_of_any_size(size):
-    image = common.tissue(*size)
+    image = common.sample_tissue(*size)
     assert image.shape == (1, 3, *size)
     assert image.dtype == torch.uint8
     assert image.float().std() > 1
@@ -272,7 +272,7 @@ def test_memory_in_processes_of_their_own(capsys):
 def test_memory_sees_a_large_result():
     """In processes of their own, as the command runs them: this one may hold freed memory that the result fits into."""
     case = {"preset": "iste_light", "mode": "whole", "width": 64, "scale": 4.0, "threads": 1}
-    small, large = (common.observed("memory", {**case, "height": height}) for height in (16, 256))
+    small, large = (common.run_isolated("memory", {**case, "height": height}) for height in (16, 256))
     assert large["above_idle_mib"] >= 3 * 4 * large["output_megapixels"] * 1e6 / 2**20  # float32 RGB
     assert large["above_idle_mib"] > small["above_idle_mib"]
 
@@ -369,7 +369,7 @@ def test_another_folder_is_refused(tmp_path):
 
 
 def test_choices(toy, tmp_path, monkeypatch):
-    tile = common.tissue(96, 80)[0].permute(1, 2, 0).numpy()
+    tile = common.sample_tissue(96, 80)[0].permute(1, 2, 0).numpy()
     Image.fromarray(tile).save(tmp_path / "tile.png")
     monkeypatch.setattr(choices, "TILINGS", [(8, 8, 4), (64, 16, 16)])
     rows = choices.choices(tmp_path, presets=toy, scales="2", crop=64, json_file=tmp_path / "choices.json")
@@ -400,7 +400,7 @@ def test_a_seam_is_seen():
 def test_search_trains_each_variant_once(tmp_path, capsys):
     for split in ("train", "val"):
         (tmp_path / split).mkdir()
-        Image.fromarray(common.tissue(64, 64)[0].permute(1, 2, 0).numpy()).save(tmp_path / split / "tile.png")
+        Image.fromarray(common.sample_tissue(64, 64)[0].permute(1, 2, 0).numpy()).save(tmp_path / split / "tile.png")
     options = "--batch_size 1 --lr_size 8 --num_points 9 --val_crop 32 --scales [2] --num_workers 0"
     arguments = {"names": "preset, encoder 4 blocks of 64", "steps": 1, "options": options, "repeats": 1}
     paths = {"output_dir": tmp_path / "out", "plot": tmp_path / "plot.png"}
@@ -425,4 +425,4 @@ def test_search_refuses_unknown_variants(tmp_path):
 
 @pytest.mark.parametrize("name", search.VARIANTS)
 def test_variants_can_be_built(name):
-    assert create_iste("iste_light", **search._built(search.VARIANTS[name])).encoder.out_channels
+    assert create_iste("iste_light", **search._build_changes(search.VARIANTS[name])).encoder.out_channels

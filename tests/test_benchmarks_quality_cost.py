@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from benchmarks import common
 from benchmarks import quality_cost as module
 from benchmarks.quality_cost import draw, quality_cost
-from benchmarks.tile_scores import magnify, score, tile_pair
+from benchmarks.tile_scores import score, super_resolve, tile_pair
 from monai_iste.data import sample_datalists
 from monai_iste.errors import ConfigError, OutputError
 from monai_iste.metrics import get_protocol
@@ -58,7 +58,7 @@ def test_presets_without_weights_are_timed_and_not_scored(tiles, toy, tmp_path, 
     protocol = get_protocol("iste-rgb")
     for name, network in (("bicubic", Bicubic()), ("iste_light", load_network())):
         pairs = [tile_pair(str(path), protocol, 4.0, 64) for path in sorted(tiles.iterdir())]
-        expected = [score(magnify(network, pair), pair, protocol)["psnr"] for pair in pairs]
+        expected = [score(super_resolve(network, pair), pair, protocol)["psnr"] for pair in pairs]
         assert rows[name]["psnr"] == pytest.approx(expected)
     assert rows["iste_light"]["parameters"] == sum(tensor.numel() for tensor in load_network().parameters())
     assert json.loads(file.read_text())["rows"] == list(rows.values())
@@ -85,9 +85,9 @@ def test_networks_take_turns_and_seconds_are_per_output_megapixel(tiles, toy, mo
 
     def noted(network, pair, device):
         order.append(type(network).__name__)
-        return magnify(network, pair, device)
+        return super_resolve(network, pair, device)
 
-    monkeypatch.setattr(module, "magnify", noted)
+    monkeypatch.setattr(module, "super_resolve", noted)
     rows = quality_cost(tiles, [f"toy={toy}"], presets="toy", crop=64, images=2)
     assert order == ["Bicubic", "Bicubic", "ISTE", "ISTE", "Bicubic", "ISTE"]  # the first of a pair warms up
     assert [row["seconds_per_megapixel"] for row in rows] == [pytest.approx([1e6 / 64**2] * 2)] * 2

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from benchmarks import tile_scores
 from benchmarks import weights as module
-from benchmarks.tile_scores import displacement, magnify, score, tile_pair
+from benchmarks.tile_scores import displacement, score, super_resolve, tile_pair
 from benchmarks.weights import app, summary, weights
 from monai_iste.data import sample_datalists
 from monai_iste.errors import CheckpointError, DataError
@@ -73,7 +73,7 @@ def test_scores_are_those_of_the_protocol(tiles, name, scale):
     item = protocol.preprocessing(64)({"image": str(tiles / "glas_1.png"), "scale": scale})
     pred = ArbitraryScaleInferer()(item["image"][None], network, scale=scale)[0]
     scored = protocol.postprocessing()({**item, "pred": pred})
-    found = score(magnify(network, pair), pair, protocol)
+    found = score(super_resolve(network, pair), pair, protocol)
     for key, (a, b) in {"psnr": ("pred", "label"), "lr_psnr": ("pred_reduced", "image")}.items():
         assert found[key] == pytest.approx(-10 * float(torch.log10((scored[a] - scored[b]).square().mean())), rel=1e-5)
     levels = pred.clamp(0, 1).mul(255).round().mean((1, 2)) - item["image"].mul(255).mean((1, 2))
@@ -82,7 +82,7 @@ def test_scores_are_those_of_the_protocol(tiles, name, scale):
     truth = (item["label"] * 255).round()
     assert found["truth_shift"] == displacement(truth, item["image"] * 255) > 0
     assert found["ssim"] > 0.6
-    assert magnify(Bicubic(), pair).equal(Bicubic()(item["image"][None], scale)[0])
+    assert super_resolve(Bicubic(), pair).equal(Bicubic()(item["image"][None], scale)[0])
 
 
 @pytest.mark.parametrize("scale", [2, 4])

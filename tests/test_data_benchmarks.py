@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from slide_files import picture
 
-from experiments.labeled import glas_datalists, pcam, pcam_datalists, read_instances
+from experiments.datasets import glas_datalists, pcam, pcam_datalists, read_instances
 from monai_iste.errors import DataError
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from experiments import downstream
-from experiments.downstream import Reconstructor, claim, train
+from experiments.downstream import Reconstructor, claim_folder, train
 from experiments.setting_tables import scores_of, write_setting_tables
 from experiments.tables import Metric
 from monai_iste.errors import CheckpointError, ConfigError, ScaleError
@@ -137,10 +137,10 @@ def test_a_training_killed_before_its_weights_were_written_ends_when_repeated(tm
 
 
 def test_a_folder_belongs_to_one_experiment(tmp_path):
-    claim(tmp_path / "a", {"steps": 10, "sizes": (1, 2)})
-    claim(tmp_path / "a", {"steps": 10, "sizes": (1, 2)})
+    claim_folder(tmp_path / "a", {"steps": 10, "sizes": (1, 2)})
+    claim_folder(tmp_path / "a", {"steps": 10, "sizes": (1, 2)})
     with pytest.raises(ConfigError, match=r"steps 20, which is 10 there\. Choose another --output-dir"):
-        claim(tmp_path / "a", {"steps": 20, "sizes": (1, 2)})
+        claim_folder(tmp_path / "a", {"steps": 20, "sizes": (1, 2)})
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from reference import assert_teaches, randomise
 from typer.testing import CliRunner
 
 from experiments import figures
-from experiments.figures.drawing import add_scale_bar, covering
-from experiments.figures.inputs import parse_crop, view_of
-from experiments.figures.style import Sheet, style
+from experiments.figures.drawing import add_scale_bar, covering_region
+from experiments.figures.inputs import choose_view, parse_crop
+from experiments.figures.style import FigureGrid, style
 from monai_iste.errors import ConfigError, OutputError, ShapeError
 from monai_iste.inferers import Region
 from monai_iste.networks import create_iste
@@ -30,7 +30,7 @@ pytest.importorskip("matplotlib")
 @pytest.mark.parametrize("view", [Region(0, 0, 10, 20), Region(3, 5, 4, 9), Region(9, 19, 1, 1)])
 def test_a_view_is_covered_by_the_pixels_that_touch_it(size, view):
     """Pixel i of n covers [i, i + 1] * field / n, in exact fractions."""
-    region, extent = covering(size, (10, 20), view)
+    region, extent = covering_region(size, (10, 20), view)
     for first, count, n, length, start, span, low, high in (
         (region.top, region.height, size[0], 10, view.top, view.height, extent[3], extent[2]),
         (region.left, region.width, size[1], 20, view.left, view.width, extent[0], extent[1]),
@@ -44,24 +44,24 @@ def test_a_view_is_covered_by_the_pixels_that_touch_it(size, view):
 
 def test_panels_share_a_width_and_do_not_overlap():
     with style():
-        sheet, rows = Sheet.grid((0.5, 2.0), 3, 7.0, (1, 1), (0, 1), left=0.2, right=0.4)
-    boxes = [[sheet.box(axes) for axes in row] for row in rows]
+        grid, rows = FigureGrid.with_rows((0.5, 2.0), 3, 7.0, (1, 1), (0, 1), left=0.2, right=0.4)
+    boxes = [[grid.box(axes) for axes in row] for row in rows]
     side = (7.0 - 0.6 - 2 * 0.05) / 3
     for row, aspect in zip(boxes, (0.5, 2.0), strict=True):
         assert [box[2:] for box in row] == [pytest.approx((side, aspect * side))] * 3
         assert row[0][0] == pytest.approx(0.2)
         assert row[2][0] + side == pytest.approx(7.0 - 0.4)
     assert boxes[1][0][1] > boxes[0][0][1] + boxes[0][0][3]
-    assert boxes[1][0][1] + boxes[1][0][3] < sheet.height
+    assert boxes[1][0][1] + boxes[1][0][3] < grid.height
 
 
 def test_text_that_is_too_wide_becomes_smaller_alike():
     with style():
-        sheet, rows = Sheet.grid((1.0,), 4, 3.5, (1,), (1,))
+        grid, rows = FigureGrid.with_rows((1.0,), 4, 3.5, (1,), (1,))
         rows[0][0].set_title("a title that is too wide")
         rows[0][1].set_title("b")
         rows[0][1].set_xlabel("c")
-        sheet.finished()
+        grid.finish()
     sizes = [axes.title.get_fontsize() for axes in rows[0]]
     assert 5 <= sizes[0] < 7
     assert sizes[1] == sizes[0]
@@ -72,7 +72,7 @@ def test_text_that_is_too_wide_becomes_smaller_alike():
 def test_scale_bar(side, mpp, length):
     """The largest of 1, 2, 5, 10, ... um that takes at most 30 % of the view."""
     with style():
-        axes = Sheet(3.5, 3.5).panel(0, 0, 3.5, 3.5)
+        axes = FigureGrid(3.5, 3.5).panel(0, 0, 3.5, 3.5)
         assert add_scale_bar(axes, Region(7, 9, side, side), mpp) == pytest.approx(length)
     (line,) = axes.lines
     assert np.ptp(line.get_xdata()) * mpp == pytest.approx(length)
@@ -83,11 +83,11 @@ def test_scale_bar(side, mpp, length):
 def test_views():
     image = torch.full((3, 40, 60), 0.5)
     image[:, 24:40, 32:48] = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
-    assert view_of(image, None, 16) == (24, 32, 16, 16)
-    assert view_of(image, None, None) == (0, 0, 40, 60)
-    assert view_of(image, Region(1, 2, 3, 3), 16) == (1, 2, 3, 3)
+    assert choose_view(image, None, 16) == (24, 32, 16, 16)
+    assert choose_view(image, None, None) == (0, 0, 40, 60)
+    assert choose_view(image, Region(1, 2, 3, 3), 16) == (1, 2, 3, 3)
     with pytest.raises(ShapeError) as caught:
-        view_of(image, Region(30, 0, 20, 20), 16)
+        choose_view(image, Region(30, 0, 20, 20), 16)
     assert_teaches(caught.value, "40 x 60")
     assert parse_crop(None) is None
     assert parse_crop("1,2,3") == (1, 2, 3, 3)

@@ -10,7 +10,7 @@ from reference import assert_close, assert_teaches, random
 from experiments import figures
 from experiments.figures import intermediates
 from experiments.figures import texture_features as textures
-from experiments.figures.decoders import _panels, gain_for, on_gray
+from experiments.figures.decoders import _panels, display_gain, on_gray
 from experiments.figures.inputs import make_pair
 from monai_iste.errors import ConfigError
 from monai_iste.inferers import Region
@@ -36,7 +36,7 @@ def test_features_are_the_networks(texture_corners):
     state = reference.weights(net.texture_learner)
     assert after.shape == (5, 11, 6)
     for y, x in ((0, 0), (10, 5), (4, 3)):
-        query = reference.center(3 + y, output[0]), reference.center(4 + x, output[1])
+        query = reference.centre(3 + y, output[0]), reference.centre(4 + x, output[1])
         expected = sum(a.weight * reference.texture(state, waves, a, cell) for a in answers(query, (9, 7)))
         assert_close(after[:, y, x], expected)
 
@@ -99,7 +99,7 @@ def test_what_is_shown_adds_up_to_the_output(scale, texture_corners, residual):
         output = net(low[None], scale=scale)[0, :, 2:14, 3:12]
     assert_close(parts.total, output.numpy(), 1e-5)
     shown = dict(row[::2] for row in _panels(parts, residual, "ISTE"))
-    gain = gain_for(parts.pixel, parts.texture)
+    gain = display_gain(parts.pixel, parts.texture)
     base = shown["Bicubic ($I_{B}$)"] if residual else 0.5
     summed = base + (shown["$I_{LPD}$"] - 0.5) / gain + (shown["$I_{LTD}$"] - 0.5) / gain
     assert_close(summed, output.numpy(), 1e-5)
@@ -121,7 +121,7 @@ def test_each_part_is_its_decoders(residual):
     fused = seen[0][0].detach().double().numpy()
     waves = encoding.amp_freq[0].detach().double().numpy()
     for y, x in ((0, 0), (5, 7), (output[0] - 1, output[1] - 1)):
-        query = reference.center(y, output[0]), reference.center(x, output[1])
+        query = reference.centre(y, output[0]), reference.centre(x, output[1])
         fade = 1.0
         if residual:
             fade = sum(a.weight * reference.contrast(image, a.row, a.col) for a in reference.corners(query, size))
@@ -144,9 +144,9 @@ def test_decoders_answer_again_after_a_figure():
 
 def test_gain_is_a_power_of_two_that_fits():
     for extreme in (0.01, 0.06, 0.2, 0.49, 0.7):
-        gain = gain_for(torch.tensor([-extreme, extreme / 3]), torch.tensor([extreme / 2]))
+        gain = display_gain(torch.tensor([-extreme, extreme / 3]), torch.tensor([extreme / 2]))
         assert gain == 1 or (gain * extreme <= 0.5 < 2 * gain * extreme)
-    assert gain_for(torch.zeros(3)) == 1
+    assert display_gain(torch.zeros(3)) == 1
     assert on_gray(torch.tensor([-0.1, 0.0, 0.2]), 2).tolist() == pytest.approx([0.3, 0.5, 0.9])
 
 
@@ -155,7 +155,7 @@ def test_decoders_images_are_drawn_in_place(residual):
     net = network(bicubic_residual=residual)
     figure = figures.draw_decoders(TILE, net, 2.0, CROP)
     parts = intermediates.decoder_parts(net, make_pair(TILE, 2).low, 2.0, CROP)
-    gain = gain_for(parts.pixel, parts.texture)
+    gain = display_gain(parts.pixel, parts.texture)
     expected = {"$I_{LPD}$": 0.5 + gain * parts.pixel, "$I_{LTD}$": 0.5 + gain * parts.texture, "ISTE": parts.total}
     for title, image in expected.items():
         shown, extent = pixels(panel(figure, title))

@@ -10,7 +10,7 @@ from reference import assert_teaches, randomise
 from skimage.metrics import peak_signal_noise_ratio
 
 from experiments import figures
-from experiments.figures.drawing import covering
+from experiments.figures.drawing import covering_region
 from experiments.figures.error_maps import error_limit
 from experiments.figures.inputs import make_pair, reconstruct
 from experiments.figures.segmentations import contours
@@ -109,7 +109,7 @@ def test_strip_shows_the_same_field_from_the_whole_magnified_tile(crop):
         upper, lower = figure.axes[column], figure.axes[column + len(scales)]
         assert upper.get_title() == f"×{scale}"
         height, width = output_size(TILE.shape[1:], scale)
-        region, extent = covering((height, width), TILE.shape[1:], crop)
+        region, extent = covering_region((height, width), TILE.shape[1:], crop)
         whole = upscale(tensor, scale, model=net).permute(1, 2, 0).numpy().astype(int)
         bicubic = (Bicubic()(tensor[None] / 255, scale)[0].clamp(0, 1) * 255).permute(1, 2, 0).numpy()
         for axes, expected, tolerance in ((upper, bicubic, 1.5), (lower, whole, 1)):  # Pillow rounds twice

@@ -155,7 +155,7 @@ def test_the_table_and_a_second_run(tiles, tmp_path, monkeypatch, capsys):
     def nothing_again(*arguments):
         raise AssertionError
 
-    monkeypatch.setattr(module, "_scored", nothing_again)
+    monkeypatch.setattr(module, "_score", nothing_again)
     nuclei(tiles, "0.5", out, scale=[2.0, 3.0], device="cpu")
     assert capsys.readouterr().out == printed
     with pytest.raises(ConfigError, match="distance"):

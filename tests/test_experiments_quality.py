@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from experiments import quality, runs, study
 from experiments.__main__ import app
 from experiments.methods import ABLATIONS, BUDGETS, CHOICES, METHODS, get_budget
-from experiments.runs import find_config, finished, run_bundle
+from experiments.runs import find_config, is_finished, run_bundle
 from experiments.study import Run, Study
 from monai_iste.bundle import bundle_command
 from monai_iste.errors import ConfigError, DataError, TrainingError
@@ -161,8 +161,8 @@ def test_a_run_is_done_once(script, tmp_path):
         record = run_bundle("training", ["train"], {"seed": 0}, tmp_path / "run")
     assert (tmp_path / "run" / "times").read_text() == "x"
     assert record["finished"]
-    assert finished(tmp_path / "run")
-    assert not finished(tmp_path / "other")
+    assert is_finished(tmp_path / "run")
+    assert not is_finished(tmp_path / "other")
     assert record["seconds"] > 0
     assert record["cpu_seconds"] > 0
 
@@ -314,8 +314,11 @@ def test_reported_numbers_stand_beside_those_of_the_same_data_set(bundle, root, 
 
 def test_fixed_networks_are_trained_and_scored_at_their_scale(bundle, root, tmp_path):
     work = Study(METHODS, root, get_budget("light", 120), "iste-rgb", tmp_path / "out")
-    assert [run.name for run in work.networks("edsr", (2.0, 3.0, 8.0), 3)] == ["edsr-x2-120-seed0", "edsr-x3-120-seed0"]
-    work.images(Run("edsr", 3, 0, 120), (2.0, 3.0))
+    assert [run.name for run in work.plan_runs("edsr", (2.0, 3.0, 8.0), 3)] == [
+        "edsr-x2-120-seed0",
+        "edsr-x3-120-seed0",
+    ]
+    work.score_images(Run("edsr", 3, 0, 120), (2.0, 3.0))
     (_, configs, training, _), (_, _, evaluation, _) = bundle
     assert configs == ["train", "fixed_scale"]
     assert training["scale"] == 3
@@ -326,7 +329,7 @@ def test_fixed_networks_are_trained_and_scored_at_their_scale(bundle, root, tmp_
 
 def test_bicubic_needs_no_training(bundle, root, tmp_path):
     work = Study(METHODS, root, get_budget("light"), "iste-rgb", tmp_path / "out")
-    rows = work.images(Run("bicubic", None, 0, 0), (2.0,))
+    rows = work.score_images(Run("bicubic", None, 0, 0), (2.0,))
     assert [workflow for workflow, *_ in bundle] == ["evaluating"]
     assert "checkpoint" not in bundle[0][2]
     assert {row["method"] for row in rows} == {"bicubic"}

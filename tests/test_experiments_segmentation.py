@@ -11,9 +11,9 @@ from PIL import Image
 from torch import nn
 
 from experiments import segmentation
+from experiments.datasets import read_instances
 from experiments.downstream import Reconstructor, train
-from experiments.gland_task import GlandTask, class_map, instances, write_instances
-from experiments.labeled import read_instances
+from experiments.gland_task import GlandTask, class_map, label_instances, write_instances
 from experiments.segmentation import SETTINGS, table3
 from monai_iste.errors import ConfigError, DataError
 from monai_iste.io.image_reader import read_rgb
@@ -37,8 +37,8 @@ def test_classes_are_those_of_the_loops(border):
 def test_touching_glands_stay_apart_with_a_border_and_merge_without():
     labels = np.zeros((40, 60), int)
     labels[5:35, 5:30], labels[5:35, 30:55] = 1, 2
-    assert instances(class_map(labels)).max() == 1
-    apart = instances(class_map(labels, 3), border=3, min_area=50)
+    assert label_instances(class_map(labels)).max() == 1
+    apart = label_instances(class_map(labels, 3), border=3, min_area=50)
     assert apart.max() == 2
     assert np.array_equal(apart > 0, labels > 0)
     assert np.array_equal(apart[:, :30] > 0, apart[:, :30] == apart[20, 15])
@@ -50,10 +50,10 @@ def test_small_holes_and_small_regions_go():
     classes[10:12, 10:12] = 0  # 4 pixels of hole
     classes[15:27, 15:27] = 0  # 144 pixels of ground
     classes[35:38, 50:54] = 1  # 12 pixels of gland
-    found = instances(classes, min_area=20)
+    found = label_instances(classes, min_area=20)
     assert found.max() == 1
     assert (found[10, 10], found[20, 20], found[36, 51]) == (1, 0, 0)
-    assert instances(classes, min_area=5).max() == 2
+    assert label_instances(classes, min_area=5).max() == 2
 
 
 class Oracle(nn.Module):

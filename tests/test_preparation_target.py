@@ -8,7 +8,7 @@ import pytest
 from preparation_files import TWELVE, files, write_cores
 from reference import assert_teaches
 
-from experiments.preparation import prepare_tma, target
+from experiments.preparation import output_folder, prepare_tma
 from monai_iste.errors import OutputError
 from monai_iste.io.files import checksum
 
@@ -24,10 +24,10 @@ def test_the_split_depends_on_seed_and_names_alone():
     parts = {"train": 2, "val": 1, "test": 2}
     order = sorted(names, key=lambda name: hashlib.sha256(f"7:{name}".encode()).hexdigest())
     expected = dict.fromkeys(order[:2], "train") | dict.fromkeys(order[2:3], "val") | dict.fromkeys(order[3:], "test")
-    assert dict(zip(names, target.split(names, parts, 7), strict=True)) == expected
-    backwards = dict(zip(names[::-1], target.split(names[::-1], parts, 7), strict=True))
+    assert dict(zip(names, output_folder.assign_folders(names, parts, 7), strict=True)) == expected
+    backwards = dict(zip(names[::-1], output_folder.assign_folders(names[::-1], parts, 7), strict=True))
     assert backwards == expected
-    assert len({tuple(target.split(names, parts, seed)) for seed in range(6)}) > 1
+    assert len({tuple(output_folder.assign_folders(names, parts, seed)) for seed in range(6)}) > 1
 
 
 def test_the_manifest_describes_the_files_and_names_no_source(cores, tmp_path):
@@ -49,7 +49,7 @@ class Stopped(BaseException):
 
 def interrupted(monkeypatch, after, source, root):
     """Let ``after`` images be written, then stop in the middle of the next one."""
-    save, count = target.save_image, iter(range(100))
+    save, count = output_folder.save_image, iter(range(100))
 
     def stop(path, bands, size, **options):
         def broken():
@@ -59,7 +59,7 @@ def interrupted(monkeypatch, after, source, root):
         save(path, broken() if next(count) == after else bands, size, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(target, "save_image", stop)
+        patch.setattr(output_folder, "save_image", stop)
         with pytest.raises(Stopped):
             prepare_tma(source, root, **TWELVE)
 
@@ -92,7 +92,7 @@ def test_a_file_that_a_crash_left_short_is_made_again(cores, tmp_path, monkeypat
 def test_a_finished_set_is_left_as_it_is_and_repaired_if_a_file_is_gone(cores, tmp_path, monkeypatch):
     first = prepare_tma(cores, tmp_path / "root", **TWELVE)
     with monkeypatch.context() as patch:
-        patch.setattr(target, "save_image", lambda *_, **__: pytest.fail("it wrote again"))
+        patch.setattr(output_folder, "save_image", lambda *_, **__: pytest.fail("it wrote again"))
         assert prepare_tma(cores, tmp_path / "root", **TWELVE)["date"] == first["date"]
     gone = next((tmp_path / "root" / "val").iterdir())
     gone.unlink()
@@ -135,7 +135,7 @@ def test_another_preparation_is_refused_finished_or_not(cores, tmp_path, monkeyp
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(cores, tmp_path, monkeypatch):
-    monkeypatch.setattr(target.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    monkeypatch.setattr(output_folder.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
     with pytest.raises(OutputError, match=r"up to 0\.00142 GB of room .* got 0\.001 GB"):
         prepare_tma(cores, tmp_path / "root", **TWELVE)
     assert not files(tmp_path / "root")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from torch import nn
 
+from experiments.datasets import read_instances
 from experiments.downstream import Reconstructor
 from experiments.figures.decoders import draw_decoders
 from experiments.figures.error_maps import draw_error_maps
@@ -18,7 +19,6 @@ from experiments.figures.segmentations import draw_segmentations
 from experiments.figures.style import PAGE, check_figure_file, save_figure
 from experiments.figures.texture_features import draw_texture_features
 from experiments.figures.zoom_strip import draw_zoom_strip
-from experiments.labeled import read_instances
 from experiments.methods import title_of
 from monai_iste.errors import ConfigError, require_extra
 from monai_iste.networks.presets import DEFAULT_PRESET

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from experiments.figures.drawing import covering, place, show
-from experiments.figures.inputs import BICUBIC, Picture, as_pixels, make_pair, require_iste, view_of
-from experiments.figures.intermediates import Parts, decoder_parts
-from experiments.figures.style import PAGE, Sheet, style
+from experiments.figures.drawing import covering_region, draw_pixels, draw_view
+from experiments.figures.inputs import BICUBIC, ImageSource, as_pixels, choose_view, make_pair, require_iste
+from experiments.figures.intermediates import DecoderParts, decoder_parts
+from experiments.figures.style import PAGE, FigureGrid, style
 from monai_iste.coordinates import output_size
 from monai_iste.inferers import Region
 
@@ -28,12 +28,12 @@ def on_gray(signed: Tensor, gain: float) -> Tensor:
     return 0.5 + gain * signed
 
 
-def gain_for(*signed: Tensor) -> float:
+def display_gain(*signed: Tensor) -> float:
     """The largest of 1, 2, 4, ... under which 99 % of the values of each image stay within black and white.
 
     Example:
         >>> import torch
-        >>> gain_for(torch.tensor([-0.1, 0.05]), torch.tensor([0.02])), gain_for(torch.ones(2))
+        >>> display_gain(torch.tensor([-0.1, 0.05]), torch.tensor([0.02])), display_gain(torch.ones(2))
         (4.0, 1.0)
     """
     extreme = max(float(x.abs().flatten().sort().values[math.ceil(0.99 * x.numel()) - 1]) for x in signed)
@@ -41,7 +41,7 @@ def gain_for(*signed: Tensor) -> float:
 
 
 def draw_decoders(
-    image: Picture,
+    image: ImageSource,
     network: nn.Module,
     scale: float = 4.0,
     crop: Region | None = None,
@@ -67,24 +67,24 @@ def draw_decoders(
     """
     iste = require_iste(network, "local_texture_decoder")
     pair = make_pair(image, scale, protocol)
-    view = view_of(pair.truth, crop, _SIDE)
-    region, extent = covering(output_size((pair.low.shape[1], pair.low.shape[2]), scale), pair.size, view)
+    view = choose_view(pair.truth, crop, _SIDE)
+    region, extent = covering_region(output_size((pair.low.shape[1], pair.low.shape[2]), scale), pair.size, view)
     parts = decoder_parts(iste, pair.low, scale, region)
     with style():
         panels = _panels(parts, iste.bicubic_residual, name)
-        sheet, rows = Sheet.grid([view.height / view.width], len(panels) + 1, width, (1,), (1,))
+        grid, rows = FigureGrid.with_rows([view.height / view.width], len(panels) + 1, width, (1,), (1,))
         for axes, (title, note, drawn) in zip(rows[0], panels, strict=False):
-            place(axes, as_pixels(drawn), extent, view)
+            draw_pixels(axes, as_pixels(drawn), extent, view)
             axes.set_title(title)
             axes.set_xlabel(note)
-        show(rows[0][-1], as_pixels(pair.truth), pair.size, view)
+        draw_view(rows[0][-1], as_pixels(pair.truth), pair.size, view)
         rows[0][-1].set_title("truth")
-    return sheet.finished()
+    return grid.finish()
 
 
-def _panels(parts: Parts, residual: bool, name: str) -> list[tuple[str, str, Tensor]]:
+def _panels(parts: DecoderParts, residual: bool, name: str) -> list[tuple[str, str, Tensor]]:
     """Title, note and image of every panel but the truth."""
-    gain = gain_for(parts.pixel, parts.texture)
+    gain = display_gain(parts.pixel, parts.texture)
     mapping = "shown: 0.5 + " + ("" if gain == 1 else f"{gain:g} ")
     first = [(f"{BICUBIC} ($I_{{B}}$)", "", parts.base)] if residual else []
     summed = "$I_{B}$ + $I_{LPD}$ + $I_{LTD}$" if residual else "0.5 + $I_{LPD}$ + $I_{LTD}$"

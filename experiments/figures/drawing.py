@@ -19,7 +19,7 @@ Size = tuple[int, int]
 Extent = tuple[float, float, float, float]
 
 
-def show(axes: Axes, pixels: np.ndarray, field: Size, view: Region, **options: Any) -> None:
+def draw_view(axes: Axes, pixels: np.ndarray, field: Size, view: Region, **options: Any) -> None:
     """Draw the part of an image that a view needs, so that views of images of any resolution lie on each other.
 
     Args:
@@ -30,15 +30,15 @@ def show(axes: Axes, pixels: np.ndarray, field: Size, view: Region, **options: A
     Shape:
         pixels: (H, W, 3), uint8, or (H, W).
     """
-    (top, left, height, width), extent = covering((pixels.shape[0], pixels.shape[1]), field, view)
-    place(axes, pixels[top : top + height, left : left + width], extent, view, **options)
+    (top, left, height, width), extent = covering_region((pixels.shape[0], pixels.shape[1]), field, view)
+    draw_pixels(axes, pixels[top : top + height, left : left + width], extent, view, **options)
 
 
-def covering(size: Size, field: Size, view: Region) -> tuple[Region, Extent]:
+def covering_region(size: Size, field: Size, view: Region) -> tuple[Region, Extent]:
     """The pixels, of an image of ``size`` that covers ``field``, which a view touches; and the place that they take.
 
     Example:
-        >>> covering((5, 10), (10, 20), Region(3, 0, 4, 20))
+        >>> covering_region((5, 10), (10, 20), Region(3, 0, 4, 20))
         (Region(top=1, left=0, height=3, width=10), (0.0, 20.0, 8.0, 2.0))
     """
     y, x = field[0] / size[0], field[1] / size[1]
@@ -48,14 +48,14 @@ def covering(size: Size, field: Size, view: Region) -> tuple[Region, Extent]:
     return Region(top, left, bottom - top, right - left), (left * x, right * x, bottom * y, top * y)
 
 
-def place(axes: Axes, pixels: np.ndarray, extent: Extent, view: Region, **options: Any) -> None:
+def draw_pixels(axes: Axes, pixels: np.ndarray, extent: Extent, view: Region, **options: Any) -> None:
     """Draw pixels where they belong: ``extent`` (left, right, bottom, top), in the unit of the view."""
     axes.imshow(pixels, extent=extent, aspect="auto", **options)
     axes.set_xlim(view.left, view.left + view.width)
     axes.set_ylim(view.top + view.height, view.top)
 
 
-def outlined(color: str = "black", width: float = 1.4) -> list[Any]:
+def outline_effects(color: str = "black", width: float = 1.4) -> list[Any]:
     """Path effects: a line around lines and letters, so that they are seen on any tissue."""
     from matplotlib.patheffects import withStroke
 
@@ -73,7 +73,7 @@ def add_scale_bar(axes: Axes, view: Region, mpp: float) -> float:
     length = next(step * power for step in (5, 2, 1) if step * power <= wanted)
     left, bottom = view.left + 0.06 * view.width, view.top + 0.93 * view.height
     axes.plot([left, left + length / mpp], [bottom] * 2, color="black", lw=1.8, solid_capstyle="butt",
-              path_effects=outlined("white", 3.2))  # fmt: skip
+              path_effects=outline_effects("white", 3.2))  # fmt: skip
     axes.text(left, bottom - 0.03 * view.height, f"{length:g} µm", va="bottom",
-              path_effects=outlined("white", 1.8))  # fmt: skip
+              path_effects=outline_effects("white", 1.8))  # fmt: skip
     return length

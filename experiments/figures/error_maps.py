@@ -10,9 +10,9 @@ import torch
 from monai.metrics import PSNRMetric
 from torch import Tensor, nn
 
-from experiments.figures.drawing import outlined, show
-from experiments.figures.inputs import BICUBIC, Pair, Picture, as_pixels, make_pair, reconstruct, text_of
-from experiments.figures.style import ACCENT, ERRORS, GAP, PAGE, Sheet, style
+from experiments.figures.drawing import draw_view, outline_effects
+from experiments.figures.inputs import BICUBIC, ImageSource, Pair, as_pixels, format_scale, make_pair, reconstruct
+from experiments.figures.style import ACCENT, ERRORS, GAP, PAGE, FigureGrid, style
 from monai_iste.errors import ConfigError
 from monai_iste.inferers import Region
 from monai_iste.inferers.tiling import inside
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _BAR = 0.55  # room for the color bar, in inches
 
 
-class Scored(NamedTuple):
+class ScoredResult(NamedTuple):
     """One method's reconstruction as the protocol compares it, and its PSNR in dB.
 
     Shape:
@@ -36,7 +36,7 @@ class Scored(NamedTuple):
     psnr: float
 
 
-def score_methods(pair: Pair, methods: Mapping[str, nn.Module]) -> dict[str, Scored]:
+def score_methods(pair: Pair, methods: Mapping[str, nn.Module]) -> dict[str, ScoredResult]:
     """Reconstruct and score by every method, bicubic first, as an evaluation under the pair's protocol does.
 
     Args:
@@ -49,7 +49,7 @@ def score_methods(pair: Pair, methods: Mapping[str, nn.Module]) -> dict[str, Sco
         item = cast(dict[str, Any], pair.protocol.postprocessing()(item))
         for label, image in {BICUBIC: item["bicubic"], name: item["pred"]}.items():
             psnr = cast(Tensor, metric(image[None], item["label"][None]))
-            results[label] = Scored(image, item["label"], float(psnr))
+            results[label] = ScoredResult(image, item["label"], float(psnr))
     return results
 
 
@@ -69,7 +69,7 @@ def error_limit(errors: list[Tensor]) -> float:
 
 
 def draw_error_maps(
-    image: Picture,
+    image: ImageSource,
     methods: Mapping[str, nn.Module],
     scale: float = 4.0,
     protocol: str = "iste-rgb",
@@ -99,7 +99,7 @@ def draw_error_maps(
         return _draw(pair, results, crop, width)
 
 
-def _draw(pair: Pair, results: dict[str, Scored], crop: Region | None, width: float) -> Figure:
+def _draw(pair: Pair, results: dict[str, ScoredResult], crop: Region | None, width: float) -> Figure:
     truth = next(iter(results.values())).truth
     field = int(truth.shape[1]), int(truth.shape[2])
     border = (pair.size[0] - field[0]) // 2
@@ -111,24 +111,24 @@ def _draw(pair: Pair, results: dict[str, Scored], crop: Region | None, width: fl
 
     columns, aspect = len(results) + 1, view.height / view.width
     left = 0.0 if crop is None else _overview_width(field, columns, aspect, width)
-    sheet, (upper, lower) = Sheet.grid((aspect, aspect), columns, width, (1, 0), (0, 1), left, _BAR)
+    grid, (upper, lower) = FigureGrid.with_rows((aspect, aspect), columns, width, (1, 0), (0, 1), left, _BAR)
     for i, (name, result) in enumerate(results.items()):
-        show(upper[i], as_pixels(result.image), field, view)
+        draw_view(upper[i], as_pixels(result.image), field, view)
         upper[i].set_title(name)
-        show(lower[i], errors[name].numpy(), field, view, cmap=ERRORS, vmin=0, vmax=limit)
+        draw_view(lower[i], errors[name].numpy(), field, view, cmap=ERRORS, vmin=0, vmax=limit)
         lower[i].set_xlabel(f"{result.psnr:.2f} dB")
-    show(upper[-1], as_pixels(truth), field, view)
+    draw_view(upper[-1], as_pixels(truth), field, view)
     upper[-1].set_title("truth")
     # The input covers the whole label: shifted by the border that is not scored.
     shifted = view._replace(top=view.top + border, left=view.left + border)
-    show(lower[-1], as_pixels(pair.low), pair.size, shifted)
-    lower[-1].set_xlabel(f"LR input ({text_of(pair.scale)})")
+    draw_view(lower[-1], as_pixels(pair.low), pair.size, shifted)
+    lower[-1].set_xlabel(f"LR input ({format_scale(pair.scale)})")
     clipped = any(float(error[part].max()) > limit for error in errors.values())
     label = "absolute error (8-bit levels)"
-    sheet.color_bar_beside(upper[-1], lower[-1], ERRORS, (0, limit), label, "max" if clipped else "neither")
+    grid.color_bar_beside(upper[-1], lower[-1], ERRORS, (0, limit), label, "max" if clipped else "neither")
     if crop is not None:
-        _add_overview(sheet, upper[0], lower[0], truth, view, left)
-    return sheet.finished()
+        _add_overview(grid, upper[0], lower[0], truth, view, left)
+    return grid.finish()
 
 
 def _overview_width(field: tuple[int, int], columns: int, aspect: float, width: float) -> float:
@@ -139,15 +139,15 @@ def _overview_width(field: tuple[int, int], columns: int, aspect: float, width: 
     return ratio * (2 * aspect * side + GAP) + 2 * GAP
 
 
-def _add_overview(sheet: Sheet, upper: Axes, lower: Axes, truth: Tensor, view: Region, room: float) -> None:
+def _add_overview(grid: FigureGrid, upper: Axes, lower: Axes, truth: Tensor, view: Region, room: float) -> None:
     from matplotlib.patches import Rectangle
 
-    _, top, _, _ = sheet.box(upper)
-    _, below, _, height = sheet.box(lower)
+    _, top, _, _ = grid.box(upper)
+    _, below, _, height = grid.box(lower)
     field = int(truth.shape[1]), int(truth.shape[2])
-    whole = sheet.panel(0, top, room - 2 * GAP, below + height - top)
-    show(whole, as_pixels(truth), field, Region(0, 0, *field))
+    whole = grid.panel(0, top, room - 2 * GAP, below + height - top)
+    draw_view(whole, as_pixels(truth), field, Region(0, 0, *field))
     whole.set_title("truth, whole image")
     frame = Rectangle((view.left, view.top), view.width, view.height, fill=False, ec=ACCENT, lw=1)
-    frame.set_path_effects(outlined(width=2))
+    frame.set_path_effects(outline_effects(width=2))
     whole.add_patch(frame)

@@ -25,7 +25,7 @@ from monai_iste.visualize import most_detailed, to_picture
 BICUBIC = METHODS["bicubic"].label
 
 #: A file, or an image in memory: (3, H, W), uint8.
-Picture = str | os.PathLike[str] | np.ndarray | Tensor
+ImageSource = str | os.PathLike[str] | np.ndarray | Tensor
 
 
 class Pair(NamedTuple):
@@ -45,7 +45,7 @@ class Pair(NamedTuple):
         return int(self.truth.shape[1]), int(self.truth.shape[2])
 
 
-def make_pair(image: Picture, scale: float, protocol: str = "iste-rgb", crop: Region | None = None) -> Pair:
+def make_pair(image: ImageSource, scale: float, protocol: str = "iste-rgb", crop: Region | None = None) -> Pair:
     """Reduce an image, or a part of it, by a scale; pixels beyond a whole number of low-resolution ones are cut off.
 
     Raises:
@@ -83,7 +83,7 @@ def parse_crop(text: str | None) -> Region | None:
     return Region(top, left, size, size)
 
 
-def view_of(image: Tensor, crop: Region | None, side: int | None) -> Region:
+def choose_view(image: Tensor, crop: Region | None, side: int | None) -> Region:
     """The part of an image to show: the crop, else the square of ``side`` with most detail, else all of it.
 
     Shape:
@@ -99,7 +99,7 @@ def view_of(image: Tensor, crop: Region | None, side: int | None) -> Region:
     return Region(*most_detailed(image, side), side, side)
 
 
-def device_of(network: nn.Module) -> torch.device:
+def get_device(network: nn.Module) -> torch.device:
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 
 
@@ -112,7 +112,7 @@ def reconstruct(network: nn.Module, low: Tensor, scale: float, size: tuple[int, 
     Units: in [0, 1]; the result is not clamped.
     """
     if isinstance(network, (FixedScaleNetwork, Bicubic)):
-        return network(low.unsqueeze(0).to(device_of(network)), scale=scale)[0].float().cpu()
+        return network(low.unsqueeze(0).to(get_device(network)), scale=scale)[0].float().cpu()
     return torch.cat(list(magnified_bands(low, network, size)), dim=1)
 
 
@@ -139,11 +139,11 @@ def as_pixels(image: Tensor) -> np.ndarray:
     return np.asarray(to_picture(image))
 
 
-def text_of(scale: float) -> str:
+def format_scale(scale: float) -> str:
     """A magnification as figures print it.
 
     Example:
-        >>> text_of(2.5)
+        >>> format_scale(2.5)
         '×2.5'
     """
     return f"×{scale:g}"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from experiments.figures.inputs import device_of
+from experiments.figures.inputs import get_device
 from monai_iste.coordinates import cell_size, output_size, pixel_centers
 from monai_iste.inferers import Region
 from monai_iste.inferers.tiling import inside
@@ -39,14 +39,14 @@ class Retrieval(NamedTuple):
     keys: int
 
 
-class Features(NamedTuple):
+class TextureFeatures(NamedTuple):
     """Feature maps before and after the Texture Learner: F_LR (C, h, w), and F_TL (T, H', W') over a region."""
 
     before: Tensor
     after: Tensor
 
 
-class Parts(NamedTuple):
+class DecoderParts(NamedTuple):
     """What a magnified region is the sum of: ``base + pixel + texture = total``.
 
     ``base`` is the bicubic interpolation where the network adds it (``bicubic_residual``), else a constant gray, the
@@ -76,7 +76,7 @@ def retrieve(network: ISTE, low: Tensor, scale: float) -> Retrieval:
     """
     seen: list[tuple[Any, ...]] = []
     module = cast(SelfTextureFusion, network.self_texture_fusion)
-    with _listening(module, lambda args, result: seen.append(args)):
+    with _output_hook(module, lambda args, result: seen.append(args)):
         _, cell = _encode(network, low, scale)
     index, _, confidence = module.retrieve(*seen[0])
     h, w = low.shape[1:]
@@ -85,7 +85,7 @@ def retrieve(network: ISTE, low: Tensor, scale: float) -> Retrieval:
 
 
 @torch.no_grad()
-def texture_features(network: ISTE, low: Tensor, scale: float, region: Region) -> Features:
+def texture_features(network: ISTE, low: Tensor, scale: float, region: Region) -> TextureFeatures:
     """The feature maps on either side of the Texture Learner; with four corners, blended by their areas.
 
     Args:
@@ -94,16 +94,16 @@ def texture_features(network: ISTE, low: Tensor, scale: float, region: Region) -
         low: (3, h, w)
     """
     seen: list[Tensor] = []
-    with _listening(network.encoder, lambda args, result: seen.append(result)):
+    with _output_hook(network.encoder, lambda args, result: seen.append(result)):
         encoding, cell = _encode(network, low, scale)
     coord = _coordinates(low, scale, region).to(cell.device)
     samples = network.texture_neighbors(coord, (low.shape[1], low.shape[2]))
     texture = ensemble(network.texture_learner(encoding.amp_freq, samples, cell), samples)
-    return Features(seen[0][0].float().cpu(), texture[0].mT.reshape(-1, region.height, region.width).float().cpu())
+    return TextureFeatures(seen[0][0].float().cpu(), texture[0].mT.reshape(-1, region.height, region.width).float().cpu())
 
 
 @torch.no_grad()
-def decoder_parts(network: ISTE, low: Tensor, scale: float, region: Region) -> Parts:
+def decoder_parts(network: ISTE, low: Tensor, scale: float, region: Region) -> DecoderParts:
     """The share of each decoder in a region of the magnified image, each with the other one silenced.
 
     Args:
@@ -115,19 +115,19 @@ def decoder_parts(network: ISTE, low: Tensor, scale: float, region: Region) -> P
     encoding, cell = _encode(network, low, scale)
     coord = _coordinates(low, scale, region).to(cell.device)
 
-    def image(*silent: nn.Module) -> Tensor:
-        with _silenced(*silent):
+    def image(*zeroed: nn.Module) -> Tensor:
+        with _zero_outputs(*zeroed):
             rgb = network.decode(encoding, coord, cell)
         return rgb[0].T.reshape(3, region.height, region.width).float().cpu()
 
     lpd, ltd = network.local_pixel_decoder, cast(nn.Module, network.local_texture_decoder)
     base = image(lpd, ltd)
-    return Parts(base, image(ltd) - base, image(lpd) - base, image())
+    return DecoderParts(base, image(ltd) - base, image(lpd) - base, image())
 
 
 def _encode(network: ISTE, low: Tensor, scale: float) -> tuple[Any, Tensor]:
     """Everything up to stage 1 for the whole image, and the cell. At inference the keys do not depend on queries."""
-    image = low.unsqueeze(0).to(device_of(network))
+    image = low.unsqueeze(0).to(get_device(network))
     check_image(image)
     size = (low.shape[1], low.shape[2])
     cell = cell_size(size, output_size(size, scale), image.device).unsqueeze(0)
@@ -143,9 +143,9 @@ def _coordinates(low: Tensor, scale: float, region: Region) -> Tensor:
 
 
 @contextmanager
-def _listening(module: nn.Module, heard: Any) -> Iterator[None]:
-    """Inside, every call of the module is told to ``heard(arguments, result)``."""
-    handle = module.register_forward_hook(lambda _, args, result: heard(args, result))
+def _output_hook(module: nn.Module, callback: Any) -> Iterator[None]:
+    """Inside, every call of the module is told to ``callback(arguments, result)``."""
+    handle = module.register_forward_hook(lambda _, args, result: callback(args, result))
     try:
         yield
     finally:
@@ -153,7 +153,7 @@ def _listening(module: nn.Module, heard: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _silenced(*modules: nn.Module) -> Iterator[None]:
+def _zero_outputs(*modules: nn.Module) -> Iterator[None]:
     """Inside, the modules answer zero."""
     handles = [module.register_forward_hook(lambda _, args, result: torch.zeros_like(result)) for module in modules]
     try:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.figures.drawing import outlined, show
-from experiments.figures.inputs import Pair, Picture, as_pixels, make_pair, require_iste, text_of
+from experiments.figures.drawing import draw_view, outline_effects
+from experiments.figures.inputs import ImageSource, Pair, as_pixels, format_scale, make_pair, require_iste
 from experiments.figures.intermediates import Retrieval, retrieve
-from experiments.figures.style import GAP, MAPS, PAGE, Sheet, style
+from experiments.figures.style import GAP, MAPS, PAGE, FigureGrid, style
 from monai_iste.errors import ConfigError
 from monai_iste.inferers import Region
 from monai_iste.networks.residual_gate import residual_gate
@@ -83,7 +83,7 @@ def arrows(low: Tensor, found: Retrieval, count: int = 6, seed: int = 0) -> list
 
 
 def draw_retrieval(
-    image: Picture,
+    image: ImageSource,
     network: nn.Module,
     scale: float = 4.0,
     count: int = 6,
@@ -128,26 +128,26 @@ def _draw(pair: Pair, drawn: list[Arrow], found: Retrieval, width: float) -> Fig
     # The patches, in two columns, are together as high as the image: side = (height + gap) / count - gap.
     room = (width - 3 * GAP - _NUMBER - 2 * (GAP / count - GAP)) / (1 + 2 * aspect / count)
     side = (room * aspect + GAP) / count - GAP
-    sheet = Sheet(width, room * aspect + 0.62)
-    whole = sheet.panel(0, _TOP, room, room * aspect)
-    show(whole, truth, field, Region(0, 0, *field))
-    whole.set_title(f"truth; retrieval is in the LR input ({text_of(pair.scale)})")
+    grid = FigureGrid(width, room * aspect + 0.62)
+    whole = grid.panel(0, _TOP, room, room * aspect)
+    draw_view(whole, truth, field, Region(0, 0, *field))
+    whole.set_title(f"truth; retrieval is in the LR input ({format_scale(pair.scale)})")
     low, high = (extreme(arrow.confidence for arrow in drawn) for extreme in (min, max))
     limits = min(low, (low + high) / 2 - 0.005), max(high, (low + high) / 2 + 0.005)
     left = room + 2 * GAP + _NUMBER
     for i, arrow in enumerate(drawn):
         _add_arrow(whole, arrow, str(i + 1), colormaps[MAPS](Normalize(*limits)(arrow.confidence)))
         for j, (end, title) in enumerate(((arrow.pixel, "LR pixel"), (arrow.place, "key"))):
-            panel = sheet.panel(left + j * (side + GAP), _TOP + i * (side + GAP), side, side)
+            panel = grid.panel(left + j * (side + GAP), _TOP + i * (side + GAP), side, side)
             _show_patch(panel, truth, field, end)
             panel.set_title(title if i == 0 else "")
             panel.set_ylabel("" if j else str(i + 1), rotation=0, ha="right", va="center")
     below = _TOP + room * aspect + 0.08
     label = "confidence (cosine similarity of pixel and key)"
-    sheet.color_bar((0.15, below, room - 0.3, 0.08), MAPS, limits, label)
-    note = sheet.panel(left, below - 0.05, 2 * side + GAP, 0.05)
+    grid.color_bar((0.15, below, room - 0.3, 0.08), MAPS, limits, label)
+    note = grid.panel(left, below - 0.05, 2 * side + GAP, 0.05)
     note.set_xlabel(f"{len(found.key.unique())} of {found.keys} keys\nare retrieved")
-    return sheet.finished()
+    return grid.finish()
 
 
 def _add_arrow(axes: Axes, arrow: Arrow, number: str, color: tuple[float, ...]) -> None:
@@ -159,7 +159,7 @@ def _add_arrow(axes: Axes, arrow: Arrow, number: str, color: tuple[float, ...]) 
         "lw": 1.2,
         "shrinkA": 0,
         "shrinkB": 0,
-        "path_effects": outlined("white", 2.6),
+        "path_effects": outline_effects("white", 2.6),
     }
     axes.annotate("", (u + 0.5, v + 0.5), (x + 0.5, y + 0.5), arrowprops=line)
     axes.plot(x + 0.5, y + 0.5, "o", ms=3.2, color=color, mec="white", mew=0.7)
@@ -167,7 +167,7 @@ def _add_arrow(axes: Axes, arrow: Arrow, number: str, color: tuple[float, ...]) 
     length = float(np.hypot(x - u, v - y))
     away = np.array([x - u, v - y]) / length if length > 1 else np.array([-1.0, 0.0])  # y points down, points up
     axes.annotate(number, (x + 0.5, y + 0.5), tuple(7 * away), textcoords="offset points", ha="center", va="center",
-                  weight="bold", zorder=10, path_effects=outlined("white", 1.8))  # fmt: skip
+                  weight="bold", zorder=10, path_effects=outline_effects("white", 1.8))  # fmt: skip
 
 
 def _show_patch(axes: Axes, pixels: np.ndarray, field: tuple[int, int], center: tuple[float, float]) -> None:
@@ -178,9 +178,11 @@ def _show_patch(axes: Axes, pixels: np.ndarray, field: tuple[int, int], center: 
     reach = _PATCH // 2
     top, left = max(0, int(y) - reach), max(0, int(x) - reach)
     bottom, right = min(field[0], int(y) + reach + 1), min(field[1], int(x) + reach + 1)
-    show(axes, pixels, field, Region(top, left, bottom - top, right - left))
+    draw_view(axes, pixels, field, Region(top, left, bottom - top, right - left))
     axes.set_xlim(x - reach, x + reach + 1)
     axes.set_ylim(y + reach + 1, y - reach)
     axes.add_patch(
-        Rectangle((x, y), 1, 1, fill=False, ec="black", lw=0.8, path_effects=outlined("white", 1.8), joinstyle="miter")
+        Rectangle(
+            (x, y), 1, 1, fill=False, ec="black", lw=0.8, path_effects=outline_effects("white", 1.8), joinstyle="miter"
+        )
     )

@@ -9,9 +9,18 @@ import numpy as np
 from skimage.measure import find_contours
 from torch import nn
 
-from experiments.figures.drawing import outlined, show
-from experiments.figures.inputs import BICUBIC, Pair, Picture, as_pixels, make_pair, reconstruct, text_of, view_of
-from experiments.figures.style import ACCENT, PAGE, Sheet, style
+from experiments.figures.drawing import draw_view, outline_effects
+from experiments.figures.inputs import (
+    BICUBIC,
+    ImageSource,
+    Pair,
+    as_pixels,
+    choose_view,
+    format_scale,
+    make_pair,
+    reconstruct,
+)
+from experiments.figures.style import ACCENT, PAGE, FigureGrid, style
 from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.inferers import Region
 from monai_iste.networks import Bicubic
@@ -43,7 +52,7 @@ def contours(labels: np.ndarray) -> list[np.ndarray]:
 
 
 def draw_segmentations(
-    image: Picture,
+    image: ImageSource,
     masks: Mapping[str, np.ndarray],
     methods: Mapping[str, nn.Module],
     scale: float = 4.0,
@@ -78,27 +87,27 @@ def draw_segmentations(
                 " x ".join(map(str, labels.shape)),
                 "Take the map of this image.",
             )
-    view = view_of(pair.truth, crop, None)
+    view = choose_view(pair.truth, crop, None)
     with style():
-        sheet, rows = Sheet.grid([view.height / view.width], len(masks) + 1, width, (1,), (0,))
-        show(rows[0][0], as_pixels(pair.truth), pair.size, view)
+        grid, rows = FigureGrid.with_rows([view.height / view.width], len(masks) + 1, width, (1,), (0,))
+        draw_view(rows[0][0], as_pixels(pair.truth), pair.size, view)
         rows[0][0].set_title("image")
         for axes, (name, labels) in zip(rows[0][1:], masks.items(), strict=True):
             background, title = _background(pair, name, methods)
-            show(axes, background, pair.size, view)
+            draw_view(axes, background, pair.size, view)
             _add_contours(axes, labels)
             axes.set_title(title)
-    return sheet.finished()
+    return grid.finish()
 
 
 def _background(pair: Pair, name: str, methods: Mapping[str, nn.Module]) -> tuple[np.ndarray, str]:
     for label, network in {BICUBIC: Bicubic(), **methods}.items():
         if label.lower() == name.lower():
             again = reconstruct(network, pair.low, pair.scale, pair.size)
-            return as_pixels(again), f"{label}, {text_of(pair.scale)}"
+            return as_pixels(again), f"{label}, {format_scale(pair.scale)}"
     return as_pixels(pair.truth), name
 
 
 def _add_contours(axes: Axes, labels: np.ndarray) -> None:
     for line in contours(labels):
-        axes.plot(line[:, 1], line[:, 0], color=ACCENT, lw=0.8, path_effects=outlined(width=1.6))
+        axes.plot(line[:, 1], line[:, 0], color=ACCENT, lw=0.8, path_effects=outline_effects(width=1.6))

@@ -70,7 +70,7 @@ def style() -> Iterator[None]:
         yield
 
 
-class Sheet:
+class FigureGrid:
     """A figure that panels are put on by their place in inches, from the top left corner.
 
     Args:
@@ -89,7 +89,7 @@ class Sheet:
         self.figure: Figure = Figure(figsize=(width, height), dpi=DPI)
 
     @classmethod
-    def grid(
+    def with_rows(
         cls,
         aspects: Sequence[float],
         columns: int,
@@ -98,13 +98,13 @@ class Sheet:
         below: Sequence[int],
         left: float = 0.0,
         right: float = 0.0,
-    ) -> tuple[Sheet, list[list[Axes]]]:
-        """A sheet with rows of equally wide panels.
+    ) -> tuple[FigureGrid, list[list[Axes]]]:
+        """A grid with rows of equally wide panels.
 
         Args:
             aspects: height / width of the panels, one number per row.
             columns: panels per row.
-            width: of the sheet, in inches.
+            width: of the grid, in inches.
             above, below: lines of text over and under each row.
             left, right: room beside the panels, in inches.
         """
@@ -112,13 +112,13 @@ class Sheet:
         rooms = [
             (a * _LINE, side * aspect, b * _LINE + GAP) for aspect, a, b in zip(aspects, above, below, strict=True)
         ]
-        sheet = cls(width, sum(sum(room) for room in rooms) - GAP + 0.02)
+        grid = cls(width, sum(sum(room) for room in rooms) - GAP + 0.02)
         rows, top = [], 0.01
         for over, height, under in rooms:
             lefts = (left + i * (side + GAP) for i in range(columns))
-            rows.append([sheet.panel(x, top + over, side, height) for x in lefts])
+            rows.append([grid.panel(x, top + over, side, height) for x in lefts])
             top += over + height + under
-        return sheet, rows
+        return grid, rows
 
     def panel(self, left: float, top: float, width: float, height: float) -> Axes:
         """Axes without ticks and frame."""
@@ -163,7 +163,7 @@ class Sheet:
         _, below, _, height = self.box(lower)
         self.color_bar((left + width + 0.08, top, 0.08, below + height - top), colors, limits, label, extend)
 
-    def finished(self) -> Figure:
+    def finish(self) -> Figure:
         """The figure, after its text has been made small enough for the panels, down to 5 points.
 
         All titles get one size, and so do all lines under panels, and all beside them.

@@ -8,10 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.figures.drawing import covering, place, show
-from experiments.figures.inputs import Picture, as_pixels, make_pair, reconstruct, require_iste, text_of, view_of
+from experiments.figures.drawing import covering_region, draw_pixels, draw_view
+from experiments.figures.inputs import (
+    ImageSource,
+    as_pixels,
+    choose_view,
+    format_scale,
+    make_pair,
+    reconstruct,
+    require_iste,
+)
 from experiments.figures.intermediates import texture_features
-from experiments.figures.style import MAPS, PAGE, Sheet, style
+from experiments.figures.style import MAPS, PAGE, FigureGrid, style
 from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError
 from monai_iste.inferers import Region
@@ -32,9 +40,9 @@ def standardized(maps: Tensor) -> Tensor:
     Shape:
         maps: (N, H, W); returns the same
     """
-    centerd = maps - maps.mean((1, 2), keepdim=True)
-    deviation = centerd.square().mean((1, 2), keepdim=True).sqrt()
-    return torch.where(deviation > 0, centerd / deviation.clamp_min(1e-12), 0.0)
+    centered = maps - maps.mean((1, 2), keepdim=True)
+    deviation = centered.square().mean((1, 2), keepdim=True).sqrt()
+    return torch.where(deviation > 0, centered / deviation.clamp_min(1e-12), 0.0)
 
 
 def most_varied(maps: Tensor, count: int) -> list[int]:
@@ -48,7 +56,7 @@ def most_varied(maps: Tensor, count: int) -> list[int]:
 
 
 def draw_texture_features(
-    image: Picture,
+    image: ImageSource,
     network: nn.Module,
     scale: float = 4.0,
     channels: int = 3,
@@ -80,27 +88,27 @@ def draw_texture_features(
     if channels < 1:
         raise ConfigError("at least one channel", str(channels), "The paper shows some.")
     pair = make_pair(image, scale, protocol)
-    view = view_of(pair.truth, crop, _SIDE)
-    region, extent = covering(output_size((pair.low.shape[1], pair.low.shape[2]), scale), pair.size, view)
+    view = choose_view(pair.truth, crop, _SIDE)
+    region, extent = covering_region(output_size((pair.low.shape[1], pair.low.shape[2]), scale), pair.size, view)
     features = texture_features(iste, pair.low, scale, region)
-    shown, low_extent = covering((pair.low.shape[1], pair.low.shape[2]), pair.size, view)
+    shown, low_extent = covering_region((pair.low.shape[1], pair.low.shape[2]), pair.size, view)
     before = features.before[:, shown.top : shown.top + shown.height, shown.left : shown.left + shown.width]
     with style():
         aspect = view.height / view.width
-        sheet, rows = Sheet.grid((aspect, aspect), channels + 2, width, (1, 1), (0, 0), left=0.17, right=0.55)
-        show(rows[0][0], as_pixels(pair.low), pair.size, view)
+        grid, rows = FigureGrid.with_rows((aspect, aspect), channels + 2, width, (1, 1), (0, 0), left=0.17, right=0.55)
+        draw_view(rows[0][0], as_pixels(pair.low), pair.size, view)
         rows[0][0].set_title("LR input")
-        show(rows[1][0], as_pixels(reconstruct(iste, pair.low, scale, pair.size)), pair.size, view)
-        rows[1][0].set_title(f"{name}, {text_of(scale)}")
+        draw_view(rows[1][0], as_pixels(reconstruct(iste, pair.low, scale, pair.size)), pair.size, view)
+        rows[1][0].set_title(f"{name}, {format_scale(scale)}")
         for row, maps, where in ((rows[0], before, low_extent), (rows[1], features.after, extent)):
             chosen = most_varied(maps, channels)
             drawn = standardized(torch.cat([maps.abs().mean(0, keepdim=True), maps[chosen]]))
             titles = ["mean absolute", *(f"channel {number}" for number in chosen)]
             for axes, values, title in zip(row[1:], drawn, titles, strict=False):
-                place(axes, np.asarray(values), where, view, cmap=MAPS, vmin=-_RANGE, vmax=_RANGE)
+                draw_pixels(axes, np.asarray(values), where, view, cmap=MAPS, vmin=-_RANGE, vmax=_RANGE)
                 axes.set_title(title)
         rows[0][0].set_ylabel("before TL ($F_{LR}$)")
         rows[1][0].set_ylabel("after TL ($F_{TL}$)")
         label = "standard deviations from the mean"
-        sheet.color_bar_beside(rows[0][-1], rows[1][-1], MAPS, (-_RANGE, _RANGE), label, "both")
-    return sheet.finished()
+        grid.color_bar_beside(rows[0][-1], rows[1][-1], MAPS, (-_RANGE, _RANGE), label, "both")
+    return grid.finish()

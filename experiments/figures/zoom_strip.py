@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from experiments.figures.drawing import Extent, add_scale_bar, covering, place
-from experiments.figures.inputs import BICUBIC, Picture, as_pixels, make_pair, text_of, view_of
-from experiments.figures.style import PAGE, Sheet, style
+from experiments.figures.drawing import Extent, add_scale_bar, covering_region, draw_pixels
+from experiments.figures.inputs import BICUBIC, ImageSource, as_pixels, choose_view, format_scale, make_pair
+from experiments.figures.style import PAGE, FigureGrid, style
 from monai_iste.errors import ConfigError, ScaleError
 from monai_iste.functional import magnified_bands
 from monai_iste.inferers import Region
@@ -34,7 +34,7 @@ _SIDE = 40  # of the field of view, in low-resolution pixels
 
 
 def draw_zoom_strip(
-    image: Picture,
+    image: ImageSource,
     network: nn.Module,
     scales: Sequence[float] = SCALES,
     crop: Region | None = None,
@@ -74,21 +74,21 @@ def draw_zoom_strip(
         low, field = pair.low.mul(255).round().byte(), pair.size
     view = _field_of_view(low, field, crop)
     with style():
-        sheet, rows = Sheet.grid(
+        grid, rows = FigureGrid.with_rows(
             [view.height / view.width] * 2, len(scales), width, (1, 0), (0, mpp is not None), left=0.17
         )
         for upper, lower, scale in zip(*rows, scales, strict=True):
             part = _part(low, scale, field, view)
-            place(upper, _bicubic(low, part), part.extent, view)
-            place(lower, _magnified(low, network, part), part.extent, view)
-            upper.set_title(text_of(scale))
+            draw_pixels(upper, _bicubic(low, part), part.extent, view)
+            draw_pixels(lower, _magnified(low, network, part), part.extent, view)
+            upper.set_title(format_scale(scale))
             if mpp is not None:
                 lower.set_xlabel(f"{mpp * field[1] / part.output[1]:.3f} µm/px")
         for row, label in zip(rows, (BICUBIC, name), strict=True):
             row[0].set_ylabel(label)
         if mpp is not None:
             add_scale_bar(rows[1][0], view, mpp)
-    return sheet.finished()
+    return grid.finish()
 
 
 class _Part(NamedTuple):
@@ -104,12 +104,12 @@ def _field_of_view(low: Tensor, field: tuple[int, int], crop: Region | None) -> 
     if crop is not None:
         return inside(crop, field)
     unit = field[1] / low.shape[2]
-    return Region(*(round(n * unit) for n in view_of(low.float() / 255, None, _SIDE)))
+    return Region(*(round(n * unit) for n in choose_view(low.float() / 255, None, _SIDE)))
 
 
 def _part(low: Tensor, scale: float, field: tuple[int, int], view: Region) -> _Part:
     output = OutputSize(scale).resolve_upscaled((int(low.shape[1]), int(low.shape[2])))
-    region, extent = covering(output, field, view)
+    region, extent = covering_region(output, field, view)
     return _Part(output, region, extent)
 
 

@@ -1,7 +1,7 @@
 """The data sets of the paper, turned into the one layout that everything here trains on and measures with.
 
 ``ROOT/{train,val,test}/*.png`` and ``ROOT/dataset.json``, which says what they were made of. One file per data set;
-:mod:`~experiments.preparation.target` owns the folder that is filled.
+:mod:`~experiments.preparation.output_folder` owns the folder that is filled.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.preparation.histosr import prepare_histosr
-from experiments.preparation.target import MANIFEST
+from experiments.preparation.output_folder import MANIFEST
 from experiments.preparation.tcga import prepare_tcga
 from experiments.preparation.tma import prepare_tma
 from monai_iste.errors import ConfigError

@@ -19,7 +19,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from experiments.preparation.target import Plan, Planned, check_counts, fill, source_digest, split
+from experiments.preparation.output_folder import (
+    Plan,
+    PlannedImage,
+    assign_folders,
+    check_counts,
+    fill_folder,
+    source_digest,
+)
 from monai_iste.data.datasets import image_datalist
 from monai_iste.errors import DataError, require_extra
 from monai_iste.io.image_reader import image_size, read_rgb
@@ -65,7 +72,7 @@ def prepare_histosr(
         source: the folder with ``train_lmdb`` and ``test_lmdb`` (extra ``experiments``), or with those two in
             ``bicubic/``; or with folders of the patches as images, ``train_sr192`` and ``test_sr192``, or ``train``
             and ``test``.
-        root: see :func:`~experiments.preparation.target.fill`.
+        root: see :func:`~experiments.preparation.output_folder.fill_folder`.
         seed: of the choice of validation patches.
         counts: of train, val and test; the first two together are the official training patches.
         quiet: no progress bar.
@@ -75,7 +82,7 @@ def prepare_histosr(
     Raises:
         ConfigError: lmdb is not installed, or the counts. DataError: neither layout, another number of patches, a
             damaged one or one of another size.
-        OutputError: see :func:`~experiments.preparation.target.fill`.
+        OutputError: see :func:`~experiments.preparation.output_folder.fill_folder`.
     """
     parts = check_counts(counts)
     places = {part: _find(source, part) for part in ("train", "test")}
@@ -89,7 +96,7 @@ def prepare_histosr(
             _check_number(places["train"], len(train), parts["train"] + parts["val"])
             _check_number(places["test"], len(test), parts["test"])
             names = [f"train-{number:05d}" for number in range(1, len(train) + 1)]
-            folders = split(names, {part: parts[part] for part in ("train", "val")}, seed)
+            folders = assign_folders(names, {part: parts[part] for part in ("train", "val")}, seed)
             images = _planned(train, names, folders)
             images += _planned(test, [f"test-{number:05d}" for number in range(1, len(test) + 1)], ["test"] * len(test))
             about = {
@@ -99,12 +106,12 @@ def prepare_histosr(
             }
             yield Plan(images, about)
 
-    return fill(root, job, plan, quiet)
+    return fill_folder(root, job, plan, quiet)
 
 
-def _planned(patches: _Patches, names: Sequence[str], folders: Sequence[str]) -> list[Planned]:
+def _planned(patches: _Patches, names: Sequence[str], folders: Sequence[str]) -> list[PlannedImage]:
     return [
-        Planned(f"{folder}/{name}.png", (SIDE, SIDE), partial(patches.high, index))
+        PlannedImage(f"{folder}/{name}.png", (SIDE, SIDE), partial(patches.high, index))
         for index, (folder, name) in enumerate(zip(folders, names, strict=True))
     ]
 

@@ -17,7 +17,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from experiments.preparation.target import PARTS, Plan, Planned, check_counts, fill, ranked, source_digest, split
+from experiments.preparation.output_folder import (
+    PARTS,
+    Plan,
+    PlannedImage,
+    assign_folders,
+    check_counts,
+    fill_folder,
+    hash_order,
+    source_digest,
+)
 from monai_iste.errors import ConfigError, DataError
 from monai_iste.io.files import checksum
 from monai_iste.io.pixel_size import Mpp
@@ -81,7 +90,7 @@ def prepare_tcga(
 
     Args:
         source: a folder with the slides, in it or its subfolders.
-        root: see :func:`~experiments.preparation.target.fill`.
+        root: see :func:`~experiments.preparation.output_folder.fill_folder`.
         seed: of the choice and the split.
         counts: tiles of train, val and test.
         slides: how many the folder must hold.
@@ -95,7 +104,7 @@ def prepare_tcga(
         the manifest. It names a slide only if that is one of TCGA's public names.
     Raises:
         DataError: another number of slides, an unreadable one, another pixel size, or too few tiles with tissue.
-        OutputError: see :func:`~experiments.preparation.target.fill`. ConfigError: an option.
+        OutputError: see :func:`~experiments.preparation.output_folder.fill_folder`. ConfigError: an option.
     """
     parts = check_counts(counts)
     _check_options(slides, tile, min_tissue, split_by)
@@ -117,7 +126,7 @@ def prepare_tcga(
         chosen = _by_tile(surveyed, parts, seed) if split_by == "tile" else _by_slide(surveyed, parts, seed)
         yield Plan(
             [
-                Planned(
+                PlannedImage(
                     f"{part}/slide{n + 1}-r{row:02d}-c{column:02d}.png",
                     (tile, tile),
                     partial(_read, surveyed[n].path, row * tile, column * tile, tile),
@@ -128,7 +137,7 @@ def prepare_tcga(
             _about(surveyed, chosen, job),
         )
 
-    return fill(root, job, plan, quiet)
+    return fill_folder(root, job, plan, quiet)
 
 
 def tissue_shares(mask: TissueMask, tile: int) -> np.ndarray:
@@ -195,11 +204,11 @@ def _survey(
 def _by_tile(surveyed: Sequence[_Surveyed], parts: dict[str, int], seed: int) -> dict[_Tile, str]:
     chosen = _choose(surveyed, sum(parts.values()), seed)
     names = [f"split:{surveyed[n].sha256}:{row}:{column}" for n, row, column in chosen]
-    return dict(zip(chosen, split(names, parts, seed), strict=True))
+    return dict(zip(chosen, assign_folders(names, parts, seed), strict=True))
 
 
 def _by_slide(surveyed: Sequence[_Surveyed], parts: dict[str, int], seed: int) -> dict[_Tile, str]:
-    order = [surveyed[i] for i in ranked([slide.sha256 for slide in surveyed], seed)]
+    order = [surveyed[i] for i in hash_order([slide.sha256 for slide in surveyed], seed)]
     groups = {"val": order[:1], "test": order[1:2], "train": order[2:]}
     return {one: part for part in PARTS for one in _choose(groups[part], parts[part], seed)}
 
@@ -214,7 +223,7 @@ def _choose(surveyed: Sequence[_Surveyed], count: int, seed: int) -> list[_Tile]
             "Choose slides with more tissue, lower --min-tissue, or give fewer in --counts.",
         )
     drawn = [
-        [slide.tiles[i] for i in ranked([f"{slide.sha256}:{row}:{column}" for _, row, column in slide.tiles], seed)]
+        [slide.tiles[i] for i in hash_order([f"{slide.sha256}:{row}:{column}" for _, row, column in slide.tiles], seed)]
         for slide in surveyed
     ]
     # Dealt like cards: first one of each slide, then the next of each that still has some.

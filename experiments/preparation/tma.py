@@ -13,7 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.preparation.target import Plan, Planned, check_counts, fill, source_digest, split
+from experiments.preparation.output_folder import (
+    Plan,
+    PlannedImage,
+    assign_folders,
+    check_counts,
+    fill_folder,
+    source_digest,
+)
 from monai_iste.data.datasets import image_datalist
 from monai_iste.errors import DataError
 from monai_iste.io.image_reader import image_size, read_rgb
@@ -37,7 +44,7 @@ def prepare_tma(
 
     Args:
         source: the unpacked set.
-        root: see :func:`~experiments.preparation.target.fill`.
+        root: see :func:`~experiments.preparation.output_folder.fill_folder`.
         seed: of the split.
         counts: of train, val and test; their sum is the number of images.
         quiet: no progress bar.
@@ -45,7 +52,7 @@ def prepare_tma(
         the manifest.
     Raises:
         DataError: another number of images, an unreadable one, or one smaller than 192 x 192.
-        OutputError: see :func:`~experiments.preparation.target.fill`. ConfigError: the counts.
+        OutputError: see :func:`~experiments.preparation.output_folder.fill_folder`. ConfigError: the counts.
     """
     parts = check_counts(counts)
     datalist = image_datalist(source)
@@ -61,15 +68,15 @@ def prepare_tma(
 
     @contextmanager
     def plan() -> Iterator[Plan]:
-        folders = split([item["name"] for item in datalist], parts, seed)
+        folders = assign_folders([item["name"] for item in datalist], parts, seed)
         about = {"mpp": MPP, "protocol": "iste-rgb", "source": {"images": len(paths), "digest": digest}}
         images = [
-            Planned(f"{folder}/tma-{number:04d}.png", _checked_size(path), partial(read_rgb, path), (MPP, MPP))
+            PlannedImage(f"{folder}/tma-{number:04d}.png", _checked_size(path), partial(read_rgb, path), (MPP, MPP))
             for number, (folder, path) in enumerate(zip(folders, paths, strict=True), start=1)
         ]
         yield Plan(images, about)
 
-    return fill(root, job, plan, quiet)
+    return fill_folder(root, job, plan, quiet)
 
 
 def _checked_size(path: Path) -> tuple[int, int]:

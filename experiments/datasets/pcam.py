@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.labeled.tables import GRADES, beside, existing_folder, known, read_records
+from experiments.datasets.csv_tables import GRADES, find_beside, look_up, read_records, require_folder
 from monai_iste.errors import DataError, require_extra
 from monai_iste.io.image_reader import read_rgb
 from monai_iste.transforms.crop import tissue_fraction
@@ -114,7 +114,7 @@ def pcam_datalists(
     Raises:
         ConfigError: h5py is not installed. DataError: neither layout, or a file is missing, damaged or otherwise.
     """
-    folder = existing_folder(root)
+    folder = require_folder(root)
     table = next((file for file in (folder / "labels.csv", folder / "cls" / "labels.csv") if file.is_file()), None)
     if not list(folder.glob("camelyonpatch_*")) and table is not None:
         return _pcam_stand_in(table, crops, seed)
@@ -170,9 +170,9 @@ def _pcam_stand_in(table: Path, crops: int, seed: int) -> dict[str, Split]:
     lists: dict[str, list[dict[str, Any]]] = {"train": [], "valid": [], "test": []}
     parts = {"train": "train", "val": "valid", "test": "test"}
     for row in read_records(table, ("file", "label", "split")):
-        label = GRADES.index(known(row["label"], dict.fromkeys(GRADES, row["label"]), table))
-        name, image = Path(row["file"]).stem, read_rgb(beside(table, row["file"]))
-        lists[known(row["split"], parts, table)] += [
+        label = GRADES.index(look_up(row["label"], dict.fromkeys(GRADES, row["label"]), table))
+        name, image = Path(row["file"]).stem, read_rgb(find_beside(table, row["file"]))
+        lists[look_up(row["split"], parts, table)] += [
             {"image": crop, "label": label, "name": f"{name}-{number}"}
             for number, crop in enumerate(_crops(image, crops, f"{seed}:{name}"))
         ]

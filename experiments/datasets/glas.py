@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from experiments.labeled.tables import GRADES, beside, existing_folder, known, read_records, read_rows
+from experiments.datasets.csv_tables import GRADES, find_beside, look_up, read_records, read_rows, require_folder
 from monai_iste.errors import DataError
 from monai_iste.io.image_reader import image_size
 
@@ -47,7 +47,7 @@ def glas_datalists(root: str | os.PathLike[str], complete: bool = True) -> dict[
         >>> [(item["name"], item.get("grade")) for item in glas_datalists(folder, complete=False)["train"]]
         [('train_2', 'benign'), ('train_10', None)]
     """
-    folder = existing_folder(root)
+    folder = require_folder(root)
     index = next((file for file in (folder / "index.csv", folder / "glas" / "index.csv") if file.is_file()), None)
     if (folder / "Grade.csv").is_file():
         lists = _official_glas(folder, complete)
@@ -121,8 +121,8 @@ def _glas_stand_in(index: Path) -> dict[str, list[dict[str, Any]]]:
     lists: dict[str, list[dict[str, Any]]] = {"train": [], "testA": [], "testB": []}
     parts = {"train": "train", "val": "train", "test": "testA"}
     for row in read_records(index, ("image", "mask", "split")):
-        item = {key: beside(index, row[key]) for key in ("image", "mask")}
-        lists[known(row["split"], parts, index)].append(item | {"name": Path(row["image"]).stem})
+        item = {key: find_beside(index, row[key]) for key in ("image", "mask")}
+        lists[look_up(row["split"], parts, index)].append(item | {"name": Path(row["image"]).stem})
     return lists
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from monai_iste.io.files import make_folder, open_output
 
-#: There is no number, and there cannot be one.
+#: There is no format_number, and there cannot be one.
 NONE = "-"
 
 
@@ -34,7 +34,7 @@ class Line(NamedTuple):
     cells: list[Cell]
 
 
-class Sheet(NamedTuple):
+class TableSpec(NamedTuple):
     """A table: groups of columns under headings, and panels of lines under titles that share these columns.
 
     Args:
@@ -52,11 +52,11 @@ class Sheet(NamedTuple):
     panels: list[tuple[str, list[Line]]]
 
 
-def number(value: float | None, digits: int, deviation: float | None = None, absent: str = NONE) -> Cell:
+def format_number(value: float | None, digits: int, deviation: float | None = None, absent: str = NONE) -> Cell:
     """A number with so many decimals and, if there is one, its standard deviation.
 
     Example:
-        >>> number(31.256, 2).text, number(31.256, 2, 0.1).text, number(None, 2).text
+        >>> format_number(31.256, 2).text, format_number(31.256, 2, 0.1).text, format_number(None, 2).text
         ('31.26', '31.26 ± 0.10', '-')
     """
     if value is None:
@@ -64,11 +64,11 @@ def number(value: float | None, digits: int, deviation: float | None = None, abs
     return Cell(f"{value:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}"))
 
 
-def csv_lines(header: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
+def csv_text(header: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
     """The columns of ``header``; None is empty.
 
     Example:
-        >>> print(csv_lines(["scale", "fid"], [{"scale": 2, "fid": None, "more": 1}]), end="")
+        >>> print(csv_text(["scale", "fid"], [{"scale": 2, "fid": None, "more": 1}]), end="")
         scale,fid
         2,
     """
@@ -79,34 +79,34 @@ def csv_lines(header: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def markdown(sheet: Sheet) -> str:
+def markdown_text(table: TableSpec) -> str:
     """A table for each panel. Columns of any group but the first carry the heading of their group."""
-    header = list(sheet.names)
-    for i, (group, columns) in enumerate(sheet.groups):
+    header = list(table.names)
+    for i, (group, columns) in enumerate(table.groups):
         header += [f"{group} {column}" if i else column for column in columns]
-    rule = [":--"] * len(sheet.names) + ["--:"] * (len(header) - len(sheet.names))
-    parts = [sheet.caption, ""]
-    for title, lines in sheet.panels:
+    rule = [":--"] * len(table.names) + ["--:"] * (len(header) - len(table.names))
+    parts = [table.caption, ""]
+    for title, lines in table.panels:
         body = [[*line.names, *(f"**{c.text}**" if c.bold else c.text for c in line.cells)] for line in lines]
         parts += [f"{title}:", "", *map(_markdown_line, [header, rule, *body]), ""]
-    return "\n".join([*parts, sheet.notes, ""])
+    return "\n".join([*parts, table.notes, ""])
 
 
 def _markdown_line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def latex(sheet: Sheet, name: str) -> str:
+def latex_text(table: TableSpec, name: str) -> str:
     """A float over both columns of a page, to be included with ``\\input``; its label is ``tab:<name>``."""
-    first, last = len(sheet.names), len(sheet.names) + sum(len(columns) for _, columns in sheet.groups)
-    heads, rules, scales, start = "", "", [*map(_escape, sheet.names)], first + 1
-    for group, columns in sheet.groups:
+    first, last = len(table.names), len(table.names) + sum(len(columns) for _, columns in table.groups)
+    heads, rules, scales, start = "", "", [*map(_escape, table.names)], first + 1
+    for group, columns in table.groups:
         heads += rf" & \multicolumn{{{len(columns)}}}{{c}}{{{_escape(group)}}}"
         rules += rf"\cmidrule(lr){{{start}-{start + len(columns) - 1}}}"
         scales += [re.sub(r"^x(?=\d)", r"$\\times$", _escape(column)) for column in columns]
         start += len(columns)
     body = []
-    for title, lines in sheet.panels:
+    for title, lines in table.panels:
         body += [r"\midrule", rf"\multicolumn{{{last}}}{{l}}{{\emph{{{_escape(title)}}}}} \\"]
         body += [" & ".join([*map(_escape, line.names), *_latex_cells(line.cells)]) + r" \\" for line in lines]
     return "\n".join(
@@ -114,7 +114,7 @@ def latex(sheet: Sheet, name: str) -> str:
             r"% needs \usepackage{booktabs}",
             r"\begin{table*}",
             r"\centering",
-            rf"\caption{{{_escape(sheet.caption)} {_escape(sheet.notes)}}}",
+            rf"\caption{{{_escape(table.caption)} {_escape(table.notes)}}}",
             rf"\label{{tab:{name}}}",
             rf"\begin{{tabular}}{{{'l' * first}{'r' * (last - first)}}}",
             r"\toprule",

@@ -3,7 +3,7 @@
 Each reader knows the official layout, and a stand-in made of GlaS tiles for those who do not have the official files.
 """
 
-from experiments.labeled.glas import GLAS_COUNTS, glas_datalists, read_instances
-from experiments.labeled.pcam import PCAM_COUNTS, PCamSplit, pcam_datalists
+from experiments.datasets.glas import GLAS_COUNTS, glas_datalists, read_instances
+from experiments.datasets.pcam import PCAM_COUNTS, PCamSplit, pcam_datalists
 
 __all__ = ["GLAS_COUNTS", "PCAM_COUNTS", "PCamSplit", "glas_datalists", "pcam_datalists", "read_instances"]

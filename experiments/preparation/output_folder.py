@@ -38,7 +38,7 @@ _UNFINISHED = ".preparing.json"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
-class Planned(NamedTuple):
+class PlannedImage(NamedTuple):
     """One image to be written.
 
     Attributes:
@@ -57,11 +57,11 @@ class Planned(NamedTuple):
 class Plan(NamedTuple):
     """All images to be written, and what the manifest says about their origin."""
 
-    images: Sequence[Planned]
+    images: Sequence[PlannedImage]
     about: dict[str, Any]
 
 
-def fill(
+def fill_folder(
     root: Path, job: dict[str, Any], plan: Callable[[], AbstractContextManager[Plan]], quiet: bool = False
 ) -> dict[str, Any]:
     """Fill a folder with a data set, or go on with it; a finished one is left as it is.
@@ -107,25 +107,25 @@ def check_counts(counts: Sequence[int]) -> dict[str, int]:
     return dict(zip(PARTS, counts, strict=True))
 
 
-def ranked(names: Sequence[str], seed: int) -> list[int]:
+def hash_order(names: Sequence[str], seed: int) -> list[int]:
     """Positions of the names in an order drawn at random: by a hash of seed and name, the same on every machine.
 
     Example:
-        >>> ranked(["a", "b", "c"], 0), ranked(["c", "b", "a"], 0)
+        >>> hash_order(["a", "b", "c"], 0), hash_order(["c", "b", "a"], 0)
         ([0, 2, 1], [2, 0, 1])
     """
     return sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}:{names[i]}".encode()).hexdigest())
 
 
-def split(names: Sequence[str], counts: dict[str, int], seed: int) -> list[str]:
-    """The folder of each name: the first of the :func:`ranked` for train, the next for val, and so on.
+def assign_folders(names: Sequence[str], counts: dict[str, int], seed: int) -> list[str]:
+    """The folder of each name: the first of the :func:`hash_order` for train, the next for val, and so on.
 
     Example:
-        >>> split(["a", "b", "c"], {"train": 1, "val": 1, "test": 1}, seed=0)
+        >>> assign_folders(["a", "b", "c"], {"train": 1, "val": 1, "test": 1}, seed=0)
         ['train', 'test', 'val']
     """
     folders = [part for part, count in counts.items() for _ in range(count)]
-    found = dict(zip(ranked(names, seed), folders, strict=True))
+    found = dict(zip(hash_order(names, seed), folders, strict=True))
     return [found[i] for i in range(len(names))]
 
 
@@ -173,7 +173,7 @@ def _is_complete(path: Path, size: tuple[int, int]) -> bool:
         return False
 
 
-def _check_place(root: Path, images: Sequence[Planned], missing: Sequence[Planned]) -> None:
+def _check_place(root: Path, images: Sequence[PlannedImage], missing: Sequence[PlannedImage]) -> None:
     """Refuse what can be refused before hours of work."""
     planned = {image.file for image in images}
     for part in PARTS:
@@ -188,7 +188,7 @@ def _check_place(root: Path, images: Sequence[Planned], missing: Sequence[Planne
         raise OutputError(f"up to {needed / 1e9:.3g} GB of room in {root}", f"{free / 1e9:.3g} GB", "Make room.")
 
 
-def _write_images(root: Path, missing: Sequence[Planned], count: int, quiet: bool) -> None:
+def _write_images(root: Path, missing: Sequence[PlannedImage], count: int, quiet: bool) -> None:
     bar = tqdm(missing, desc="preparing", unit="image", total=count, initial=count - len(missing), disable=quiet)
     for image in bar:
         pixels = image.read()
@@ -203,7 +203,7 @@ def _write_images(root: Path, missing: Sequence[Planned], count: int, quiet: boo
 
 
 def _report(
-    root: Path, job: dict[str, Any], images: Sequence[Planned], about: dict[str, Any], quiet: bool
+    root: Path, job: dict[str, Any], images: Sequence[PlannedImage], about: dict[str, Any], quiet: bool
 ) -> dict[str, Any]:
     files = {image.file: checksum(root / image.file) for image in tqdm(images, desc="checksums", disable=quiet)}
     origin = manifest(about["protocol"], seed=job["seed"])

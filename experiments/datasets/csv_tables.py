@@ -13,7 +13,7 @@ from monai_iste.errors import DataError
 GRADES = ("benign", "malignant")
 
 
-def existing_folder(root: str | os.PathLike[str]) -> Path:
+def require_folder(root: str | os.PathLike[str]) -> Path:
     """A folder, or a DataError that it is none."""
     folder = Path(root)
     if not folder.is_dir():
@@ -41,13 +41,13 @@ def read_records(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def known(value: str, meanings: Mapping[str, str], file: Path) -> str:
+def look_up(value: str, meanings: Mapping[str, str], file: Path) -> str:
     """What a cell of the table means, or a DataError that names the cells that are known."""
     if value not in meanings:
         raise DataError(f"one of {', '.join(meanings)} in {file}", repr(value), "Correct the table.")
     return meanings[value]
 
 
-def beside(table: Path, name: str) -> str:
+def find_beside(table: Path, name: str) -> str:
     """A file that a table names, from the table's folder or the one above."""
     return str(next((file for file in (table.parent / name, table.parent.parent / name) if file.is_file()), name))
