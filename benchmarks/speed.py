@@ -1,4 +1,4 @@
-"""Seconds to super-resolve an image, in all and module by module, beside the literal network and what ISTE competes with.
+"""Seconds per image, in total and by module, beside the literal network and the networks ISTE competes with.
 
 python -m benchmarks.speed --presets iste_small --sizes 48 --scales 4
 """

@@ -16,7 +16,7 @@ class Method(NamedTuple):
     Args:
         label: its name in the table.
         family: the presets it is built from, ``<family>``, ``<family>_small``, ``<family>_light``.
-        overlays: the bundle's overlays that train it, on top of ``train.json``.
+        overlays: names of overlays in ``experiments/configs`` that its training adds to ``train.json``.
         any_scale: one network for every scale; else one for each, and none beyond x4.
         network_overlays: the same for what changes the network, in evaluations too.
     """

@@ -31,8 +31,8 @@ def find_config(name: str) -> Path:
         ConfigError: neither has it.
 
     Example:
-        >>> find_config("train").parts[-4:]
-        ('bundles', 'iste', 'configs', 'train.json')
+        >>> find_config("train").parts[-4:], find_config("swd_net").parts[-3:]
+        (('bundles', 'iste', 'configs', 'train.json'), ('experiments', 'configs', 'swd_net.json'))
     """
     overlay = _OVERLAYS / f"{name}.json"
     return overlay if overlay.is_file() else config_file(name)

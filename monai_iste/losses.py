@@ -76,7 +76,7 @@ class SpatialWaveletLoss(nn.Module):
             raise ShapeError(
                 "the two images of an SWDNet in training mode, (B, 2, 3, H, W), and a label (B, 3, H, W)",
                 f"{shape_of(pred)} and {shape_of(target)}",
-                "Train with whole labels (configs/fixed_scale.json); judge single images by another loss.",
+                "Train with whole labels (experiments/configs/fixed_scale.json); judge single images by another loss.",
             )
         final, spatial = (pred - target.unsqueeze(1)).unbind(1)
         loss = self.spatial_weight * spatial.abs().mean() + self.final_weight * final.abs().mean()

@@ -4,7 +4,6 @@ import copy
 import math
 import shutil
 from multiprocessing.reduction import ForkingPickler
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,13 +27,13 @@ from experiments.adversarial import (
     parallel_like,
 )
 from experiments.curriculum import AdvanceCurriculum, Curriculum, CurriculumDegradation, CurriculumDegradationd
+from experiments.runs import find_config
 from monai_iste.data import sample_datalists
 from monai_iste.errors import ConfigError, ShapeError, TrainingError
 from monai_iste.handlers import ClipGradients, StopOnNonFiniteLoss
 from monai_iste.networks.baselines.li_unet_gan import ConditionalDiscriminator, LiUNetGAN
 from monai_iste.transforms import degrade
 
-CONFIGS = Path(__file__).parents[1] / "bundles" / "iste" / "configs"
 TINY = (2, 3, 4, 5)
 TISSUE = sample_datalists()[0][0]["image"]
 
@@ -354,10 +353,10 @@ TOY = {"steps_per_epoch": 2, "batch_size": 2, "lr_size": 16, "val_crop": 64, "va
 
 def train(folder, max_epochs, before=None):
     """A training of seconds, with one loading process; ``before`` looks at it before it starts."""
-    names = ("train.json", "fixed_scale.json", "li_unet_gan.json")
+    names = ("train", "fixed_scale", "li_unet_gan")
     network = {"_target_": "monai_iste.networks.baselines.li_unet_gan.LiUNetGAN", "scale": "@scale", "channels": TINY}
     flow = ConfigWorkflow(
-        [str(CONFIGS / name) for name in names],
+        [str(find_config(name)) for name in names],
         logging_file=False,
         **{"scale": 3, "network_def": network, "output_dir": str(folder), "max_epochs": max_epochs, **TOY},
     )

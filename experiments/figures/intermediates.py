@@ -99,7 +99,9 @@ def texture_features(network: ISTE, low: Tensor, scale: float, region: Region) -
     coord = _coordinates(low, scale, region).to(cell.device)
     samples = network.texture_neighbors(coord, (low.shape[1], low.shape[2]))
     texture = ensemble(network.texture_learner(encoding.amp_freq, samples, cell), samples)
-    return TextureFeatures(seen[0][0].float().cpu(), texture[0].mT.reshape(-1, region.height, region.width).float().cpu())
+    return TextureFeatures(
+        seen[0][0].float().cpu(), texture[0].mT.reshape(-1, region.height, region.width).float().cpu()
+    )
 
 
 @torch.no_grad()

@@ -91,7 +91,7 @@ class SWDNet(FixedScaleNetwork):
             raise ConfigError(
                 "whole images while an SWDNet is trained, for its loss compares wavelets",
                 "coordinates",
-                "Add the overlay configs/fixed_scale.json, or call eval().",
+                "Add the overlay experiments/configs/fixed_scale.json, or call eval().",
             )
         return super().forward(image, coord, cell, scale)
 
