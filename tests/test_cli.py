@@ -20,13 +20,11 @@ from skimage.data import immunohistochemistry
 from typer.testing import CliRunner
 
 import monai_iste
+from monai_iste.cli import jobs
 from monai_iste.cli import main as cli
-from monai_iste.cli import upscale as upscaling
 from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ScaleError, ShapeError
 from monai_iste.functional import upscale
-from monai_iste.io import read_rgb
-from monai_iste.io.image_reader import source_icc
-from monai_iste.io.pixel_size import source_mpp
+from monai_iste.io.image_reader import probe, read_rgb
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, presets
 
 TISSUE = immunohistochemistry()
@@ -84,7 +82,7 @@ def test_one_image(suffix, weights):
     assert f"b.{suffix}: 20 x 30 -> 74 x 111 (H x W, x3.7)" in result.stdout
     expected = upscale(TISSUE[:20, :30], 3.7, model=monai_iste.load("tiny", weights))
     np.testing.assert_array_equal(read_rgb(f"b.{suffix}").transpose(1, 2, 0), expected)
-    assert source_icc(f"b.{suffix}") == SRGB
+    assert probe(f"b.{suffix}").icc == SRGB
     assert files() == ["a.png", f"b.{suffix}"]
 
 
@@ -114,10 +112,10 @@ def test_pixel_size_that_the_file_states():
         "in.tif", TISSUE[:20, :30], photometric="rgb", resolution=(20_000, 20_000), resolutionunit="CENTIMETER"
     )
     assert "0.25 um/px" in run("upscale", "in.tif", "b.tif", "--mpp", "0.25").stdout
-    assert source_mpp("b.tif") == pytest.approx((0.25, 0.25))
+    assert probe("b.tif").mpp == pytest.approx((0.25, 0.25))
     assert Image.open("b.tif").size == (60, 40)
     run("upscale", "in.tif", "c.tif", "--size", "30x60")
-    assert source_mpp("c.tif") == pytest.approx((1 / 3, 0.25))
+    assert probe("c.tif").mpp == pytest.approx((1 / 3, 0.25))
     run("upscale", "in.tif", "d.png", "--scale", "2")
     assert Image.open("d.png").info["dpi"] == pytest.approx((101_600, 101_600), rel=1e-4)
 
@@ -125,7 +123,7 @@ def test_pixel_size_that_the_file_states():
 def test_pixel_size_that_the_user_states():
     run("upscale", "a.png", "b.tif", "--mpp", "0.25", "--input-mpp", "0.62")
     assert Image.open("b.tif").size == (74, 50)
-    assert source_mpp("b.tif") == pytest.approx((0.62 * 20 / 50, 0.62 * 30 / 74))
+    assert probe("b.tif").mpp == pytest.approx((0.62 * 20 / 50, 0.62 * 30 / 74))
 
 
 def test_existing_outputs_need_overwrite():
@@ -312,7 +310,7 @@ def test_a_disk_that_fills_up_meanwhile(monkeypatch):
         yield torch.zeros(3, 1, 60)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(upscaling, "magnified_bands", fill)
+    monkeypatch.setattr(jobs, "magnified_bands", fill)
     result = run("upscale", "a.png", "b.png", "--scale", 2)
     assert result.exit_code == OutputError.exit_code
     assert result.stderr.splitlines()[-1].startswith("error: Expected to be able to write b.png, got No space left")
@@ -368,7 +366,7 @@ def test_interrupted(monkeypatch):
         yield torch.zeros(3, 1, 60)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(upscaling, "magnified_bands", interrupt)
+    monkeypatch.setattr(jobs, "magnified_bands", interrupt)
     result = run("upscale", "a.png", "b.png", "--scale", 2)
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1].startswith("interrupted")

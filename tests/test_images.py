@@ -16,9 +16,8 @@ from monai_iste.errors import OutputError
 from monai_iste.io import image_writer as images
 from monai_iste.io import read_rgb
 from monai_iste.io.files import open_output
-from monai_iste.io.image_reader import source_icc
+from monai_iste.io.image_reader import probe
 from monai_iste.io.image_writer import check_output, save_image
-from monai_iste.io.pixel_size import source_mpp
 
 RGB = np.random.default_rng(0).integers(0, 256, (300, 517, 3), dtype=np.uint8)
 SMOOTH = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None] * 5, (40, 30, 3))
@@ -53,7 +52,7 @@ def test_jpeg_comes_close(tmp_path):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_profile_and_pixel_size_are_written(tmp_path, suffix):
     path = save(tmp_path / f"a.{suffix}", icc=SRGB, mpp=(0.25, 0.125))
-    assert source_icc(path) == SRGB
+    assert probe(path).icc == SRGB
     with Image.open(path) as image:
         assert image.info["icc_profile"] == SRGB
         assert image.info["dpi"][0] == pytest.approx(25_400 / 0.125, rel=1e-5)
@@ -61,14 +60,14 @@ def test_profile_and_pixel_size_are_written(tmp_path, suffix):
             assert image.getexif()[0x011B] == 10_000 / 0.25
         else:
             assert image.info["dpi"][1] == pytest.approx(25_400 / 0.25, rel=1e-5)
-    assert source_mpp(path) == ((0.25, 0.125) if suffix.startswith("tif") else None)
+    assert probe(path).mpp == ((0.25, 0.125) if suffix.startswith("tif") else None)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_nothing_is_claimed_that_is_not_known(tmp_path, suffix):
     path = save(tmp_path / f"a.{suffix}")
-    assert source_icc(path) is None
-    assert source_mpp(path) is None
+    assert probe(path).icc is None
+    assert probe(path).mpp is None
 
 
 def test_tiff_is_tiled_and_compressed_and_says_nothing_else(tmp_path):
@@ -82,7 +81,7 @@ def test_tiff_is_tiled_and_compressed_and_says_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("mpp", [0.2525, 0.4990 / 3.7, 0.62005, 1 / 3])
 def test_pixel_size_survives(tmp_path, mpp):
-    assert source_mpp(save(tmp_path / "a.tif", mpp=(mpp, mpp))) == pytest.approx((mpp, mpp), rel=1e-6)
+    assert probe(save(tmp_path / "a.tif", mpp=(mpp, mpp))).mpp == pytest.approx((mpp, mpp), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +96,7 @@ def test_pixel_size_survives(tmp_path, mpp):
 )
 def test_resolution_tags(tmp_path, options, expected):
     tifffile.imwrite(tmp_path / "a.tif", SMOOTH, photometric="rgb", **options)
-    assert source_mpp(tmp_path / "a.tif") == (expected and pytest.approx(expected))
+    assert probe(tmp_path / "a.tif").mpp == (expected and pytest.approx(expected))
 
 
 @pytest.mark.parametrize(
@@ -109,13 +108,13 @@ def test_ome_pixel_size(tmp_path, size, unit, expected):
     if unit:
         metadata |= {"PhysicalSizeXUnit": unit, "PhysicalSizeYUnit": unit}
     tifffile.imwrite(tmp_path / "a.ome.tif", SMOOTH, photometric="rgb", metadata=metadata)
-    assert source_mpp(tmp_path / "a.ome.tif") == (expected and pytest.approx((2 * expected, expected)))
+    assert probe(tmp_path / "a.ome.tif").mpp == (expected and pytest.approx((2 * expected, expected)))
 
 
 def test_a_gray_profile_does_not_describe_rgb(tmp_path):
     gray = SRGB[:16] + b"GRAY" + SRGB[20:]
     Image.fromarray(RGB[..., 0]).save(tmp_path / "a.png", icc_profile=gray)
-    assert source_icc(tmp_path / "a.png") is None
+    assert probe(tmp_path / "a.png").icc is None
 
 
 # --- complete or not at all -------------------------------------------------------------------------------------------

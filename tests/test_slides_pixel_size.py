@@ -7,7 +7,7 @@ from reference import assert_teaches
 from slide_files import tiff
 
 from monai_iste.errors import ConfigError, DataError
-from monai_iste.io.pixel_size import PixelSize, find_mpp, source_mpp
+from monai_iste.io.pixel_size import PixelSize, find_mpp
 from monai_iste.slides import Slide
 
 APERIO = "Aperio Image Library v11.2.1 \r\n747x611 [0,0 747x611] (256x256) JPEG/RGB Q=30|AppMag = 20|MPP = {}"
@@ -44,7 +44,7 @@ def test_who_states_the_pixel_size(tmp_path, name, options, mpp, source):
     with Slide(path) as slide:
         assert slide.mpp == (mpp and pytest.approx(mpp, rel=1e-5))
         assert (slide.mpp_source, slide.stated_mpp) == (source, None)
-        assert source_mpp(path) == slide.mpp
+        assert find_mpp(path).mpp == slide.mpp
         if mpp is None:
             with pytest.raises(DataError) as caught:
                 slide.size_at(0.5)

@@ -15,9 +15,10 @@ from reference import assert_teaches
 from written_slides import KNOWN, UNKNOWN, assert_levels, reader, save, texture, tifffile_levels, zarr_levels
 
 from monai_iste.errors import ConfigError, OutputError, ShapeError
+from monai_iste.io.image_writer import SLIDE_SUFFIXES
 from monai_iste.slides.writers import pyramid, writer
 from monai_iste.slides.writers.pyramid import Pyramid, halve, level_sizes
-from monai_iste.slides.writers.writer import SLIDE_SUFFIXES, check_slide_output, write_slide
+from monai_iste.slides.writers.writer import check_slide_output, write_slide
 
 zarr = pytest.importorskip("zarr")
 

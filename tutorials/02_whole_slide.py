@@ -17,7 +17,7 @@ from skimage.data import immunohistochemistry
 
 import monai_iste
 from monai_iste.inferers import Region
-from monai_iste.slides import Slide, SlideJob, SlideMetadata, origin, plan_slide, write_slide
+from monai_iste.slides import Slide, SlideJob, SlideMetadata, network_provenance, plan_slide, write_slide
 from monai_iste.visualize import contact_sheet
 
 SLIDE = None  # "slide.svs", a slide of your own
@@ -73,7 +73,7 @@ job = SlideJob(
     Path("magnified.ome.tiff"),
     plan,
     network,
-    origin("iste_light"),
+    network_provenance("iste_light"),
     compression="lossless",
     consistency=True,
     overwrite=True,

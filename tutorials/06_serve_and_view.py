@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from skimage.data import immunohistochemistry
 
 import monai_iste
-from monai_iste.slides import SlideMetadata, origin, write_slide
+from monai_iste.slides import SlideMetadata, network_provenance, write_slide
 from monai_iste.viewer import Catalog, Renderer
 from monai_iste.viewer.rendering import network_loader
 from monai_iste.viewer.server import Viewer, create_app
@@ -52,7 +52,7 @@ if not files:
 
 # %%
 network = network_loader("iste_light", None, "cpu", "fp32")  # loads the weights when the first picture needs them
-about = {**origin("iste_light"), "device": "cpu"}
+about = {**network_provenance("iste_light"), "device": "cpu"}
 app = create_app(Viewer(Catalog(files), Renderer(network), about))
 server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
 thread = threading.Thread(target=server.run, daemon=True)

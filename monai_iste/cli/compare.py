@@ -22,10 +22,10 @@ from monai_iste.cli.options import (
     network_of,
     sentences,
 )
-from monai_iste.cli.upscale import check_apart
 from monai_iste.functional import magnified_bands, to_range
 from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize
+from monai_iste.io.files import check_apart
 from monai_iste.io.image_reader import image_size, read_rgb
 from monai_iste.io.image_writer import MAX_FILE_PIXELS, check_output, save_image
 from monai_iste.metrics import get_protocol

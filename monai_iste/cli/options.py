@@ -69,7 +69,8 @@ def sentences() -> Iterator[None]:
         raise typer.Exit(code) from error
 
 
-def tell(text: str) -> None:
+def log(text: str) -> None:
+    """Print a line to standard error, above a progress bar if there is one."""
     tqdm.write(text, file=typer.get_text_stream("stderr"))
 
 

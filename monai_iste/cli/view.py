@@ -17,7 +17,7 @@ from monai_iste.errors import ConfigError, require_extra
 from monai_iste.networks import PRESETS, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
 from monai_iste.networks.runtime import default_device, emulates_bf16, known_device
-from monai_iste.slides.provenance import origin
+from monai_iste.slides.provenance import network_provenance
 from monai_iste.viewer.sockets import LOOPBACK, is_loopback, listen, url_host
 
 
@@ -61,7 +61,7 @@ def view(
     from monai_iste.viewer.server import Viewer, create_app
 
     catalog = Catalog(sources, input_mpp, _warn)
-    network_info = {**origin(preset, weights, precision), "device": device}
+    network_info = {**network_provenance(preset, weights, precision), "device": device}
     renderer = Renderer(network_loader(preset, weights, device, precision, allow_untrained))
     viewer = Viewer(catalog, renderer, network_info, threads=threads)
     app = create_app(viewer, LOOPBACK if is_loopback(host) else ("*",))

@@ -1,5 +1,5 @@
-"""Reading and writing image files, and what they say of themselves."""
+"""Reading and writing of image files, and their pixel sizes."""
 
-from monai_iste.io.image_reader import IMAGE_SUFFIXES, image_size, read_rgb
+from monai_iste.io.image_reader import ImageInfo, probe, read_rgb
 
-__all__ = ["IMAGE_SUFFIXES", "image_size", "read_rgb"]
+__all__ = ["ImageInfo", "probe", "read_rgb"]

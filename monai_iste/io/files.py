@@ -1,4 +1,7 @@
-"""Locks on files and folders that end with the process that holds them, however it ends."""
+"""Output files that appear complete or not at all, locks, JSON and checksums.
+
+Locks end with the process that holds them, however it ends.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ except ImportError:  # not on this system: nothing is locked, and nothing is tak
 
 @contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Hold a file or folder that exists while the block runs; False if another process holds it, or it cannot be held.
+    """Lock an existing file or folder while the block runs; yields False if another process holds it.
 
     Example:
         >>> import tempfile
@@ -50,8 +53,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Delete what killed processes left of their work on ``path``: files and folders ``.NAME.*.part`` beside it that
-    nobody holds. They are hidden, may be large, and nobody else knows of them."""
+    """Delete unlocked files and folders ``.NAME.*.part`` beside ``path``, which killed processes left behind."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         with suppress(OSError), held(part) as abandoned:
             if fcntl is not None and abandoned:
@@ -59,12 +61,12 @@ def remove_abandoned(path: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The contents of a file of :func:`write_json`, or None if it is not there."""
+    """Read a JSON file; None if it does not exist."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain values in place of what is there; the file appears complete or not at all.
+    """Write plain values as JSON, replacing an existing file; it appears complete or not at all.
 
     Raises:
         OutputError: it cannot be written.
@@ -73,28 +75,28 @@ def write_json(path: Path, value: Any) -> None:
         file.write(json.dumps(value, indent=1).encode() + b"\n")
 
 
-#: The list beside released weights; ``sha256sum -c`` reads it too.
+#: Name of the list of checksums beside released weights, in the format of ``sha256sum``.
 CHECKSUMS = "SHA256SUMS"
 
 
 def checksum(path: str | os.PathLike[str]) -> str:
-    """The sha256 of a file, in hexadecimal."""
+    """Compute the SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """What the list in a folder says of each of its files; empty where there is none."""
+    """Read the checksums listed in a folder, by file name; empty where there is no list."""
     path = folder / CHECKSUMS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
 
 
 def verified(path: Path) -> Path:
-    """The file, if it is what the list beside it says.
+    """Return the file after comparing it with the checksum listed beside it.
 
     Raises:
-        CheckpointError: it is not, or the list does not name it.
+        CheckpointError: it differs, or the list does not name it.
 
     Example:
         >>> import tempfile
@@ -118,7 +120,7 @@ def verified(path: Path) -> Path:
 
 @contextmanager
 def open_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[BinaryIO]:
-    """A binary file that takes its name in one step when the block ends well, and otherwise leaves nothing behind.
+    """Open a binary file that takes its name in one step when the block ends without error, and else leaves nothing.
 
     Raises:
         OutputError: the file exists and may not be overwritten, or cannot be written.
@@ -132,7 +134,7 @@ def open_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
         []
     """
     path = Path(path)
-    _check_name(path, overwrite)
+    check_name(path, overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with writing(path):
@@ -149,10 +151,10 @@ def open_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
 
 @contextmanager
 def writing(path: str | os.PathLike[str], remedy: str = "Choose another place, or make room.") -> Iterator[None]:
-    """What the system refuses while the block writes, as a sentence.
+    """Convert an OSError of the block to an OutputError.
 
     Raises:
-        OutputError: names the path, what the system said, and the remedy.
+        OutputError: names the path, the reason of the system, and the remedy.
     """
     try:
         yield
@@ -163,10 +165,10 @@ def writing(path: str | os.PathLike[str], remedy: str = "Choose another place, o
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for results, with its parents, if it is absent.
+    """Create a folder for results, with its parents, if it is absent.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +178,14 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def _check_name(path: Path, overwrite: bool) -> None:
+def check_apart(source: Path, target: Path) -> None:
+    """Raise OutputError if the output is the input."""
+    if os.path.exists(target) and target.samefile(source):
+        raise OutputError("an output other than the input", str(target), "Choose another name.")
+
+
+def check_name(path: Path, overwrite: bool) -> None:
+    """Raise OutputError if ``path`` is a folder, or exists and may not be overwritten."""
     if os.path.isdir(path):
         raise OutputError("the name of a file to write", f"the folder {path}", "Name a file in it.")
     if os.path.lexists(path) and not overwrite:  # Path.exists() raises for a name that is too long

@@ -1,14 +1,15 @@
-"""Read an 8-bit RGB image from a file, and refuse in one sentence what is not one.
+"""Reading of image files: the pixels as 8-bit RGB, and the header as :class:`ImageInfo`.
 
-Training images are small enough to hold in memory; regions of whole slides are read by :mod:`monai_iste.slides`.
+Images are held in memory; regions of whole slides are read by :mod:`monai_iste.slides`.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -18,7 +19,7 @@ import tifffile
 from PIL import Image, ImageFile
 
 from monai_iste.errors import DataError, ISTEError
-from monai_iste.io.pixel_size import is_tiff
+from monai_iste.io.pixel_size import Mpp, PixelSize, Stated, first_plausible, tiff_mpp, vendor_mpp
 
 #: Largest width * height that is decoded: a file of a few bytes can claim terabytes. (Pillow stops earlier, at 179
 #: million, for what it decodes: PNG, JPEG, BMP and 8-bit TIFF.)
@@ -34,6 +35,9 @@ _NIFTI = (".nii", ".nii.gz")
 
 #: File name endings that :func:`read_rgb` knows, lower case.
 IMAGE_SUFFIXES = _PILLOW + _TIFF + _NIFTI
+
+#: File name endings of slides, lower case; DICOM, of which one slide is many files, is not among them.
+SLIDE_ENDINGS = (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu", ".czi")
 
 
 def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
@@ -62,11 +66,55 @@ def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
         ((3, 2, 4), 7)
     """
     with _opened(Path(path)) as source:
-        return np.ascontiguousarray(_eight_bit_rgb(source.decode(), Path(path)).transpose(2, 0, 1))
+        pixels = _eight_bit_rgb(source.decode(), Path(path)).transpose(2, 0, 1)
+        return np.require(pixels, requirements=["C", "W"])  # a decoded image may be read-only
+
+
+class ImageInfo(NamedTuple):
+    """Header of an image file.
+
+    Attributes:
+        size: declared (H, W).
+        pixel_size: micrometers per pixel, and their source.
+        icc: RGB color profile, or None. A profile of another color space (of a gray image, say) would not describe the
+            RGB that :func:`read_rgb` returns, and is left out.
+        kind: format of the file: "png", "jpeg", "bmp", "tiff" or "nifti".
+    """
+
+    size: tuple[int, int]
+    pixel_size: PixelSize
+    icc: bytes | None
+    kind: str
+
+    @property
+    def mpp(self) -> Mpp | None:
+        """Micrometers per pixel, (y, x); None if unknown."""
+        return self.pixel_size.mpp
+
+
+def probe(path: str | os.PathLike[str], input_mpp: float | None = None) -> ImageInfo:
+    """Read the header of an image file, without its pixels.
+
+    Args:
+        input_mpp: micrometers per pixel given by the user, instead of the file's.
+    Raises:
+        DataError: as :func:`read_rgb`, for what the header can tell. ConfigError: ``input_mpp`` is not above 0.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "a.png"
+        >>> Image.new("RGB", (4, 2)).save(file)
+        >>> probe(file)
+        ImageInfo(size=(2, 4), pixel_size=PixelSize(mpp=None, source='unknown', stated=None), icc=None, kind='png')
+    """
+    with _opened(Path(path)) as source:
+        icc = source.icc()
+        pixel_size = first_plausible(source.stated()).overridden(input_mpp)
+        return ImageInfo(source.size, pixel_size, icc if icc and icc[16:20] == b"RGB " else None, source.kind)
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """The declared size (H, W) of an image file; reads its header only.
+    """Read the declared size (H, W) of an image file.
 
     Raises:
         DataError: as :func:`read_rgb`, for what the header can tell.
@@ -76,11 +124,22 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 class _Source(NamedTuple):
-    """An opened file: its declared (H, W), the bytes it would decode to, and how to decode it to (H, W[, C])."""
+    """An opened file.
 
+    Attributes:
+        kind, size: as in :class:`ImageInfo`.
+        nbytes: bytes that it would decode to.
+        decode: decodes it to (H, W[, C]).
+        icc: reads its color profile.
+        stated: reads the pixel sizes that it states.
+    """
+
+    kind: str
     size: tuple[int, int]
     nbytes: int
     decode: Callable[[], np.ndarray]
+    icc: Callable[[], bytes | None] = lambda: None
+    stated: Callable[[], Iterable[Stated]] = lambda: ()
 
 
 @contextmanager
@@ -124,7 +183,13 @@ def _check_memory(source: _Source, path: Path) -> None:
 @contextmanager
 def _open_pillow(path: Path) -> Iterator[_Source]:
     with Image.open(path, formats=("PNG", "JPEG", "BMP")) as image:
-        yield _Source(image.size[::-1], 4 * math.prod(image.size), lambda: _pillow_pixels(image, path))
+        yield _Source(
+            kind=(image.format or "").lower(),
+            size=image.size[::-1],
+            nbytes=4 * math.prod(image.size),
+            decode=lambda: _pillow_pixels(image, path),
+            icc=lambda: image.info.get("icc_profile"),
+        )
 
 
 @contextmanager
@@ -154,9 +219,19 @@ def _open_tiff(path: Path) -> Iterator[_Source]:
             pixels = page.asarray()
             return np.moveaxis(pixels, page.axes.index("S"), -1) if "S" in page.axes else pixels
 
-        # A small image may still be declared in one huge tile, which the decoder would allocate.
-        nbytes = max(math.prod(page.chunks), math.prod(page.shape)) * dtype.itemsize
-        yield _Source((page.imagelength, page.imagewidth), nbytes, decode)
+        def icc() -> bytes | None:
+            tag = page.tags.get("InterColorProfile")
+            return None if tag is None else bytes(tag.value)
+
+        yield _Source(
+            kind="tiff",
+            size=(page.imagelength, page.imagewidth),
+            # A small image may still be declared in one huge tile, which the decoder would allocate.
+            nbytes=max(math.prod(page.chunks), math.prod(page.shape)) * dtype.itemsize,
+            decode=decode,
+            icc=icc,
+            stated=lambda: chain(vendor_mpp(path), tiff_mpp(tiff)),
+        )
 
 
 @contextmanager
@@ -172,7 +247,7 @@ def _open_nifti(path: Path) -> Iterator[_Source]:
             data = np.stack([data[name] for name in data.dtype.names], axis=-1)
         return data.swapaxes(0, 1)
 
-    yield _Source((height, width), math.prod(shape) * dtype.itemsize, decode)
+    yield _Source("nifti", (height, width), math.prod(shape) * dtype.itemsize, decode)
 
 
 def _pillow_pixels(image: ImageFile.ImageFile, path: Path) -> np.ndarray:
@@ -227,22 +302,3 @@ def _eight_bit_rgb(pixels: np.ndarray, path: Path) -> np.ndarray:
 
 def _not_rgb(path: Path, received: str) -> DataError:
     return DataError(f"one RGB image in {path}", received, "Export it as 8-bit RGB, in PNG or TIFF.")
-
-
-# --- what the source says about itself --------------------------------------------------------------------------------
-
-
-def source_icc(path: str | os.PathLike[str]) -> bytes | None:
-    """The RGB color profile in an image file that :func:`~monai_iste.io.image_reader.read_rgb` reads, or None.
-
-    A profile of another color space (of a gray image, say) would not describe the RGB that was read, and is left out.
-    """
-    path, icc = Path(path), None
-    if is_tiff(path):
-        with tifffile.TiffFile(path) as tiff:
-            tag = tiff.series[0].keyframe.tags.get("InterColorProfile")
-            icc = None if tag is None else bytes(tag.value)
-    elif path.suffix.lower() in (".png", ".jpg", ".jpeg"):
-        with Image.open(path) as image:
-            icc = image.info.get("icc_profile")
-    return icc if icc and icc[16:20] == b"RGB " else None

@@ -1,4 +1,4 @@
-"""Write magnified images to files, row by row, with the color profile and the pixel size of their source.
+"""Writing of images to files, row by row, with color profile and pixel size.
 
 A file appears under its name in one step, complete, or not at all.
 """
@@ -19,7 +19,7 @@ import tifffile
 from PIL import Image
 
 from monai_iste.errors import OutputError
-from monai_iste.io.files import _check_name, open_output
+from monai_iste.io.files import check_name, open_output
 from monai_iste.io.pixel_size import Mpp
 
 #: Largest width * height of a file; PNG and TIFF are written in bands, so only the disk limits them otherwise.
@@ -81,18 +81,18 @@ def save_image(
 
 
 def check_output(path: str | os.PathLike[str], size: Size, overwrite: bool = False) -> None:
-    """Refuse what can be refused before hours of work: the name, the format, the folder, the room on the disk.
+    """Check name, format, folder and free disk space of an output before any work.
 
     Args:
         size: (H, W) of the image to be written.
     Raises:
-        OutputError: names what is in the way.
+        OutputError: names the obstacle.
     """
     path, (height, width) = Path(path), size
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
         raise OutputError(f"an output that ends in {', '.join(_WRITERS)}", str(path), "TIFF holds any size.")
-    _check_name(path, overwrite)
+    check_name(path, overwrite)
     if not os.path.isdir(path.parent):
         raise OutputError("an existing folder for the output", str(path.parent), "Make it first.")
     if suffix.startswith(".jp") and (max(size) > _JPEG_SIDE or height * width > _JPEG_PIXELS):
@@ -135,7 +135,7 @@ def _write_tiff(file: BinaryIO, bands: Bands, size: Size, mpp: Mpp | None, icc: 
 
 
 def _tiles(bands: Bands, width: int) -> Iterator[np.ndarray]:
-    """Square tiles row by row, those at the right and lower edge smaller."""
+    """Cut bands into square tiles, row by row; those at the right and lower edge are smaller."""
     held = np.empty((0, width, 3), np.uint8)
 
     def cut(rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -152,8 +152,10 @@ def _tiles(bands: Bands, width: int) -> Iterator[np.ndarray]:
 
 
 def _write_png(file: BinaryIO, bands: Bands, size: Size, mpp: Mpp | None, icc: bytes | None) -> None:
-    """By hand, because Pillow would need the whole image in memory; every row is stored as its difference to the row
-    above (filter 2), which suits magnified images."""
+    """Write PNG chunk by chunk: Pillow would need the whole image in memory.
+
+    Every row is stored as its difference to the row above (filter 2), which suits upscaled images.
+    """
 
     def chunk(kind: bytes, data: bytes) -> None:
         file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
@@ -197,3 +199,17 @@ _WRITERS: dict[str, Callable[[BinaryIO, Bands, Size, Mpp | None, bytes | None], 
 
 #: File name endings that :func:`save_image` knows, lower case.
 WRITABLE_SUFFIXES = tuple(_WRITERS)
+
+#: File name endings of slides that :mod:`monai_iste.slides.writers` writes, lower case; ".ome.zarr" and ".dcm" are
+#: folders.
+SLIDE_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr", ".dcm")
+
+
+def slide_suffix(path: Path) -> str:
+    """Return the one of :data:`SLIDE_SUFFIXES` that a name ends in, or an empty string.
+
+    Example:
+        >>> slide_suffix(Path("a.1.OME.tiff")), slide_suffix(Path("a.tiff"))
+        ('.ome.tiff', '')
+    """
+    return next((suffix for suffix in SLIDE_SUFFIXES if path.name.lower().endswith(suffix)), "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,13 +36,40 @@ MPP_SPACING_KEY = "mpp_spacing"
 
 Mpp = tuple[float, float]
 
+Stated = tuple[Mpp, str]  # a pixel size and its source
+
 
 class PixelSize(NamedTuple):
-    """Micrometers per pixel, (y, x), or None; where they were found; and what the file states if that contradicts."""
+    """Pixel size of an image, and its source.
+
+    Attributes:
+        mpp: micrometers per pixel, (y, x); None if unknown.
+        source: vendor ("aperio"), "OME", "TIFF tags", "--input-mpp" or "unknown".
+        stated: what the file states where it contradicts the user; else None.
+    """
 
     mpp: Mpp | None
     source: str
     stated: Mpp | None = None
+
+    def overridden(self, input_mpp: float | None) -> PixelSize:
+        """Replace the file's pixel size by the user's, if there is one.
+
+        Where the file contradicts it by more than 1 %, ``stated`` keeps the file's, so that the user can be told.
+
+        Raises:
+            ConfigError: ``input_mpp`` is not a number above 0.
+
+        Example:
+            >>> PixelSize((0.25, 0.25), "aperio").overridden(0.5)
+            PixelSize(mpp=(0.5, 0.5), source='--input-mpp', stated=(0.25, 0.25))
+        """
+        if input_mpp is None:
+            return self
+        if not (math.isfinite(input_mpp) and input_mpp > 0):
+            raise ConfigError("micrometers per pixel above 0", f"{input_mpp}", "20x is about 0.5, 40x 0.25.")
+        agrees = self.mpp is None or all(same_mpp(n, input_mpp) for n in self.mpp)
+        return PixelSize((input_mpp, input_mpp), OPTION, None if agrees else self.mpp)
 
 
 def same_mpp(mpp: float, other: float) -> bool:
@@ -98,16 +125,20 @@ def check_mpp(name: str, value: float | None) -> float | None:
 def find_mpp(
     path: str | os.PathLike[str], input_mpp: float | None = None, properties: Mapping[str, str] | None = None
 ) -> PixelSize:
-    """The pixel size of an image or slide, and who says so; unknown is an answer, a guess is not.
+    """Find the pixel size of an image or slide; never a guess.
 
-    The file is asked in this order, and the first plausible answer counts (:data:`PLAUSIBLE_MPP`): the scanner's
-    vendor, as OpenSlide reads it; the PhysicalSize of OME-TIFF; the resolution tags of TIFF in inches or centimeters.
-    PNG and JPEG are not asked: their density is a printer's. The user's word counts above all of them.
+    The sources are read in this order, and the first plausible value counts (:data:`PLAUSIBLE_MPP`):
+
+    1. ``input_mpp``, given by the user;
+    2. the scanner's vendor, as OpenSlide reads it;
+    3. the PhysicalSize of OME-TIFF;
+    4. the resolution tags of TIFF, in inches or centimeters.
+
+    The density of PNG and JPEG is a printer's, and is not read.
 
     Args:
-        input_mpp: the user's word, micrometers per pixel. Where the file contradicts it by more than 1 %, the result
-            says what the file states, so that the user can be told.
-        properties: OpenSlide's properties of the file, if they are at hand; otherwise it is opened.
+        input_mpp: micrometers per pixel given by the user (:meth:`PixelSize.overridden`).
+        properties: OpenSlide's properties of the file, if it is open already.
     Raises:
         ConfigError: ``input_mpp`` is not a number above 0.
 
@@ -115,42 +146,50 @@ def find_mpp(
         >>> find_mpp("a.png", 0.5)
         PixelSize(mpp=(0.5, 0.5), source='--input-mpp', stated=None)
     """
+    return first_plausible(_stated(Path(path), properties)).overridden(input_mpp)
+
+
+def first_plausible(stated: Iterable[Stated]) -> PixelSize:
+    """Choose the first pixel size within :data:`PLAUSIBLE_MPP`."""
     low, high = PLAUSIBLE_MPP
-    answers = (found for found in _answers(Path(path), properties) if all(low <= n <= high for n in found[0]))
-    mpp, source = next(answers, (None, UNKNOWN))
-    if input_mpp is None:
-        return PixelSize(mpp, source)
-    if not (math.isfinite(input_mpp) and input_mpp > 0):
-        raise ConfigError("micrometers per pixel above 0", f"{input_mpp}", "20x is about 0.5, 40x 0.25.")
-    agrees = mpp is None or all(same_mpp(n, input_mpp) for n in mpp)
-    return PixelSize((input_mpp, input_mpp), OPTION, None if agrees else mpp)
-
-
-def source_mpp(path: str | os.PathLike[str]) -> Mpp | None:
-    """Micrometers per pixel, (y, x), if the file states them, else None: :func:`find_mpp` without a user."""
-    return find_mpp(path).mpp
+    for mpp, source in stated:
+        if all(low <= n <= high for n in mpp):
+            return PixelSize(mpp, source)
+    return PixelSize(None, UNKNOWN)
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether a file begins as TIFF or BigTIFF does, whatever it is called; False if it cannot be read."""
+    """Check whether a file begins as TIFF or BigTIFF does, whatever its name; False if it cannot be read."""
     with suppress(OSError), open(path, "rb") as file:
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
     return False
 
 
-def _answers(path: Path, properties: Mapping[str, str] | None) -> Iterator[tuple[Mpp, str]]:
+def vendor_mpp(path: Path, properties: Mapping[str, str] | None = None) -> Iterator[Stated]:
+    """Yield the pixel size that the scanner's vendor states, if OpenSlide knows the format."""
     if properties is None:
         properties = _openslide_properties(path)
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "generic-tiff")
-    if vendor != "generic-tiff" and (found := _vendor_mpp(properties)):  # a generic TIFF's are its tags, read below
-        yield found, vendor
+    if vendor == "generic-tiff":  # its properties are the tags of the TIFF
+        return
+    with suppress(KeyError, ValueError):
+        y, x = properties[openslide.PROPERTY_NAME_MPP_Y], properties[openslide.PROPERTY_NAME_MPP_X]
+        yield (float(y), float(x)), vendor
+
+
+def tiff_mpp(tiff: tifffile.TiffFile) -> Iterator[Stated]:
+    """Yield the pixel sizes that an opened TIFF states: in its OME-XML, then in its tags."""
+    if found := _ome_mpp(tiff.ome_metadata or ""):
+        yield found, "OME"
+    if found := _tag_mpp(tiff.series[0].keyframe.tags):
+        yield found, "TIFF tags"
+
+
+def _stated(path: Path, properties: Mapping[str, str] | None) -> Iterator[Stated]:
+    yield from vendor_mpp(path, properties)
     if is_tiff(path):
         with suppress(tifffile.TiffFileError, IndexError), tifffile.TiffFile(path) as tiff:  # a slide may be no TIFF
-            tags = tiff.series[0].keyframe.tags
-            if found := _ome_mpp(tiff.ome_metadata or ""):
-                yield found, "OME"
-            if found := _tag_mpp(tags):
-                yield found, "TIFF tags"
+            yield from tiff_mpp(tiff)
 
 
 def _openslide_properties(path: Path) -> Mapping[str, str]:
@@ -159,13 +198,6 @@ def _openslide_properties(path: Path) -> Mapping[str, str]:
             return dict(slide.properties)
     except openslide.OpenSlideError:  # also where OpenSlide does not know the format
         return {}
-
-
-def _vendor_mpp(properties: Mapping[str, str]) -> Mpp | None:
-    try:
-        return float(properties[openslide.PROPERTY_NAME_MPP_Y]), float(properties[openslide.PROPERTY_NAME_MPP_X])
-    except (KeyError, ValueError):
-        return None
 
 
 def _ome_mpp(xml: str) -> Mpp | None:

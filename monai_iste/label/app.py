@@ -25,12 +25,11 @@ from monailabel.utils.others.generic import name_to_device
 
 import monai_iste
 from monai_iste.errors import ConfigError, ISTEError, show_errors_as_sentences
-from monai_iste.io.image_reader import IMAGE_SUFFIXES
+from monai_iste.io.image_reader import IMAGE_SUFFIXES, SLIDE_ENDINGS
 from monai_iste.label.request import DEFAULT_SCALE, SUFFIXES, error_response, find_image, parse_request
 from monai_iste.label.training import DEFAULTS, Training
 from monai_iste.label.upscaler import LabelUpscaler
 from monai_iste.networks.runtime import default_device
-from monai_iste.slides.backends import SLIDE_ENDINGS
 
 #: Name of the model in addresses: /infer/iste, /train/iste.
 MODEL = "iste"

@@ -20,14 +20,14 @@ from monai_iste.bundle import default_preset, find_weights
 from monai_iste.errors import ScaleError
 from monai_iste.functional import to_range
 from monai_iste.inferers import Region
-from monai_iste.io.image_writer import check_output, save_image
+from monai_iste.io.image_writer import check_output, save_image, slide_suffix
 from monai_iste.label.request import InferRequest, check_region
 from monai_iste.networks import load_network
 from monai_iste.slides.job import SlideJob
 from monai_iste.slides.plan import SlidePlan, plan_slide
-from monai_iste.slides.provenance import origin
+from monai_iste.slides.provenance import network_provenance
 from monai_iste.slides.reader import Slide
-from monai_iste.slides.writers.writer import check_slide_output, slide_suffix, write_slide
+from monai_iste.slides.writers.writer import check_slide_output, write_slide
 
 #: Largest width * height of a result: minutes on a CPU, during which other requests wait.
 MAX_OUTPUT_PIXELS = 100_000_000
@@ -71,7 +71,9 @@ class LabelUpscaler:
         if self._loaded is None or self._loaded.key != key:
             preset = default_preset(str(self.folder))
             weights = find_weights(str(self.folder), preset)
-            self._loaded = _LoadedNetwork(key, load_network(preset, weights, device), origin(preset, weights))
+            self._loaded = _LoadedNetwork(
+                key, load_network(preset, weights, device), network_provenance(preset, weights)
+            )
         return self._loaded.network, self._loaded.provenance
 
     def upscale(self, path: Path, request: InferRequest, name: str, crop: bool = False) -> tuple[Path, dict[str, Any]]:

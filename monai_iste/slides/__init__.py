@@ -5,7 +5,7 @@
 
 from monai_iste.slides.job import SlideJob
 from monai_iste.slides.plan import SlidePlan, plan_slide
-from monai_iste.slides.provenance import origin
+from monai_iste.slides.provenance import network_provenance
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.writers.writer import SlideMetadata, write_slide
 from monai_iste.slides.wsi_reader import SuperResolvedWSIReader
@@ -16,7 +16,7 @@ __all__ = [
     "SlideMetadata",
     "SlidePlan",
     "SuperResolvedWSIReader",
-    "origin",
+    "network_provenance",
     "plan_slide",
     "write_slide",
 ]

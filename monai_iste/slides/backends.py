@@ -17,12 +17,9 @@ import tifffile
 from monai.data.wsi_reader import WSIReader
 
 from monai_iste.errors import DataError
-from monai_iste.io.image_reader import IMAGE_SUFFIXES, MAX_PIXELS, image_size, read_rgb, source_icc
-from monai_iste.io.pixel_size import is_tiff
+from monai_iste.io.image_reader import IMAGE_SUFFIXES, MAX_PIXELS, probe, read_rgb
+from monai_iste.io.pixel_size import PixelSize, find_mpp, is_tiff
 from monai_iste.slides.resampling import Size
-
-#: Endings of files that are slides, lower case; DICOM, of which one slide is many files, is named by its user.
-SLIDE_ENDINGS = (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".bif", ".vms", ".vmu", ".czi")
 
 #: Largest width * height that a slide may declare; the whole glass, 26 x 76 mm at 0.12 um/px, is 137 thousand million.
 MAX_SLIDE_PIXELS = 150_000_000_000
@@ -45,18 +42,19 @@ class Pixels(Protocol):
     Attributes:
         levels: (h, w) of each level, from the largest to the smallest.
         steps: of each level, level-0 pixels from one of its pixels to the next.
-        properties: OpenSlide's, or none.
     """
 
     levels: tuple[Size, ...]
     steps: tuple[float, ...]
-    properties: Mapping[str, str]
 
     def read(self, level: int, start: Size, size: Size) -> np.ndarray:
         """(height, width, 3) uint8 of a level, from the level-0 pixel (y, x) on; may be a view."""
 
+    def pixel_size(self) -> PixelSize:
+        """Read the pixel size that the file states."""
+
     def icc(self) -> bytes | None:
-        """RGB color profile."""
+        """Read the RGB color profile."""
 
     def close(self) -> None:
         """Let go of the file; may be called again."""
@@ -134,6 +132,9 @@ class _OpenSlidePixels:
             ) from error
         return _over(rgba, self._background)
 
+    def pixel_size(self) -> PixelSize:
+        return find_mpp(self._path, properties=self.properties)
+
     def icc(self) -> bytes | None:
         with suppress(openslide.OpenSlideError, OSError):  # OSError: Pillow does not understand it
             profile = None if self._slide is None else self._slide.color_profile
@@ -152,14 +153,14 @@ class _ImagePixels:
     """A plain image, decoded when it is first read, and held."""
 
     def __init__(self, path: Path) -> None:
-        size = image_size(path)
+        self._info = probe(path)
+        size = self._info.size
         _check_size(path, size, single_file=True)
         self._path, self._lock = path, Lock()
         self._decoded: np.ndarray | None = None
         self._is_open = True
         self.levels: tuple[Size, ...] = (size,)
         self.steps: tuple[float, ...] = (1.0,)
-        self.properties: Mapping[str, str] = {}
 
     def read(self, level: int, start: Size, size: Size) -> np.ndarray:
         with self._lock:  # two threads would decode it twice
@@ -175,8 +176,11 @@ class _ImagePixels:
             raise DataError(f"{self._path} as it was opened", "an image of another size", "Open it again.")
         return np.ascontiguousarray(pixels)
 
+    def pixel_size(self) -> PixelSize:
+        return self._info.pixel_size
+
     def icc(self) -> bytes | None:
-        return source_icc(self._path)
+        return self._info.icc
 
     def close(self) -> None:
         self._is_open, self._decoded = False, None

@@ -21,7 +21,7 @@ from monai_iste.errors import ConfigError, DataError, OutputError
 from monai_iste.inferers.tiling import Region
 from monai_iste.io.files import make_folder
 from monai_iste.io.image_reader import image_size
-from monai_iste.io.image_writer import check_output, save_image
+from monai_iste.io.image_writer import check_output, save_image, slide_suffix
 from monai_iste.slides.compute import compute_windows
 from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
 from monai_iste.slides.estimate import Estimate, folder_bytes, peak_memory
@@ -30,14 +30,12 @@ from monai_iste.slides.provenance import stated_job
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.tissue import TissueMask, tissue_mask
 from monai_iste.slides.window_store import WindowStore
-from monai_iste.slides.writers.writer import COMPRESSIONS, SlideMetadata, check_slide_output, slide_suffix, write_slide
+from monai_iste.slides.writers.writer import COMPRESSIONS, SlideMetadata, check_slide_output, write_slide
 
 _BAND = 256  # rows of a plain image that are assembled at once
 
 #: Bytes per pixel of a finished file: JPEG of quality 90 stays below one; lossless never passes three.
 _FILE_BYTES = {"jpeg": 1.0, "lossless": 3.0}
-
-Tell = Callable[[str], None]
 
 
 @dataclass
@@ -49,12 +47,12 @@ class SlideJob:
         target: ends in one of :data:`~monai_iste.slides.writers.writer.SLIDE_SUFFIXES`, or is a plain image.
         plan: what to make.
         network: on its device, in evaluation mode; the one of the plan.
-        about: what the result shall say of its network (:func:`~monai_iste.slides.provenance.origin`).
+        about: what the result shall say of its network (:func:`~monai_iste.slides.provenance.network_provenance`).
         work_dir: where the folder of unfinished work is made; default: beside the target.
         compression: ``jpeg`` or ``lossless``, for slides.
         consistency: whether the map is written beside the result (:mod:`monai_iste.slides.consistency`).
         resume, overwrite: what is done about unfinished work, and about a result that is there already.
-        tell: receives a sentence now and then.
+        log: receives progress messages, one line each.
         compute: computes windows, called as :func:`~monai_iste.slides.compute.compute_windows` is.
         quiet: no progress bars; default: none where standard error is not a terminal.
     """
@@ -69,7 +67,7 @@ class SlideJob:
     consistency: bool = False
     resume: bool = False
     overwrite: bool = False
-    tell: Tell = lambda text: None
+    log: Callable[[str], None] = lambda text: None
     compute: Callable[..., None] = compute_windows
     quiet: bool | None = None
 
@@ -143,14 +141,14 @@ class SlideJob:
             trial = replace(self, work_dir=folder)
             trial.store.begin()
             cost = trial._calibrate(trial._todo(), trial._mask())
-        self.tell(str(cost))
+        self.log(str(cost))
         self._check_room(cost.disk)
         return {"estimate": asdict(cost)}
 
     def run(self) -> dict[str, Any]:
         """Do all of it, and remove the unfinished work; returns what a report says beside :meth:`record`."""
         if self.is_complete():
-            self.tell(f"{self.target} is complete already")
+            self.log(f"{self.target} is complete already")
             return {"complete": True}
         make_folder(self.target.parent)
         self.check()
@@ -158,12 +156,12 @@ class SlideJob:
         with self.store.lock():
             mask, total, reused = self._mask(), len(self.plan.windows), len(self.store.done)
             if continued:
-                self.tell(f"goes on in {self.folder}: {reused:,} of {total:,} windows are done and are kept")
+                self.log(f"goes on in {self.folder}: {reused:,} of {total:,} windows are done and are kept")
             elif self.resume:
-                self.tell("there is no unfinished work of this job: it begins anew")
+                self.log("there is no unfinished work of this job: it begins anew")
             started = time.perf_counter()
             cost = self._calibrate(self._todo(), mask)
-            self.tell(str(cost))
+            self.log(str(cost))
             self._check_room(cost.disk)
             self._compute(mask)
             computed, work = time.perf_counter(), folder_bytes(self.folder)
@@ -308,7 +306,7 @@ class SlideJob:
         first = comparable(plan.size, plan.output, plan.region)[:2]
         found = summary(levels, origin=first)
         picture, numbers = write_consistency(map_name(self.target), levels, mpp=plan.mpp, overwrite=True)
-        self.tell(str(found))
+        self.log(str(found))
         return {"consistency": {**found._asdict(), "picture": str(picture), "numbers": str(numbers)}}
 
 

@@ -1,4 +1,4 @@
-"""What a magnified slide says of how it was made, and what it is recognized by."""
+"""Provenance of a super-resolved slide: the network that made it, and the job by which it is recognized."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from monai_iste.io.files import checksum
 from monai_iste.networks import released_weights
 
 
-def origin(preset: str, weights: str | os.PathLike[str] | None = None, precision: str = "fp32") -> dict[str, str]:
-    """What a result says of the network that made it: never a path, which may name people.
+def network_provenance(
+    preset: str, weights: str | os.PathLike[str] | None = None, precision: str = "fp32"
+) -> dict[str, str]:
+    """Describe the network that makes a result: preset, checksum of the weights, precision.
+
+    Paths are left out, because they may name people.
 
     Args:
-        weights: their file; default: the preset's released ones.
+        weights: file of the weights; default: the released ones of the preset.
     """
     weights = weights or released_weights(preset)
     made_by = "random" if weights is None else f"sha256 {checksum(weights)}"
@@ -24,13 +28,14 @@ def origin(preset: str, weights: str | os.PathLike[str] | None = None, precision
 
 
 def stated_job(path: Path) -> str | None:
-    """The digest of the plan (:class:`~monai_iste.slides.plan.SlidePlan`) that a written OME-TIFF or OME-Zarr carries.
+    """Read the digest of the plan (:class:`~monai_iste.slides.plan.SlidePlan`) from an OME-TIFF or OME-Zarr.
 
-    None where there is none, or where the file is something else.
+    Returns:
+        the digest; None if there is none, or if the file has another format.
     """
     try:
         if path.is_dir():
-            text = (path / "zarr.json").read_text(encoding="utf-8")
+            text = (path / "zarr.json").read_text()
         else:
             with tifffile.TiffFile(path) as tiff:
                 text = tiff.ome_metadata or ""

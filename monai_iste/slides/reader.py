@@ -10,7 +10,7 @@ import numpy as np
 
 from monai_iste.errors import ShapeError
 from monai_iste.inferers.output_size import OutputSize
-from monai_iste.io.pixel_size import Mpp, find_mpp
+from monai_iste.io.pixel_size import Mpp
 from monai_iste.slides.backends import open_pixels
 from monai_iste.slides.resampling import LevelPixels, Size, best_level, level_extent, resample_region
 
@@ -62,7 +62,7 @@ class Slide:
         try:
             self.levels: tuple[Size, ...] = self._pixels.levels
             self.size: Size = self.levels[0]
-            found = find_mpp(self.path, input_mpp, self._pixels.properties)
+            found = self._pixels.pixel_size().overridden(input_mpp)
             self.mpp: Mpp | None = found.mpp
             self.mpp_source: str = found.source
             self.stated_mpp: Mpp | None = found.stated

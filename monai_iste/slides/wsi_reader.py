@@ -23,12 +23,12 @@ from monai_iste.errors import ConfigError, DataError, ScaleError
 from monai_iste.functional import to_range
 from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS, OutputSize, Size
+from monai_iste.io.image_reader import SLIDE_ENDINGS
 from monai_iste.io.pixel_size import MPP_KEY, MPP_SPACING_KEY, Mpp, mpp_pair
 from monai_iste.networks import load_network
 from monai_iste.networks.grid_sampling import query_grid
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.runtime import at_precision, default_device
-from monai_iste.slides.backends import SLIDE_ENDINGS
 from monai_iste.slides.reader import Slide
 
 _SUFFIXES = [ending.removeprefix(".") for ending in SLIDE_ENDINGS] + ["tif", "tiff", "dcm", "png", "jpg", "jpeg"]

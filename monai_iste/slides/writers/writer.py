@@ -10,23 +10,14 @@ from pathlib import Path
 
 from monai_iste.errors import ConfigError, OutputError, ShapeError, require_extra
 from monai_iste.io.files import held, open_output, remove_abandoned, writing
+from monai_iste.io.image_writer import SLIDE_SUFFIXES, slide_suffix
 from monai_iste.slides.writers.dicom import check_dicom, write_dicom
 from monai_iste.slides.writers.ome_tiff import write_ome_tiff
 from monai_iste.slides.writers.ome_zarr import write_ome_zarr
 from monai_iste.slides.writers.pyramid import Progress, Pyramid, Read, Size, SlideMetadata
 
-_CODECS = ("imagecodecs", "slides")
-
-
-_PACKAGES = {
-    ".ome.tif": (_CODECS,),
-    ".ome.tiff": (_CODECS,),
-    ".ome.zarr": (_CODECS, ("zarr", "slides")),
-    ".dcm": (_CODECS,),
-}
-
-#: Endings of the names that :func:`write_slide` knows, lower case; ".ome.zarr" and ".dcm" are folders.
-SLIDE_SUFFIXES = tuple(_PACKAGES)
+# Packages that a format needs besides imagecodecs, and their extras.
+_PACKAGES = {".ome.zarr": (("zarr", "slides"),)}
 
 #: "jpeg" is quality 90 with half the color resolution along x, which every reader decodes right.
 COMPRESSIONS = ("jpeg", "lossless")
@@ -96,16 +87,6 @@ def write_slide(
                 write_ome_tiff(file, pyramid, metadata, compression)
 
 
-def slide_suffix(path: Path) -> str:
-    """Which of :data:`SLIDE_SUFFIXES` a name ends in; empty if in none.
-
-    Example:
-        >>> slide_suffix(Path("a.1.OME.tiff")), slide_suffix(Path("a.tiff"))
-        ('.ome.tiff', '')
-    """
-    return next((suffix for suffix in SLIDE_SUFFIXES if path.name.lower().endswith(suffix)), "")
-
-
 def check_slide_output(
     path: str | os.PathLike[str], size: Size, metadata: SlideMetadata, overwrite: bool = False
 ) -> None:
@@ -131,7 +112,7 @@ def check_slide_output(
         )
     if min(size) < 1:
         raise ShapeError("a slide (H, W) of at least 1 x 1 pixels", f"{size[0]} x {size[1]}", "Ask for a larger scale.")
-    for package, extra in _PACKAGES[suffix]:
+    for package, extra in (("imagecodecs", "slides"), *_PACKAGES.get(suffix, ())):
         require_extra(package, extra)
     if suffix == ".dcm":
         check_dicom(metadata)

@@ -1,0 +1,348 @@
+"""Jobs of ``monai-iste upscale``: plain images in one go, slides as work that can be interrupted."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from monai_iste.cli.options import log
+from monai_iste.data.datasets import image_datalist
+from monai_iste.errors import ConfigError, DataError, OutputError
+from monai_iste.functional import magnified_bands, to_range
+from monai_iste.inferers import Region
+from monai_iste.inferers.output_size import OutputSize, Size
+from monai_iste.io.files import check_apart, make_folder
+from monai_iste.io.image_reader import IMAGE_SUFFIXES, SLIDE_ENDINGS, ImageInfo, image_size, probe, read_rgb
+from monai_iste.io.image_writer import (
+    MAX_FILE_PIXELS,
+    SLIDE_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    check_output,
+    save_image,
+    slide_suffix,
+)
+from monai_iste.io.pixel_size import Mpp
+from monai_iste.slides.cluster import cluster_client, compute_windows_on
+from monai_iste.slides.job import SlideJob
+from monai_iste.slides.plan import plan_slide
+from monai_iste.slides.provenance import network_provenance
+from monai_iste.slides.reader import Slide
+
+Pair = tuple[Path, Path]  # an input and its output
+
+
+@dataclass(frozen=True)
+class SlideOptions:
+    """Options that only slides have. An input is processed as a slide if one of them is given."""
+
+    region: Region | None = None
+    tissue_only: bool = False
+    work_dir: Path | None = None
+    resume: bool = False
+    compression: str = "jpeg"
+    consistency: bool = False
+    workers: int | None = None
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.compression not in ("jpeg", "lossless"):
+            raise ConfigError("--compression jpeg or lossless", repr(self.compression), "Choose one of these.")
+        if self.workers is not None and self.scheduler is not None:
+            raise ConfigError("one of --workers and --scheduler", "both", "Give the one you mean.")
+
+
+def pair_folder(source: Path, target: Path) -> list[Pair]:
+    """Pair every image and slide of a folder with its output.
+
+    Outputs have the same relative paths, with an ending that can be written: slides become OME-TIFF.
+    """
+    if target.exists() and not target.is_dir():
+        raise OutputError("a folder for the results of a folder", f"the file {target}", "Name another.")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise OutputError(f"an output outside {source}", str(target), "Results beside inputs would become inputs.")
+    names = [Path(item["image"]).relative_to(source) for item in image_datalist(source, IMAGE_SUFFIXES + SLIDE_ENDINGS)]
+    counts = Counter(map(_output_name, names))
+    return [(source / name, target / _unique_name(name, counts)) for name in names]
+
+
+def _output_name(name: Path) -> Path:
+    suffix = name.suffix.lower()
+    if suffix in SLIDE_ENDINGS:
+        return name.with_suffix(".ome.tiff")
+    return name if suffix in WRITABLE_SUFFIXES else name.with_name(f"{name.name}.png")
+
+
+def _unique_name(name: Path, counts: Counter[Path]) -> Path:
+    """Keep the ending of slides whose outputs would have one name, as those of a.svs and a.ndpi."""
+    output = _output_name(name)
+    return output if counts[output] == 1 or output == name else name.with_name(f"{name.name}.ome.tiff")
+
+
+class Upscaler:
+    """Plan and run the jobs of one command.
+
+    Args:
+        output_size: requested size of the results.
+        input_mpp: micrometers per pixel of the inputs, given by the user.
+        options: options of slides.
+        network: on its device, in evaluation mode.
+        about: what the report states about the network: preset, weights, device, precision.
+        threads: processor threads of each worker.
+        overwrite: whether existing files are replaced.
+        is_folder: whether the inputs are those of a folder. Existing results are then skipped, and an input that cannot
+            be read is reported without ending the others.
+    """
+
+    def __init__(
+        self,
+        output_size: OutputSize,
+        input_mpp: float | None,
+        options: SlideOptions,
+        network: nn.Module,
+        about: dict[str, Any],
+        threads: int | None,
+        overwrite: bool,
+        is_folder: bool,
+    ) -> None:
+        self.output_size, self.input_mpp, self.options = output_size, input_mpp, options
+        self.network, self.about, self.threads = network, about, threads
+        self.overwrite, self.is_folder = overwrite, is_folder
+        self.skipped = self.failed = 0
+
+    def run(self, pairs: Sequence[Pair], dry_run: bool, announce: Callable[[str], None] | None) -> dict[str, Any]:
+        """Run the jobs of all inputs, after all of them were checked.
+
+        Args:
+            dry_run: only check and estimate.
+            announce: receives a line about every result.
+        Returns:
+            the report, plain values.
+        """
+        jobs = self._plan_all(pairs)
+        images = []
+        with self._progress_and_cluster(jobs, dry_run):
+            for job in jobs:
+                with self._continue_folder():
+                    started = time.perf_counter()
+                    done = job.estimate() if dry_run else job.run()
+                    seconds = None if dry_run else round(time.perf_counter() - started, 3)
+                    images.append({**job.record(), "seconds": seconds, **done})
+                    if announce is not None:
+                        announce(f"would write {job}" if dry_run else f"wrote {job} in {seconds:.1f} s")
+        return {
+            **self.about,
+            "dry_run": dry_run,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "images": images,
+        }
+
+    def _plan_all(self, pairs: Sequence[Pair]) -> list[ImageJob | SlideJob]:
+        """Plan the jobs whose results do not exist yet."""
+        jobs = []
+        for pair in pairs:
+            with self._continue_folder():
+                job = self._plan(*pair)
+                if job.is_complete():
+                    self.skipped += 1
+                else:
+                    jobs.append(job)
+        if self.skipped:
+            log(
+                f"{self.skipped} of {len(pairs)} are there already and are skipped"
+                if self.is_folder
+                else f"{pairs[0][1]} is complete already"
+            )
+        return jobs
+
+    def _plan(self, source: Path, target: Path) -> ImageJob | SlideJob:
+        """Check one input and its output, and make their job."""
+        check_apart(source, target)
+        _check_ending(target)
+        info = self._image_info(source, target)
+        return self._plan_slide(source, target) if info is None else self._plan_image(source, target, info)
+
+    def _image_info(self, source: Path, target: Path) -> ImageInfo | None:
+        """Read the header of a plain image; None for what is processed as a slide.
+
+        Slides are inputs that only slide readers open, outputs that only slide writers write, images too large for
+        memory, and all inputs if an option for slides is given.
+        """
+        if self.options != SlideOptions() or slide_suffix(target):
+            return None
+        try:
+            return probe(source, self.input_mpp)
+        except DataError:
+            if source.is_file() and openslide.OpenSlide.detect_format(source) is not None:
+                return None
+            raise
+
+    def _plan_image(self, source: Path, target: Path, info: ImageInfo) -> ImageJob:
+        self._warn_contradiction(source, info.pixel_size.stated)
+        output = self.output_size.resolve_upscaled(info.size, info.mpp, source, MAX_FILE_PIXELS)
+        if not self.is_folder:
+            check_output(target, output, self.overwrite)
+        return ImageJob(source, target, info, output, self.network, self.overwrite, resume=self.is_folder)
+
+    def _plan_slide(self, source: Path, target: Path) -> SlideJob:
+        options = self.options
+        slide = Slide(source, self.input_mpp)
+        plan = plan_slide(
+            slide,
+            self.network,
+            **vars(self.output_size),
+            region=options.region,
+            tissue_only=options.tissue_only,
+            precision=self.about["precision"],
+        )
+        self._warn_contradiction(source, slide.stated_mpp)
+        job = SlideJob(
+            slide,
+            target,
+            plan,
+            self.network,
+            network_provenance(self.about["preset"], self.about["weights"], self.about["precision"]),
+            options.work_dir,
+            compression=options.compression,
+            consistency=options.consistency,
+            resume=options.resume or self.is_folder,
+            overwrite=self.overwrite,
+            log=log,
+        )
+        if not self.is_folder and not job.is_complete():
+            job.check()
+        return job
+
+    def _warn_contradiction(self, path: Path, stated: Mpp | None) -> None:
+        if stated is not None:
+            log(f"warning: {path} itself states {stated[1]:.4g} um/px; --input-mpp is used")
+
+    @contextmanager
+    def _continue_folder(self) -> Iterator[None]:
+        """Log and count a DataError of one input of a folder, so that the others are still processed."""
+        try:
+            yield
+        except DataError as error:
+            if not self.is_folder:
+                raise
+            log(f"error: {error}")
+            self.failed += 1
+
+    @contextmanager
+    def _progress_and_cluster(self, jobs: Sequence[ImageJob | SlideJob], dry_run: bool) -> Iterator[None]:
+        """Give the jobs a progress bar, and the workers that --workers or --scheduler ask for."""
+        images = [job for job in jobs if isinstance(job, ImageJob)]
+        slides = [job for job in jobs if isinstance(job, SlideJob)]
+        with ExitStack() as stack:
+            if images:
+                total = sum(math.prod(job.output) for job in images)
+                bar = tqdm(total=total, unit="px", unit_scale=True, desc="upscaling", disable=dry_run or None)
+                stack.enter_context(bar)
+                for image in images:
+                    image.progress = bar.update
+            options = self.options
+            if slides and not dry_run and (options.workers, options.scheduler) != (None, None):
+                client = stack.enter_context(cluster_client(options.workers, options.scheduler, self.threads))
+                for slide in slides:
+                    slide.compute = partial(compute_windows_on, client, self.about["device"])
+            yield
+
+
+def _check_ending(target: Path) -> None:
+    endings = WRITABLE_SUFFIXES + SLIDE_SUFFIXES
+    if not target.name.lower().endswith(endings):
+        raise OutputError(f"an output that ends in {', '.join(endings)}", str(target), "TIFF holds any size.")
+
+
+@dataclass
+class ImageJob:
+    """Super-resolution of one image in memory, to ``output`` (H, W).
+
+    Args:
+        info: header of the source.
+        resume: whether an existing result of the right size counts as complete.
+        progress: called with a number of output pixels when they are computed.
+    """
+
+    source: Path
+    target: Path
+    info: ImageInfo
+    output: Size
+    network: nn.Module
+    overwrite: bool
+    resume: bool
+    progress: Callable[[int], Any] = lambda pixels: None
+
+    @property
+    def mpp(self) -> Mpp | None:
+        """Micrometers per pixel of the result, (y, x), if known."""
+        (h, w), (height, width), mpp = self.info.size, self.output, self.info.mpp
+        return None if mpp is None else (mpp[0] * h / height, mpp[1] * w / width)
+
+    def is_complete(self) -> bool:
+        """Check whether the result exists.
+
+        Raises:
+            OutputError: a file of another size, or no image, has its name.
+        """
+        if self.overwrite or not self.resume or not self.target.exists():
+            return False
+        try:
+            found = image_size(self.target)
+        except DataError:
+            found = None
+        if found != self.output:
+            raise OutputError(
+                f"{self.target} to be absent or of {self.output[0]} x {self.output[1]} pixels (H x W)",
+                "another file" if found is None else f"{found[0]} x {found[1]}",
+                "Add --overwrite, or choose another folder.",
+            )
+        return True
+
+    def estimate(self) -> dict[str, Any]:
+        """Return nothing: images are not estimated."""
+        return {}
+
+    def run(self) -> dict[str, Any]:
+        """Compute and write the result."""
+        image = torch.from_numpy(read_rgb(self.source))
+
+        def bands() -> Iterator[np.ndarray]:
+            for band in magnified_bands(image, self.network, self.output):
+                yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()
+                self.progress(band.shape[1] * band.shape[2])
+
+        make_folder(self.target.parent)
+        save_image(self.target, bands(), self.output, mpp=self.mpp, icc=self.info.icc, overwrite=self.overwrite)
+        return {}
+
+    def record(self) -> dict[str, Any]:
+        """Return the job as plain values."""
+        return {
+            "input": str(self.source),
+            "output": str(self.target),
+            "input_size": self.info.size,
+            "output_size": self.output,
+            "scale": [n / m for n, m in zip(self.output, self.info.size, strict=True)],
+            "mpp": self.mpp,
+        }
+
+    def __str__(self) -> str:
+        (h, w), (height, width), mpp = self.info.size, self.output, self.mpp
+        unit = "" if mpp is None else f", {mpp[1]:.4g} um/px"
+        return (
+            f"{self.target}: {h} x {w} -> {height} x {width} (H x W, x{math.sqrt(height * width / (h * w)):.4g}{unit})"
+        )
