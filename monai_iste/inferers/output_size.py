@@ -163,8 +163,8 @@ def _check_extent(size: Size, output: tuple[float, float], limit: int) -> None:
             f"{height:,.0f} x {width:,.0f} (H x W; {3e-9 * height * width:,.1f} GB in 8 bits)",
             "Lower the scale, or super-resolve a part of the image.",
         )
-    inferer = Tiler()
-    side = inferer.window + inferer.overlap
+    tiler = Tiler()
+    side = tiler.window + tiler.overlap
     if math.prod(min(n, side) * m / n for n, m in zip(size, output, strict=True)) > _MAX_WINDOW_PIXELS:
         raise ScaleError(
             f"a magnification that makes at most {_MAX_WINDOW_PIXELS:,} pixels of {side} x {side}",
