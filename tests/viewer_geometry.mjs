@@ -8,7 +8,7 @@ const STATIC = new URL("../monai_iste/viewer/static/", import.meta.url);
 /** A module of the page; without a package.json beside it node would not take it for one. */
 const load = (name) => import(`data:text/javascript,${encodeURIComponent(readFileSync(new URL(name, STATIC), "utf8"))}`);
 
-const { pitch, snapped, requestFor, same, micronsPerPixel, equivalentObjective, scaleBar, times } =
+const { pitch, snapToGrid, requestFor, sameView, micronsPerPixel, equivalentObjective, scaleBar, formatScale } =
   await load("geometry.js");
 const { format, parse } = await load("address.js");
 
@@ -23,11 +23,11 @@ test("the output has a whole number of pixels, and their distance follows from i
 
 test("a view is moved to the grid by half a pixel at the most", () => {
   const view = { x: 1000.4, y: 500, w: 300, h: 200 };
-  const found = snapped(view, SLIDE, 3.37);
+  const found = snapToGrid(view, SLIDE, 3.37);
   near(found.x, (3371 * 2220) / 7481); // 1000.4 * 7481 / 2220 = 3371.16
   near(found.y, (1685 * 2967) / 9999);
   assert.deepEqual([found.w, found.h], [300, 200]);
-  assert.deepEqual(snapped(found, SLIDE, 3.37), found);
+  assert.deepEqual(snapToGrid(found, SLIDE, 3.37), found);
 });
 
 test("inside the slide a request is the view, at exactly its scale", () => {
@@ -59,10 +59,10 @@ test("a screen that is too large is asked for with every second pixel, or third"
 
 test("views are the same to a hundredth of a device pixel", () => {
   const view = { x: 1, y: 2, w: 3, h: 4 };
-  assert.ok(same(view, { ...view, x: 1.0009 }, 10));
-  assert.ok(!same(view, { ...view, h: 4.0011 }, 10));
-  assert.ok(!same(view, null, 10));
-  assert.ok(same(null, null, 10));
+  assert.ok(sameView(view, { ...view, x: 1.0009 }, 10));
+  assert.ok(!sameView(view, { ...view, h: 4.0011 }, 10));
+  assert.ok(!sameView(view, null, 10));
+  assert.ok(sameView(null, null, 10));
 });
 
 test("micrometers are those along x, and an objective is 10 micrometers by them", () => {
@@ -80,7 +80,7 @@ test("a scale bar is the longest round length that fits, in words", () => {
 });
 
 test("scales have the digits that matter", () => {
-  assert.deepEqual([times(3.37), times(0.24267), times(10.0004)], ["×3.37", "×0.24", "×10"]);
+  assert.deepEqual([formatScale(3.37), formatScale(0.24267), formatScale(10.0004)], ["×3.37", "×0.24", "×10"]);
 });
 
 test("an address says what it was made of, and garbage is left out", () => {

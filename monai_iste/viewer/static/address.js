@@ -1,8 +1,8 @@
-/** The view in the page's address, so that it can be shared: #image=a&x=1200.5&y=800&zoom=3.37&mode=curtain */
+/** Encode the view in the page's address, so that it can be shared: #image=a&x=1200.5&y=800&zoom=3.37&mode=curtain */
 
 export const MODES = ["single", "curtain", "side"];
 
-/** What an address says; what it leaves out, or garbles, is undefined. */
+/** Parse an address; missing or malformed values are undefined. */
 export function parse(hash) {
   const values = new URLSearchParams(hash.replace(/^#/, ""));
   const number = (key) => {
@@ -21,9 +21,9 @@ export function parse(hash) {
 }
 
 /**
- * The address of a view.
+ * Return the address of a view.
  *
- * @param x, y its center in native pixels
+ * @param x, y center of the view in native pixels
  * @param zoom device pixels per native pixel
  */
 export function format({ image, x, y, zoom, mode, map }) {

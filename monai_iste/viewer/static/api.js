@@ -1,9 +1,9 @@
-/** The server's interface, and its refusals as sentences. */
+/** Client of the server's HTTP interface. */
 
-/** The server refused, or did not answer; the message is for the status line. */
+/** The server returned an error or did not respond; the message is shown in the status line. */
 export class ServerError extends Error {}
 
-/** An ended request is no error to anybody. */
+/** Return true if the page itself cancelled the request. */
 export function isAbort(error) {
   return error.name === "AbortError";
 }
@@ -14,27 +14,27 @@ async function get(url, signal) {
     response = await fetch(url, { signal });
   } catch (error) {
     if (isAbort(error)) throw error;
-    throw new ServerError("The server does not answer. Is it still running?");
+    throw new ServerError("The server does not respond. Is it still running?");
   }
-  if (!response.ok) throw new ServerError(await sentence(response));
+  if (!response.ok) throw new ServerError(await errorMessage(response));
   return response;
 }
 
-async function sentence(response) {
+async function errorMessage(response) {
   const text = await response.text();
   try {
     const { detail, error } = JSON.parse(text);
-    const words = detail ?? error;
-    if (typeof words === "string") return words;
+    const message = detail ?? error;
+    if (typeof message === "string") return message;
   } catch {
-    // Not JSON: a proxy's page, say.
+    // Not JSON, for example the error page of a proxy.
   }
-  return `The server answered ${response.status} ${response.statusText}.`;
+  return `The server returned ${response.status} ${response.statusText}.`;
 }
 
 const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== undefined));
 
-const address = (what, id) => `/api/${what}/${encodeURIComponent(id)}`;
+const endpoint = (name, id) => `/api/${name}/${encodeURIComponent(id)}`;
 
 const region = ({ x, y, w, h, width, height }) => ({ x, y, w, h, width, height });
 
@@ -46,14 +46,14 @@ export async function fetchStatus() {
   return (await get("/api/status")).json();
 }
 
-/** The address of a slide's IIIF description. */
+/** Return the address of a slide's info.json. */
 export function infoAddress(id) {
   return `/iiif/${encodeURIComponent(id)}/info.json`;
 }
 
-const THUMBNAIL = 320; // pixels: one size for all uses, so that it is made once
+const THUMBNAIL = 320; // pixels; a single size, so that the server renders each thumbnail once
 
-/** The address of a slide as a small picture. */
+/** Return the address of a slide's thumbnail. */
 export function thumbnailAddress(image) {
   const ratio = Math.min(1, THUMBNAIL / Math.max(image.width, image.height));
   const [width, height] = [image.width, image.height].map((n) => Math.max(1, Math.round(n * ratio)));
@@ -61,41 +61,41 @@ export function thumbnailAddress(image) {
 }
 
 /**
- * A view of a slide, drawn at exactly its scale.
+ * Fetch a view of a slide, rendered at exactly the requested scale.
  *
- * The server may deliver a little more or less than what was asked for, because the output owns the grid: `region` says
- * where the picture belongs.
+ * The server rounds the view to the output grid; `region` is the exact rectangle of the image.
  *
  * @returns {Promise<{blob, region, scale, inferred}>}
  */
 export async function fetchView(id, request, method, token, signal) {
-  const response = await get(`${address("view", id)}?${query({ ...region(request), method, token })}`, signal);
+  const response = await get(`${endpoint("view", id)}?${query({ ...region(request), method, token })}`, signal);
   return {
-    ...(await placed(response, request)),
+    ...(await imageWithRegion(response, request)),
     scale: Number(response.headers.get("X-Scale")) || request.scale,
     inferred: response.headers.get("X-Inferred") === "true",
   };
 }
 
-/** Where the super-resolved view, reduced again, departs from the slide: a transparent picture. */
+/** Fetch the consistency map of a view: how far the downsampled result differs from the slide, as an overlay. */
 export async function fetchConsistency(id, request, token, signal) {
-  return placed(await get(`${address("consistency", id)}?${query({ ...region(request), token })}`, signal), request);
+  const response = await get(`${endpoint("consistency", id)}?${query({ ...region(request), token })}`, signal);
+  return imageWithRegion(response, request);
 }
 
-async function placed(response, request) {
+async function imageWithRegion(response, request) {
   const header = response.headers.get("X-Region");
   const [x, y, w, h] = header ? header.split(",").map(Number) : [request.x, request.y, request.w, request.h];
   return { blob: await response.blob(), region: { x, y, w, h } };
 }
 
-/** The view as a file with its provenance. */
+/** Fetch the view as a file with its provenance. */
 export async function fetchExport(id, request, method, signal) {
-  const response = await get(`${address("export", id)}?${query({ ...region(request), method })}`, signal);
+  const response = await get(`${endpoint("export", id)}?${query({ ...region(request), method })}`, signal);
   const name = /filename="?([^";]+)"?/.exec(response.headers.get("Content-Disposition") ?? "")?.[1];
   return { blob: await response.blob(), name: name ?? `${id}.png` };
 }
 
-/** Let the server stop working on what nobody waits for. Whether it had begun does not matter. */
+/** Cancel the requests with a token on the server. Errors are ignored. */
 export function cancel(token) {
   fetch(`/api/requests/${encodeURIComponent(token)}`, { method: "DELETE", keepalive: true }).catch(() => {});
 }

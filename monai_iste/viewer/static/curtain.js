@@ -1,26 +1,26 @@
-/** The curtain: a vertical line between bicubic on its left and super-resolved on its right. */
+/** Curtain: a vertical line with the bicubic image on its left and the super-resolved image on its right. */
 
 import { clamp } from "./geometry.js";
 
 const STEP = 0.02;
-const MARGIN = 0.02; // of the view: the grip never leaves it
+const MARGIN = 0.02; // of the view; keeps the grip visible
 
 /**
- * A handle that is dragged with mouse, pen or finger, or moved by the arrow keys when it has the focus.
+ * Create a handle that can be dragged, or moved by the arrow keys while it has the focus.
  *
  * @param handle element with role "slider"
- * @param box the element that it crosses
- * @param onMove called with its place, a share of the box
+ * @param box element that the line crosses
+ * @param onMove called with the position, a fraction of the box
  */
 export function makeCurtain(handle, box, onMove) {
-  let place = 0.5;
+  let position = 0.5;
 
-  function move(share) {
-    place = clamp(share, MARGIN, 1 - MARGIN);
-    handle.style.left = `${100 * place}%`;
-    handle.setAttribute("aria-valuenow", String(Math.round(100 * place)));
-    handle.setAttribute("aria-valuetext", `${Math.round(100 * place)} % bicubic, the rest super-resolved`);
-    onMove(place);
+  function move(fraction) {
+    position = clamp(fraction, MARGIN, 1 - MARGIN);
+    handle.style.left = `${100 * position}%`;
+    handle.setAttribute("aria-valuenow", String(Math.round(100 * position)));
+    handle.setAttribute("aria-valuetext", `${Math.round(100 * position)} % bicubic, the rest super-resolved`);
+    onMove(position);
   }
 
   handle.addEventListener("pointerdown", (event) => {
@@ -38,10 +38,10 @@ export function makeCurtain(handle, box, onMove) {
     const to = { Home: 0, End: 1 }[event.key];
     if (by === undefined && to === undefined) return;
     event.preventDefault();
-    event.stopPropagation(); // elsewhere the arrows pan
-    move(to ?? place + by);
+    event.stopPropagation(); // outside the handle the arrows pan
+    move(to ?? position + by);
   });
 
-  move(place);
-  return { get place() { return place; } };
+  move(position);
+  return { get position() { return position; } };
 }

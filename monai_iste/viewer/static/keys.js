@@ -1,10 +1,12 @@
-/** Keys for everything, on whichever picture; those of the curtain's grip are its own. */
+/** Keyboard shortcuts of the page; the curtain handles its own keys. */
 
 /**
+ * Register the shortcuts.
+ *
  * @param actions {zoomIn, zoomOut, pan, fit, native, mode, sharpen, map, exportView, help}
- * @param isReady whether keys mean anything now
+ * @param isReady () -> true while shortcuts are active
  */
-export function listenToKeys(actions, isReady) {
+export function registerShortcuts(actions, isReady) {
   const keys = {
     "+": actions.zoomIn,
     "=": actions.zoomIn, // the plus key without shift

@@ -1,33 +1,33 @@
-/** Where the pictures, and the words that belong to them, stand in the stage. */
+/** Layout of the panes and their labels in the stage. */
 
 import { $ } from "./words.js";
 
-const GAP = 2; // between two pictures, CSS pixels
+const GAP = 2; // between two panes, CSS pixels
 
 /**
- * Whole CSS pixels for every picture, and the same for both: a fraction would shift one against the other.
+ * Set position and size of the panes in whole CSS pixels; fractions would shift one image against the other.
  *
- * @param isSide whether there are two pictures; they stand beside each other, or above where the stage is upright
+ * @param isSide true for two panes: side by side, or one above the other if the stage is taller than wide
  */
-export function layOut(isSide) {
+export function updateLayout(isSide) {
   const { clientWidth: width, clientHeight: height } = $("stage");
-  const upright = height > width;
-  const half = Math.floor(((upright ? height : width) - GAP) / 2);
-  const size = !isSide ? [width, height] : upright ? [width, half] : [half, height];
+  const portrait = height > width;
+  const half = Math.floor(((portrait ? height : width) - GAP) / 2);
+  const size = !isSide ? [width, height] : portrait ? [width, half] : [half, height];
   for (const [id, place] of [["pane-a", 0], ["pane-b", half + GAP]]) {
     const { style } = $(id);
     [style.width, style.height] = size.map((n) => `${n}px`);
-    style.left = `${upright ? 0 : place}px`;
-    style.top = `${upright ? place : 0}px`;
+    style.left = `${portrait ? 0 : place}px`;
+    style.top = `${portrait ? place : 0}px`;
   }
-  $("pane-b").inert = !isSide; // hidden, but not without a size, which its viewport could not follow
-  // Each label stands in its own picture: right of the line, or in the second.
-  const second = isSide && !upright ? half + GAP + 12 : null;
-  $("label-right").style.left = isSide ? `${upright ? 12 : second}px` : "auto";
+  $("pane-b").inert = !isSide; // hidden by CSS, but keeps its size, which its viewport needs
+  // Each label is in its own image: right of the curtain, or in the second pane.
+  const second = isSide && !portrait ? half + GAP + 12 : null;
+  $("label-right").style.left = isSide ? `${portrait ? 12 : second}px` : "auto";
   $("label-right").style.right = isSide ? "auto" : "12px";
-  const below = isSide && upright ? half + GAP : 0;
+  const below = isSide && portrait ? half + GAP : 0;
   $("label-right").style.top = `${below + 12}px`;
-  // The mark stands where the inferred pixels are.
-  $("badge").style.left = `${isSide && !upright ? 1.5 * half + GAP : width / 2}px`;
+  // The badge is centered on the inferred pixels.
+  $("badge").style.left = `${isSide && !portrait ? 1.5 * half + GAP : width / 2}px`;
   $("badge").style.marginTop = `${below}px`;
 }

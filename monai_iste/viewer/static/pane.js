@@ -1,19 +1,19 @@
-/** One picture on the screen: the slide's own pyramid, and above it what was drawn for exactly this view. */
+/** Pane: the slide's own pyramid with overlays that the server rendered for the current view. */
 
 import { clamp } from "./geometry.js";
 
 const OSD = window.OpenSeadragon;
 
-/** From the lowest to the highest; each kind lies above the former. */
+/** Kinds of overlays, from the lowest to the highest. */
 const KINDS = ["bicubic", "sr", "map"];
 
-const MARGIN = 0.97; // of the view, that all of a slide fills
+const MARGIN = 0.97; // fraction of the view that a whole slide fills
 
 const OPTIONS = {
   drawer: "canvas",
   showNavigationControl: false,
-  keyboardNavEnabled: false, // the page has keys of its own, for all panes
-  preserveImageSizeOnResize: true, // another mode, or a turned phone, keeps the scale
+  keyboardNavEnabled: false, // keys.js handles keys for all panes
+  preserveImageSizeOnResize: true, // keeps the scale when the pane is resized
   visibilityRatio: 0.25,
   zoomPerScroll: 1.25,
   springStiffness: 8,
@@ -22,28 +22,28 @@ const OPTIONS = {
   gestureSettingsPen: { clickToZoom: false, dblClickToZoom: true },
 };
 
-// OpenSeadragon would put an inline style sheet in the page, which the page's security policy refuses, unless it finds
-// one: an element of that name without a namespace looks like it, and does nothing. The focus ring is viewer.css's.
+// OpenSeadragon adds an inline style sheet, which the security policy forbids, unless it finds one already. An element
+// of that name without a namespace passes for one and has no effect. viewer.css draws the focus ring.
 const marker = document.createElementNS(null, "style");
 marker.setAttribute("data-openseadragon-mobile-css", "true");
 document.head.append(marker);
 
 export class Pane {
   /**
-   * @param element the box it fills
-   * @param maxScale device pixels per native pixel at the most
-   * @param onFailure called with a sentence
+   * @param element container of the pane
+   * @param maxScale largest number of device pixels per native pixel
+   * @param onFailure called with a message
    */
   constructor(element, maxScale, onFailure) {
     const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.element = element;
     this.maxScale = maxScale;
     this.image = null;
-    this.overlays = new Map(); // kind -> what place() was told, and {item, url, content, former}
-    this.placings = new Map(); // kind -> number of its latest placing
+    this.overlays = new Map(); // kind -> {region, request, inferred, item, url, contentSize, previous}
+    this.placings = new Map(); // kind -> number of the latest call of place()
     this.viewer = new OSD.Viewer({ ...OPTIONS, element, animationTime: still ? 0 : 0.35 });
-    // OpenSeadragon draws tiles a pixel too large, so that no seam shows between them. What lies over the slide is one
-    // tile, which would be displaced by that, and at 1:1 tiles meet at whole pixels.
+    // OpenSeadragon draws tiles a pixel too large, so that no seam shows between them. This would displace overlays,
+    // which are single tiles, and is not needed at 1:1, where tiles meet at whole pixels.
     this.viewer.drawer.minimumOverlapRequired = (item) =>
       item === this.viewer.world.getItemAt(0) && Math.abs(this.scale - 1) > 1e-6;
     this.viewer.canvas.setAttribute("role", "img");
@@ -51,13 +51,13 @@ export class Pane {
     this.viewer.addHandler("resize", () => this.limitZoom());
   }
 
-  /** Show all of a slide. */
+  /** Open a slide and show all of it. */
   async open(image, infoAddress) {
     this.clear();
     this.image = image;
     this.viewer.canvas.setAttribute("aria-label", `Slide ${image.name}: arrows pan, plus and minus zoom`);
     await this.load(infoAddress);
-    await this.fitted(); // the viewport may have begun with a former size
+    await this.whenSized(); // the viewport may still have its previous size
     this.limitZoom();
     this.fit(true);
   }
@@ -79,20 +79,20 @@ export class Pane {
     return this.viewer.viewport;
   }
 
-  /** Whether there is something to look at. */
+  /** True if a slide is open. */
   get isOpen() {
     return this.image !== null && this.viewer.isOpen();
   }
 
-  /** The size of the canvas in device pixels. */
+  /** Size of the canvas in device pixels, and device pixels per CSS pixel. */
   get device() {
     const size = this.viewport.getContainerSize();
     const ratio = OSD.pixelDensityRatio;
     return { width: Math.round(size.x * ratio), height: Math.round(size.y * ratio), ratio };
   }
 
-  /** When the viewport has the size of its box, which it learns a frame later. */
-  async fitted() {
+  /** Wait until the viewport has the size of its container, which it learns a frame later. */
+  async whenSized() {
     while (this.isOpen) {
       const size = this.viewport.getContainerSize();
       if (size.x === this.element.clientWidth && size.y === this.element.clientHeight) return;
@@ -100,19 +100,19 @@ export class Pane {
     }
   }
 
-  /** What is seen now, in native pixels; it may reach beyond the slide. */
+  /** Return the visible rectangle in native pixels; it may reach beyond the slide. */
   view() {
     const bounds = this.viewport.getBounds(true);
     const unit = this.image.width; // OpenSeadragon's unit is the width of the slide
     return { x: bounds.x * unit, y: bounds.y * unit, w: bounds.width * unit, h: bounds.height * unit };
   }
 
-  /** Device pixels per native pixel, now. */
+  /** Current scale in device pixels per native pixel. */
   get scale() {
     return this.device.width / this.view().w;
   }
 
-  /** Overlays are denser than the slide, which OpenSeadragon would take for license to zoom further. */
+  /** Set the zoom limits. OpenSeadragon would derive them from the overlays, which have more pixels than the slide. */
   limitZoom() {
     if (!this.isOpen) return;
     const fit = this.fittingScale();
@@ -129,7 +129,7 @@ export class Pane {
     return (scale * this.image.width) / this.device.width;
   }
 
-  /** Go to a scale, around a center in native pixels (default: the present one). */
+  /** Go to a scale and a center in native pixels (default: the current center). */
   goTo(scale, center, immediately = false) {
     const limited = clamp(this.toZoom(scale), this.viewport.minZoomLevel, this.viewport.maxZoomLevel);
     this.viewport.zoomTo(limited, null, immediately);
@@ -142,26 +142,26 @@ export class Pane {
     this.goTo(((this.viewport.getZoom() * this.device.width) / this.image.width) * factor);
   }
 
-  /** Pan by shares of the view. */
+  /** Pan by fractions of the view. */
   panBy(right, down) {
     const bounds = this.viewport.getBounds();
     this.viewport.panBy(new OSD.Point(right * bounds.width, down * bounds.height));
     this.viewport.applyConstraints();
   }
 
-  /** All of the slide. */
+  /** Show all of the slide. */
   fit(immediately = false) {
     this.goTo(this.fittingScale(), { x: this.image.width / 2, y: this.image.height / 2 }, immediately);
   }
 
-  /** Move at once so that the view begins at this native position. */
+  /** Move the top left corner of the view to a native position, without animation. */
   moveTo({ x, y }) {
     const now = this.view();
     const shift = new OSD.Point((x - now.x) / this.image.width, (y - now.y) / this.image.width);
     this.viewport.panBy(shift, true);
   }
 
-  /** Show what another pane shows. */
+  /** Copy the view of another pane. */
   follow(other) {
     if (!this.isOpen || !other.isOpen) return;
     this.viewport.zoomTo(other.viewport.getZoom(true), null, true);
@@ -169,100 +169,101 @@ export class Pane {
   }
 
   /**
-   * Lay a picture over its place; what it replaces goes when it is there.
+   * Place an image over the slide. The overlay that it replaces is removed once the image is drawn.
    *
    * @param kind "bicubic", "sr" or "map"
-   * @param about what is remembered of it: {region, request, inferred}
-   * @returns {Promise<boolean>} whether it was placed: not if something later came between
+   * @param info {region, request, inferred, ...}, kept with the overlay
+   * @returns {Promise<boolean>} false if a later call superseded this one
    */
-  place(kind, blob, about) {
+  place(kind, blob, info) {
     const number = this.supersede(kind);
     const url = URL.createObjectURL(blob);
     const unit = this.image.width;
     return new Promise((resolve) => {
-      const refuse = () => {
+      const abandon = () => {
         URL.revokeObjectURL(url);
         resolve(false);
       };
       this.viewer.addTiledImage({
         tileSource: { type: "image", url, buildPyramid: false },
-        x: about.region.x / unit,
-        y: about.region.y / unit,
-        width: about.region.w / unit,
+        x: info.region.x / unit,
+        y: info.region.y / unit,
+        width: info.region.w / unit,
         success: ({ item }) => {
           if (this.placings.get(kind) !== number) {
             this.viewer.world.removeItem(item);
-            refuse();
+            abandon();
             return;
           }
-          this.enter(kind, { ...about, item, url, content: item.getContentSize() });
+          this.addOverlay(kind, { ...info, item, url, contentSize: item.getContentSize() });
           item.whenFullyLoaded(() => resolve(true));
         },
-        error: refuse,
+        error: abandon,
       });
     });
   }
 
-  enter(kind, overlay) {
-    overlay.former = this.overlays.get(kind);
+  addOverlay(kind, overlay) {
+    overlay.previous = this.overlays.get(kind);
     this.overlays.set(kind, overlay);
     let index = 1; // above the slide itself
     for (const each of KINDS) {
-      for (const { item } of this.chain(each).reverse()) this.viewer.world.setItemIndex(item, index++);
+      for (const { item } of this.visibleOverlays(each).reverse()) this.viewer.world.setItemIndex(item, index++);
     }
     overlay.item.whenFullyLoaded(() => {
-      if (overlay.former) this.discard(overlay.former);
-      overlay.former = undefined;
+      if (overlay.previous) this.removeChain(overlay.previous);
+      overlay.previous = undefined;
     });
   }
 
-  /** An overlay and those that it replaces but that are still to be seen, the newest first. */
-  chain(kind) {
+  /** Return the overlay of a kind and the ones that it replaces but that are still visible, newest first. */
+  visibleOverlays(kind) {
     const found = [];
-    for (let each = this.overlays.get(kind); each; each = each.former) found.push(each);
+    for (let each = this.overlays.get(kind); each; each = each.previous) found.push(each);
     return found;
   }
 
-  discard(overlay) {
-    for (let each = overlay; each; each = each.former) {
+  removeChain(overlay) {
+    for (let each = overlay; each; each = each.previous) {
       this.viewer.world.removeItem(each.item);
       URL.revokeObjectURL(each.url);
     }
   }
 
+  /** Invalidate pending calls of place(). */
   supersede(kind) {
     this.placings.set(kind, (this.placings.get(kind) ?? 0) + 1);
     return this.placings.get(kind);
   }
 
-  /** Take a kind of overlay away, also one that is only on its way. */
+  /** Remove the overlays of a kind, pending ones included. */
   remove(kind) {
     this.supersede(kind);
     const overlay = this.overlays.get(kind);
     this.overlays.delete(kind);
-    if (overlay) this.discard(overlay);
+    if (overlay) this.removeChain(overlay);
   }
 
   clear() {
     for (const kind of KINDS) this.remove(kind);
   }
 
-  /** What lies above the slide, of a kind. */
+  /** Return the overlay of a kind, or undefined. */
   shown(kind) {
     return this.overlays.get(kind);
   }
 
-  /** Show of an overlay only what lies right of a share of the view; null shows all of it. */
-  clip(kind, share) {
-    const view = share === null ? null : this.view();
-    for (const { item, region, content } of this.chain(kind)) {
+  /** Clip an overlay to the right of a fraction of the view; null shows all of it. */
+  clip(kind, fraction) {
+    const view = fraction === null ? null : this.view();
+    for (const { item, region, contentSize } of this.visibleOverlays(kind)) {
       if (view === null) {
         item.setClip(null);
         continue;
       }
-      const left = ((view.x + share * view.w - region.x) / region.w) * content.x;
-      const start = clamp(left, 0, content.x);
-      item.setClip(new OSD.Rect(start, 0, content.x - start, content.y));
+      const left = ((view.x + fraction * view.w - region.x) / region.w) * contentSize.x;
+      const start = clamp(left, 0, contentSize.x);
+      item.setClip(new OSD.Rect(start, 0, contentSize.x - start, contentSize.y));
     }
   }
 }

@@ -1,60 +1,60 @@
-/** Past native resolution: asks the server for the view at rest, and lays what comes over it. */
+/** Request overlays for the view once it rests, beyond the native resolution. */
 
 import { cancel, fetchConsistency, fetchView, isAbort } from "./api.js";
-import { NATIVE_UP_TO, requestFor, same, snapped } from "./geometry.js";
+import { MAX_NATIVE_SCALE, requestFor, sameView, snapToGrid } from "./geometry.js";
 
-const REST = 120; // milliseconds without movement before anything is asked for
+const REST = 120; // milliseconds without movement before a request is sent
 
 /**
- * What is to be seen is compared with what is shown, and only the difference is fetched: bicubic first, because it
- * is there at once, then the super-resolved view, then the map. So it may be called at any time, and again.
+ * Each update compares the overlays that should be visible with those that are, and fetches the missing ones: first
+ * bicubic, which is fast, then the super-resolved view, then the consistency map. It may be called at any time.
  *
- * Overlays stay while the view is panned: at the same scale their pixels are those that the next view would have, as the
- * output owns the grid. A zoom ends them.
+ * Overlays stay while the view is panned, because at one scale their pixels are the same in every view. A zoom removes
+ * them.
  */
 export class Sharpener {
   /**
-   * @param leading () -> the pane that the user moves
-   * @param wanted () -> {bicubic, sr, map}: for each kind, the panes that are to show it
-   * @param limits {side, area} of a picture that the server draws
+   * @param getLeader () -> the pane that the user moves
+   * @param getTargets () -> {all, bicubic, sr, map}: all open panes, and the panes that should show each kind
+   * @param limits {side, area} of an image that the server renders
    * @param onPhase called with {phase, scale, message}; phases: "native", "moving", "bicubic", "ready", "failed"
    */
-  constructor({ leading, wanted, limits, onPhase }) {
-    this.leading = leading;
-    this.wanted = wanted;
+  constructor({ getLeader, getTargets, limits, onPhase }) {
+    this.getLeader = getLeader;
+    this.getTargets = getTargets;
     this.limits = limits;
     this.onPhase = onPhase;
     this.timer = null;
-    this.work = null; // {request, token, abort}
-    this.current = null; // the request that was last worked on, while the view is its own
-    this.failed = null; // the request that the server refused: not repeated of itself
+    this.work = null; // {request, token, abort} of the running update
+    this.current = null; // the latest request, while it matches the view
+    this.failed = null; // the request that failed; not repeated automatically
     this.count = 0;
-    this.page = crypto.getRandomValues(new Uint32Array(2)).join("");
+    this.clientId = crypto.getRandomValues(new Uint32Array(2)).join("");
   }
 
-  /** The view changes. */
-  moved(panes) {
-    const pane = this.leading();
+  /** Handle a movement of the view. */
+  onMove(panes) {
+    const pane = this.getLeader();
     if (!pane.isOpen) return;
     const scale = pane.scale;
     for (const each of panes) {
       const shown = each.shown("bicubic") ?? each.shown("sr");
       if (shown && Math.abs(shown.screenScale / scale - 1) > 1e-6) each.clear();
     }
-    if (this.current && !same(this.current, this.request(pane), scale)) {
+    if (this.current && !sameView(this.current, this.request(pane), scale)) {
       this.stop();
       this.current = null;
       this.onPhase({ phase: "moving", scale });
     }
   }
 
-  /** Soon, if nothing moves in between. */
+  /** Schedule an update for when the view rests. */
   schedule() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.settle(), REST);
+    this.timer = setTimeout(() => this.update(), REST);
   }
 
-  /** Begin anew, also what was refused. */
+  /** Schedule an update that also repeats a failed request. */
   retry() {
     this.failed = null;
     this.schedule();
@@ -68,69 +68,69 @@ export class Sharpener {
     this.work = null;
   }
 
-  /** What to ask for; null where nothing of the slide is seen. */
+  /** Return the request for a pane, or null if the slide is not visible. */
   request(pane) {
     return requestFor(pane.view(), pane.device, pane.image, this.limits);
   }
 
-  async settle() {
-    const pane = this.leading();
+  async update() {
+    const pane = this.getLeader();
     if (!pane.isOpen) return;
     const scale = pane.scale;
-    const wanted = this.wanted();
-    if (scale <= NATIVE_UP_TO) {
+    const targets = this.getTargets();
+    if (scale <= MAX_NATIVE_SCALE) {
       this.stop();
-      for (const each of wanted.all) each.clear();
-      if (Math.abs(scale - 1) < 1e-6) this.align(pane, wanted);
+      for (const each of targets.all) each.clear();
+      if (Math.abs(scale - 1) < 1e-6) this.align(pane, targets);
       this.onPhase({ phase: "native", scale });
       return;
     }
-    this.align(pane, wanted);
+    this.align(pane, targets);
     const request = this.request(pane);
-    this.tidy(wanted, request, scale);
-    if (request === null || same(request, this.failed, scale)) return;
-    if (this.work && same(this.work.request, request, scale)) return;
+    this.removeStale(targets, request, scale);
+    if (request === null || sameView(request, this.failed, scale)) return;
+    if (this.work && sameView(this.work.request, request, scale)) return;
     this.stop();
     await this.run(pane.image.id, request, scale);
   }
 
-  /** Let pixels of the screen coincide with those of the grid: the eye does not see the step, but a picture's edges do. */
-  align(pane, wanted) {
+  /** Align screen pixels with the output grid; the view moves by less than half a pixel. */
+  align(pane, targets) {
     const view = pane.view();
-    const aligned = snapped(view, pane.image, pane.scale);
-    if (!same(view, aligned, pane.scale)) pane.moveTo(aligned);
-    for (const each of wanted.all) if (each !== pane) each.follow(pane);
+    const aligned = snapToGrid(view, pane.image, pane.scale);
+    if (!sameView(view, aligned, pane.scale)) pane.moveTo(aligned);
+    for (const each of targets.all) if (each !== pane) each.follow(pane);
   }
 
-  /** Remove what is not wanted, and a map of another view. */
-  tidy(wanted, request, scale) {
-    for (const pane of wanted.all) {
+  /** Remove overlays that should not be visible, and a map of another view. */
+  removeStale(targets, request, scale) {
+    for (const pane of targets.all) {
       for (const kind of ["bicubic", "sr", "map"]) {
         const shown = pane.shown(kind);
-        const stale = kind === "map" && shown && !same(shown.request, request, scale);
-        if (shown && (stale || !wanted[kind].includes(pane))) pane.remove(kind);
+        const stale = kind === "map" && shown && !sameView(shown.request, request, scale);
+        if (shown && (stale || !targets[kind].includes(pane))) pane.remove(kind);
       }
     }
   }
 
   async run(id, request, screenScale) {
-    const work = { request, token: `${this.page}-${++this.count}`, abort: new AbortController() };
+    const work = { request, token: `${this.clientId}-${++this.count}`, abort: new AbortController() };
     this.work = work;
     this.current = request;
     const scale = screenScale;
     const { token } = work;
     const { signal } = work.abort;
-    const steps = {
+    const fetchers = {
       bicubic: () => fetchView(id, request, "bicubic", token, signal),
       sr: () => fetchView(id, request, "sr", token, signal),
       map: () => fetchConsistency(id, request, token, signal),
     };
     try {
-      // What is wanted is looked up at each step: another mode, or the map, may be chosen while a picture is made.
-      for (let next = this.missing(request); next; next = this.missing(request)) {
+      // The targets are looked up at each step: the mode or the map may change while an image is rendered.
+      for (let next = this.nextMissing(request); next; next = this.nextMissing(request)) {
         this.onPhase({ phase: next.kind === "map" ? "mapping" : "bicubic", scale });
-        const { blob, ...about } = await steps[next.kind]();
-        await Promise.all(next.panes.map((pane) => pane.place(next.kind, blob, { ...about, request, screenScale })));
+        const { blob, ...info } = await fetchers[next.kind]();
+        await Promise.all(next.panes.map((pane) => pane.place(next.kind, blob, { ...info, request, screenScale })));
         if (this.work !== work) return;
         this.onPhase({ phase: "placed", scale, kind: next.kind });
       }
@@ -144,11 +144,11 @@ export class Sharpener {
     }
   }
 
-  /** The first kind that some pane lacks for a request: {kind, panes}. */
-  missing(request) {
-    const wanted = this.wanted();
+  /** Return the first kind that a pane lacks for a request, as {kind, panes}, or null. */
+  nextMissing(request) {
+    const targets = this.getTargets();
     for (const kind of ["bicubic", "sr", "map"]) {
-      const panes = wanted[kind].filter((pane) => !same(pane.shown(kind)?.request, request, request.scale));
+      const panes = targets[kind].filter((pane) => !sameView(pane.shown(kind)?.request, request, request.scale));
       if (panes.length > 0) return { kind, panes };
     }
     return null;

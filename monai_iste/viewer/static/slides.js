@@ -1,18 +1,20 @@
-/** The list of slides, with a small picture of each. */
+/** List of slides with thumbnails. */
 
 import { thumbnailAddress } from "./api.js";
 
 const SIDE = 136; // CSS pixels
-const NARROW = "(max-width: 860px)"; // as in viewer.css: there the list covers the picture
+const NARROW = "(max-width: 860px)"; // as in viewer.css; the list then covers the view
 
 /**
+ * Create the list.
+ *
  * @param elements {list, box, toggle}
- * @param onPick called with the image that was picked
+ * @param onPick called with the selected image
  */
 export function listSlides({ list, box, toggle }, onPick) {
   const narrow = window.matchMedia(NARROW);
   const buttons = new Map();
-  const pictures = new Map();
+  const thumbnails = new Map();
 
   function open(isOpen) {
     box.hidden = !isOpen;
@@ -25,19 +27,19 @@ export function listSlides({ list, box, toggle }, onPick) {
   function entry(image) {
     const button = document.createElement("button");
     button.type = "button";
-    const picture = document.createElement("img");
+    const thumbnail = document.createElement("img");
     const ratio = SIDE / Math.max(image.width, image.height);
-    picture.width = Math.max(1, Math.round(image.width * ratio));
-    picture.height = Math.max(1, Math.round(image.height * ratio));
-    picture.alt = "";
-    picture.loading = "lazy";
-    button.append(picture, line("name", image.name), line("size", sizes(image)));
+    thumbnail.width = Math.max(1, Math.round(image.width * ratio));
+    thumbnail.height = Math.max(1, Math.round(image.height * ratio));
+    thumbnail.alt = "";
+    thumbnail.loading = "lazy";
+    button.append(thumbnail, line("name", image.name), line("size", describeSize(image)));
     button.addEventListener("click", () => {
       if (narrow.matches) open(false);
       onPick(image);
     });
     buttons.set(image.id, button);
-    pictures.set(picture, thumbnailAddress(image));
+    thumbnails.set(thumbnail, thumbnailAddress(image));
     const item = document.createElement("li");
     item.append(button);
     return item;
@@ -55,10 +57,10 @@ export function listSlides({ list, box, toggle }, onPick) {
       list.replaceChildren(...images.map(entry));
       open(!narrow.matches && images.length > 0);
     },
-    /** Fetch the small pictures: later than the large one, which they would keep waiting. */
-    illustrate() {
-      for (const [picture, address] of pictures) picture.src = address;
-      pictures.clear();
+    /** Load the thumbnails. Called after the view is drawn, so as not to delay it. */
+    loadThumbnails() {
+      for (const [thumbnail, address] of thumbnails) thumbnail.src = address;
+      thumbnails.clear();
     },
     select(image) {
       for (const [id, button] of buttons) button.setAttribute("aria-current", String(id === image.id));
@@ -66,7 +68,7 @@ export function listSlides({ list, box, toggle }, onPick) {
   };
 }
 
-function sizes({ width, height, mpp, objective }) {
+function describeSize({ width, height, mpp, objective }) {
   const scan = mpp ? `${Number(mpp[1].toPrecision(3))} µm/px` : "pixel size unknown";
   return [`${width} × ${height}`, scan, objective ? `${objective}×` : ""].filter(Boolean).join(" · ");
 }

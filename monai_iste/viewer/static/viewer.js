@@ -1,78 +1,78 @@
-/** The page: a slide, or two pictures of it, moved together; what is shown is said in words beside it. */
+/** The page: state, panes and their interaction. */
 
 import { fetchExport, fetchImages, fetchStatus, infoAddress } from "./api.js";
 import { format, parse } from "./address.js";
 import { makeCurtain } from "./curtain.js";
-import { NATIVE_UP_TO } from "./geometry.js";
-import { listenToKeys } from "./keys.js";
-import { layOut } from "./layout.js";
+import { MAX_NATIVE_SCALE } from "./geometry.js";
+import { registerShortcuts } from "./keys.js";
+import { updateLayout } from "./layout.js";
 import { makeOverview } from "./overview.js";
 import { Pane } from "./pane.js";
 import { Sharpener } from "./sharpener.js";
 import { listSlides } from "./slides.js";
-import { $, describe as describePane, mark, say } from "./words.js";
+import { $, showStatus, updateBadge, updateReadout } from "./words.js";
 
-const MAX_SCALE = 8; // where the server names no limit
-const LIMITS = { side: 4096, area: 9_000_000 }; // of pictures that the server draws
+const MAX_SCALE = 8; // if the server states no limit
+const LIMITS = { side: 4096, area: 9_000_000 }; // of images that the server renders
 const READING = "Reading the slide…";
-const PAST = "Zoom in past 1:1 to see inferred pixels.";
-const STEP = 1.3; // of a zoom by keys
-const PAN = 0.2; // of the view, by keys
+const ZOOM_HINT = "Zoom in past 1:1 to see inferred pixels.";
+const ZOOM_STEP = 1.3; // factor of the zoom keys
+const PAN_STEP = 0.2; // fraction of the view, of the arrow keys
 
-const state = { images: [], image: null, mode: "single", map: false, sharpen: true, about: {}, phase: "starting" };
-let panes = null; // {a, b}: b is there for the mode side by side
+const state = { images: [], image: null, mode: "single", map: false, sharpen: true, server: {}, phase: "starting" };
+let panes = null; // {a, b}; b is used by the mode "side"
 let leader = null;
 let curtain = null;
 
-// --- what is said -----------------------------------------------------------------------------------------------------
+// --- texts -----------------------------------------------------------------------------------------------------------
 
 const isSide = () => state.mode === "side";
 
-function describe() {
-  describePane(leader);
-  mark(leader.scale, panes.a, isSide() ? panes.b : panes.a, { preset: "network", ...state.about, ...state });
+function updateTexts() {
+  updateReadout(leader);
+  updateBadge(leader.scale, panes.a, isSide() ? panes.b : panes.a, { preset: "network", ...state.server, ...state });
 }
 
 function onPhase({ phase, kind, message }) {
   state.phase = phase === "placed" ? state.phase : phase;
   document.body.dataset.phase = state.phase;
   if (kind) performance.mark(`viewer:${kind}`);
-  drawCurtain();
-  const words = {
-    native: !state.isDrawn ? READING : state.map || state.mode !== "single" ? PAST : "",
+  updateCurtain();
+  const messages = {
+    native: !state.isDrawn ? READING : state.map || state.mode !== "single" ? ZOOM_HINT : "",
     moving: "",
     bicubic: "",
     ready: "",
     failed: message,
   };
-  if (phase in words) say(words[phase], phase === "failed");
-  describe();
+  if (phase in messages) showStatus(messages[phase], phase === "failed");
+  updateTexts();
 }
 
-// --- what is shown ----------------------------------------------------------------------------------------------------
+// --- overlays and modes ----------------------------------------------------------------------------------------------
 
 function activePanes() {
   return isSide() ? [panes.a, panes.b] : [panes.a];
 }
 
-/** For each kind of overlay, the panes that show it. */
-function wanted() {
+/** Return all open panes, and the panes that should show each kind of overlay. */
+function getTargets() {
   const all = [panes.a, panes.b].filter((pane) => pane.isOpen);
-  const sharp = isSide() ? panes.b : panes.a;
+  const srPane = isSide() ? panes.b : panes.a;
   return {
     all,
     bicubic: activePanes(),
-    sr: state.sharpen ? [sharp] : [],
-    map: state.sharpen && state.map ? [sharp] : [],
+    sr: state.sharpen ? [srPane] : [],
+    map: state.sharpen && state.map ? [srPane] : [],
   };
 }
 
-function drawCurtain() {
-  const share = state.mode === "curtain" ? curtain.place : null;
-  for (const kind of ["sr", "map"]) panes.a.clip(kind, share);
+function updateCurtain() {
+  const fraction = state.mode === "curtain" ? curtain.position : null;
+  for (const kind of ["sr", "map"]) panes.a.clip(kind, fraction);
 }
 
-const sharpener = new Sharpener({ leading: () => leader, wanted, limits: LIMITS, onPhase });
+const sharpener = new Sharpener({ getLeader: () => leader, getTargets, limits: LIMITS, onPhase });
 
 async function setMode(mode) {
   state.mode = mode;
@@ -81,13 +81,13 @@ async function setMode(mode) {
     button.setAttribute("aria-pressed", String(button.dataset.modeButton === mode));
   }
   $("curtain").hidden = mode !== "curtain";
-  layOut(isSide());
+  updateLayout(isSide());
   leader = panes.a;
   if (!state.image) return;
-  await Promise.all(activePanes().map((pane) => pane.fitted()));
-  if (isSide() && panes.b.image !== state.image) await openIn(panes.b, state.image).catch(complain);
-  drawCurtain();
-  describe();
+  await Promise.all(activePanes().map((pane) => pane.whenSized()));
+  if (isSide() && panes.b.image !== state.image) await openIn(panes.b, state.image).catch(showError);
+  updateCurtain();
+  updateTexts();
   sharpener.schedule();
 }
 
@@ -95,31 +95,31 @@ function toggle(name, id) {
   state[name] = !state[name];
   $(id).setAttribute("aria-pressed", String(state[name]));
   if (!state.image) return;
-  describe();
+  updateTexts();
   sharpener.retry();
 }
 
-// --- slides -----------------------------------------------------------------------------------------------------------
+// --- slides ----------------------------------------------------------------------------------------------------------
 
-const complain = (error) => say(error.message, true);
+const showError = (error) => showStatus(error.message, true);
 
 async function openIn(pane, image) {
   await pane.open(image, infoAddress(image.id));
   if (pane !== leader) pane.follow(leader);
 }
 
-/** The first tile of a slide is there: now the small pictures may come. */
-function firstDrawn() {
+/** Load the thumbnails once the first tile of a slide is drawn. */
+function onFirstTile() {
   performance.mark("viewer:first-tile");
-  if ($("status").textContent === READING) say("");
+  if ($("status").textContent === READING) showStatus("");
   state.isDrawn = true;
-  slides.illustrate();
-  overview.illustrate();
+  slides.loadThumbnails();
+  overview.loadThumbnail();
 }
 
 async function show(image, place = {}) {
   sharpener.stop();
-  say(READING);
+  showStatus(READING);
   state.isDrawn = false;
   state.image = image;
   $("title").textContent = image.name;
@@ -127,21 +127,21 @@ async function show(image, place = {}) {
   leader = panes.a;
   $("empty").hidden = true;
   overview.open(image);
-  panes.a.viewer.addOnceHandler("tile-drawn", firstDrawn);
+  panes.a.viewer.addOnceHandler("tile-drawn", onFirstTile);
   try {
     await openIn(panes.a, image);
-    if (state.image !== image) return; // another was picked in the meantime
+    if (state.image !== image) return; // another slide was opened in the meantime
     goTo(place, true);
     if (isSide()) await openIn(panes.b, image);
   } catch (error) {
-    complain(error);
-    slides.illustrate();
+    showError(error);
+    slides.loadThumbnails();
     return;
   }
-  if (state.about.error) say(state.about.error, true);
+  if (state.server.error) showStatus(state.server.error, true);
   $("scale-bar").hidden = false;
   slides.select(image);
-  moved();
+  onMove();
   sharpener.retry();
 }
 
@@ -161,29 +161,31 @@ async function followAddress() {
     if (place.mode && place.mode !== state.mode) await setMode(place.mode);
     goTo(place);
   }
-  if (place.image !== undefined && image.id !== place.image) say("The slide of this address is not served here.", true);
+  if (place.image !== undefined && image.id !== place.image) {
+    showStatus("The slide of this address is not served here.", true);
+  }
 }
 
-/** The address of what is seen, without a step in the browser's history for each movement. */
+/** Write the view to the address without adding to the browser's history. */
 function writeAddress() {
   const view = leader.view();
   const place = { image: state.image.id, x: view.x + view.w / 2, y: view.y + view.h / 2, zoom: leader.scale };
   history.replaceState(null, "", format({ ...place, mode: state.mode, map: state.map }));
 }
 
-// --- movement ---------------------------------------------------------------------------------------------------------
+// --- movement --------------------------------------------------------------------------------------------------------
 
-/** The picture moves: everything that lies over it moves along. */
-function moved() {
+/** Update everything that depends on the view. */
+function onMove() {
   if (!state.image || !leader.isOpen) return;
   for (const pane of activePanes()) if (pane !== leader) pane.follow(leader);
-  sharpener.moved([panes.a, panes.b]);
-  drawCurtain();
-  describe();
+  sharpener.onMove([panes.a, panes.b]);
+  updateCurtain();
+  updateTexts();
   overview.show(leader.view());
 }
 
-function rested() {
+function onRest() {
   if (!state.image || !leader.isOpen) return;
   writeAddress();
   sharpener.schedule();
@@ -191,26 +193,28 @@ function rested() {
 
 function watch(pane) {
   const { viewer } = pane;
-  const lead = () => {
+  const becomeLeader = () => {
     if (activePanes().includes(pane)) leader = pane;
   };
-  for (const name of ["canvas-press", "canvas-scroll", "canvas-pinch", "canvas-double-click"]) viewer.addHandler(name, lead);
-  viewer.addHandler("viewport-change", () => pane === leader && moved());
-  viewer.addHandler("animation-finish", () => pane === leader && rested());
+  for (const name of ["canvas-press", "canvas-scroll", "canvas-pinch", "canvas-double-click"]) {
+    viewer.addHandler(name, becomeLeader);
+  }
+  viewer.addHandler("viewport-change", () => pane === leader && onMove());
+  viewer.addHandler("animation-finish", () => pane === leader && onRest());
   viewer.addHandler("resize", () => {
     if (pane !== leader) return;
-    moved();
-    rested();
+    onMove();
+    onRest();
   });
 }
 
-// --- the rest ---------------------------------------------------------------------------------------------------------
+// --- export, buttons, start ------------------------------------------------------------------------------------------
 
 async function exportView() {
   const request = state.image && sharpener.request(leader);
   if (!request) return;
-  const method = request.scale <= NATIVE_UP_TO ? "native" : state.sharpen ? "sr" : "bicubic";
-  say("Exporting…");
+  const method = request.scale <= MAX_NATIVE_SCALE ? "native" : state.sharpen ? "sr" : "bicubic";
+  showStatus("Exporting…");
   $("export").disabled = true;
   try {
     const { blob, name } = await fetchExport(state.image.id, request, method);
@@ -219,9 +223,9 @@ async function exportView() {
     link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-    say(`Saved ${name}.`);
+    showStatus(`Saved ${name}.`);
   } catch (error) {
-    complain(error);
+    showError(error);
   } finally {
     $("export").disabled = false;
   }
@@ -233,9 +237,9 @@ const slides = listSlides({ list: $("slide-list"), box: $("slides"), toggle: $("
 });
 
 const actions = {
-  zoomIn: () => leader.zoomBy(STEP),
-  zoomOut: () => leader.zoomBy(1 / STEP),
-  pan: (right, down) => leader.panBy(PAN * right, PAN * down),
+  zoomIn: () => leader.zoomBy(ZOOM_STEP),
+  zoomOut: () => leader.zoomBy(1 / ZOOM_STEP),
+  pan: (right, down) => leader.panBy(PAN_STEP * right, PAN_STEP * down),
   fit: () => leader.fit(),
   native: () => leader.goTo(1),
   mode: (mode) => setMode(mode === state.mode ? "single" : mode),
@@ -253,26 +257,26 @@ function wireButtons() {
   for (const button of document.querySelectorAll("[data-mode-button]")) {
     button.addEventListener("click", () => setMode(button.dataset.modeButton));
   }
-  listenToKeys(actions, () => leader?.isOpen && !$("help").open);
+  registerShortcuts(actions, () => leader?.isOpen && !$("help").open);
 }
 
 async function start() {
   try {
-    [state.images, state.about] = await Promise.all([fetchImages(), fetchStatus()]);
+    [state.images, state.server] = await Promise.all([fetchImages(), fetchStatus()]);
   } catch (error) {
-    complain(error);
+    showError(error);
     return;
   }
-  layOut(isSide()); // before there are viewports, which begin with the size of their boxes
-  const maxScale = state.about.max_scale ?? MAX_SCALE;
+  updateLayout(isSide()); // before the viewports are created, which take the size of their containers
+  const maxScale = state.server.max_scale ?? MAX_SCALE;
   panes = Object.fromEntries(
     ["a", "b"].map((name) => [
       name,
-      new Pane($(`pane-${name}`).querySelector(".picture"), maxScale, (sentence) => say(sentence, true)),
+      new Pane($(`pane-${name}`).querySelector(".picture"), maxScale, (message) => showStatus(message, true)),
     ]),
   );
   leader = panes.a;
-  curtain = makeCurtain($("curtain"), $("stage"), () => curtain && drawCurtain());
+  curtain = makeCurtain($("curtain"), $("stage"), () => curtain && updateCurtain());
   Object.values(panes).forEach(watch);
   wireButtons();
   slides.fill(state.images);
@@ -281,7 +285,7 @@ async function start() {
     $("empty").hidden = false;
     return;
   }
-  new ResizeObserver(() => layOut(isSide())).observe($("stage"));
+  new ResizeObserver(() => updateLayout(isSide())).observe($("stage"));
   window.addEventListener("hashchange", followAddress);
   window.addEventListener("pagehide", () => sharpener.stop());
   await followAddress();

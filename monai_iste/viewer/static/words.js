@@ -1,25 +1,25 @@
-/** What the page says about the picture: sizes, whose pixels these are, and what is being waited for. */
+/** Texts of the page: pixel size, scale, source of the pixels, and progress. */
 
-import { NATIVE_UP_TO, equivalentObjective, micronsPerPixel, scaleBar, times } from "./geometry.js";
+import { MAX_NATIVE_SCALE, equivalentObjective, micronsPerPixel, scaleBar, formatScale } from "./geometry.js";
 
-const BAR = 160; // CSS pixels of a scale bar at the most
+const MAX_BAR = 160; // longest scale bar in CSS pixels
 
-/** An element of the page. */
+/** Return an element of the page by its id. */
 export const $ = (id) => document.getElementById(id);
 
-/** Only what changes, so that screen readers do not repeat themselves with every frame. */
+/** Set a text if it changes, so that screen readers do not repeat it. */
 function put(id, words) {
   if ($(id).textContent !== words) $(id).textContent = words;
 }
 
-/** One sentence in the status line. */
-export function say(message, isError = false) {
+/** Show a message in the status line. */
+export function showStatus(message, isError = false) {
   put("status", message);
   $("status").dataset.error = String(isError);
 }
 
-/** Pixel size, equivalent objective, zoom factor and scale bar of a pane. */
-export function describe(pane) {
+/** Show pixel size, equivalent objective, zoom factor and scale bar of a pane. */
+export function updateReadout(pane) {
   const { image, scale } = pane;
   const { width, ratio } = pane.device;
   const microns = micronsPerPixel(image, scale);
@@ -27,39 +27,39 @@ export function describe(pane) {
     microns === null
       ? ["pixel size unknown: lengths in pixels"]
       : [`${microns.toPrecision(3)} µm/px`, `equivalent to ${Number(equivalentObjective(microns).toPrecision(3))}×`];
-  put("readout", [...sizes, `${times(scale)} of native`].join(" · "));
-  const bar = scaleBar(microns, scale, Math.min(BAR * ratio, width / 4));
+  put("readout", [...sizes, `${formatScale(scale)} of native`].join(" · "));
+  const bar = scaleBar(microns, scale, Math.min(MAX_BAR * ratio, width / 4));
   $("scale-line").style.width = `${bar.length / ratio}px`;
   put("scale-label", bar.label);
 }
 
 /**
- * Whose pixels these are.
+ * Show the source of the pixels: native, interpolated, bicubic or super-resolved.
  *
  * @param scale device pixels per native pixel
- * @param left, right the panes at the left and right of a comparison, the same pane for a curtain
+ * @param left, right panes on the left and right of a comparison; the same pane for a curtain
  * @param state {mode, map, sharpen, phase, preset}
  */
-export function mark(scale, left, right, { mode, map, sharpen, phase, preset }) {
-  const past = scale > NATIVE_UP_TO;
-  const isInferred = past && [left, right].some((pane) => pane.shown("sr")?.inferred || pane.shown("map"));
+export function updateBadge(scale, left, right, { mode, map, sharpen, phase, preset }) {
+  const isUpscaled = scale > MAX_NATIVE_SCALE;
+  const isInferred = isUpscaled && [left, right].some((pane) => pane.shown("sr")?.inferred || pane.shown("map"));
   const words = [
-    isInferred && `Inferred: ${preset} ${times(scale)}`,
-    past && sharpen && phase === "bicubic" && "bicubic, sharpening…",
-    past && phase === "mapping" && "comparing with the slide…",
+    isInferred && `Inferred: ${preset} ${formatScale(scale)}`,
+    isUpscaled && sharpen && phase === "bicubic" && "bicubic, sharpening…",
+    isUpscaled && phase === "mapping" && "comparing with the slide…",
     isInferred && "Not for diagnosis",
   ].filter(Boolean);
   put("badge", words.join(" · ") || "Interpolated");
   $("badge").dataset.inferred = String(isInferred);
-  $("badge").hidden = !past;
+  $("badge").hidden = !isUpscaled;
   $("label-left").hidden = $("label-right").hidden = mode === "single";
-  put("label-left", whose(past, left, mode === "curtain" ? ["bicubic"] : ["sr", "bicubic"]));
-  put("label-right", whose(past, right, ["sr", "bicubic"]));
-  $("legend").hidden = !(past && map && sharpen);
+  put("label-left", sourceLabel(isUpscaled, left, mode === "curtain" ? ["bicubic"] : ["sr", "bicubic"]));
+  put("label-right", sourceLabel(isUpscaled, right, ["sr", "bicubic"]));
+  $("legend").hidden = !(isUpscaled && map && sharpen);
 }
 
-function whose(past, pane, kinds) {
+function sourceLabel(isUpscaled, pane, kinds) {
   const names = { sr: "Super-resolved", bicubic: "Bicubic" };
-  const found = past && kinds.find((kind) => pane.shown(kind));
-  return found ? names[found] : past ? "Interpolated" : "Native";
+  const found = isUpscaled && kinds.find((kind) => pane.shown(kind));
+  return found ? names[found] : isUpscaled ? "Interpolated" : "Native";
 }
