@@ -13,7 +13,7 @@ from skimage.data import immunohistochemistry
 import monai_iste.napari
 from monai_iste.errors import ScaleError, ShapeError
 from monai_iste.functional import upscale
-from monai_iste.napari import magnified_layer
+from monai_iste.napari import upscale_layer
 from monai_iste.networks import ISTE, EDSREncoder
 
 TISSUE = immunohistochemistry()[:60, :50]
@@ -31,8 +31,8 @@ def layer(data=TISSUE, **changes):
     return SimpleNamespace(**{"data": data, **upright, **placed, **changes})
 
 
-def test_a_layer_is_magnified_as_the_array_is(network):
-    data, settings, kind = magnified_layer(layer(), 3.7, network=network)
+def test_a_layer_is_upscaled_as_the_array_is(network):
+    data, settings, kind = upscale_layer(layer(), 3.7, network=network)
     np.testing.assert_array_equal(data, upscale(TISSUE, 3.7, model=network))
     assert kind == "image"
     assert settings["name"] == "tissue x3.7 (inferred)"
@@ -47,15 +47,15 @@ def test_kinds_of_layers(network, kind):
         "RGBA": np.dstack([TISSUE, np.full(TISSUE.shape[:2], 9, np.uint8)]),
         "pyramid": [TISSUE, TISSUE[::2, ::2]],
     }[kind]
-    made, _, _ = magnified_layer(layer(data, multiscale=kind == "pyramid"), 2, network=network)
+    made, _, _ = upscale_layer(layer(data, multiscale=kind == "pyramid"), 2, network=network)
     expected = upscale(data if kind == "float32" else TISSUE, 2, model=network)
     np.testing.assert_array_equal(made, expected)
 
 
 def test_a_part_has_the_values_and_the_place_of_the_whole(network):
     spacing = {"scale": (0.5, 0.25), "translate": (100.0, -7.0)}
-    whole, around, _ = magnified_layer(layer(**spacing), 3.7, network=network)
-    part, settings, _ = magnified_layer(layer(**spacing), 3.7, (9.6, 20.2, 31.4, 45.0), network)
+    whole, around, _ = upscale_layer(layer(**spacing), 3.7, network=network)
+    part, settings, _ = upscale_layer(layer(**spacing), 3.7, (9.6, 20.2, 31.4, 45.0), network)
     rows, columns = (
         round((b - a) / step)
         for a, b, step in zip(around["translate"], settings["translate"], settings["scale"], strict=True)
@@ -73,16 +73,16 @@ def test_a_part_has_the_values_and_the_place_of_the_whole(network):
     [
         ({"rgb": False}, 2, None, ShapeError, "RGB"),
         ({"data": np.zeros((4, 60, 50, 3), np.uint8)}, 2, None, ShapeError, "(4, 60, 50, 3)"),
-        ({"rotate": np.array([[0.0, -1.0], [1.0, 0.0]])}, 2, None, ShapeError, "upright"),
-        ({"shear": np.array([0.1])}, 2, None, ShapeError, "upright"),
+        ({"rotate": np.array([[0.0, -1.0], [1.0, 0.0]])}, 2, None, ShapeError, "rotation and shear"),
+        ({"shear": np.array([0.1])}, 2, None, ShapeError, "rotation and shear"),
         ({}, 0.5, None, ScaleError, "0.5"),
         ({}, 1e9, None, ScaleError, "pixels"),
         ({}, 2, (70.0, 0.0, 90.0, 10.0), ShapeError, "rectangle"),
     ],
 )
-def test_what_cannot_be_magnified(network, changes, scale, marked, error, words):
+def test_what_cannot_be_upscaled(network, changes, scale, marked, error, words):
     with pytest.raises(error) as caught:
-        magnified_layer(layer(**changes), scale, marked, network)
+        upscale_layer(layer(**changes), scale, marked, network)
     assert_teaches(caught.value, words)
 
 
@@ -99,7 +99,7 @@ def test_the_manifest_names_what_there_is():
 
 
 def test_in_napari(network, monkeypatch):
-    """The panel as napari builds it, driven as a person would; the marked part lands where it was marked."""
+    """The panel as napari builds it, driven like a user would; the marked part is placed where it was marked."""
     napari = pytest.importorskip("napari")
     from qtpy.QtWidgets import QApplication
 

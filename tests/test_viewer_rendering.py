@@ -45,7 +45,7 @@ def image(tmp_path):
 @pytest.fixture
 def renderer(network, monkeypatch):
     monkeypatch.setattr(rendering, "_BLOCK", 32)
-    return Renderer(lambda: network, inferer=INFERER)
+    return Renderer(lambda: network, tiler=INFERER)
 
 
 def whole(network, size):
@@ -74,7 +74,7 @@ def test_cached_features_change_nothing(image, renderer):
     calls = []
     net.encoder.register_forward_hook(lambda *_: calls.append(1))
     net.encoder = CachingEncoder(net.encoder, 10**8)
-    caching = Renderer(lambda: net, inferer=INFERER)
+    caching = Renderer(lambda: net, tiler=INFERER)
     for viewport in (Viewport((506, 640), 100, 120, 60, 60), Viewport((506, 640), 0, 0, 506, 640)):
         found = caching.render(image, viewport, "sr")
         y, x = slice(viewport.top, viewport.top + viewport.height), slice(viewport.left, viewport.left + viewport.width)
@@ -125,8 +125,8 @@ def test_beside_the_slide_it_is_white(image, renderer, size):
 def test_a_small_pan_computes_little(network, image, renderer):
     decoded = []
     window_output = INFERER.window_output
-    renderer.inferer = ArbitraryScaleInferer(48, 16, 8)
-    renderer.inferer.window_output = lambda read, net, row, column, cell: (
+    renderer.tiler = ArbitraryScaleInferer(48, 16, 8)
+    renderer.tiler.window_output = lambda read, net, row, column, cell: (
         decoded.append(len(row.coord) * len(column.coord)) or window_output(read, net, row, column, cell)
     )
     renderer.render(image, Viewport((1500, 1900), 500, 500, 256, 256), "sr")
@@ -140,9 +140,10 @@ def test_a_small_pan_computes_little(network, image, renderer):
 def test_pieces_are_bounded_and_work_stops_between_them(image, renderer, monkeypatch):
     monkeypatch.setattr(rendering, "_MAX_PIECE_PIXELS", 32 * 32 * 4)
     sizes = []
-    blend = renderer._blend
-    renderer._blend = lambda image, size, region, *rest: (
-        sizes.append(region.height * region.width) or blend(image, size, region, *rest)
+    compute = INFERER.region
+    renderer.tiler = ArbitraryScaleInferer(48, 16, 8)
+    renderer.tiler.region = lambda read, size, net, output, region, between: (
+        sizes.append(region.height * region.width) or compute(read, size, net, output, region, between)
     )
     task, calls = Task(), []
 
@@ -325,7 +326,7 @@ def test_a_cache_forgets_what_was_used_longest_ago():
 
 def test_memory_of_a_renderer_is_bounded(network, image, monkeypatch):
     monkeypatch.setattr(rendering, "_BLOCK", 32)
-    small = Renderer(lambda: network, cache_bytes=40_000, inferer=INFERER)
+    small = Renderer(lambda: network, cache_bytes=40_000, tiler=INFERER)
     found = small.render(image, Viewport((506, 640), 0, 0, 200, 200), "sr")  # 120,000 bytes
     assert small.cache.nbytes <= 40_000
     np.testing.assert_array_equal(found, whole(network, (506, 640))[:200, :200])

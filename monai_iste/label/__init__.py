@@ -8,8 +8,6 @@ studies, :mod:`~monai_iste.label.client` is a command-line client.
 
 from typing import Any
 
-__all__ = ["MyApp"]
-
 
 def __getattr__(name: str) -> Any:
     """Import MyApp on first access, so that clients do not need MONAI Label."""

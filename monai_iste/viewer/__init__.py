@@ -4,8 +4,8 @@
 :mod:`~monai_iste.viewer.rendering` computes the pixels. The extra ``viewer`` installs the web server.
 """
 
-from monai_iste.viewer.catalog import Catalog, CatalogImage
-from monai_iste.viewer.rendering import Renderer
-from monai_iste.viewer.viewport import Viewport, snap_viewport
-
-__all__ = ["Catalog", "CatalogImage", "Renderer", "Viewport", "snap_viewport"]
+from monai_iste.viewer.catalog import Catalog as Catalog
+from monai_iste.viewer.catalog import CatalogImage as CatalogImage
+from monai_iste.viewer.rendering import Renderer as Renderer
+from monai_iste.viewer.viewport import Viewport as Viewport
+from monai_iste.viewer.viewport import snap_viewport as snap_viewport

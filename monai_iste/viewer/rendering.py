@@ -1,8 +1,8 @@
 """Pixels of the viewer: the slide itself, bicubic interpolation, or the network.
 
-Super-resolved pixels come from the canonical windows of :class:`~monai_iste.inferers.ArbitraryScaleInferer` and equal
-those that ``monai-iste upscale`` writes. Only the visible part of a window is decoded. This changed no bit in
-measurements (CPU, fp32); the inferer guarantees at most one 8-bit level.
+Super-resolved pixels come from the canonical windows of :class:`~monai_iste.inferers.Tiler` and equal those that
+``monai-iste upscale`` writes: bit for bit on the CPU in fp32, within one 8-bit level elsewhere. Only the visible part of
+a window is decoded.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from monai_iste.errors import ConfigError
 from monai_iste.functional import to_range
-from monai_iste.inferers import ArbitraryScaleInferer, Region
+from monai_iste.inferers import Region, Tiler
 from monai_iste.networks import load_network
 from monai_iste.networks.caching import ByteCache, CachingEncoder
 from monai_iste.networks.runtime import at_precision
@@ -54,7 +54,7 @@ class Renderer:
     Args:
         load_network: returns the network, on its device and in evaluation mode; called once, at the first use.
         cache_bytes: limit of the cache of upscaled pixels and encoded images.
-        inferer: defines the canonical windows.
+        tiler: defines the canonical windows.
 
     Example:
         >>> import tempfile
@@ -72,12 +72,12 @@ class Renderer:
         self,
         load_network: Callable[[], nn.Module],
         cache_bytes: int = _PIXEL_CACHE_BYTES,
-        inferer: ArbitraryScaleInferer | None = None,
+        tiler: Tiler | None = None,
     ) -> None:
         self._load_network, self._load_lock = load_network, Lock()
         self._network: nn.Module | None = None
         self._bicubic = Interpolation()
-        self.inferer = inferer or ArbitraryScaleInferer()
+        self.tiler = tiler or Tiler()
         self.cache = ByteCache(cache_bytes, lambda value: value.nbytes if isinstance(value, np.ndarray) else len(value))
 
     @property
@@ -165,24 +165,18 @@ class Renderer:
             min(start + n * _BLOCK, whole) - start
             for start, n, whole in ((top, piece.height, size[0]), (left, piece.width, size[1]))
         )
-        region = Region(top, left, height, width)
-        pixels = to_range(self._blend(image, size, region, method, check_cancelled), torch.uint8)
-        array = pixels.permute(1, 2, 0).numpy()
-        for y in range(piece.height):
-            for x in range(piece.width):
-                block = array[y * _BLOCK : (y + 1) * _BLOCK, x * _BLOCK : (x + 1) * _BLOCK]
-                yield (piece.top + y, piece.left + x), np.ascontiguousarray(block)
-
-    def _blend(
-        self, image: CatalogImage, size: Size, region: Region, method: str, check_cancelled: CheckCancelled
-    ) -> Tensor:
-        """Compute a region of the whole output from the windows that contribute to it."""
         network = self.network if method == "sr" else self._bicubic
 
-        def read(part: Region) -> np.ndarray:
-            return image.read(*part).transpose(1, 2, 0)
+        def read(region: Region) -> np.ndarray:
+            return image.read(*region).transpose(1, 2, 0)
 
-        return self.inferer.region(read, image.size, network, size, region, check_cancelled)
+        region = Region(top, left, height, width)
+        output = self.tiler.region(read, image.size, network, size, region, check_cancelled)
+        pixels = to_range(output, torch.uint8).permute(1, 2, 0).numpy()
+        for y in range(piece.height):
+            for x in range(piece.width):
+                block = pixels[y * _BLOCK : (y + 1) * _BLOCK, x * _BLOCK : (x + 1) * _BLOCK]
+                yield (piece.top + y, piece.left + x), np.ascontiguousarray(block)
 
     # --- consistency --------------------------------------------------------------------------------------------------
 
