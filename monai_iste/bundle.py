@@ -86,6 +86,29 @@ def running_workflow() -> ConfigWorkflow | None:
     return None
 
 
+def resolved_settings() -> dict[str, Any] | None:
+    """Return the plain top-level settings of the running workflow as resolved; None if no workflow is running.
+
+    Of a path only the last part is kept.
+    """
+    workflow = running_workflow()
+    if workflow is None:
+        return None
+    resolved = workflow.parser.ref_resolver.resolved_content
+    settings = {key: value for key, value in resolved.items() if key.isidentifier() and key != "bundle_root"}
+    return {
+        key: Path(value).name if isinstance(value, str) and not {os.sep, os.altsep}.isdisjoint(value) else value
+        for key, value in sorted(settings.items())
+        if _is_plain(value)
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(item, (int, float)) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
 def bundle_root() -> str:
     """The folder of the bundle whose configuration is being evaluated, wherever the command was typed.
 

@@ -17,6 +17,7 @@ from monai.inferers import Inferer, SimpleInferer
 from monai.utils import string_list_all_gather
 from torch import Tensor, nn
 
+from monai_iste.bundle import resolved_settings
 from monai_iste.io.files import open_output, write_json
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.fid import format_fid
@@ -293,9 +294,10 @@ def _write_csv(path: Path, images: list[dict[str, Any]]) -> None:
 
 
 def _conditions(engine: SupervisedEvaluator) -> dict[str, Any]:
-    """Return device and number format of an evaluation, for the manifest."""
+    """Return device, number format and settings of an evaluation, for the manifest."""
     device: torch.device = engine.state.device
     formats = {str(tensor.dtype).removeprefix("torch.") for tensor in engine.network.parameters()}
     if engine.amp:  # MONAI applies autocast on CUDA only
         formats.add(f"autocast {engine.amp_kwargs.get('dtype', torch.float16)} on CUDA")
-    return {"device": device, "precision": ", ".join(sorted(formats)) or "float32"}
+    precision = ", ".join(sorted(formats)) or "float32"
+    return {"device": device, "precision": precision, "config": resolved_settings()}

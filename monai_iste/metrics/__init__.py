@@ -1,4 +1,4 @@
-"""How results are scored: named protocols on MONAI's metrics, and what needs no truth or weights."""
+"""Evaluation of super-resolution: named protocols built on MONAI's metrics, spectrum, consistency and FID."""
 
 from monai_iste.metrics.fidelity import RadialSpectrumMetric
 from monai_iste.metrics.protocols import PROTOCOLS, Protocol, get_protocol

@@ -1,7 +1,7 @@
 """Frechet inception distance (FID) of an evaluation, with the values of pytorch-fid.
 
-A number is an FID only with the one set of Inception weights that everybody uses. They are never downloaded here:
-their file is looked for in ``$TORCH_HOME/hub/checkpoints``, and anything else under its name is refused.
+FID is defined by one published set of Inception weights. They are not downloaded: the file is expected in
+``$TORCH_HOME/hub/checkpoints``, and a file with another hash raises CheckpointError.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from monai_iste.metrics.inception import InceptionFeatures
 
 @dataclass(frozen=True)
 class _Inception:
-    """Which weights and which of the network's four outputs; only the defaults make an FID. Tests have their own."""
+    """Weights and feature layer of the Inception network. FID uses the defaults; tests use their own."""
 
-    sha256: str = "6726825d0af5f729"  # its first 64 bits
+    sha256: str = "6726825d0af5f729"  # first 64 bits
     size: int = 95_628_359
     dims: int = 2048
     file: str = "pt_inception-2015-12-05-6726825d.pth"
@@ -42,21 +42,22 @@ class _Inception:
 
 
 class FrechetInceptionDistance:
-    """Evaluator handler: ``engine.state.fid`` holds the FID of every method at every scale after a run.
+    """Compute the FID of every method at every scale and store it in ``engine.state.fid`` after a run of an evaluator.
 
-    Every scored image (8-bit RGB, as the protocol left it) is cut into patches edge to edge; their features are
-    compared with those of the same patches of the truth. Both patch size and count belong to the number: an FID of few
-    patches is biased upwards, and must be compared at equal size and count alone.
+    Every scored image (8-bit RGB after the protocol's postprocessing) is cut into adjacent patches. Their features are
+    compared with those of the same patches of the ground truth. An FID of few patches is biased upwards, so only values
+    of equal patch size and count are comparable; both are stored with the value.
 
-    Reads ``pred``, ``bicubic``, ``label`` and ``scale`` of the items; on several processes each ends with all rows.
+    Reads ``pred``, ``bicubic``, ``label`` and ``scale`` of the items. With several processes every process receives all
+    rows.
 
     Args:
         patch_size: side of the square patches.
-        method: the network's name in the table.
-        batch_size: patches per call of the Inception network; has no influence on the result.
+        method: name of the network in the table.
+        batch_size: patches per call of the Inception network; does not affect the result.
     Raises:
-        ConfigError: the patch size is below 1. CheckpointError: the weights are missing or not the real ones.
-        During a run, ShapeError: images smaller than a patch, or luma. DataError: fewer than two patches.
+        ConfigError: the patch size is below 1. CheckpointError: the weights are missing or have another hash.
+        During a run, ShapeError: images are smaller than a patch, or luma. DataError: there are fewer than two patches.
     """
 
     def __init__(
@@ -66,20 +67,20 @@ class FrechetInceptionDistance:
             raise ConfigError("a patch size of at least 1 pixel", repr(patch_size), "Give a size such as 128.")
         self.patch_size, self.method, self.batch_size = patch_size, method, batch_size
         self.inception = _inception or _Inception()
-        self.network = _load(self.inception)  # now, not after the evaluation
+        self.network = _load(self.inception)  # fails before the evaluation, not after it
         self._features: list[Tensor] = []
         self._groups: list[str] = []
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._extract)
         engine.add_event_handler(Events.COMPLETED, self._compute)
 
     def _start(self, engine: Engine) -> None:
         self.network.to(engine.state.device)  # type: ignore[attr-defined]
         self._features, self._groups = [torch.empty(0, self.inception.dims)], []
 
-    def _note(self, engine: Engine) -> None:
+    def _extract(self, engine: Engine) -> None:
         state: Any = engine.state
         for item, output in zip(state.batch, state.output, strict=True):
             for method, key in ((self.method, "pred"), ("bicubic", "bicubic"), ("", "label")):
@@ -89,7 +90,7 @@ class FrechetInceptionDistance:
 
     @torch.no_grad()
     def extract(self, patches: Tensor) -> Tensor:
-        """Inception features of patches, averaged over space, on the CPU.
+        """Compute Inception features of patches, averaged over space, on the CPU.
 
         Shape:
             patches: (N, 3, size, size); returns (N, 2048)
@@ -120,17 +121,17 @@ class FrechetInceptionDistance:
 
 
 def can_measure_fid() -> bool:
-    """Return True if the file of Inception weights lies where it is looked for."""
+    """Return True if the file of the Inception weights exists in ``$TORCH_HOME/hub/checkpoints``."""
     return _Inception().path.is_file()
 
 
 def cut_patches(image: Tensor, size: int) -> Tensor:
-    """Square patches of an image, edge to edge from the top left corner; a narrower rest at the far edges is not used.
+    """Cut an image into adjacent square patches from the top left corner; narrower remainders are not used.
 
     Shape:
         image: (3, H, W); returns ((H // size) * (W // size), 3, size, size)
     Raises:
-        ShapeError: the image holds no patch, or is not RGB.
+        ShapeError: the image is smaller than a patch, or is not RGB.
 
     Example:
         >>> cut_patches(torch.zeros(3, 70, 40), 32).shape
@@ -148,17 +149,17 @@ def cut_patches(image: Tensor, size: int) -> Tensor:
 
 
 def frechet_distance(features: Tensor, truth: Tensor) -> float:
-    """Squared Frechet distance of the Gaussians with the means and covariances of two sets of feature vectors.
+    """Compute the squared Frechet distance of the Gaussians fitted to two sets of feature vectors.
 
     |m - m'|^2 + tr C + tr C' - 2 tr (C C')^(1/2). With C = A^T A and C' = B^T B the last trace is the sum of the
     singular values of A B^T. MONAI's FIDMetric and pytorch-fid take the square root of a 2048 x 2048 matrix instead,
-    which is singular for fewer than 2049 vectors: the same number to six digits, after half a minute each. Both call
-    ``scipy.linalg.sqrtm(disp=)``, which newer versions of SciPy do not have.
+    which is singular for fewer than 2049 vectors. The results agree to six digits, but theirs take half a minute each,
+    and both call ``scipy.linalg.sqrtm(disp=)``, which newer versions of SciPy do not have.
 
     Shape:
         features: (N, D); truth: (M, D)
     Raises:
-        DataError: a set of fewer than two vectors, which has no covariance.
+        DataError: a set has fewer than two vectors and therefore no covariance.
 
     Example:
         >>> frechet_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [5.0]]))
@@ -174,14 +175,14 @@ def frechet_distance(features: Tensor, truth: Tensor) -> float:
 
 
 def _moments(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean, and a matrix A of at most D rows for which A^T A is the covariance."""
+    """Return the mean, and a matrix A of at most D rows such that A^T A is the covariance."""
     mean = vectors.mean(0)
-    centerd = (vectors - mean) / (len(vectors) - 1) ** 0.5
-    return mean, torch.linalg.qr(centerd, mode="r").R if len(vectors) > vectors.shape[1] else centerd
+    centered = (vectors - mean) / (len(vectors) - 1) ** 0.5
+    return mean, torch.linalg.qr(centered, mode="r").R if len(vectors) > vectors.shape[1] else centered
 
 
 def format_fid(fid: dict[str, Any]) -> str:
-    """The rows of ``engine.state.fid`` as text, under the weights and the patches that they hold for.
+    """Format ``engine.state.fid`` as a text table, headed by the weights and the patch size.
 
     Example:
         >>> row = {"scale": 2, "method": "bicubic", "fid": 41.5, "patches": 900}
@@ -202,7 +203,7 @@ def format_fid(fid: dict[str, Any]) -> str:
 
 
 def _load(inception: _Inception) -> InceptionFeatures:
-    """Load the network with weights whose hash has been checked, which pytorch-fid itself does not do."""
+    """Load the network with weights whose hash has been checked, unlike pytorch-fid."""
     if not inception.path.is_file():
         raise CheckpointError("the Inception weights of FID", "no such file", inception.remedy)
     sha256 = checksum(inception.path)

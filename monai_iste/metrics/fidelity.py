@@ -1,13 +1,13 @@
-"""Two questions that PSNR and SSIM do not answer, asked without any network's weights.
+"""Consistency with the input and power spectrum: two metrics that complement PSNR and SSIM and need no weights.
 
-* Does the result still agree with the image it was made from? :class:`AddReducedd` reduces it again; MONAI's
-  PSNRMetric between that and the low-resolution image is the metric ``lr_psnr``. What a network invents between the
-  pixels is not seen by it; what contradicts the scan is.
-* Is there as much detail of every fineness as in the truth? :class:`RadialSpectrumMetric` is the metric ``spectrum``.
-  Smooth results lack power at high frequencies, whatever their PSNR.
+* ``lr_psnr``, consistency with the input: :class:`AddReducedd` reduces the result again, and MONAI's PSNRMetric
+  compares it with the low-resolution image. It detects results that contradict the scan, not details that a network
+  invents between its pixels.
+* ``spectrum``, amount of detail: :class:`RadialSpectrumMetric` compares the power at all spatial frequencies with that
+  of the ground truth. Smooth results lack power at high frequencies even if their PSNR is high.
 
-Neither is in the paper. Gradient-magnitude (GMSD) and Haar-wavelet (HaarPSI) similarity are not offered: every kept
-library that has them imports torchvision, which fails beside a torch for the CPU (:mod:`monai_iste.metrics.fid`).
+Not specified in the paper; our choice: both. Gradient-magnitude (GMSD) and Haar-wavelet (HaarPSI) similarity are not
+provided: the maintained libraries that have them import torchvision, which fails beside a CPU build of torch.
 """
 
 from __future__ import annotations
@@ -25,35 +25,34 @@ from torch import Tensor
 from monai_iste.errors import ShapeError
 from monai_iste.transforms.degradation import BlurDegradation, degrade
 
-#: Variance of the rounding to 8 bits, of intensities in [0, 1]: what no spectrum of an 8-bit image falls below.
+#: Variance of the rounding to 8 bits, for intensities in [0, 1]: lower limit of the spectrum of an 8-bit image.
 ROUNDING_NOISE = 1 / (12 * 255**2)
 
-_SMALLEST_SIDE = 8  # pixels; the Hann window leaves little of fewer
+_SMALLEST_SIDE = 8  # pixels; the Hann window suppresses most of a smaller image
 
 
 class AddReducedd(MapTransform):
-    """Put ``{key}_reduced`` beside every prediction: the low-resolution image that it would itself have given.
+    """Add ``{key}_reduced``, the degradation of every prediction, for the comparison with the low-resolution image.
 
-    The prediction is clamped, rounded to 8 bits as a saved file would be, and reduced to the size of ``image`` by
-    :func:`~monai_iste.transforms.degradation.degrade`, which made ``image`` from the truth. MONAI's PSNRMetric of
-    ``{key}_reduced`` and ``image`` is then the consistency with the low-resolution image ("LR-PSNR")::
+    The prediction is clamped, rounded to 8 bits as in a saved file, and reduced to the size of ``image`` by
+    :func:`~monai_iste.transforms.degradation.degrade`, which also made ``image`` from the ground truth. MONAI's
+    PSNRMetric of ``{key}_reduced`` and ``image`` is the consistency with the low-resolution image ("LR-PSNR")::
 
         PSNR(D(y), x) = -10 log10 mean (D(y) - x)^2,  x = D(truth), y the prediction, D the protocol's degradation
 
-    The truth itself reaches infinity. Both D(y) and x are rounded to 8 bits, as the protocol does it, which alone
-    lowers 53 dB by about 1 dB. It compares whole images in RGB whatever the protocol shaves or scores afterwards, so it
-    stands before the transform that does. The same question, asked of a slide block by block:
-    :func:`monai_iste.slides.consistency.consistency_map`.
+    It is infinite for the ground truth. D(y) and x are rounded to 8 bits, as in the protocol; this alone lowers 53 dB
+    by about 1 dB. The comparison uses whole RGB images, so this transform precedes the one that removes the border and
+    converts to luma. :func:`monai_iste.slides.consistency.consistency_map` computes the same for blocks of a slide.
 
     Args:
         keys: predictions.
-        degradation: a key of :data:`monai_iste.transforms.DEGRADATIONS`; the protocol's.
-        allow_missing_keys: whether absent keys are passed over.
+        degradation: degradation of the protocol, a key of :data:`monai_iste.transforms.degradation.DEGRADATIONS`.
+        allow_missing_keys: skip absent keys instead of raising.
     Shape:
         image: (3, h, w); predictions: (3, H, W); ``{key}_reduced``: (3, h, w), float32
     Units: [0, 1].
     Raises:
-        ConfigError: there is no such degradation. ScaleError: a prediction is smaller than ``image``.
+        ConfigError: the degradation is unknown. ScaleError: a prediction is smaller than ``image``.
 
     Example:
         >>> data = {"image": torch.full((3, 4, 6), 0.4), "pred": torch.full((3, 8, 12), 0.6)}
@@ -80,20 +79,20 @@ class AddReducedd(MapTransform):
 
 
 def radial_power_spectrum(image: Tensor) -> Tensor:
-    """The power of an image at every spatial frequency, averaged over directions and channels, in dB.
+    """Compute the power of an image at every spatial frequency, averaged over directions and channels, in dB.
 
-    With ``x`` one channel, ``w`` the outer product of two Hann windows (without them the jump between opposite borders
-    would be taken for detail), ``F`` the discrete Fourier transform and ``n = min(H, W)``::
+    With ``x`` one channel, ``w`` the outer product of two Hann windows (they suppress the discontinuity between
+    opposite borders), ``F`` the discrete Fourier transform and ``n = min(H, W)``::
 
         y(i, j) = w(i, j) (x(i, j) - sum(w x) / sum(w))
         P(u, v) = mean over channels of |F[y](u, v)|^2 / sum(w^2)
         S(k)    = 10 log10( mean of P over ring k + 1 / (12 * 255^2) ),   k = 1 ... n // 2
         ring k: the frequencies with k - 1/2 <= n sqrt(u^2 + v^2) < k + 1/2,  u and v in cycles per pixel
 
-    so ring k is k / n cycles per pixel, the last one Nyquist's; the mean color and the corners beyond Nyquist's ring
-    are left out. White noise of variance s^2 has 10 log10 s^2 in every ring. The constant is the variance of rounding
-    to 8 bits: it keeps the logarithm of a uniform image finite, adds 3 dB where an image has no power but its rounding,
-    and less the more it has.
+    Ring k is at k / n cycles per pixel, and the last ring is the Nyquist frequency. The mean color and the corners
+    beyond the last ring are not included. White noise of variance s^2 has 10 log10 s^2 in every ring. The constant is
+    the variance of the rounding to 8 bits. It keeps the logarithm of a uniform image finite, and it adds 3 dB where the
+    power of an image is that of its rounding, less where it is higher.
 
     Shape:
         image: (..., C, H, W); returns (..., min(H, W) // 2), float64
@@ -102,7 +101,7 @@ def radial_power_spectrum(image: Tensor) -> Tensor:
         ShapeError: the image has no channel axis, or a side is shorter than 8 pixels.
 
     Example:
-        >>> round(float(radial_power_spectrum(torch.full((3, 16, 24), 0.5))[0]), 2)  # nothing but rounding
+        >>> round(float(radial_power_spectrum(torch.full((3, 16, 24), 0.5))[0]), 2)  # rounding only
         -58.92
     """
     if image.ndim < 3 or min(image.shape[-2:]) < _SMALLEST_SIDE:
@@ -113,12 +112,14 @@ def radial_power_spectrum(image: Tensor) -> Tensor:
         )
     height, width = image.shape[-2:]
     window = torch.outer(*(_hann(n, image.device) for n in (height, width)))
-    image = image.float()  # its error, -130 dB, is far below that of 8 bits, and double takes twice as long
+    image = image.float()  # float32: its error of -130 dB is far below that of 8 bits, and float64 takes twice as long
     mean = (image * window).sum((-2, -1), keepdim=True) / window.sum()
     power = torch.fft.rfft2((image - mean) * window).abs().double().square().mean(-3) / window.square().sum()
-    rings, share = _rings(height, width, image.device)
-    total = power.new_zeros(*power.shape[:-2], int(rings.max()) + 1).index_add_(-1, rings, (power * share).flatten(-2))
-    frequencies = share.new_zeros(int(rings.max()) + 1).index_add_(0, rings, share.expand(height, -1).flatten())
+    rings, multiplicity = _rings(height, width, image.device)
+    count = int(rings.max()) + 1
+    total = power.new_zeros(*power.shape[:-2], count).index_add_(-1, rings, (power * multiplicity).flatten(-2))
+    frequencies = multiplicity.new_zeros(count)
+    frequencies.index_add_(0, rings, multiplicity.expand(height, -1).flatten())
     kept = slice(1, min(height, width) // 2 + 1)
     return 10 * torch.log10(total[..., kept] / frequencies[kept] + ROUNDING_NOISE)
 
@@ -128,39 +129,39 @@ def _hann(n: int, device: torch.device) -> Tensor:
 
 
 def _rings(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The ring of each frequency of ``rfft2``, (H * (W // 2 + 1),), and how many it stands for, (W // 2 + 1,).
+    """Return the ring of each frequency of ``rfft2``, (H * (W // 2 + 1),), and its multiplicity, (W // 2 + 1,).
 
-    ``rfft2`` leaves out half of the frequencies, whose power is that of their opposites.
+    ``rfft2`` omits half of the frequencies; their power equals that of the opposite frequencies.
     """
     u = torch.fft.fftfreq(height, dtype=torch.float64, device=device)
     v = torch.fft.rfftfreq(width, dtype=torch.float64, device=device)
     rings = (torch.hypot(u[:, None], v) * min(height, width) + 0.5 + 1e-9).floor().long()  # k - 1/2 belongs to k
-    share = torch.full_like(v, 2)
-    share[0] = 1
+    multiplicity = torch.full_like(v, 2)
+    multiplicity[0] = 1
     if width % 2 == 0:
-        share[-1] = 1
-    return rings.flatten(), share
+        multiplicity[-1] = 1
+    return rings.flatten(), multiplicity
 
 
 class RadialSpectrumMetric(RegressionMetric):
-    """How far the radial power spectrum of a prediction is from the truth's: 0 dB when equal.
+    """Compute the distance of the radial power spectra of prediction and ground truth; 0 dB if they are equal.
 
-    The root mean square over frequencies of the difference in dB, known from speech as the log-spectral distance::
+    It is the root mean square over frequencies of the difference in dB, known in speech processing as the log-spectral
+    distance::
 
         d = sqrt( mean over k of (S_pred(k) - S_label(k))^2 )
 
-    with S of :func:`radial_power_spectrum`. It knows how much detail there is, not whether it is in its place: read it
-    beside PSNR, never alone. Every frequency counts alike, so it is the high ones, of little power, that it adds to
-    what PSNR says.
+    with S of :func:`radial_power_spectrum`. It measures the amount of detail, not its position, so it complements PSNR
+    and does not replace it. All frequencies have the same weight; PSNR is dominated by the low ones.
 
     Args:
-        reduction: as in MONAI's metrics.
-        get_not_nans: as in MONAI's metrics.
+        reduction: see MONAI's metrics.
+        get_not_nans: see MONAI's metrics.
     Shape:
         y_pred, y: (B, C, H, W); a call returns (B, 1)
     Units: images in [0, 1]; dB.
     Raises:
-        ShapeError: as :func:`radial_power_spectrum`. ValueError (MONAI's): the shapes differ.
+        ShapeError: see :func:`radial_power_spectrum`. ValueError (of MONAI): the shapes differ.
 
     Example:
         >>> label = torch.rand(1, 3, 32, 32)

@@ -100,12 +100,12 @@ def _average(x: Tensor) -> Tensor:
 
 
 def _row(in_channels: int, out_channels: int, length: int) -> _Convolution:
-    """A convolution along x that keeps the size."""
+    """Build a convolution along x that keeps the size."""
     return _Convolution(in_channels, out_channels, (1, length), padding=(0, length // 2))
 
 
 def _column(in_channels: int, out_channels: int, length: int) -> _Convolution:
-    """A convolution along y that keeps the size."""
+    """Build a convolution along y that keeps the size."""
     return _Convolution(in_channels, out_channels, (length, 1), padding=(length // 2, 0))
 
 

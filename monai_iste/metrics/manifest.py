@@ -1,6 +1,6 @@
-"""What a number was measured with: the manifest beside every table, enough to measure it again elsewhere.
+"""Manifest of a measurement: the conditions that are needed to repeat it elsewhere.
 
-It names files, never folders: a manifest can be published with its results.
+It contains names of files, never of folders, so that it can be published with its results.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 import monai_iste
-from monai_iste.bundle import running_workflow
 from monai_iste.io.files import checksum
 from monai_iste.io.image_reader import image_size
 from monai_iste.metrics import get_protocol
@@ -35,20 +34,20 @@ def manifest(
     dataset: Sequence[dict] | Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
     precision: str = "float32",
+    config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Versions, protocol, seed, weights, images, hardware and date, as plain values for ``metrics.json``.
-
-    In a bundle's run the configuration's values are added under ``config``, as they were resolved for that run.
+    """Collect versions, protocol, seed, weights, images, hardware and date, as plain values for ``metrics.json``.
 
     Args:
         protocol: a key of :data:`monai_iste.metrics.PROTOCOLS`.
-        checkpoint: the file of the weights that were scored; None for networks without any.
-        seed: of the training; None where nothing is drawn at random, as in an evaluation.
-        dataset: the images that were scored, as a data list or its :func:`fingerprint`.
-        device: where the network ran.
-        precision: the number format that it ran in.
+        checkpoint: file of the evaluated weights; None for a network without weights.
+        seed: seed of the training; None if nothing is random, as in an evaluation.
+        dataset: evaluated images, as a data list or its :func:`fingerprint`.
+        device: device of the network.
+        precision: number format of the network.
+        config: settings of the run (:func:`monai_iste.bundle.resolved_settings`); left out if None.
     Raises:
-        ConfigError: there is no such protocol. DataError: an image of the data list cannot be read.
+        ConfigError: the protocol is unknown. DataError: an image of the data list cannot be read.
 
     Example:
         >>> manifest("iste-rgb")["protocol"]
@@ -64,16 +63,13 @@ def manifest(
         "precision": precision,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    workflow = running_workflow()
-    if workflow is not None:
-        report["config"] = _plain_values(workflow.parser.ref_resolver.resolved_content)
-    return report
+    return report if config is None else {**report, "config": dict(config)}
 
 
 def fingerprint(datalist: Sequence[dict]) -> dict[str, Any]:
-    """How many images a data list holds, and a hash over their names and sizes in pixels, whatever their order.
+    """Count the images of a data list, and hash their names and sizes in pixels, independent of their order.
 
-    Two runs with one fingerprint had the same files; that no pixel was edited in between, it does not tell.
+    Equal fingerprints mean equal names and sizes; an edit of pixel values is not detected.
 
     Example:
         >>> fingerprint([{"image": np.zeros((3, 4, 5), np.uint8), "name": "a"}])["count"]
@@ -114,25 +110,9 @@ def _hardware(device: torch.device) -> dict[str, Any]:
 
 
 def _cpu_model() -> str:
-    """The processor's name; Python itself knows only its architecture on Linux."""
+    """Return the name of the processor; on Linux, ``platform`` only knows the architecture."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _plain_values(resolved: dict[str, Any]) -> dict[str, Any]:
-    """The top-level settings among everything a configuration resolved to; of a path, the last part alone."""
-    settings = {key: value for key, value in resolved.items() if key.isidentifier() and key != "bundle_root"}
-    return {
-        key: Path(value).name if isinstance(value, str) and not {os.sep, os.altsep}.isdisjoint(value) else value
-        for key, value in sorted(settings.items())
-        if _is_plain(value)
-    }
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return bool(value) and all(isinstance(item, (int, float)) for item in value)
-    return value is None or isinstance(value, (bool, int, float, str))

@@ -1,13 +1,14 @@
-"""Named evaluation protocols: how the low-resolution image is made and what is compared with what.
+"""Named evaluation protocols: degradation of the input, border and channels of the comparison.
 
-A number without its protocol means nothing, and two protocols never share a table. A protocol therefore owns both ends
-of an evaluation, the preprocessing that makes the pair and the postprocessing that makes it comparable; the scores in
-between are MONAI's PSNRMetric and SSIMMetric (Gaussian window of 11, sigma 1.5, data range 1, mean over channels).
+Scores of different protocols are not comparable. A protocol therefore defines both ends of an evaluation: the
+preprocessing that makes the image pair, and the postprocessing before the comparison. The scores are MONAI's PSNRMetric
+and SSIMMetric (Gaussian window of 11, sigma 1.5, data range 1, mean over channels).
 
-* ``iste-rgb``: the paper's, and the default: blur, then bicubic; 8 pixels shaved.
-* ``bicubic-rgb``: the same without the blur, the degradation of HistoSR.
-* ``y-shave-s``: luma alone, as many pixels shaved as the scale: only to compare with natural-image papers. Their
-  low-resolution images come from Matlab's imresize, ours from Pillow: the kernel is the same, the rounding is not.
+* ``iste-rgb``: protocol of the paper, and the default: blur, then bicubic; 8 pixels shaved.
+* ``bicubic-rgb``: bicubic without blur, the degradation of HistoSR; 8 pixels shaved.
+* ``y-shave-s``: luma only, bicubic without blur, as many pixels shaved as the scale. Use it only to compare with papers
+  on natural images. Their low-resolution images are made with Matlab's imresize, ours with Pillow: the kernel is the
+  same, the rounding differs.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ from monai_iste.transforms import ArbitraryScaleCropd, BlurDegradationd, LoadRGB
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to score super-resolution of RGB images.
+    """Definition of one evaluation of super-resolved RGB images.
 
-    The high-resolution image is cropped to the size the scale needs, degraded by ``degradation``, magnified, clamped
-    to [0, 1], rounded to 8 bits (as a saved file would be), and compared with the truth after ``shave`` pixels have
-    been cut off at every border. PSNR and SSIM are computed per image, then averaged.
+    The high-resolution image is cropped to a size that fits the scale, degraded by ``degradation`` and super-resolved.
+    The result is clamped to [0, 1], rounded to 8 bits as in a saved file, and compared with the ground truth without a
+    border of ``shave`` pixels. PSNR and SSIM are computed per image, then averaged.
 
     Args:
-        name: what results are published under.
-        degradation: a key of :data:`monai_iste.transforms.DEGRADATIONS`.
+        name: name under which results are published.
+        degradation: a key of :data:`monai_iste.transforms.degradation.DEGRADATIONS`.
         shave: border in high-resolution pixels that is not scored; "scale" for the scale, rounded up.
-        channels: "rgb", or "y" to score luma (:func:`luma`) alone.
+        channels: "rgb", or "y" to score luma (:func:`luma`) only.
     """
 
     name: str
@@ -48,10 +49,10 @@ class Protocol:
     channels: Literal["rgb", "y"] = "rgb"
 
     def preprocessing(self, crop: int | None = None) -> Compose:
-        """Items {image: path or array, scale} -> {image: (3, h, w), label: (3, H, W)}, float32 in [0, 1].
+        """Build the transform {image: path or array, scale} -> {image: (3, h, w), label: (3, H, W)}, float32 in [0, 1].
 
         Args:
-            crop: largest side of the center crop that is scored; None scores the whole image.
+            crop: largest side of the scored center crop; None scores the whole image.
         """
         return Compose(
             [
@@ -64,8 +65,11 @@ class Protocol:
         )
 
     def postprocessing(self) -> Compose:
-        """Predictions as they are scored, with bicubic interpolation beside them under the key ``bicubic``, and both
-        reduced again as ``pred_reduced`` and ``bicubic_reduced``."""
+        """Build the transform of the network's output before scoring.
+
+        It adds bicubic interpolation (``bicubic``) and both images reduced again (``pred_reduced``,
+        ``bicubic_reduced``), then applies rounding, border and channels to ``pred``, ``bicubic`` and ``label``.
+        """
         scored = AsScoredd(("pred", "bicubic", "label"), self.shave, self.channels)
         return Compose([AddBicubicd(), AddReducedd(("pred", "bicubic"), self.degradation), scored])
 
@@ -81,10 +85,10 @@ PROTOCOLS = {
 
 
 def get_protocol(name: str) -> Protocol:
-    """The protocol of that name.
+    """Look up a protocol by name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the name is unknown.
 
     Example:
         >>> get_protocol("iste-rgb").degradation
@@ -96,7 +100,7 @@ def get_protocol(name: str) -> Protocol:
 
 
 class AddBicubicd(Transform):
-    """Put the bicubic magnification of ``image`` by ``scale`` beside the prediction, as ``bicubic``.
+    """Add the bicubic interpolation of ``image`` by ``scale`` as ``bicubic``.
 
     Shape:
         image: (3, h, w); bicubic: (3, round(h * scale), round(w * scale))
@@ -107,12 +111,12 @@ class AddBicubicd(Transform):
 
 
 class AsScoredd(MapTransform):
-    """Clamp to [0, 1], round to 8 bits, cut the border off; luma last, if asked for.
+    """Clamp to [0, 1], round to 8 bits, remove the border, and convert to luma if requested.
 
     Args:
         keys: images to convert.
-        shave: pixels to cut at every border, or "scale" for the scale of the item, rounded up; fewer are cut where
-            less than 11 (the SSIM window) would remain.
+        shave: border in pixels, or "scale" for the scale of the item, rounded up; the border is reduced if fewer than
+            11 pixels (the SSIM window) would remain.
         channels: "rgb", or "y" for luma, which is not rounded again.
     Shape:
         (3, H, W) -> (3 or 1, H - 2 * shave, W - 2 * shave)
@@ -126,9 +130,9 @@ class AsScoredd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         shave = math.ceil(float(data["scale"])) if self.shave == "scale" else self.shave
-        return {**data, **{key: self._view(data[key], shave) for key in self.key_iterator(dict(data))}}
+        return {**data, **{key: self._convert(data[key], shave) for key in self.key_iterator(dict(data))}}
 
-    def _view(self, image: Tensor, shave: int) -> Tensor:
+    def _convert(self, image: Tensor, shave: int) -> Tensor:
         shave = max(0, min(shave, (min(image.shape[-2:]) - 11) // 2))
         image = image[..., shave : image.shape[-2] - shave, shave : image.shape[-1] - shave]
         image = image.float().clamp(0, 1).mul(255).round().div(255)
@@ -136,13 +140,13 @@ class AsScoredd(MapTransform):
 
 
 def luma(image: Tensor) -> Tensor:
-    """ITU-R BT.601 luma with its headroom, 16 to 235 of 255: Y = (65.481 R + 128.553 G + 24.966 B + 16) / 255.
+    """Compute ITU-R BT.601 luma in the range 16 to 235 of 255: Y = (65.481 R + 128.553 G + 24.966 B + 16) / 255.
 
     Shape:
         image: (..., 3, H, W); returns (..., 1, H, W)
     Units: RGB in [0, 1]; Y in [16/255, 235/255].
     Raises:
-        ShapeError: the image has no three channels.
+        ShapeError: the image does not have three channels.
 
     Example:
         >>> import torch
