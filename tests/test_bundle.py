@@ -368,7 +368,7 @@ def test_inference_magnifies_a_slide(tmp_path, capsys):
         ({}, "--slide"),
         ({"slide": "a.svs"}, "a.svs, which does not exist"),
         ({"slide": "a.tif"}, "--output"),
-        ({"slide": "a.tif", "output": "b.ome.tif", "scale": None}, "one of scale and size"),
+        ({"slide": "a.tif", "output": "b.ome.tif", "scale": None}, "one of scale, size and mpp"),
         ({"slide": "a.tif", "output": "b.ome.tif", "compression": "zip"}, "compression jpeg or lossless"),
         ({"slide": "a.tif", "output": "b.ome.tif", "region": [0, 0, 9]}, "four whole numbers"),
     ],
