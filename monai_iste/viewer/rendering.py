@@ -1,8 +1,8 @@
 """Pixels of the viewer: the slide itself, bicubic interpolation, or the network.
 
 Super-resolved pixels come from the canonical windows of :class:`~monai_iste.inferers.Tiler` and equal those that
-``monai-iste upscale`` writes: bit for bit on the CPU in fp32, within one 8-bit level elsewhere. Only the visible part of
-a window is decoded.
+``monai-iste upscale`` writes: bit for bit on the CPU in fp32, within one 8-bit level elsewhere. Only the visible part
+of a window is decoded.
 """
 
 from __future__ import annotations
