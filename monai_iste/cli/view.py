@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from monai_iste.cli.options import ThreadsOption
+from monai_iste.cli.options import ThreadsOption, log
 from monai_iste.errors import ConfigError, require_extra
 from monai_iste.networks import PRESETS, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
@@ -53,14 +53,14 @@ def view(
     known_device(device)
     _check_network(preset, weights, precision, allow_untrained)
     if precision == "bf16" and emulates_bf16(device):
-        _warn("warning: this processor only emulates bfloat16, at a fraction of fp32's speed")
+        log("warning: this processor only emulates bfloat16, at a fraction of fp32's speed")
     if not is_loopback(host):
-        _warn(f"warning: whoever reaches {host} can see these slides; there is no password")
+        log(f"warning: anyone who reaches {host} can see these slides; there is no password")
     from monai_iste.viewer.catalog import Catalog
     from monai_iste.viewer.rendering import Renderer, network_loader
     from monai_iste.viewer.server import Viewer, create_app
 
-    catalog = Catalog(sources, input_mpp, _warn)
+    catalog = Catalog(sources, input_mpp, log)
     network_info = {**network_provenance(preset, weights, precision), "device": device}
     renderer = Renderer(network_loader(preset, weights, device, precision, allow_untrained))
     viewer = Viewer(catalog, renderer, network_info, threads=threads)
@@ -71,7 +71,7 @@ def view(
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         _when_started(server, lambda: _print_address(address, len(list(catalog)), not no_browser))
-        with suppress(KeyboardInterrupt):  # uvicorn has shut down by itself, and hands the signal on
+        with suppress(KeyboardInterrupt):  # uvicorn shuts down by itself and then re-raises the signal
             server.run(sockets=[listener])
 
 
@@ -87,7 +87,7 @@ def _check_network(preset: str, weights: Path | None, precision: str, allow_untr
     elif not allow_untrained:
         require_weights(preset)
     elif released_weights(preset) is None:
-        _warn("warning: the weights are random; the result shows nothing about the method")
+        log("warning: the weights are random; the result shows nothing about the method")
 
 
 def _when_started(server: Any, then: Callable[[], None]) -> None:
@@ -112,11 +112,7 @@ def _print_address(address: str, count: int, browser: bool) -> None:
 def _log_to_terminal() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    log = logging.getLogger("monai_iste.viewer")
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    log.propagate = False
-
-
-def _warn(text: str) -> None:
-    typer.echo(text, err=True)
+    logger = logging.getLogger("monai_iste.viewer")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    logger.propagate = False

@@ -34,7 +34,7 @@ def serve(
     with listen(host, port):  # fails early if the port is taken
         pass
     if not is_loopback(host):
-        typer.echo(f"warning: whoever reaches {host} can read, add and remove these studies", err=True)
+        typer.echo(f"warning: anyone who reaches {host} can read, add and remove these studies", err=True)
     prepare(folder)
     main = require_extra("monailabel.main", "label").Main()
     typer.echo(f"{studies} at http://{url_host(host)}:{port}/ (Ctrl-C ends it)")
