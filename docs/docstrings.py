@@ -1,4 +1,4 @@
-"""For the site: docstrings, which are written to be read in an editor, as the Markdown that mkdocstrings shows.
+"""Griffe extension that converts docstrings, written for an editor, to the Markdown of mkdocstrings.
 
 A Griffe extension, named in ``mkdocs.yml``. What it changes is form alone: roles of Sphinx become links, sections that
 Griffe does not know (``Shape``, ``Units``, ``Differs from the paper``) become paragraphs that begin in bold.
@@ -19,7 +19,7 @@ _ROLE = re.compile(r":[a-z]+:`~?([\w.]+)`")
 
 
 class ReadableDocstrings(griffe.Extension):
-    """Rewrites every docstring of a package once all of it is known, so that names can be looked up."""
+    """Convert the docstrings of a package after all of it is loaded, so that names can be looked up."""
 
     def on_package(self, *, pkg: griffe.Module, **_: object) -> None:
         objects = list(_objects(pkg))
@@ -39,7 +39,7 @@ def _objects(obj: griffe.Object) -> Iterator[griffe.Object]:
 
 
 def _comment(obj: griffe.Object) -> griffe.Docstring | None:
-    """The lines ``#: ...`` before an attribute, which say what it is."""
+    """Return the comment lines ``#: ...`` before an attribute as its docstring."""
     if not isinstance(obj.filepath, Path):
         return None
     lines = obj.lines_collection[obj.filepath]
@@ -51,7 +51,7 @@ def _comment(obj: griffe.Object) -> griffe.Docstring | None:
 
 
 def readable(text: str, obj: griffe.Object) -> str:
-    """The docstring of ``obj`` as Markdown."""
+    """Return the docstring of ``obj`` as Markdown."""
     lines: list[str] = []
     paragraph = False  # inside a section that becomes one
     for line in text.splitlines():
@@ -75,7 +75,7 @@ def _link(name: str, obj: griffe.Object) -> str:
 
 
 def _path(name: str, obj: griffe.Object) -> str | None:
-    """Where the thing is defined that a docstring calls ``name``, if the site shows it."""
+    """Return the path of the object that a docstring calls ``name``, or None if the site does not show it."""
     package = obj.package
     try:
         if name.startswith(f"{package.name}."):

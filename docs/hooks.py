@@ -1,8 +1,8 @@
-"""For the site: pages and files that lie outside ``docs/``, and links to them as they stand in the repository.
+"""MkDocs hooks: show pages and files that lie outside ``docs/``, and resolve links that are written for the repository.
 
-Every text has one home. Those beside the code (the bundle's README, the model card, the changelog) are shown from where
-they are, and links are written as they work on a page of the repository, ``../monai_iste/networks/iste.py``. In the
-site such a link leads to the API where it names what is documented there, else to a page with the file's text.
+Every text has one home. Pages beside the code (the bundle's README, the model card, the changelog) are read from there.
+Links are written as they work in the repository, ``../monai_iste/networks/iste.py``. On the site such a link leads to
+the API if its text names something that is documented there, else to a page with the file's text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OUTSIDE = {
 }
 #: Pages whose tables need the room of the side bars.
 WIDE = ("paper.md", "benchmarks.md", "experiments.md")
-#: Other pages that the site answers for.
+#: Pages that another page of the site replaces.
 INSTEAD = {"README.md": "index.md"}
 LANGUAGES = {".py": "python", ".json": "json", ".yml": "yaml", ".sh": "bash", ".md": "markdown", ".mjs": "js"}
 
@@ -46,7 +46,7 @@ _SYMBOL = re.compile(r"\[`([A-Za-z_][\w.]*)`\]")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """In the navigation ``*.md`` and ``folder/*.md`` stand for the folder's pages that have no place of their own."""
+    """Expand ``*.md`` and ``folder/*.md`` in the navigation to the folder's pages that have no entry of their own."""
     placed = set(re.findall(r"'([^'*]+\.md)'", repr(config.nav)))
     config.nav = _expanded(config.nav, placed)
     return config
@@ -69,7 +69,7 @@ def _expanded(nav: Any, placed: set[str]) -> Any:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages of :data:`OUTSIDE`, then a page for every other file that a page links to."""
+    """Add the pages of :data:`OUTSIDE`, then a page for every other file that a page links to."""
     for path, uri in OUTSIDE.items():
         files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
     known = _uris(files)
@@ -82,7 +82,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
-    """Turns the repository's relative links into the site's, and ``::: package.*`` into its modules."""
+    """Replace the repository's relative links by the site's, and ``::: package.*`` by the package's modules."""
     known = _uris(files)
     home = _home(page.file)
     if page.file.src_uri in WIDE:
@@ -105,7 +105,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
 
 
 def _modules(package: str) -> str:
-    """What ``::: package.*`` stands for."""
+    """List the modules of a package that no page of the API names, as ``::: module`` lines."""
     named = {name for file in (ROOT / "docs" / "api").glob("*.md") for name in _MODULE.findall(file.read_text())}
     files = sorted((ROOT / package.replace(".", "/")).glob("*.py"))
     found = [f"{package}.{file.stem}" for file in files if file.stem not in ("__init__", "__main__", "conftest")]
@@ -113,13 +113,13 @@ def _modules(package: str) -> str:
 
 
 def _uris(files: Files) -> dict[str, str]:
-    """Where the site has each file of the repository; programs in ``docs/`` are shown, not copied."""
+    """Map each file of the repository to its page; programs in ``docs/`` are shown, not copied."""
     shown = (file for file in files if _home(file) and not file.src_uri.endswith(".py"))
     return {**{_home(file): file.src_uri for file in shown}, **INSTEAD}
 
 
 def _home(file: File) -> str:
-    """A file's path in the repository, "" for what belongs to the theme."""
+    """Return a file's path in the repository, or "" for a file of the theme."""
     if file.src_uri.startswith("source/"):
         return file.src_uri.removeprefix("source/").removesuffix(".md")
     path = Path(file.abs_src_path) if file.abs_src_path else None
@@ -127,7 +127,7 @@ def _home(file: File) -> str:
 
 
 def _resolve(home: str, target: str) -> tuple[str | None, str]:
-    """The path in the repository that a link leads to, None if it stays on its page or leaves; and its anchor."""
+    """Return a link's path in the repository (None if it stays on its page or leaves the repository) and its anchor."""
     if re.match(r"[a-z]+:|#", target):
         return None, ""
     path, hash_, anchor = target.partition("#")
@@ -135,7 +135,7 @@ def _resolve(home: str, target: str) -> tuple[str | None, str]:
 
 
 def _targets(file: File) -> Iterator[str]:
-    """The files of the repository that a page links to."""
+    """Yield the files of the repository that a page links to."""
     for match in _LINK.finditer(file.content_string):
         path, _anchor = _resolve(_home(file), match[2] or "#")
         if path is not None and (ROOT / path).exists():
@@ -143,7 +143,7 @@ def _targets(file: File) -> Iterator[str]:
 
 
 def _files_in(path: str) -> list[str]:
-    """Of a folder: the files that a reader of it would open."""
+    """List the text files of a folder."""
     folder = ROOT / path
     return [f"{path}/{file.name}" for file in sorted(folder.iterdir()) if _is_text(file)] if folder.is_dir() else []
 
@@ -157,7 +157,7 @@ def _source_uri(path: str) -> str:
 
 
 def _source(path: str) -> str:
-    """The page that shows a file, or what is in a folder."""
+    """Return the page that shows a file, or the list of a folder's files."""
     file = ROOT / path
     if file.is_dir():
         listed = "\n".join(f"- [{posixpath.basename(name)}]({_relative(path, name)})" for name in _files_in(path))

@@ -1,4 +1,4 @@
-"""Draws ``architecture.svg``, the boxes of ISTE: ``python docs/images/architecture.py``.
+"""Draw ``architecture.svg``, the boxes of ISTE: ``python docs/images/architecture.py``.
 
 Widths and numbers of parameters are those of the preset ``iste``. The two tiles are the software's own: a piece of
 scikit-image's immunohistochemistry sample, reduced as the training pairs are, and magnified again by ``iste_light``.
@@ -45,7 +45,7 @@ GRAY, BLUE, GREEN, AMBER, VIOLET = (
 
 
 class Box(NamedTuple):
-    """A module: its place (middle), what is written on it, and its colors."""
+    """Box of a module: its center, text and colors."""
 
     x: int
     y: int
@@ -81,7 +81,7 @@ def _symbol(letter: str, index: str) -> str:
 
 
 def _tensor(x: int, y: int, symbol: str, shape: str, anchor: str = "middle") -> str:
-    """A tensor beside its arrow: the paper's symbol over the shape."""
+    """Draw a tensor's label beside its arrow: the paper's symbol above the shape."""
     return _text(x, y, symbol, "symbol", anchor) + "\n" + _text(x, y + 19, shape, "small", anchor)
 
 
@@ -91,7 +91,7 @@ def _arrow(*points: tuple[int, int]) -> str:
 
 
 def _chip(x: int, y: int) -> str:
-    """The query, which enters twice."""
+    """Draw the query, which enters twice."""
     words = '<tspan class="symbol">x<tspan dy="4" font-size="10">q</tspan></tspan><tspan dy="-4">, cell</tspan>'
     rect = f'<rect class="chip" x="{x - 46}" y="{y - 14}" width="92" height="28"/>'
     return f"{rect}\n{_text(x, y + 4, words)}"
@@ -106,7 +106,7 @@ def _millions(module: nn.Module) -> str:
 
 
 def drawing(small: str = "", large: str = "") -> str:
-    """The picture, with the two tiles as data URIs."""
+    """Return the SVG, with the two tiles as data URIs."""
     net = create_iste("iste")
     assert net.self_texture_fusion is not None
     assert net.local_texture_decoder is not None
@@ -225,7 +225,7 @@ def _tile(x: int, uri: str) -> str:
 
 
 def tiles() -> tuple[str, str]:
-    """A piece of the sample reduced, and magnified again, as data URIs."""
+    """Return a part of the sample, reduced and super-resolved, as data URIs."""
     sample = sample_datalists()[1][0]["image"]
     (top, left), side = CORNER, SIDE * SCALE
     small = degrade(sample[:, top : top + side, left : left + side], (SIDE, SIDE))

@@ -22,7 +22,7 @@ CORNER, WINDOW, ZOOM = (280, 220), 168, 2  # the part that is shown, in pixels o
 
 
 def panels(scale: float) -> dict[str, Image.Image]:
-    """One row: the reduced image, bicubic, ISTE and the original, each under its caption."""
+    """Return one row: the reduced image, bicubic, ISTE and the original, each under its caption."""
     protocol, sample = get_protocol("iste-rgb"), immunohistochemistry().transpose(2, 0, 1)
     item = dict(protocol.preprocessing(crop=512)({"image": sample, "scale": scale}))
     pred = monai_iste.upscale(item["image"], size=tuple(item["label"].shape[1:]), model="iste_light")
@@ -46,7 +46,7 @@ def panels(scale: float) -> dict[str, Image.Image]:
 
 
 def drawing() -> Image.Image:
-    """One row of panels for each scale."""
+    """Return the picture, one row of panels for each scale."""
     return contact_sheet([panels(scale) for scale in SCALES])
 
 
