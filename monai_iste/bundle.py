@@ -1,4 +1,4 @@
-"""What the bundle's configurations ask of Python: where they are, whether they are sound, where a run stopped."""
+"""Functions for the bundle's configurations: checks of settings, folders, weights, resuming, several processes."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.runtime import known_device
 from monai_iste.networks.weights import misfits, read_weights
 
-# Top-level keys that MONAI or a command reads, so that no other part of a configuration needs to refer to them.
-_ENTRY_POINTS = {"imports", "initialize", "run", "finalize", "training", "evaluating", "inference", "_meta_"}
+_PACKAGE = Path(monai_iste.__file__).parent
 
-
-_ENTRY_POINTS |= {
-    str(item[BundlePropertyConfig.ID]).split(ID_SEP_KEY)[0]
-    for item in (*TrainProperties.values(), *InferProperties.values())
+# Top-level keys that MONAI or a command reads; other keys must be referred to by some part of the configuration.
+_ENTRY_POINTS = {
+    *("imports", "initialize", "run", "finalize", "training", "evaluating", "inference", "_meta_"),
+    *(
+        str(item[BundlePropertyConfig.ID]).split(ID_SEP_KEY)[0]
+        for item in (*TrainProperties.values(), *InferProperties.values())
+    ),
+    *cast(dict[str, Any], DEFAULT_MLFLOW_SETTINGS["configs"]),
 }
-
-
-_ENTRY_POINTS |= set(cast(dict[str, Any], DEFAULT_MLFLOW_SETTINGS["configs"]))
 
 # Settings that only the named stages of train.json read. An overlay may replace a stage; its setting is then unread.
 _STAGE_SETTINGS = {"scale_range", "degradation", "num_points"}
 
-# What settings may be, where any other value would end in a page of errors from the component that takes it. The
-# command's parser reads true, false and 2024 as it likes: a word that is no value of Python stays text.
+# Valid values of settings whose invalid values would otherwise fail inside a component, with a long traceback. The
+# command line is parsed as Python literals: 2024 becomes a number, and "true", which is no literal, stays text.
 _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
         ("max_epochs", "steps_per_epoch", "batch_size", "lr_size", "num_points", "val_interval"),
@@ -73,9 +73,9 @@ _FREE_TO_CHANGE = {"max_epochs", "num_workers", "resume", "output_dir", "device"
 
 
 def running_workflow() -> ConfigWorkflow | None:
-    """The MONAI workflow whose configuration is being evaluated, found on the call stack.
+    """Find the MONAI workflow whose configuration is being evaluated, on the call stack.
 
-    MONAI gives a configuration no other way to know its own file or its own keys.
+    MONAI provides no other access to the files and keys of a configuration from inside its expressions.
     """
     frame = inspect.currentframe()
     while frame is not None:
@@ -110,10 +110,10 @@ def _is_plain(value: Any) -> bool:
 
 
 def bundle_root() -> str:
-    """The folder of the bundle whose configuration is being evaluated, wherever the command was typed.
+    """Return the folder of the bundle whose configuration is being evaluated, independent of the current folder.
 
-    It is the parent of the configuration's ``configs`` folder. It is the current folder when no workflow is running, or
-    when the configuration is the installed package's: nothing is written there.
+    It is the parent of the configuration's ``configs`` folder. It is the current folder if no workflow is running, or
+    if the configuration belongs to the installed package, where nothing is written.
     """
     workflow = running_workflow()
     folder = Path.cwd() if workflow is None else Path(workflow.config_root_path).absolute()
@@ -123,10 +123,12 @@ def bundle_root() -> str:
 
 
 def check_config() -> None:
-    """First step of every workflow: errors as sentences when MONAI's command runs, and a check of keys and values.
+    """Check keys and values of the running workflow, and shorten errors to one sentence under MONAI's command.
+
+    This is the first step of every workflow.
 
     Raises:
-        ConfigError: a top-level key that nothing reads, most likely a misspelled override, or a value that cannot be.
+        ConfigError: a top-level key is not read by anything, most likely a misspelled override, or a value is invalid.
     """
     if getattr(sys.modules["__main__"].__spec__, "name", "") == "monai.bundle.__main__":
         show_errors_as_sentences()
@@ -151,18 +153,18 @@ def _check_keys(config: dict[str, Any]) -> None:
 
 
 def _check_values(config: dict[str, Any]) -> None:
-    """Of what was written down; an expression is what it gives, and None leaves a setting out."""
-    plain = {
+    """Check the literal values; expressions and None are not checked."""
+    literal = {
         key: value
         for key, value in config.items()
         if value is not None and not (isinstance(value, str) and value.startswith(("$", "@", "%")))
     }
-    for key, (expected, fits) in _VALUES.items():
-        if key in plain and not fits(plain[key]):
+    for key, (expected, is_valid) in _VALUES.items():
+        if key in literal and not is_valid(literal[key]):
             remedy = "See the settings in the bundle's docs/README.md."
-            raise ConfigError(f"{key} to be {expected}", repr(plain[key]), remedy)
-    if "device" in plain:
-        known_device(plain["device"])
+            raise ConfigError(f"{key} to be {expected}", repr(literal[key]), remedy)
+    if "device" in literal:
+        known_device(literal["device"])
 
 
 def _is_whole(value: Any) -> bool:
@@ -174,7 +176,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def print_summary(preset: str, device: torch.device | str, steps: int, batch_size: int) -> None:
-    """One line: what is about to be trained, on what, for how long, and where the paper's own recipe is."""
+    """Print one line: preset, device and length of the training, and where to find the recipe of the paper."""
     if not is_main():
         return
     device = torch.device(device)
@@ -187,12 +189,12 @@ def print_summary(preset: str, device: torch.device | str, steps: int, batch_siz
 
 
 def is_main() -> bool:
-    """Whether this is the process that prints and writes: the only one, or the first of torch.distributed.run."""
+    """Return True in the process that prints and writes: the only one, or the first of torch.distributed.run."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def join_processes(device: torch.device) -> int:
-    """Join the processes that train or evaluate together: NCCL between GPUs, gloo between CPUs. Returns the own rank.
+    """Initialize the process group, with NCCL between GPUs and gloo between CPUs, and return the rank.
 
     Raises:
         ConfigError: the command was not started by ``torch.distributed.run``.
@@ -208,19 +210,19 @@ def join_processes(device: torch.device) -> int:
 
 
 def leave_cores_to_workers(num_workers: int) -> None:
-    """Give every data-loading process a core of its own.
+    """Reduce PyTorch's threads by one for every data-loading process.
 
-    PyTorch starts a thread for every core, and each parallel region waits for the slowest: a busy loader, or any other
-    program, on one of two cores makes a step ten times as long as on one thread.
+    PyTorch starts one thread per core, and each parallel region waits for its slowest thread. If a loader, or any other
+    program, keeps one of two cores busy, a step takes ten times as long as on one thread.
     """
     torch.set_num_threads(max(1, torch.get_num_threads() - num_workers))
 
 
 def claim_output_dir(folder: str) -> str:
-    """Create the output folder and make sure that it can be written to.
+    """Create the output folder and check that it is writable.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: the folder is not writable.
     """
     try:
         os.makedirs(folder, exist_ok=True)
@@ -236,10 +238,10 @@ def claim_output_dir(folder: str) -> str:
 
 
 def required(value: Any, key: str) -> Any:
-    """A setting that has no default.
+    """Return ``value``, the setting ``key`` without a default.
 
     Raises:
-        ConfigError: it was not given.
+        ConfigError: the value is None.
 
     Example:
         >>> required("a.svs", "slide")
@@ -251,45 +253,45 @@ def required(value: Any, key: str) -> Any:
 
 
 def default_preset(output_dir: str, checkpoint: str | None = None) -> str:
-    """The preset of ``checkpoint``, else of ``<output_dir>/model.pt`` if a training left one, else the released one."""
+    """Return the preset of ``checkpoint``, else of a trained ``<output_dir>/model.pt``, else the released preset."""
     path = Path(checkpoint or os.path.join(output_dir, "model.pt"))
-    return next(iter(_presets_of(path)), DEFAULT_PRESET) if path.is_file() else DEFAULT_PRESET
+    return next(iter(_matching_presets(path)), DEFAULT_PRESET) if path.is_file() else DEFAULT_PRESET
 
 
 def find_weights(output_dir: str, preset: str, checkpoint: str | None = None) -> str | None:
-    """The file that an evaluation reads its weights from: what was named, else trained, else released.
+    """Find the weights of an evaluation: ``checkpoint`` if given, else trained weights, else released weights.
 
     Args:
-        output_dir: where a training may have left its ``model.pt``; one of another preset is passed over.
-        preset: the network's, chosen by the user or by :func:`default_preset`.
-        checkpoint: the file that the user names.
+        output_dir: folder that may contain ``model.pt`` of a training; a file of another preset is ignored.
+        preset: preset of the network, given by the user or by :func:`default_preset`.
+        checkpoint: file given by the user.
     Returns:
-        the file; None where nothing was trained and nothing is released.
+        the file; None if there are neither trained nor released weights.
     """
     if checkpoint is not None:
         return checkpoint
     trained = Path(output_dir, "model.pt")
-    if trained.is_file() and preset in (_presets_of(trained) or [preset]):
+    if trained.is_file() and preset in (_matching_presets(trained) or [preset]):
         return str(trained)
     released = released_weights(preset)
     return None if released is None else str(released)
 
 
-def _presets_of(weights: Path) -> list[str]:
-    """The presets whose tensors a file holds, the one that the training beside it names first.
+def _matching_presets(weights: Path) -> list[str]:
+    """List the presets whose tensors match a file of weights, the one named in the ``config.json`` beside it first.
 
-    That name alone would not do: ``config.json`` keeps the preset as it was written, which may be an expression for the
-    machine of the training, and it may be of a later, unfinished run.
+    That name alone is not reliable: ``config.json`` contains the preset as written, possibly an expression for the
+    machine of the training, and it may belong to a later, unfinished run.
     """
     state = read_weights(weights)
-    with torch.random.fork_rng(devices=[]):  # networks are made here that a seeded run knows nothing of
-        fitting = [name for name in PRESETS if not misfits(create_iste(name), state)]
+    with torch.random.fork_rng(devices=[]):  # creating networks must not change the random state of a seeded run
+        matching = [name for name in PRESETS if not misfits(create_iste(name), state)]
     named = _saved_config(weights.with_name("config.json")).get("preset")
-    return sorted(fitting, key=lambda name: name != named)
+    return sorted(matching, key=lambda name: name != named)
 
 
 def _saved_config(path: Path) -> dict[str, Any]:
-    """What a run wrote down of its settings; nothing if the file is not there or damaged."""
+    """Read the saved settings of a run; empty if the file is missing or damaged."""
     with suppress(ValueError):
         saved = read_json(path)
         if isinstance(saved, dict):
@@ -298,22 +300,22 @@ def _saved_config(path: Path) -> dict[str, Any]:
 
 
 def resume_point(output_dir: str, max_epochs: int, resume: bool = True) -> str | None:
-    """The checkpoint from which an interrupted run in ``output_dir`` goes on, or None to start anew.
+    """Find the checkpoint from which to resume the run in ``output_dir``, or return None to start from scratch.
 
-    A run goes on when its last checkpoint lies before ``max_epochs``: it was interrupted, or more epochs are asked for.
-    A finished run, or ``resume=False``, starts anew and removes the old checkpoints. The configuration is kept beside
-    the checkpoints as ``config.json``; a checkpoint of another job is refused.
+    A run is resumed if its last checkpoint is before ``max_epochs``: it was interrupted, or more epochs are requested.
+    A finished run, or ``resume=False``, starts from scratch and removes the old checkpoints. The configuration is saved
+    beside the checkpoints as ``config.json`` and compared with that of the unfinished run.
 
     Raises:
-        CheckpointError: the folder holds an unfinished run with other settings.
+        CheckpointError: the folder contains an unfinished run with other settings.
     """
     folder = Path(output_dir)
     checkpoints = sorted(folder.glob("checkpoint_epoch=*.pt"), key=_epoch)
-    whole = [path for path in checkpoints if zipfile.is_zipfile(path)]  # a file cut off by a crash is no zip archive
-    point = whole[-1] if whole and resume and _epoch(whole[-1]) < max_epochs else None
+    complete = [path for path in checkpoints if zipfile.is_zipfile(path)]  # not so if a crash truncated the file
+    point = complete[-1] if complete and resume and _epoch(complete[-1]) < max_epochs else None
     workflow = running_workflow()
     if workflow is not None:
-        config = _plain(workflow.parser.get())
+        config = _without_metadata(workflow.parser.get())
         changed = _changed_settings(folder / "config.json", config)
         if point is not None and changed:
             raise CheckpointError(
@@ -333,8 +335,8 @@ def _epoch(path: Path) -> int:
     return int(path.stem.rpartition("=")[2])
 
 
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration as written to disk: without the metadata."""
+def _without_metadata(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration in the form in which it is saved: as JSON values, without the metadata."""
     return json.loads(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str))
 
 
@@ -344,18 +346,15 @@ def _changed_settings(saved: Path, config: dict[str, Any]) -> list[str]:
     return sorted(key for key in keys if before.get(key) != config.get(key))
 
 
-_PACKAGE = Path(monai_iste.__file__).parent
-
-
 def config_file(name: str) -> Path:
-    """Path of one of the bundle's configurations, which travel with the package.
+    """Return the path of one of the bundle's configurations, which are part of the package.
 
-    In a clone ``monai_iste/configs`` is a link to ``bundles/iste/configs``; the path then leads into the bundle.
+    In a clone ``monai_iste/configs`` is a link to ``bundles/iste/configs``, and the path is resolved to the bundle.
 
     Args:
-        name: of the file, without ``.json``.
+        name: name of the file, without ``.json``.
     Raises:
-        ConfigError: there is no such configuration.
+        ConfigError: the configuration does not exist.
 
     Example:
         >>> config_file("train").name
@@ -374,7 +373,7 @@ def bundle_command(workflow: str, configs: Sequence[str | Path], options: Mappin
     Args:
         workflow: "training" or "evaluating".
         configs: configurations, later ones are overlays: names of the bundle's (see :func:`config_file`), or paths.
-        options: settings that differ from theirs.
+        options: settings that override those of the configurations.
     Raises:
         ConfigError: the bundle has no configuration of that name.
 
