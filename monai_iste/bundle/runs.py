@@ -1,72 +1,28 @@
-"""Functions for the bundle's configurations: checks of settings, folders, weights, resuming, several processes."""
+"""Runs of the bundle's workflows: folders, processes, weights, resuming, command lines."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
-import math
 import os
-import re
 import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from monai.bundle import ConfigWorkflow
-from monai.bundle.properties import InferProperties, TrainProperties
-from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY
-from monai.utils import BundlePropertyConfig
 
 import monai_iste
-from monai_iste.errors import CheckpointError, ConfigError, OutputError, show_errors_as_sentences
+from monai_iste.errors import CheckpointError, ConfigError
 from monai_iste.io.files import read_json, write_json
 from monai_iste.networks import PRESETS, create_iste, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
-from monai_iste.networks.runtime import known_device
 from monai_iste.networks.weights import misfits, read_weights
 
 _PACKAGE = Path(monai_iste.__file__).parent
-
-# Top-level keys that MONAI or a command reads; other keys must be referred to by some part of the configuration.
-_ENTRY_POINTS = {
-    *("imports", "initialize", "run", "finalize", "training", "evaluating", "inference", "_meta_"),
-    *(
-        str(item[BundlePropertyConfig.ID]).split(ID_SEP_KEY)[0]
-        for item in (*TrainProperties.values(), *InferProperties.values())
-    ),
-    *cast(dict[str, Any], DEFAULT_MLFLOW_SETTINGS["configs"]),
-}
-
-# Settings that only the named stages of train.json read. An overlay may replace a stage; its setting is then unread.
-_STAGE_SETTINGS = {"scale_range", "degradation", "num_points"}
-
-# Valid values of settings whose invalid values would otherwise fail inside a component, with a long traceback. The
-# command line is parsed as Python literals: 2024 becomes a number, and "true", which is no literal, stays text.
-_VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    **dict.fromkeys(
-        ("max_epochs", "steps_per_epoch", "batch_size", "lr_size", "num_points", "val_interval"),
-        ("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1),
-    ),
-    "num_workers": ("a whole number of at least 0", lambda value: _is_whole(value) and value >= 0),
-    "seed": ("a whole number", lambda value: _is_whole(value)),
-    **dict.fromkeys(
-        ("learning_rate", "scale", "mpp", "input_mpp"),
-        ("a finite number above 0", lambda value: _is_finite(value) and value > 0),
-    ),
-    "max_scale": ("a finite number of at least 1", lambda value: _is_finite(value) and value >= 1),
-    **dict.fromkeys(
-        ("resume", "overwrite", "tissue_only", "consistency", "fid"),
-        ("True or False", lambda value: isinstance(value, bool)),
-    ),
-    **dict.fromkeys(
-        ("dataset_dir", "output_dir", "pretrained", "checkpoint", "slide", "output", "work_dir"),
-        ("a path, ./2024 if it is a number", lambda value: isinstance(value, (str, os.PathLike))),
-    ),
-}
 
 # Settings that may change between the parts of one run.
 _FREE_TO_CHANGE = {"max_epochs", "num_workers", "resume", "output_dir", "device", "bundle_root"}
@@ -122,59 +78,6 @@ def bundle_root() -> str:
     return str(folder.parent if folder.name == "configs" else folder)
 
 
-def check_config() -> None:
-    """Check keys and values of the running workflow, and shorten errors to one sentence under MONAI's command.
-
-    This is the first step of every workflow.
-
-    Raises:
-        ConfigError: a top-level key is not read by anything, most likely a misspelled override, or a value is invalid.
-    """
-    if getattr(sys.modules["__main__"].__spec__, "name", "") == "monai.bundle.__main__":
-        show_errors_as_sentences()
-    workflow = running_workflow()
-    if workflow is not None:
-        _check_keys(workflow.parser.get())
-        _check_values(workflow.parser.get())
-
-
-def _check_keys(config: dict[str, Any]) -> None:
-    known = _ENTRY_POINTS | set(re.findall(r"[@%](\w+)", json.dumps(config, default=str)))
-    if "train" in config:
-        known |= _STAGE_SETTINGS
-    for key in config:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise ConfigError(
-                "configuration keys that are in use",
-                repr(key),
-                f"Did you mean {near[0]!r}?" if near else "Check its spelling in the bundle's docs/README.md.",
-            )
-
-
-def _check_values(config: dict[str, Any]) -> None:
-    """Check the literal values; expressions and None are not checked."""
-    literal = {
-        key: value
-        for key, value in config.items()
-        if value is not None and not (isinstance(value, str) and value.startswith(("$", "@", "%")))
-    }
-    for key, (expected, is_valid) in _VALUES.items():
-        if key in literal and not is_valid(literal[key]):
-            remedy = "See the settings in the bundle's docs/README.md."
-            raise ConfigError(f"{key} to be {expected}", repr(literal[key]), remedy)
-    if "device" in literal:
-        known_device(literal["device"])
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def print_summary(preset: str, device: torch.device | str, steps: int, batch_size: int) -> None:
     """Print one line: preset, device and length of the training, and where to find the recipe of the paper."""
     if not is_main():
@@ -216,40 +119,6 @@ def leave_cores_to_workers(num_workers: int) -> None:
     program, keeps one of two cores busy, a step takes ten times as long as on one thread.
     """
     torch.set_num_threads(max(1, torch.get_num_threads() - num_workers))
-
-
-def claim_output_dir(folder: str) -> str:
-    """Create the output folder and check that it is writable.
-
-    Raises:
-        OutputError: the folder is not writable.
-    """
-    try:
-        os.makedirs(folder, exist_ok=True)
-        probe = os.path.join(folder, ".writable")
-        with open(probe, "w"):
-            pass
-        os.remove(probe)
-    except OSError as error:
-        raise OutputError(
-            "an output folder that can be written to", f"{folder} ({error.strerror})", "Name another --output_dir."
-        ) from error
-    return folder
-
-
-def required(value: Any, key: str) -> Any:
-    """Return ``value``, the setting ``key`` without a default.
-
-    Raises:
-        ConfigError: the value is None.
-
-    Example:
-        >>> required("a.svs", "slide")
-        'a.svs'
-    """
-    if value is None:
-        raise ConfigError(f"a value for {key}", "none", f"Name it: --{key} FILE.")
-    return value
 
 
 def default_preset(output_dir: str, checkpoint: str | None = None) -> str:

@@ -1,0 +1,22 @@
+# ruff: noqa: F401  (configurations call all of these as monai_iste.bundle.name)
+"""Functions that the bundle's configurations call.
+
+:mod:`~monai_iste.bundle.checks` checks settings before a run, :mod:`~monai_iste.bundle.runs` finds folders, processes,
+weights and the point from which to resume.
+"""
+
+from monai_iste.bundle.checks import check_config, claim_output_dir, required
+from monai_iste.bundle.runs import (
+    bundle_command,
+    bundle_root,
+    config_file,
+    default_preset,
+    find_weights,
+    is_main,
+    join_processes,
+    leave_cores_to_workers,
+    print_summary,
+    resolved_settings,
+    resume_point,
+    running_workflow,
+)
