@@ -21,10 +21,11 @@ from monai_iste.networks.caching import ByteCache, CachingEncoder
 from monai_iste.networks.grid_sampling import bicubic_at
 from monai_iste.slides import Slide
 from monai_iste.slides.consistency import FULL_RANGE, consistency_map
-from monai_iste.viewer import Catalog, CatalogImage, Renderer, Viewport, rendering, snap_viewport
-from monai_iste.viewer.catalog import UnknownImage
+from monai_iste.viewer import rendering
+from monai_iste.viewer.catalog import Catalog, CatalogImage, UnknownImage
 from monai_iste.viewer.encoding import encode_export, encode_image, encode_overlay
-from monai_iste.viewer.rendering import CONSISTENCY_BLOCK
+from monai_iste.viewer.rendering import CONSISTENCY_BLOCK, Renderer
+from monai_iste.viewer.viewport import Viewport, snap_viewport
 from monai_iste.viewer.workers import Cancelled, QueueFull, Task, WorkerPool
 
 PIXELS = picture(150, 190)

@@ -30,10 +30,12 @@ from monai_iste.cli.options import sentences
 from monai_iste.errors import ConfigError, DataError, OutputError
 from monai_iste.functional import magnified_bands
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, presets
-from monai_iste.viewer import Catalog, Renderer, server, snap_viewport
-from monai_iste.viewer.rendering import network_loader
+from monai_iste.viewer import server
+from monai_iste.viewer.catalog import Catalog
+from monai_iste.viewer.rendering import Renderer, network_loader
 from monai_iste.viewer.server import Viewer, create_app
 from monai_iste.viewer.sockets import is_loopback
+from monai_iste.viewer.viewport import snap_viewport
 
 testclient = pytest.importorskip("fastapi.testclient", reason="needs the extra viewer, and httpx")
 

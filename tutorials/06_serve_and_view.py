@@ -21,8 +21,8 @@ from skimage.data import immunohistochemistry
 
 import monai_iste
 from monai_iste.slides import SlideMetadata, network_provenance, write_slide
-from monai_iste.viewer import Catalog, Renderer
-from monai_iste.viewer.rendering import network_loader
+from monai_iste.viewer.catalog import Catalog
+from monai_iste.viewer.rendering import Renderer, network_loader
 from monai_iste.viewer.server import Viewer, create_app
 from monai_iste.visualize import contact_sheet
 

@@ -14,10 +14,7 @@ import typer
 
 from monai_iste.cli.options import ThreadsOption, log
 from monai_iste.errors import ConfigError, require_extra
-from monai_iste.networks import PRESETS, released_weights
-from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
-from monai_iste.networks.runtime import default_device, emulates_bf16, known_device
-from monai_iste.slides.provenance import network_provenance
+from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.viewer.sockets import LOOPBACK, is_loopback, listen, url_host
 
 
@@ -49,6 +46,8 @@ def view(
     """
     uvicorn = require_extra("uvicorn", "viewer")
     require_extra("fastapi", "viewer")
+    from monai_iste.networks.runtime import default_device, emulates_bf16, known_device
+
     device = device or default_device()
     known_device(device)
     _check_network(preset, weights, precision, allow_untrained)
@@ -56,6 +55,7 @@ def view(
         log("warning: this processor only emulates bfloat16, at a fraction of fp32's speed")
     if not is_loopback(host):
         log(f"warning: anyone who reaches {host} can see these slides; there is no password")
+    from monai_iste.slides.provenance import network_provenance
     from monai_iste.viewer.catalog import Catalog
     from monai_iste.viewer.rendering import Renderer, network_loader
     from monai_iste.viewer.server import Viewer, create_app
@@ -77,6 +77,8 @@ def view(
 
 def _check_network(preset: str, weights: Path | None, precision: str, allow_untrained: bool) -> None:
     """Raise now what loading the network would raise at the first upscaled view."""
+    from monai_iste.networks.presets import PRESETS, released_weights, require_weights
+
     if preset not in PRESETS:
         raise ConfigError(f"a preset: {', '.join(PRESETS)}", repr(preset), "Choose one of these.")
     if precision not in ("fp32", "bf16"):
