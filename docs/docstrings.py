@@ -1,7 +1,7 @@
 """Griffe extension that converts docstrings, written for an editor, to the Markdown of mkdocstrings.
 
-A Griffe extension, named in ``mkdocs.yml``. What it changes is form alone: roles of Sphinx become links, sections that
-Griffe does not know (``Shape``, ``Units``, ``Differs from the paper``) become paragraphs that begin in bold.
+It is named in ``mkdocs.yml`` and changes form alone: roles of Sphinx become links, sections that Griffe does not know
+(``Shape``, ``Units``, ``Differs from the paper``) become paragraphs that begin in bold.
 """
 
 from __future__ import annotations

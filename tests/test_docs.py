@@ -18,10 +18,12 @@ import pages
 import pytest
 import torch
 import typer
+import yaml
 from monai.bundle import ConfigParser
 from monai.bundle import scripts as bundle_scripts
 from pages import PAGES, ROOT
 
+import monai_iste
 from monai_iste.cli.main import app as monai_iste_command
 from monai_iste.coordinates import nearest_pixel
 from monai_iste.networks import create_iste
@@ -257,6 +259,25 @@ def test_the_picture_of_the_architecture_is_that_of_the_network():
     drawn = runpy.run_path(str(ROOT / "docs" / "images" / "architecture.py"))["drawing"]()
     stored = (ROOT / "docs" / "images" / "architecture.svg").read_text()
     assert re.sub(r'href="data:[^"]*"', 'href=""', stored) == drawn
+
+
+# --- the repository's own files ---------------------------------------------------------------------------------------
+
+
+def test_the_citation_is_that_of_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == monai_iste.__version__
+    assert cited["preferred-citation"]["doi"] in pages.text_of("README.md")
+
+
+@pytest.mark.parametrize(
+    "form", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda form: form.stem
+)
+def test_issue_forms_have_what_a_form_needs(form):
+    parsed = yaml.safe_load(form.read_text())
+    assert {"name", "description", "body"} <= parsed.keys()
+    ids = [part["id"] for part in parsed["body"] if part["type"] != "markdown"]
+    assert len(ids) == len(set(ids)) > 0
 
 
 # --- the site ---------------------------------------------------------------------------------------------------------

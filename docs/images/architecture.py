@@ -1,7 +1,7 @@
 """Draw ``architecture.svg``, the boxes of ISTE: ``python docs/images/architecture.py``.
 
-Widths and numbers of parameters are those of the preset ``iste``. The two tiles are the software's own: a piece of
-scikit-image's immunohistochemistry sample, reduced as the training pairs are, and magnified again by ``iste_light``.
+Widths and numbers of parameters are those of the preset ``iste``. The two tiles are a part of scikit-image's
+immunohistochemistry sample, reduced as training pairs are, and the same part super-resolved by ``iste_light``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from monai_iste.transforms import degrade
 
 PICTURE = Path(__file__).with_suffix(".svg")
 SIZE = (1480, 550)
-SCALE, SIDE, CORNER = 4, 32, (40, 152)  # of the tiles: magnification, low-resolution side, place in the sample
+SCALE, SIDE, CORNER = 4, 32, (40, 152)  # of the tiles: scale, low-resolution side, place in the sample
 PIXELS_ROW, TEXTURE_ROW, MIDDLE = 165, 395, 280
 LEFT, FIRST, SECOND, THIRD, SUM, RIGHT = 215, 490, 775, 1060, 1262, 1356
 HALF = 93  # of a box's width
