@@ -76,10 +76,11 @@ class Curriculum:
 class CurriculumDegradation(RandomizableTransform):
     """Reduce an image by a random factor around that of a curriculum, and bring it back to its size.
 
-    f ~ N(mean factor, jitter) is drawn anew for every image; :func:`~monai_iste.transforms.degrade` reduces by f, with
-    its blur of sigma (f - 1) / 2, and :func:`~monai_iste.networks.baselines.li_unet_gan.bicubic_upsampled` leads back.
-    The result is what the network sees at any factor: it has one size, so that batches collate, and at f = target it is
-    what the network makes of the reduced image itself.
+    f ~ N(mean factor, jitter) is drawn anew for every image. :func:`~monai_iste.transforms.degradation.degrade` reduces
+    by f, with its blur of sigma (f - 1) / 2, and
+    :func:`~monai_iste.networks.baselines.li_unet_gan.bicubic_upsampled` restores the size. The result has the same size
+    for every factor, so that batches collate. At f = target it equals the input that the network computes from the
+    reduced image itself.
 
     Implements the curriculum of Li et al., Medical Image Analysis 68 (2021) 101938.
     Differs from the paper: the blur comes before the resampling, as in every training here (the authors' code blurs the
@@ -88,7 +89,7 @@ class CurriculumDegradation(RandomizableTransform):
     Args:
         curriculum: where the mean factor comes from.
         jitter: standard deviation of the factor.
-        preset: a key of :data:`~monai_iste.transforms.DEGRADATIONS`.
+        preset: a key of :data:`~monai_iste.transforms.degradation.DEGRADATIONS`.
     Shape:
         (3, H, W) -> (3, H, W)
     Units: uint8, 0 to 255, in; float32, 0 to 255 and not clamped, out.
