@@ -11,9 +11,9 @@ from monai_iste.data import (
     image_datalist,
     pixel_counts,
     sample_datalists,
-    split_datalist,
     training_datalists,
 )
+from monai_iste.data.datasets import split_datalist
 from monai_iste.errors import ConfigError, DataError, ScaleError
 
 

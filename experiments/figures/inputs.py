@@ -15,7 +15,7 @@ from monai_iste.errors import ConfigError, find_error
 from monai_iste.functional import magnified_bands
 from monai_iste.inferers import Region
 from monai_iste.inferers.tiling import inside
-from monai_iste.metrics import Protocol, get_protocol
+from monai_iste.metrics.protocols import Protocol, get_protocol
 from monai_iste.networks import ISTE, Bicubic
 from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork
 from monai_iste.transforms import LoadRGB

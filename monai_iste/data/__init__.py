@@ -4,7 +4,6 @@ from monai_iste.data.datasets import (
     evaluation_datalist,
     image_datalist,
     pixel_counts,
-    split_datalist,
     training_datalists,
 )
 from monai_iste.data.sample import sample_datalists
@@ -14,6 +13,5 @@ __all__ = [
     "image_datalist",
     "pixel_counts",
     "sample_datalists",
-    "split_datalist",
     "training_datalists",
 ]
