@@ -23,6 +23,7 @@ from scipy.spatial import cKDTree
 from benchmarks import common
 from benchmarks.common import Row
 from monai_iste.errors import ConfigError, DataError, require_extra
+from monai_iste.inferers import Region
 from monai_iste.io.files import open_output
 from monai_iste.io.image_reader import IMAGE_SUFFIXES
 from monai_iste.slides.reader import Slide
@@ -116,7 +117,7 @@ def _pieces_of(slide: Slide, glass: np.ndarray, random: np.random.Generator) -> 
     found = []
     for i in random.permutation(len(places))[:_LOOKED_AT]:
         top, left = places[i]
-        piece = slide.read(top, left, side, side).transpose(1, 2, 0)
+        piece = slide.read(Region(top, left, side, side))
         share = float(((glass - piece).max(2) > _STAINED).mean())
         if share >= _STAINED_SHARE:
             found.append((share, piece.copy()))

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import monai_iste
 from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError, ScaleError, ShapeError
-from monai_iste.inferers import ArbitraryScaleInferer, Region
+from monai_iste.inferers import Region, Tiler
 from monai_iste.inferers.output_size import OutputSize
 from monai_iste.label import client, upscaler
 from monai_iste.label.__main__ import arguments, prepare, serve
@@ -233,7 +233,7 @@ def test_every_format(label_upscale, tmp_path, suffix):
     _, file, _ = label_upscale(slide, scale=1.5, result_extension=suffix)
     assert file.name.endswith(suffix)
     with monai_iste.slides.Slide(file) as result:
-        found = result.read(0, 0, 60, 75).transpose(1, 2, 0)
+        found = result.read(Region(0, 0, 60, 75))
     error = np.abs(found.astype(int) - expected).mean()
     assert error == 0 if suffix in (".png", ".tif", ".tiff") else error < 6
 
@@ -271,7 +271,7 @@ def test_a_failure_halfway_leaves_no_file(label_upscale, tmp_path, monkeypatch):
         yield torch.zeros(3, 16, 100)
         raise DataError("readable pixels", "damage", "Copy it again.")
 
-    monkeypatch.setattr(ArbitraryScaleInferer, "bands", bands)
+    monkeypatch.setattr(Tiler, "bands", bands)
     Image.fromarray(picture(40, 50)).save(tmp_path / "tile.png")
     with pytest.raises(DataError, match="damage"):
         label_upscale(tmp_path / "tile.png", scale=2)

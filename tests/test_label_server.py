@@ -25,6 +25,7 @@ from slide_files import picture
 from written_slides import save
 
 import monai_iste
+from monai_iste.inferers import Region
 from monai_iste.label import client
 
 pytestmark = pytest.mark.slow
@@ -125,9 +126,7 @@ def pixels(response):
 def whole(server):
     """All of the slide at x3.7, as the library makes it."""
     with monai_iste.slides.Slide(server.folder / "studies" / "slide.ome.tiff") as slide:
-        return monai_iste.upscale(
-            np.ascontiguousarray(slide.read(0, 0, 300, 700).transpose(1, 2, 0)), 3.7, device="cpu"
-        )
+        return monai_iste.upscale(slide.read(Region(0, 0, 300, 700)), 3.7, device="cpu")
 
 
 def test_info_describes_the_app(server):

@@ -188,8 +188,8 @@ def test_slides_ask_the_same_question():
     mean = (reduced - item["image"]).abs().mean().item() * 255
     x, y = ((image * 255).round().byte().numpy() for image in (item["image"], pred))
     levels = consistency_map(
-        lambda top, left, h, w: x[:, top : top + h, left : left + w],
-        lambda top, left, h, w: y.transpose(1, 2, 0)[top : top + h, left : left + w],
+        lambda region: x.transpose(1, 2, 0)[region.slices],
+        lambda region: y.transpose(1, 2, 0)[region.slices],
         (32, 32),
         (96, 96),
         block=32,

@@ -11,6 +11,8 @@ from scipy.ndimage import gaussian_filter
 from skimage.data import immunohistochemistry
 
 from monai_iste.errors import OutputError, ScaleError, ShapeError
+from monai_iste.inferers import Region
+from monai_iste.inferers.tiling import inside
 from monai_iste.slides import consistency as module
 from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
 from monai_iste.transforms.degradation import degrade
@@ -21,19 +23,15 @@ SIZES = [(301, 411), (150, 205), (81, 111), (100, 137), (301, 137), (60, 200), (
 
 def map_of(x, y, block=16, region=None, **options):
     """Of arrays (3, h, w) and (H, W, 3); refuses to be read beyond the region."""
-    made = region or (0, 0, *y.shape[:2])
+    made = region or Region(0, 0, *y.shape[:2])
 
-    def read_input(top, left, height, width):
-        assert min(top, left) >= 0
-        assert top + height <= x.shape[1]
-        assert left + width <= x.shape[2]
-        return x[:, top : top + height, left : left + width]
+    def read_input(part):
+        inside(part, x.shape[1:])
+        return x.transpose(1, 2, 0)[part.slices]
 
-    def read_output(top, left, height, width):
-        assert min(top - made[0], left - made[1]) >= 0
-        assert top + height <= made[0] + made[2]
-        assert left + width <= made[1] + made[3]
-        return y[top : top + height, left : left + width]
+    def read_output(part):
+        inside(part._replace(top=part.top - made.top, left=part.left - made.left), made[2:])
+        return y[part.slices]
 
     return consistency_map(read_input, read_output, x.shape[1:], y.shape[:2], block, region=region, **options)
 
@@ -92,12 +90,12 @@ def test_memory_is_bounded_by_the_reach(monkeypatch):
     monkeypatch.setattr(module, "_REACH", 64)
     largest = 0
 
-    def read_output(top, left, height, width):
+    def read_output(region):
         nonlocal largest
-        largest = max(largest, height, width)
-        return np.zeros((height, width, 3), np.uint8)
+        largest = max(largest, region.height, region.width)
+        return np.zeros((*region[2:], 3), np.uint8)
 
-    consistency_map(lambda _top, _left, h, w: np.zeros((3, h, w), np.uint8), read_output, (200, 200), (760, 760))
+    consistency_map(lambda region: np.zeros((*region[2:], 3), np.uint8), read_output, (200, 200), (760, 760))
     assert 64 <= largest <= 64 + 2 * (8 + 1 + 1 + 9)
 
 
@@ -129,7 +127,7 @@ def test_comparable_pixels_lie_wholly_inside():
     for _ in range(50):
         top, left = random.integers(0, 300, 2)
         height, width = random.integers(20, 255, 2)
-        box = comparable(size, output, (int(top), int(left), int(height), int(width)))
+        box = comparable(size, output, Region(int(top), int(left), int(height), int(width)))
         for first, length, begin, extent, n, big in zip(
             box[:2], box[2:], (top, left), (height, width), size, output, strict=True
         ):
@@ -140,7 +138,7 @@ def test_comparable_pixels_lie_wholly_inside():
 @pytest.mark.parametrize("size", [(150, 205), (81, 111), (60, 200)])
 def test_a_region_has_the_values_of_the_whole(size):
     low = np.roll(degrade(HIGH.transpose(2, 0, 1), size).numpy(), 2, axis=2)
-    region = (33, 50, 211, 301)
+    region = Region(33, 50, 211, 301)
     top, left, height, width = comparable(size, HIGH.shape[:2], region)
     part = map_of(low, HIGH, block=1, region=region)
     assert part.shape == (height, width)
@@ -155,7 +153,7 @@ def test_a_region_has_the_values_of_the_whole(size):
 @pytest.mark.parametrize("region", [(-1, 0, 50, 50), (0, 0, 302, 50), (0, 400, 50, 12), (11, 0, 1, 50)])
 def test_regions_without_a_pixel_or_outside_are_refused(region):
     with pytest.raises(ShapeError) as caught:
-        comparable((150, 205), (301, 411), region)
+        comparable((150, 205), (301, 411), Region(*region))
     assert_teaches(caught.value, "301 x 411", str(region))
 
 

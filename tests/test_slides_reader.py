@@ -11,6 +11,7 @@ from monai.data import WSIReader
 from PIL import Image, ImageCms
 from slide_files import NOISE, tiff
 
+from monai_iste.inferers import Region
 from monai_iste.slides import Slide
 from monai_iste.slides import backends as files
 
@@ -22,9 +23,9 @@ def test_a_tiled_tiff_is_read_through_openslide(tmp_path, monkeypatch):
     with Slide(tiff(tmp_path / "a.tif")) as slide:
         assert slide.size == (611, 747)
         assert slide.levels == ((611, 747),)
-        np.testing.assert_array_equal(slide.read(0, 0, 611, 747), NOISE.transpose(2, 0, 1))
-        part = slide.read(130, 7, 300, 401)
-    np.testing.assert_array_equal(part, NOISE[130:430, 7:408].transpose(2, 0, 1))
+        np.testing.assert_array_equal(slide.read(Region(0, 0, 611, 747)), NOISE)
+        part = slide.read(Region(130, 7, 300, 401))
+    np.testing.assert_array_equal(part, NOISE[130:430, 7:408])
     assert part.dtype == np.uint8
     assert part.flags["C_CONTIGUOUS"]
 
@@ -37,37 +38,42 @@ def test_a_plain_image_is_decoded_once_when_it_is_read(tmp_path, monkeypatch, su
     with Slide(tmp_path / f"a.{suffix}") as slide:
         assert slide.size == (611, 747)
         assert not decoded
-        part = slide.read(130, 7, 300, 401)
-        slide.read_at((100, 100), 0, 0, 5, 5)
+        part = slide.read(Region(130, 7, 300, 401))
+        slide.read_at((100, 100), Region(0, 0, 5, 5))
         assert len(decoded) == 1
-    np.testing.assert_array_equal(part, NOISE[130:430, 7:408].transpose(2, 0, 1))
+    np.testing.assert_array_equal(part, NOISE[130:430, 7:408])
     assert part.flags["C_CONTIGUOUS"]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1)])
 def test_what_is_read_is_the_callers_own(tmp_path, shape):
-    """Of a single pixel the axes are moved without copying anything."""
+    """A plain image is held: what is read of it is a copy."""
     Image.fromarray(NOISE[: shape[0], : shape[1]]).save(tmp_path / "a.png")
     with Slide(tmp_path / "a.png") as slide:
-        before = slide.read(0, 0, *shape).copy()
-        for part in (slide.read(0, 0, *shape), slide.read_at((2, 2), 0, 0, 2, 2), slide.read_at((7, 1), 0, 0, 7, 1)):
+        before = slide.read(Region(0, 0, *shape)).copy()
+        parts = (
+            slide.read(Region(0, 0, *shape)),
+            slide.read_at((2, 2), Region(0, 0, 2, 2)),
+            slide.read_at((7, 1), Region(0, 0, 7, 1)),
+        )
+        for part in parts:
             assert part.flags["WRITEABLE"]
             part[:] = 0
-        np.testing.assert_array_equal(slide.read(0, 0, *shape), before)
+        np.testing.assert_array_equal(slide.read(Region(0, 0, *shape)), before)
 
 
 def test_sixteen_bits_are_rounded_as_images_are(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "read_rgb", None)
     values = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
     with Slide(tiff(tmp_path / "a.tif", np.stack([values, values.T, values[::-1]], axis=2))) as slide:
-        np.testing.assert_array_equal(slide.read(0, 0, 256, 256)[0], np.round(values / 257))
+        np.testing.assert_array_equal(slide.read(Region(0, 0, 256, 256))[..., 0], np.round(values / 257))
 
 
 def test_colors_that_openslide_does_not_know_are_read_by_the_rules_of_images(tmp_path):
     with Slide(tiff(tmp_path / "a.tif", NOISE.astype(np.float32) / 255)) as slide:
-        np.testing.assert_array_equal(slide.read(3, 5, 20, 30), NOISE[3:23, 5:35].transpose(2, 0, 1))
+        np.testing.assert_array_equal(slide.read(Region(3, 5, 20, 30)), NOISE[3:23, 5:35])
     with Slide(tiff(tmp_path / "b.tif", NOISE[..., 0], photometric="minisblack")) as slide:
-        np.testing.assert_array_equal(slide.read(3, 5, 20, 30), NOISE[3:23, 5:35, :1].repeat(3, 2).transpose(2, 0, 1))
+        np.testing.assert_array_equal(slide.read(Region(3, 5, 20, 30)), NOISE[3:23, 5:35, :1].repeat(3, 2))
 
 
 def test_missing_tiles_and_transparency_show_the_background(tmp_path, monkeypatch):
@@ -76,17 +82,17 @@ def test_missing_tiles_and_transparency_show_the_background(tmp_path, monkeypatc
         tmp_path / "a.tif", iter(tiles), shape=(256, 256, 3), dtype=np.uint8, tile=(128, 128), photometric="rgb"
     )
     with Slide(tmp_path / "a.tif") as slide:
-        assert slide.read(100, 100, 50, 60)[:, [0, 49, 0, 49], [0, 0, 59, 59]].T.tolist() == [
+        assert slide.read(Region(100, 100, 50, 60))[[0, 49, 0, 49], [0, 0, 59, 59]].tolist() == [
             [100] * 3,
             [50] * 3,
             [255] * 3,
             [255] * 3,
         ]
-        gray = slide.read_at((64, 64), 0, 0, 64, 64)
-    assert (gray[:, 5, 5].tolist(), gray[:, 5, 60].tolist()) == ([100] * 3, [255] * 3)
+        gray = slide.read_at((64, 64), Region(0, 0, 64, 64))
+    assert (gray[5, 5].tolist(), gray[5, 60].tolist()) == ([100] * 3, [255] * 3)
     glass = np.concatenate([np.full((256, 256, 3), 40, np.uint8), np.full((256, 256, 1), 51, np.uint8)], 2)
     with Slide(tiff(tmp_path / "b.tif", glass, extrasamples=["unassalpha"])) as slide:
-        assert slide.read(0, 0, 9, 9) == pytest.approx(255 - (255 - 40) / 5, abs=0.6)  # opacity 51 / 255
+        assert slide.read(Region(0, 0, 9, 9)) == pytest.approx(255 - (255 - 40) / 5, abs=0.6)  # opacity 51 / 255
     properties = openslide.OpenSlide.properties.fget
     monkeypatch.setattr(
         openslide.OpenSlide,
@@ -94,7 +100,7 @@ def test_missing_tiles_and_transparency_show_the_background(tmp_path, monkeypatc
         property(lambda slide: {**properties(slide), "openslide.background-color": "0A14F0"}),
     )
     with Slide(tmp_path / "a.tif") as slide:
-        assert slide.read(100, 200, 1, 1).ravel().tolist() == [10, 20, 240]
+        assert slide.read(Region(100, 200, 1, 1)).ravel().tolist() == [10, 20, 240]
 
 
 def test_monai_reads_the_same(tmp_path):
@@ -102,7 +108,7 @@ def test_monai_reads_the_same(tmp_path):
     reader = WSIReader(backend="openslide")
     theirs, _ = reader.get_data(reader.read(str(path)), location=(40, 50), size=(60, 70), level=0)
     with Slide(path) as slide:
-        np.testing.assert_array_equal(slide.read(40, 50, 60, 70), theirs)
+        np.testing.assert_array_equal(slide.read(Region(40, 50, 60, 70)), theirs.transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.png"])
@@ -111,9 +117,9 @@ def test_threads_read_what_one_reads(tmp_path, name):
     tiff(path) if name == "a.tif" else Image.fromarray(NOISE).save(path)
     boxes = [(int(top), int(left)) for top, left in np.random.default_rng(1).integers(0, 500, (200, 2))]
     with Slide(path) as slide, ThreadPoolExecutor(8) as pool:
-        parts = list(pool.map(lambda box: slide.read(*box, 64, 64), boxes))
+        parts = list(pool.map(lambda box: slide.read(Region(*box, 64, 64)), boxes))
     for (top, left), part in zip(boxes, parts, strict=True):
-        np.testing.assert_array_equal(part, NOISE[top : top + 64, left : left + 64].transpose(2, 0, 1))
+        np.testing.assert_array_equal(part, NOISE[top : top + 64, left : left + 64])
 
 
 def test_threads_that_wait_for_an_image_decode_it_once(tmp_path, monkeypatch):
@@ -127,7 +133,7 @@ def test_threads_that_wait_for_an_image_decode_it_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files, "read_rgb", slowly)
     with Slide(tmp_path / "a.png") as slide, ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda top: slide.read(top, 0, 9, 9), range(4)))
+        list(pool.map(lambda top: slide.read(Region(top, 0, 9, 9)), range(4)))
     assert len(decoded) == 1
 
 

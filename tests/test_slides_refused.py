@@ -13,6 +13,7 @@ from reference import assert_teaches
 from slide_files import NOISE, tiff
 
 from monai_iste.errors import DataError
+from monai_iste.inferers import Region
 from monai_iste.slides import Slide
 from monai_iste.slides import backends as files
 
@@ -168,12 +169,12 @@ def test_glass_and_tiles_that_are_not_stored_are_plausible(tmp_path):
     tifffile.imwrite(tmp_path / "b.tif", iter([glass] + [None] * 255), compression="zlib", **shape)
     for name, color in (("a.tif", 244), ("b.tif", 255)):
         with Slide(tmp_path / name) as slide:
-            assert np.unique(slide.read(8000, 8000, 99, 99)) == color
+            assert np.unique(slide.read(Region(8000, 8000, 99, 99))) == color
 
 
 def test_a_deep_gray_image_is_refused_when_it_is_read(tmp_path):
     with Slide(fluorescence(tmp_path / "a.tif")) as slide, pytest.raises(DataError) as caught:
-        slide.read(0, 0, 5, 5)
+        slide.read(Region(0, 0, 5, 5))
     assert_teaches(caught.value, "a.tif", "16", "fluorescence")
 
 
@@ -185,24 +186,24 @@ def test_a_tile_that_cannot_be_decoded(tmp_path):
     content[offset : offset + length] = bytes(length)
     path.write_bytes(content)
     with Slide(path) as slide:
-        np.testing.assert_array_equal(slide.read(0, 0, 128, 300), NOISE[:128, :300].transpose(2, 0, 1))
+        np.testing.assert_array_equal(slide.read(Region(0, 0, 128, 300)), NOISE[:128, :300])
         with pytest.raises(DataError) as caught:
-            slide.read(120, 130, 50, 60)
+            slide.read(Region(120, 130, 50, 60))
         assert_teaches(caught.value, str(path), "row 120, column 130", "50 x 60", "opened again")
         with pytest.raises(DataError) as caught:  # also where it could be read before
-            slide.read_at((300, 400), 0, 0, 9, 9)
+            slide.read_at((300, 400), Region(0, 0, 9, 9))
         assert_teaches(caught.value, str(path), "row 0", "opened again")
     with Slide(path) as slide:
-        slide.read(0, 0, 128, 300)
+        slide.read(Region(0, 0, 128, 300))
 
 
 def test_a_file_that_shrinks_while_it_is_open(tmp_path):
     path = tiff(tmp_path / "a.tif", compression=None)
     with Slide(path) as slide:
-        slide.read(0, 0, 9, 9)
+        slide.read(Region(0, 0, 9, 9))
         os.truncate(path, 900_000)
         with pytest.raises(DataError) as caught:
-            slide.read(600, 700, 5, 6)
+            slide.read(Region(600, 700, 5, 6))
         assert_teaches(caught.value, str(path), "row 600, column 700", "5 x 6")
 
 
@@ -212,11 +213,11 @@ def test_an_image_that_is_gone_or_replaced_before_it_is_read(tmp_path):
     with Slide(path) as slide:
         Image.fromarray(NOISE[:-1]).save(path)
         with pytest.raises(DataError) as caught:
-            slide.read(0, 0, 5, 5)
+            slide.read(Region(0, 0, 5, 5))
         assert_teaches(caught.value, str(path), "another size")
         path.unlink()
         with pytest.raises(DataError) as caught:
-            slide.read(0, 0, 5, 5)
+            slide.read(Region(0, 0, 5, 5))
         assert_teaches(caught.value, str(path), "does not exist")
 
 
@@ -225,10 +226,10 @@ def test_a_closed_slide_is_not_read(tmp_path, name):
     path = tmp_path / name
     tiff(path) if name == "a.tif" else Image.fromarray(NOISE).save(path)
     slide = Slide(path)
-    slide.read(0, 0, 5, 5)
+    slide.read(Region(0, 0, 5, 5))
     slide.close()
     slide.close()
-    for read in (lambda: slide.read(0, 0, 5, 5), lambda: slide.read_at((9, 9), 0, 0, 5, 5)):
+    for read in (lambda: slide.read(Region(0, 0, 5, 5)), lambda: slide.read_at((9, 9), Region(0, 0, 5, 5))):
         with pytest.raises(DataError) as caught:
             read()
         assert_teaches(caught.value, str(path), "closed")

@@ -7,6 +7,7 @@ from reference import assert_teaches
 from slide_files import NOISE, tiff
 
 from monai_iste.errors import ShapeError
+from monai_iste.inferers import Region
 from monai_iste.slides import Slide, resampling
 from monai_iste.slides.resampling import LevelPixels, best_level, level_extent, resample_region
 
@@ -15,8 +16,8 @@ SIZES = [(611, 747), (611, 700), (300, 400), (100, 124), (31, 37), (7, 5), (1, 1
 
 
 def resized(pixels, size):
-    """(h, w, 3) to (3, H, W) by Pillow, all at once."""
-    return np.asarray(Image.fromarray(pixels).resize(size[::-1], LANCZOS)).transpose(2, 0, 1)
+    """(h, w, 3) to (H, W, 3) by Pillow, all at once."""
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], LANCZOS))
 
 
 def difference(one, other):
@@ -27,12 +28,12 @@ def difference(one, other):
 def test_levels_are_read_in_their_own_pixels(tmp_path):
     with Slide(tiff(tmp_path / "a.tif", NOISE[:608, :736], NOISE[:152, :184])) as slide:
         assert slide.levels == ((608, 736), (152, 184))
-        np.testing.assert_array_equal(slide.read(31, 77, 90, 101, level=1), NOISE[31:121, 77:178].transpose(2, 0, 1))
+        np.testing.assert_array_equal(slide.read(Region(31, 77, 90, 101), level=1), NOISE[31:121, 77:178])
         with pytest.raises(ShapeError) as caught:
-            slide.read(0, 0, 5, 5, level=2)
+            slide.read(Region(0, 0, 5, 5), level=2)
         assert_teaches(caught.value, "level from 0 to 1", "got 2")
         with pytest.raises(ShapeError) as caught:
-            slide.read(100, 0, 60, 5, level=1)
+            slide.read(Region(100, 0, 60, 5), level=1)
         assert_teaches(caught.value, "152 x 184", "(100, 0, 60, 5)")
 
 
@@ -41,15 +42,13 @@ def test_a_level_of_rounded_size_is_read_within_half_a_pixel_of_level_0(tmp_path
     small = np.asarray(Image.fromarray(ramp.astype(np.uint8)).resize((747 // 4, 611 // 4), Image.Resampling.BOX))
     with Slide(tiff(tmp_path / "a.tif", ramp.astype(np.uint8), small)) as slide:
         for left in (0, 31, 70, 110):
-            assert (
-                difference(slide.read(9, left, 40, 50, level=1), small[9:49, left : left + 50].transpose(2, 0, 1)) <= 1
-            )
+            assert difference(slide.read(Region(9, left, 40, 50), level=1), small[9:49, left : left + 50]) <= 1
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_whole_is_what_pillow_makes_of_it(tmp_path, size):
     with Slide(tiff(tmp_path / "a.tif")) as slide:
-        wrong = np.abs(slide.read_at(size, 0, 0, *size).astype(int) - resized(NOISE, size))
+        wrong = np.abs(slide.read_at(size, Region(0, 0, *size)).astype(int) - resized(NOISE, size))
     # Pillow keeps positions in single precision and rounds twice: in noise, two flips can meet when it is magnified
     assert wrong.max() <= (2 if size > (611, 747) else 1)
     assert (wrong > 0).mean() < 1e-3
@@ -63,13 +62,13 @@ def test_a_region_is_that_part_of_the_whole(tmp_path, monkeypatch, size, bounds)
         monkeypatch.setattr(resampling, name, value)
     corners = np.random.default_rng(2)
     with Slide(tiff(tmp_path / "a.tif")) as slide:
-        whole = slide.read_at(size, 0, 0, *size)
+        whole = slide.read_at(size, Region(0, 0, *size))
         assert difference(whole, resized(NOISE, size)) <= 2
         for _ in range(6):
             top, left = (int(corners.integers(0, n)) for n in size)
             height, width = int(corners.integers(1, size[0] - top + 1)), int(corners.integers(1, size[1] - left + 1))
-            region = slide.read_at(size, top, left, height, width)
-            np.testing.assert_array_equal(region, whole[:, top : top + height, left : left + width])
+            region = slide.read_at(size, Region(top, left, height, width))
+            np.testing.assert_array_equal(region, whole[top : top + height, left : left + width])
             assert region.flags["C_CONTIGUOUS"]
 
 
@@ -101,7 +100,7 @@ def test_the_smallest_level_that_is_large_enough_is_used(tmp_path):
             ((76, 94), 20),
             ((10, 10), 30),
         ]:
-            assert np.unique(slide.read_at(size, 1, 1, 5, 5)) == value, size
+            assert np.unique(slide.read_at(size, Region(1, 1, 5, 5))) == value, size
     assert best_level(((8, 8), (1, 1)), (2, 2)) == 0  # a pixel more would be twice as large
 
 
@@ -111,15 +110,15 @@ def test_levels_of_rounded_sizes_give_the_same_whatever_region_is_read(tmp_path,
     with Slide(path) as slide:
         assert any(step % 1 for step in slide._pixels.steps)
         for size in ((sizes[-1][0] - 3, sizes[-1][1] - 20), (90, 111), (40, 33)):
-            whole = slide.read_at(size, 0, 0, *size)
+            whole = slide.read_at(size, Region(0, 0, *size))
             # OpenSlide blurs such a level where it is entered between its pixels: near it, not equal
             extent = level_extent(sizes[-1], NOISE.shape[:2])
             beyond = Image.fromarray(np.pad(smaller[-1], ((0, 1), (0, 1), (0, 0)), mode="edge"))
-            truth = np.asarray(beyond.resize(size[::-1], LANCZOS, (0, 0, *extent[::-1]))).transpose(2, 0, 1)
+            truth = np.asarray(beyond.resize(size[::-1], LANCZOS, (0, 0, *extent[::-1])))
             assert np.abs(whole.astype(int) - truth).mean() < 4
             for top, left, height, width in ((0, 0, 9, 9), (11, 7, 25, 20), (size[0] - 9, size[1] - 30, 9, 30)):
-                part = slide.read_at(size, top, left, height, width)
-                np.testing.assert_array_equal(part, whole[:, top : top + height, left : left + width])
+                part = slide.read_at(size, Region(top, left, height, width))
+                np.testing.assert_array_equal(part, whole[top : top + height, left : left + width])
 
 
 def test_what_lies_beyond_a_level_does_not_shine_through_its_edge(tmp_path):
@@ -127,7 +126,7 @@ def test_what_lies_beyond_a_level_does_not_shine_through_its_edge(tmp_path):
     with Slide(path) as slide:
         for size in ((305, 373), (290, 350), (152, 187), (100, 100)):
             # OpenSlide rounds where its tiles meet; white behind a quarter of a pixel would be 50 levels more
-            assert difference(slide.read_at(size, 0, 0, *size), np.full((3, *size), 50)) <= 2
+            assert difference(slide.read_at(size, Region(0, 0, *size)), np.full((*size, 3), 50)) <= 2
 
 
 @pytest.mark.parametrize("place", [40, 70, 97, 125, 150])
@@ -136,15 +135,15 @@ def test_where_a_level_is_really_entered_is_accounted_for(monkeypatch, place):
     monkeypatch.setattr(resampling, "_LARGEST_BLOCK", 32)
     step, steep, dither = 2.37, 8.3, np.random.default_rng(3)
 
-    def read(y, x, height, width):  # edges across and down, read between pixels as OpenSlide does
-        rows, columns = y / step + np.arange(height), x / step + np.arange(width)
+    def read(start, extent):  # edges across and down, read between pixels as OpenSlide does
+        rows, columns = (at / step + np.arange(n) for at, n in zip(start, extent, strict=True))
         assert rows[-1] <= 199
         assert columns[-1] <= 299
         edges = np.stack(np.broadcast_arrays(rows[:, None] - place, columns - place, 0), axis=2)
         return np.floor(np.clip(steep * edges + 128, 0, 254) + dither.random(edges.shape)).astype(np.uint8)
 
-    region = resample_region(LevelPixels((200, 300), (200, 300), step, read), (150, 200), 10, 20, 130, 170)
-    for values, start, scale in ((region[0].mean(1), 10, 200 / 150), (region[1].mean(0), 20, 300 / 200)):
+    region = resample_region(LevelPixels((200, 300), (200, 300), step, read), (150, 200), Region(10, 20, 130, 170))
+    for values, start, scale in ((region[..., 0].mean(1), 10, 200 / 150), (region[..., 1].mean(0), 20, 300 / 200)):
         positions = (np.arange(start, start + len(values)) + 0.5) * scale - 0.5
         seen = (values > 40) & (values < 215)
         assert seen.sum() >= 10
@@ -153,7 +152,7 @@ def test_where_a_level_is_really_entered_is_accounted_for(monkeypatch, place):
 
 def center(pixels):
     """Center of mass of what is clearly darker than white, (y, x) as a share of the image."""
-    mass = np.maximum(0, 250.0 - pixels.mean(0))  # rounded to 254, wide tails would weigh as much as the blob
+    mass = np.maximum(0, 250.0 - pixels.mean(2))  # rounded to 254, wide tails would weigh as much as the blob
     shares = ((np.arange(n) + 0.5) / n for n in mass.shape)
     return [float((mass.sum(1 - axis) * share).sum() / mass.sum()) for axis, share in enumerate(shares)]
 
@@ -178,7 +177,7 @@ def test_nothing_moves_at_any_pixel_size(tmp_path, sizes, place):
     with Slide(path, input_mpp=0.25) as slide:
         for mpp in (0.17, 0.25, 0.31, 0.499, 0.5, 0.77, 1.0, 1.3, 2.1):
             size = slide.size_at(mpp)
-            found = center(slide.read_at(size, 0, 0, *size))
+            found = center(slide.read_at(size, Region(0, 0, *size)))
             for share, at, n, m in zip(found, place, size, (611, 747), strict=True):
                 assert abs(share * n - at * n / m) < 0.05, (mpp, found)
 
@@ -187,13 +186,13 @@ def test_a_region_outside_is_refused(tmp_path):
     with Slide(tiff(tmp_path / "a.tif")) as slide:
         for box in ((-1, 0, 5, 5), (0, 0, 0, 5), (0, 0, 612, 5), (0, 740, 5, 8)):
             with pytest.raises(ShapeError) as caught:
-                slide.read(*box)
+                slide.read(Region(*box))
             assert_teaches(caught.value, "611 x 747", str(box), "a.tif")
         with pytest.raises(ShapeError) as caught:
-            slide.read_at((30, 40), 25, 0, 6, 5)
+            slide.read_at((30, 40), Region(25, 0, 6, 5))
         assert_teaches(caught.value, "30 x 40", "(25, 0, 6, 5)")
         with pytest.raises(ShapeError) as caught:
-            slide.read_at((30, 0), 0, 0, 5, 5)
+            slide.read_at((30, 0), Region(0, 0, 5, 5))
         assert_teaches(caught.value, "30 x 0")
 
 
@@ -201,13 +200,14 @@ def test_a_large_reduction_reads_little_at_once(monkeypatch):
     monkeypatch.setattr(resampling, "_STRIP_PIXELS", 100_000)
     held = []
 
-    def read(y, x, height, width):
-        held.append(height * width)
-        assert 0 <= y <= 5_000 - height
-        assert 0 <= x <= 90_000 - width
-        return np.full((height, width, 3), 77, np.uint8)
+    def read(start, size):
+        held.append(size[0] * size[1])
+        assert 0 <= start[0] <= 5_000 - size[0]
+        assert 0 <= start[1] <= 90_000 - size[1]
+        return np.full((*size, 3), 77, np.uint8)
 
-    region = resample_region(LevelPixels((5_000, 90_000), (5_000, 90_000), 1.0, read), (100, 300), 0, 290, 100, 10)
+    level = LevelPixels((5_000, 90_000), (5_000, 90_000), 1.0, read)
+    region = resample_region(level, (100, 300), Region(0, 290, 100, 10))
     assert np.unique(region) == 77
     assert max(held) <= 100_000
     assert sum(held) < 5_000 * 3_000 * 1.5  # what the region covers, and a margin

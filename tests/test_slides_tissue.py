@@ -29,14 +29,14 @@ class Picture:
     def __init__(self, pixels, mpp=None, resampling=Image.Resampling.BICUBIC):
         self.pixels, self.mpp, self.size, self.resampling = pixels, mpp, pixels.shape[:2], resampling
 
-    def read(self, top, left, height, width, level=0):
-        return self.pixels[top : top + height, left : left + width].transpose(2, 0, 1)
+    def read(self, region, level=0):
+        return self.pixels[region.slices]
 
-    def read_at(self, size, top, left, height, width):
+    def read_at(self, size, region):
+        top, left, height, width = region
         y, x = (n / m for n, m in zip(self.size, size, strict=True))
         box = (left * x, top * y, (left + width) * x, (top + height) * y)
-        reduced = Image.fromarray(self.pixels).resize((width, height), self.resampling, box)
-        return np.asarray(reduced).transpose(2, 0, 1)
+        return np.asarray(Image.fromarray(self.pixels).resize((width, height), self.resampling, box))
 
 
 def texture(shape, amount, grain, seed=0):

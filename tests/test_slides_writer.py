@@ -41,9 +41,9 @@ def test_level_0_is_asked_for_once_per_tile_in_order_and_progress_adds_up(tmp_pa
     monkeypatch.setattr(pyramid.os, "cpu_count", lambda: 1)
     pixels, asked, done = texture(600, 1100), [], []
 
-    def read(*region):
+    def read(region):
         asked.append(region)
-        return reader(pixels)(*region)
+        return reader(pixels)(region)
 
     write_slide(tmp_path / "a.ome.tif", read, (600, 1100), KNOWN, tmp_path, progress=done.append)
     rows, columns = [(0, 512), (512, 88)], [(0, 512), (512, 512), (1024, 76)]
@@ -99,7 +99,7 @@ def watch():
         time.sleep(0.01)
 
 tile = np.random.default_rng(0).integers(100, 140, (512, 512, 3), dtype=np.uint8)
-read = lambda top, left, height, width: tile[:height, :width] + np.uint8((top + left) // 512 % 100)
+read = lambda region: tile[: region.height, : region.width] + np.uint8((region.top + region.left) // 512 % 100)
 path, metadata = Path(sys.argv[1]), SlideMetadata((0.25, 0.25), None, {})
 write_slide(path, read, (600, 600), metadata, path.parent, overwrite=True)  # whatever is loaded once
 peak = [0]
@@ -128,11 +128,11 @@ def failing(error: BaseException, after: int = 3):
     """A reader that fails at its fourth tile."""
     calls = []
 
-    def read(top, left, height, width):
-        calls.append(top)
+    def read(region):
+        calls.append(region)
         if len(calls) > after:
             raise error
-        return np.zeros((height, width, 3), np.uint8)
+        return np.zeros((*region[2:], 3), np.uint8)
 
     return read
 
@@ -189,11 +189,11 @@ def test_a_folder_that_vanishes_is_told_in_a_sentence(tmp_path, suffix, lost):
     pixels, folder = texture(1600, 600), tmp_path / "gone"
     folder.mkdir()
 
-    def read(top, left, height, width):
-        if top >= 1024:
+    def read(region):
+        if region.top >= 1024:
             for path in folder.glob(lost) if lost else [folder]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return reader(pixels)(top, left, height, width)
+        return reader(pixels)(region)
 
     with pytest.raises(OutputError) as caught:
         write_slide(folder / f"a{suffix}", read, (1600, 600), KNOWN, tmp_path)
@@ -203,10 +203,10 @@ def test_a_folder_that_vanishes_is_told_in_a_sentence(tmp_path, suffix, lost):
 def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path):
     path = tmp_path / "a.ome.zarr"
 
-    def read(top, left, height, width):
+    def read(region):
         path.mkdir(exist_ok=True)
         (path / "mine").touch()
-        return np.zeros((height, width, 3), np.uint8)
+        return np.zeros((*region[2:], 3), np.uint8)
 
     with pytest.raises(OutputError) as caught:
         write_slide(path, read, (20, 20), KNOWN, tmp_path)

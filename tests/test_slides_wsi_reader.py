@@ -22,7 +22,7 @@ from torch import nn
 from monai_iste.data import sample_datalists
 from monai_iste.errors import ConfigError, DataError, ScaleError
 from monai_iste.functional import to_range
-from monai_iste.inferers import ArbitraryScaleInferer
+from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.networks import ISTE, EDSREncoder
 from monai_iste.slides import Slide
 from monai_iste.slides.compute import Interpolation
@@ -153,9 +153,10 @@ def test_coarser_levels_come_from_the_slide_without_the_network(tmp_path):
     wsi = reader.read(path)
     with Slide(path) as slide:
         assert np.array_equal(reader.get_data(wsi, level=2)[0], TISSUE)
-        assert np.array_equal(reader.get_data(wsi, level=4)[0], slide.read_at((58, 62), 0, 0, 58, 62))
+        coarse = slide.read_at((58, 62), Region(0, 0, 58, 62)).transpose(2, 0, 1)
+        assert np.array_equal(reader.get_data(wsi, level=4)[0], coarse)
         patch, _ = reader.get_data(wsi, location=(160, 320), size=(20, 30), level=4)
-        assert np.array_equal(patch, slide.read_at((58, 62), 10, 20, 20, 30))
+        assert np.array_equal(patch, slide.read_at((58, 62), Region(10, 20, 20, 30)).transpose(2, 0, 1))
     assert reader._network is None
 
 
@@ -164,7 +165,7 @@ def test_a_finer_slide_is_reduced(slide):
     wsi = reader.read(slide)
     assert reader.get_size(wsi, 0) == (153, 167)
     with Slide(slide) as source:
-        expected = source.read_at((153, 167), 50, 60, 40, 30)
+        expected = source.read_at((153, 167), Region(50, 60, 40, 30)).transpose(2, 0, 1)
     assert np.array_equal(reader.get_data(wsi, location=(50, 60), size=(40, 30))[0], expected)
     assert reader._network is None
 
@@ -174,7 +175,9 @@ def test_an_axis_may_shrink_while_the_other_grows(network, slide):
     wsi = reader.read(slide)
     assert reader.get_size(wsi, 0) == (115, 500)
     with Slide(slide) as source:
-        flat = torch.from_numpy(source.read_at((115, 250), 0, 0, 115, 250)).float()[None] / 255
+        flat = (
+            torch.from_numpy(source.read_at((115, 250), Region(0, 0, 115, 250)).transpose(2, 0, 1)).float()[None] / 255
+        )
     expected = to_range(ArbitraryScaleInferer()(flat, network, scale=(115, 500))[0], torch.uint8).numpy()
     assert np.array_equal(reader.get_data(wsi)[0], expected)
 

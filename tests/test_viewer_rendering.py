@@ -108,7 +108,7 @@ def test_what_is_not_upscaled_is_the_slide_resampled(image, renderer, method):
         renderer.render(image, Viewport((150, 190), 10, 20, 30, 40), method), PIXELS[10:40, 20:60]
     )
     with Slide(image.path) as slide:
-        expected = slide.read_at((75, 95), 5, 6, 30, 40).transpose(1, 2, 0)
+        expected = slide.read_at((75, 95), Region(5, 6, 30, 40))
     np.testing.assert_array_equal(renderer.render(image, Viewport((75, 95), 5, 6, 30, 40), method), expected)
 
 
@@ -176,10 +176,9 @@ def test_no_such_method(image, renderer):
 def test_the_map_of_a_view_is_cut_out_of_the_map_of_the_slide(network, image, renderer):
     size = (506, 640)
     output = whole(network, size)
-    lr = PIXELS.transpose(2, 0, 1)
     expected = consistency_map(
-        lambda top, left, h, w: lr[:, top : top + h, left : left + w],
-        lambda top, left, h, w: output[top : top + h, left : left + w],
+        lambda region: PIXELS[region.slices],
+        lambda region: output[region.slices],
         PIXELS.shape[:2],
         size,
         CONSISTENCY_BLOCK,
@@ -281,11 +280,11 @@ def test_catalog(tmp_path):
 
 def test_a_slide_that_failed_is_opened_again(image):
     image._slide.close()
-    np.testing.assert_array_equal(image.read(0, 0, 150, 190), PIXELS.transpose(2, 0, 1))
+    np.testing.assert_array_equal(image.read(Region(0, 0, 150, 190)), PIXELS)
     image.path.unlink()
     image._slide.close()
     with pytest.raises(DataError):
-        image.read(0, 0, 5, 5)
+        image.read(Region(0, 0, 5, 5))
 
 
 @pytest.mark.parametrize(

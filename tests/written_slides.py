@@ -30,7 +30,7 @@ def texture(height: int, width: int) -> np.ndarray:
 
 
 def reader(pixels: np.ndarray):
-    return lambda top, left, height, width: pixels[top : top + height, left : left + width]
+    return lambda region: pixels[region.slices]
 
 
 def save(path: Path, pixels: np.ndarray, metadata: SlideMetadata = KNOWN, **options) -> Path:

@@ -27,8 +27,8 @@ if SLIDE is None and not Path(slide_file).exists():
     truth = Image.fromarray(immunohistochemistry())
     pixels = np.asarray(truth.resize((256, 256), Image.Resampling.BICUBIC))
 
-    def read(top, left, height, width):
-        return pixels[top : top + height, left : left + width]
+    def read(region):
+        return pixels[region.slices]
 
     half_micrometer = SlideMetadata(mpp=(0.5, 0.5), icc=None, provenance={})
     write_slide(slide_file, read, pixels.shape[:2], half_micrometer, work_dir=".", compression="lossless")
@@ -47,9 +47,9 @@ print(f"{slide.size} pixels (H, W), {slide.mpp} um/px (y, x) by {slide.mpp_sourc
 # Any region can be read at any pixel size: the best level is taken, and resampled without shift or aliasing.
 
 # %%
-overview = slide.read_at(slide.size_at(1.0), 0, 0, *slide.size_at(1.0))
+overview = slide.read_at(slide.size_at(1.0), Region(0, 0, *slide.size_at(1.0)))
 print("at 1.0 um/px:", overview.shape)
-Image.fromarray(np.ascontiguousarray(overview.transpose(1, 2, 0)))
+Image.fromarray(overview)
 
 # %% [markdown]
 # ## Plan, then work
@@ -112,7 +112,7 @@ assert "Not for diagnosis" in notes  # the file says of itself how it was made
 # result has all of that: what is between two pixels of the slide can only be guessed.
 
 # %%
-before = Image.fromarray(np.ascontiguousarray(slide.read(*region).transpose(1, 2, 0)))
+before = Image.fromarray(slide.read(region))
 panels = {f"{slide.mpp[1]:.3g} um/px, as scanned": before, "0.25 um/px, inferred": magnified}
 if SLIDE is None:
     x, y = plan.region.left, plan.region.top
@@ -141,7 +141,7 @@ Image.open("magnified.consistency.png")
 # %%
 top, left, height, width = plan.region
 if max(slide.size) < 400:
-    whole = np.ascontiguousarray(slide.read(0, 0, *slide.size).transpose(1, 2, 0))
+    whole = slide.read(Region(0, 0, *slide.size))
     whole = monai_iste.upscale(whole, size=plan.output, model=network)
     assert np.array_equal(np.asarray(magnified), whole[top : top + height, left : left + width])
 slide.close()

@@ -85,8 +85,8 @@ def write(file, picture, mpp):
     """A slide from a picture."""
     pixels = np.asarray(picture)
 
-    def read(top, left, height, width):
-        return pixels[top : top + height, left : left + width]
+    def read(region):
+        return pixels[region.slices]
 
     stated = SlideMetadata(mpp=(mpp, mpp), icc=None, provenance={})
     write_slide(file, read, pixels.shape[:2], stated, work_dir=".", compression="lossless", overwrite=True)

@@ -33,8 +33,8 @@ if not files:
     half = Image.fromarray(immunohistochemistry()).resize((256, 256), Image.Resampling.BICUBIC)
     pixels = np.asarray(half)
 
-    def read(top, left, height, width):
-        return pixels[top : top + height, left : left + width]
+    def read(region):
+        return pixels[region.slices]
 
     files = [Path("Gland 7.ome.tiff")]
     if not files[0].exists():

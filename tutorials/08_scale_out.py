@@ -19,6 +19,7 @@ from PIL import Image
 from skimage.data import immunohistochemistry
 
 import monai_iste
+from monai_iste.inferers import Region
 from monai_iste.slides import Slide, SlideMetadata, write_slide
 
 SLIDE = None  # "slide.svs", a slide of your own
@@ -28,8 +29,8 @@ slide = SLIDE or "stand_in.ome.tiff"
 if SLIDE is None:
     pixels = immunohistochemistry()
 
-    def read(top, left, height, width):
-        return pixels[top : top + height, left : left + width]
+    def read(region):
+        return pixels[region.slices]
 
     half_micrometer = SlideMetadata(mpp=(0.5, 0.5), icc=None, provenance={})
     write_slide(slide, read, pixels.shape[:2], half_micrometer, work_dir=".", compression="lossless", overwrite=True)
@@ -135,8 +136,8 @@ if SLIDE is None:
 
 # %%
 with Slide(magnified) as result:
-    corner = result.read(2 * 184 - 160, 2 * 184 - 240, 320, 480)
-Image.fromarray(np.ascontiguousarray(corner.transpose(1, 2, 0)))
+    corner = result.read(Region(2 * 184 - 160, 2 * 184 - 240, 320, 480))
+Image.fromarray(corner)
 
 # %% [markdown]
 # On one kind of device with one number of threads the pixels are equal; between CPUs and GPUs, or other numbers of

@@ -28,6 +28,7 @@ from experiments.preparation.output_folder import (
     source_digest,
 )
 from monai_iste.errors import ConfigError, DataError
+from monai_iste.inferers import Region
 from monai_iste.io.files import checksum
 from monai_iste.io.image_reader import SLIDE_ENDINGS
 from monai_iste.io.pixel_size import Mpp
@@ -233,7 +234,7 @@ def _choose(surveyed: Sequence[_Surveyed], count: int, seed: int) -> list[_Tile]
 
 def _read(path: Path, top: int, left: int, tile: int) -> np.ndarray:
     with Slide(path) as slide:  # opening takes a fraction of what decoding and writing do
-        return slide.read(top, left, tile, tile)
+        return slide.read(Region(top, left, tile, tile)).transpose(2, 0, 1)
 
 
 def _about(surveyed: Sequence[_Surveyed], chosen: dict[_Tile, str], job: dict[str, Any]) -> dict[str, Any]:

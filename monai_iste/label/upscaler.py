@@ -19,7 +19,6 @@ from torch import nn
 from monai_iste.bundle import default_preset, find_weights
 from monai_iste.errors import ScaleError
 from monai_iste.functional import to_range
-from monai_iste.inferers import Region
 from monai_iste.io.image_writer import check_output, save_image, slide_suffix
 from monai_iste.label.request import InferRequest, check_region
 from monai_iste.networks import load_network
@@ -132,22 +131,14 @@ def _write(job: SlideJob) -> None:
         return
     check_slide_output(job.target, size, metadata, overwrite=True)
     pixels = np.concatenate(list(_bands(job)))
-
-    def read(top: int, left: int, height: int, width: int) -> np.ndarray:
-        return pixels[top : top + height, left : left + width]
-
     with tempfile.TemporaryDirectory() as work:
-        write_slide(job.target, read, size, metadata, work, overwrite=True)
+        write_slide(job.target, lambda region: pixels[region.slices], size, metadata, work, overwrite=True)
 
 
 def _bands(job: SlideJob) -> Iterator[np.ndarray]:
     """Yield the result from top to bottom as (rows, W, 3) uint8."""
-    plan, slide = job.plan, job.slide
-
-    def read(part: Region) -> np.ndarray:
-        return slide.read(*part).transpose(1, 2, 0)
-
-    for band in plan.inferer.bands(read, plan.size, job.network, plan.output, plan.region):
+    plan = job.plan
+    for band in plan.tiler.bands(job.slide.read, plan.size, job.network, plan.output, plan.region):
         yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()
 
 

@@ -123,12 +123,12 @@ def _task(job: tuple[SlidePlan, Path, nn.Module, TissueMask | None], key: Key, d
     network.to(_own_device(device)).eval()
     window = plan.window(key)
     try:
-        crop = read_window(_slide(str(plan.source)), window)
+        pixels = read_window(_slide(str(plan.source)), window)
     except DataError:  # after which a slide reads nothing more until it is opened again
         _slide.cache_clear()
         raise
-    share = compute_window(plan, network, crop, mask, window)
-    return key, WindowStore(folder, plan).write(window, share)
+    output = compute_window(plan, network, pixels, mask, window)
+    return key, WindowStore(folder, plan).write(window, output)
 
 
 def _own_device(device: str) -> str:

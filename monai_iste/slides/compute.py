@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import cell_size
 from monai_iste.networks.grid_sampling import bicubic_at, bicubic_on_grid
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.reader import Slide
@@ -51,39 +51,38 @@ _INTERPOLATION = Interpolation()
 
 
 def compute_window(
-    plan: SlidePlan, network: nn.Module, crop: Tensor, mask: TissueMask | None, window: Window
+    plan: SlidePlan, network: nn.Module, pixels: np.ndarray, mask: TissueMask | None, window: Window
 ) -> Tensor:
-    """A window's weighted share of the output.
+    """Compute the weighted contribution of one window to the output.
 
-    With a mask of weight t, the network's answer N and bicubic interpolation B are blended: ``t N + (1 - t) B``; where
-    t is 0 in all of the window, the network is not asked.
+    With a mask of weight t, the network's output N and bicubic interpolation B are blended: ``t N + (1 - t) B``. Where
+    t is 0 in all of the window, the network does not run.
 
+    Args:
+        pixels: the slide in :attr:`Window.source`, see :func:`read_window`.
     Shape:
-        crop: (3, h, w), the slide at ``row.first:row.last`` x ``column.first:column.last``; returns (3, H, W).
-    Units: crop in [0, 1].
+        pixels: (h, w, 3); returns (3, H, W).
+    Units: pixels from 0 to 255; returns weighted intensities in [0, 1].
     """
     row, column = window
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    cell = plan.tiler.cell(plan.size, plan.output, network)
 
-    def ask(model: nn.Module) -> Tensor:
-        cell = cell_size(plan.size, plan.output, device)
-        return plan.inferer.window_output(lambda _: crop.permute(1, 2, 0), model, row, column, cell.unsqueeze(0))
+    def output_of(model: nn.Module) -> Tensor:
+        return plan.tiler.window_output(lambda _: pixels, model, row, column, cell)
 
     if mask is None:
-        return ask(network)
+        return output_of(network)
     tissue = mask.weight(plan.positions(row, 0), plan.positions(column, 1))
     if not tissue.any():
-        return ask(_INTERPOLATION)
+        return output_of(_INTERPOLATION)
     if bool((tissue == 1).all()):
-        return ask(network)
-    return tissue * ask(network) + (1 - tissue) * ask(_INTERPOLATION)
+        return output_of(network)
+    return tissue * output_of(network) + (1 - tissue) * output_of(_INTERPOLATION)
 
 
-def read_window(slide: Slide, window: Window) -> Tensor:
-    """The part of the slide that a window is computed from: (3, h, w) in [0, 1]."""
-    row, column = window
-    pixels = slide.read(row.first, column.first, row.last - row.first, column.last - column.first)
-    return torch.from_numpy(pixels).float() / 255
+def read_window(slide: Slide, window: Window) -> np.ndarray:
+    """Read the input of a window: (h, w, 3) uint8."""
+    return slide.read(window.source)
 
 
 def compute_windows(
@@ -100,16 +99,16 @@ def compute_windows(
         progress: called with every window that is in the ledger.
     """
 
-    def keep(window: Window, share: Tensor) -> None:
-        store.enter(window.key, store.write(window, share))
+    def keep(window: Window, output: Tensor) -> None:
+        store.enter(window.key, store.write(window, output))
         progress(window)
 
     with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
         written: deque[Future[None]] = deque()
         try:
-            for window, crop in _read_ahead(slide, windows, reading):
-                share = compute_window(store.plan, network, crop, mask, window)
-                written.append(writing.submit(keep, window, share))
+            for window, pixels in _read_ahead(slide, windows, reading):
+                output = compute_window(store.plan, network, pixels, mask, window)
+                written.append(writing.submit(keep, window, output))
                 while len(written) > _AHEAD:
                     written.popleft().result()
             while written:
@@ -120,12 +119,14 @@ def compute_windows(
             raise
 
 
-def _read_ahead(slide: Slide, windows: Iterable[Window], pool: ThreadPoolExecutor) -> Iterator[tuple[Window, Tensor]]:
-    waiting: deque[tuple[Window, Future[Tensor]]] = deque()
+def _read_ahead(
+    slide: Slide, windows: Iterable[Window], pool: ThreadPoolExecutor
+) -> Iterator[tuple[Window, np.ndarray]]:
+    waiting: deque[tuple[Window, Future[np.ndarray]]] = deque()
     for window in windows:
         waiting.append((window, pool.submit(read_window, slide, window)))
         if len(waiting) > _AHEAD:
-            first, crop = waiting.popleft()
-            yield first, crop.result()
-    for first, crop in waiting:
-        yield first, crop.result()
+            first, pixels = waiting.popleft()
+            yield first, pixels.result()
+    for first, pixels in waiting:
+        yield first, pixels.result()

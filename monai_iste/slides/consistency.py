@@ -13,15 +13,11 @@ import tifffile
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from monai_iste.errors import OutputError, ScaleError, ShapeError
+from monai_iste.inferers import Region
+from monai_iste.inferers.tiling import Read
 from monai_iste.io.files import open_output
 
 Size = tuple[int, int]
-
-
-Box = tuple[int, int, int, int]
-
-
-Read = Callable[[int, int, int, int], np.ndarray]
 
 
 Progress = Callable[[int, int], None]
@@ -61,7 +57,7 @@ def consistency_map(
     output_size: Size,
     block: int = 16,
     progress: Progress | None = None,
-    region: Box | None = None,
+    region: Region | None = None,
 ) -> np.ndarray:
     """How many 8-bit levels the magnified slide, reduced again, differs from the slide, block by block.
 
@@ -81,16 +77,16 @@ def consistency_map(
     interpolation is the yardstick, not 0.
 
     Args:
-        read_input: (top, left, height, width) -> that part of the slide.
-        read_output: the same of the magnified slide.
+        read_input: reads a region of the slide, (height, width, 3) uint8.
+        read_output: reads a region of the super-resolved slide, (height, width, 3) uint8.
         size: (h, w) of the slide.
         output_size: (H, W) of the magnified slide.
         block: side of a block in pixels of the slide; the last ones of a row and a column may be smaller.
         progress: called with (squares done, squares in all).
-        region: (top, left, height, width) of the magnified slide, if only that was made of it. The map is then of the
-            pixels that :func:`comparable` names; positions are those of the whole slide all the same.
+        region: part of the super-resolved slide that exists, in its pixels; default: all of it. The map then covers
+            the pixels that :func:`comparable` returns. The positions passed to the readers stay those of the whole
+            slide.
     Shape:
-        read_input returns (3, height, width), read_output (height, width, 3), both uint8;
         returns (ceil(h / block), ceil(w / block)), float32, for the h x w pixels that are compared.
     Units: 8-bit levels.
     Raises:
@@ -98,10 +94,8 @@ def consistency_map(
             the slide.
 
     Example:
-        >>> x, y = np.full((3, 40, 33), 100, np.uint8), np.full((60, 99, 3), 103, np.uint8)
-        >>> read_input = lambda top, left, height, width: x[:, top : top + height, left : left + width]
-        >>> read_output = lambda top, left, height, width: y[top : top + height, left : left + width]
-        >>> consistency_map(read_input, read_output, (40, 33), (60, 99))
+        >>> x, y = np.full((40, 33, 3), 100, np.uint8), np.full((60, 99, 3), 103, np.uint8)
+        >>> consistency_map(lambda region: x[region.slices], lambda region: y[region.slices], (40, 33), (60, 99))
         array([[3., 3., 3.],
                [3., 3., 3.],
                [3., 3., 3.]], dtype=float32)
@@ -109,12 +103,12 @@ def consistency_map(
     if block < 1:
         raise ShapeError("blocks of at least 1 pixel", str(block), "The default is 16.")
     box = comparable(size, output_size, region)
-    made = region or (0, 0, *output_size)
+    made = region or Region(0, 0, *output_size)
     levels = np.empty([-(-n // block) for n in box[2:]], np.float32)
     squares = list(_squares(box, [big / n for big, n in zip(output_size, size, strict=True)], block))
     for done, square in enumerate(squares, 1):
         reduced = _reduce(read_output, size, output_size, made, square)
-        difference = np.abs(reduced - read_input(*square).transpose(1, 2, 0)).mean(2, dtype=np.float64)
+        difference = np.abs(reduced - read_input(square)).mean(2, dtype=np.float64)
         rows, columns = (
             slice((a - origin) // block, -(-(a - origin + n) // block))
             for a, origin, n in zip(square[:2], box[:2], square[2:], strict=True)
@@ -125,19 +119,19 @@ def consistency_map(
     return levels
 
 
-def comparable(size: Size, output_size: Size, region: Box | None = None) -> Box:
-    """The pixels (top, left, height, width) of a slide that lie wholly inside a region of its magnification.
+def comparable(size: Size, output_size: Size, region: Region | None = None) -> Region:
+    """Find the pixels of a slide that lie wholly inside a region of the super-resolved slide.
 
     Args:
         size: (h, w) of the slide.
         output_size: (H, W) of the magnified slide.
-        region: (top, left, height, width) in pixels of the magnified slide; default: all of it.
+        region: in pixels of the super-resolved slide; default: all of it.
     Raises:
         ShapeError, ScaleError: as :func:`consistency_map`.
 
     Example:
-        >>> comparable((100, 100), (370, 370), (10, 37, 100, 74))
-        (3, 10, 26, 20)
+        >>> comparable((100, 100), (370, 370), Region(10, 37, 100, 74))
+        Region(top=3, left=10, height=26, width=20)
     """
     if any(big < n or n < 1 for big, n in zip(output_size, size, strict=True)):
         raise ScaleError(
@@ -145,7 +139,7 @@ def comparable(size: Size, output_size: Size, region: Box | None = None) -> Box:
             f"{output_size[0]} x {output_size[1]}",
             "Compare a slide with its magnification.",
         )
-    region = region or (0, 0, *output_size)
+    region = region or Region(0, 0, *output_size)
     # In whole numbers: as fractions, a border that lies on a pixel's could fall on either side.
     first = [-(-a * n // big) for a, n, big in zip(region[:2], size, output_size, strict=True)]
     ends = [(a + m) * n // big for a, m, n, big in zip(region[:2], region[2:], size, output_size, strict=True)]
@@ -157,19 +151,19 @@ def comparable(size: Size, output_size: Size, region: Box | None = None) -> Box:
             str(tuple(region)),
             "Compare a part of the output.",
         )
-    return first[0], first[1], ends[0] - first[0], ends[1] - first[1]
+    return Region(first[0], first[1], ends[0] - first[0], ends[1] - first[1])
 
 
-def _squares(box: Box, scales: list[float], block: int) -> Iterator[Box]:
+def _squares(box: Region, scales: list[float], block: int) -> Iterator[Region]:
     """Parts of a box of the slide, whole blocks, small enough after magnification."""
     height, width = (max(1, int(_REACH / scale / block)) * block for scale in scales)
     bottom, right = box[0] + box[2], box[1] + box[3]
     for top in range(box[0], bottom, height):
         for left in range(box[1], right, width):
-            yield top, left, min(height, bottom - top), min(width, right - left)
+            yield Region(top, left, min(height, bottom - top), min(width, right - left))
 
 
-def _reduce(read: Read, size: Size, output_size: Size, made: Box, square: Box) -> np.ndarray:
+def _reduce(read: Read, size: Size, output_size: Size, made: Region, square: Region) -> np.ndarray:
     """D(y) in a part of the slide: (height, width, 3), float32 in [0, 255]."""
     scales = [big / n for big, n in zip(output_size, size, strict=True)]
     sigma = (sum(scales) / 2 - 1) / 2
@@ -182,7 +176,7 @@ def _reduce(read: Read, size: Size, output_size: Size, made: Box, square: Box) -
         # Rounding must not put an edge beyond the crop.
         edges.append((max(0.0, first * scale - start), min((first + length) * scale - start, stop - start)))
     (y, height), (x, width) = crop
-    high = Image.fromarray(np.ascontiguousarray(read(y, x, height, width)))
+    high = Image.fromarray(np.ascontiguousarray(read(Region(y, x, height, width))))
     blurred = np.asarray(high.filter(ImageFilter.GaussianBlur(sigma)), np.float32)
     (top, bottom), (left, right) = edges
     # In floating point, because whole levels after either pass would be an error of their own.

@@ -277,17 +277,17 @@ class SlideJob:
                 self._write_image(bar)
         return self._write_consistency() if self.consistency else {}
 
-    def _read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """A part of the result."""
-        box = self.plan.region
-        return self.store.assemble(Region(box.top + top, box.left + left, height, width))
+    def _read(self, region: Region) -> np.ndarray:
+        """Read a region of the result, in its own pixels."""
+        whole = self.plan.region
+        return self.store.assemble(region._replace(top=whole.top + region.top, left=whole.left + region.left))
 
     def _write_image(self, bar: Any) -> None:
         height, width = self.size
 
         def bands() -> Iterator[np.ndarray]:
             for top in range(0, height, _BAND):
-                band = self._read(top, 0, min(_BAND, height - top), width)
+                band = self._read(Region(top, 0, min(_BAND, height - top), width))
                 yield band
                 bar.update(band.shape[0] * width)
 
@@ -298,11 +298,7 @@ class SlideJob:
     def _write_consistency(self) -> dict[str, Any]:
         """The map beside the result, one line about it, and that line in the report."""
         plan = self.plan
-
-        def read_output(top: int, left: int, height: int, width: int) -> np.ndarray:
-            return self.store.assemble(Region(top, left, height, width))
-
-        levels = consistency_map(self.slide.read, read_output, plan.size, plan.output, region=plan.region)
+        levels = consistency_map(self.slide.read, self.store.assemble, plan.size, plan.output, region=plan.region)
         first = comparable(plan.size, plan.output, plan.region)[:2]
         found = summary(levels, origin=first)
         picture, numbers = write_consistency(map_name(self.target), levels, mpp=plan.mpp, overwrite=True)

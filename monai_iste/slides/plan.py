@@ -46,6 +46,12 @@ class Window(NamedTuple):
         """Its (row, column) in the lattice of the whole slide."""
         return self.row.number, self.column.number
 
+    @property
+    def source(self) -> Region:
+        """Region of the slide that it is computed from."""
+        row, column = self
+        return Region(row.first, column.first, row.last - row.first, column.last - column.first)
+
 
 @dataclass(frozen=True)
 class SlidePlan:
@@ -73,7 +79,7 @@ class SlidePlan:
     network_digest: str
 
     @cached_property
-    def inferer(self) -> Tiler:
+    def tiler(self) -> Tiler:
         return Tiler()
 
     @property
@@ -97,7 +103,7 @@ class SlidePlan:
         return self._spans(1, self.region.left, self.region.width)
 
     def _spans(self, axis: int, begin: int, length: int) -> list[AxisWindow]:
-        return self.inferer.axis_windows(self.size[axis], self.output[axis], begin, begin + length)
+        return self.tiler.axis_windows(self.size[axis], self.output[axis], begin, begin + length)
 
     @property
     def windows(self) -> list[Window]:
@@ -126,7 +132,7 @@ class SlidePlan:
     def digest(self) -> str:
         """A hash of everything that the pixels depend on, but the kind of device and its number of threads, across
         which they may differ by one 8-bit level."""
-        record = dataclasses.asdict(self) | {"format": _FORMAT, "windows": vars(self.inferer)}
+        record = dataclasses.asdict(self) | {"format": _FORMAT, "windows": vars(self.tiler)}
         del record["source"]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from monai_iste.errors import ShapeError
+from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize
 from monai_iste.io.pixel_size import Mpp
 from monai_iste.slides.backends import open_pixels
@@ -40,7 +42,7 @@ class Slide:
         stated_mpp: what the file states, where it contradicts ``input_mpp`` by more than 1 %; else None.
         icc: RGB color profile, or None. It is not applied to the pixels.
     Shape:
-        pixels are (3, height, width).
+        pixels are (height, width, 3).
     Units: uint8, 0 to 255; positions in pixels, rows from top to bottom.
     Raises:
         DataError: the file is missing, damaged, cut short, too large, smaller than what it claims, or not RGB.
@@ -52,8 +54,11 @@ class Slide:
         >>> file = Path(tempfile.mkdtemp()) / "a.png"
         >>> Image.new("RGB", (60, 40), "pink").save(file)
         >>> with Slide(file, input_mpp=0.5) as slide:
-        ...     slide.read(0, 0, 8, 9).shape, slide.size_at(0.7), slide.read_at((29, 43), 9, 0, 20, 43).shape
-        ((3, 8, 9), (29, 43), (3, 20, 43))
+        ...     slide.read(Region(0, 0, 8, 9)).shape
+        ...     size = slide.size_at(0.7)
+        ...     size, slide.read_at(size, Region(9, 0, 20, 43)).shape
+        (8, 9, 3)
+        ((29, 43), (20, 43, 3))
     """
 
     def __init__(self, path: str | os.PathLike[str], input_mpp: float | None = None) -> None:
@@ -71,14 +76,14 @@ class Slide:
             self.close()
             raise
 
-    def read(self, top: int, left: int, height: int, width: int, level: int = 0) -> np.ndarray:
-        """A region of a level, in that level's pixels.
+    def read(self, region: Region, level: int = 0) -> np.ndarray:
+        """Read a region of a level, in that level's pixels.
 
         A level of rounded size (a quarter of 1001 pixels, 250) can only be entered at level-0 pixels: its regions
         may lie beside the position asked for, by up to half a level-0 pixel. :meth:`read_at` accounts for that.
 
         Shape:
-            returns (3, height, width), contiguous.
+            returns (height, width, 3), contiguous.
         Raises:
             ShapeError: the region is not inside the level, or there is no such level.
             DataError: it cannot be decoded; the file and the region are named.
@@ -87,37 +92,38 @@ class Slide:
             raise ShapeError(
                 f"a level from 0 to {len(self.levels) - 1} of {self.path}", f"{level}", "Its levels have them all."
             )
-        _check_inside((top, left, height, width), self.levels[level], f"level {level} of {self.path}")
+        _check_inside(region, self.levels[level], f"level {level} of {self.path}")
         step = self._pixels.steps[level]
-        pixels = self._pixels.read(level, (round(top * step), round(left * step)), (height, width))
-        return np.array(pixels.transpose(2, 0, 1), order="C")  # never a view of what is held
+        start = round(region.top * step), round(region.left * step)
+        return np.array(self._pixels.read(level, start, (region.height, region.width)), order="C")  # always a copy
 
-    def read_at(self, size: Size, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """A region of the slide as if all of it had been resampled to ``size``: where it is cut out changes nothing.
+    def read_at(self, size: Size, region: Region) -> np.ndarray:
+        """Read a region of the whole slide resampled to ``size``; the pixels do not depend on the region.
 
         It is made from the smallest level that is large enough, by Lanczos's filter over all the pixels it reaches,
         with pixel centers where they belong; see :func:`~monai_iste.slides.resampling.resample_region`.
 
         Args:
-            size: (H, W) of the resampled slide; :meth:`size_at` tells it for a pixel size. May be larger than level 0.
+            size: (H, W) of the resampled slide, see :meth:`size_at`. It may be larger than level 0.
+            region: in pixels of the resampled slide.
         Shape:
-            returns (3, height, width), contiguous.
+            returns (height, width, 3), contiguous.
         Raises:
             ShapeError: the region is not inside ``size``. DataError: as :meth:`read`.
         """
         if min(size) < 1:
             raise ShapeError("a size (H, W) of at least 1 x 1", f"{size[0]} x {size[1]}", "Ask size_at for one.")
-        _check_inside((top, left, height, width), size, f"{self.path} at {size[0]} x {size[1]}")
+        _check_inside(region, size, f"{self.path} at {size[0]} x {size[1]}")
         level = best_level(self.levels, size)
         if level == 0 and tuple(size) == self.size:
-            return self.read(top, left, height, width)
+            return self.read(region)
         pixels = LevelPixels(
             self.levels[level],
             level_extent(self.levels[level], self.size),
             self._pixels.steps[level],
-            lambda y, x, height, width: self._pixels.read(level, (y, x), (height, width)),
+            partial(self._pixels.read, level),
         )
-        return resample_region(pixels, size, top, left, height, width)
+        return resample_region(pixels, size, region)
 
     def size_at(self, mpp: float) -> Size:
         """Compute the size (H, W) of the slide at a pixel size (:class:`~monai_iste.inferers.output_size.OutputSize`).
@@ -140,7 +146,7 @@ class Slide:
         self.close()
 
 
-def _check_inside(region: tuple[int, int, int, int], size: Size, what: str) -> None:
+def _check_inside(region: Region, size: Size, what: str) -> None:
     top, left, height, width = region
     if min(top, left) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
         raise ShapeError(

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from monai_iste.inferers import Region
+
 # Lanczos, because it keeps what the new grid can hold and folds back little of what it cannot: tissue brought from 0.5
 # to 1.2 um/px and back loses less of itself than with Pillow's bicubic, and is changed less by sampling it elsewhere.
 _FILTER, _SUPPORT = Image.Resampling.LANCZOS, 3
@@ -29,14 +31,15 @@ class LevelPixels(NamedTuple):
         size: (h, w) of the level.
         extent: what all of level 0 measures in the level's pixels, (y, x): see :func:`level_extent`.
         step: level-0 pixels from one of its pixels to the next; 1 for level 0.
-        read: (y, x, height, width) -> (height, width, 3) uint8, from the level-0 pixel (y, x) on. A level whose step
-            is no whole number cannot be entered at every one of its pixels: it is then read between them.
+        read: (start, size) -> (*size, 3) uint8, from the level-0 pixel ``start`` (y, x) on, as
+            :meth:`~monai_iste.slides.backends.Pixels.read`. A level whose step is not a whole number cannot be entered
+            at every one of its pixels; it is then read between them.
     """
 
     size: Size
     extent: tuple[float, float]
     step: float
-    read: Callable[[int, int, int, int], np.ndarray]
+    read: Callable[[Size, Size], np.ndarray]
 
     @property
     def exact(self) -> bool:
@@ -44,7 +47,7 @@ class LevelPixels(NamedTuple):
         return abs(self.step - round(self.step)) * max(self.size) < 1e-3
 
 
-class _Span(NamedTuple):
+class _AxisBlock(NamedTuple):
     """One block along one axis.
 
     The output pixels of the block cover ``box`` of the level, counted from the level's pixel ``first`` on: a margin for
@@ -102,7 +105,7 @@ def best_level(levels: tuple[Size, ...], size: Size) -> int:
     return max(large, default=0)
 
 
-def resample_region(level: LevelPixels, size: Size, top: int, left: int, height: int, width: int) -> np.ndarray:
+def resample_region(level: LevelPixels, size: Size, region: Region) -> np.ndarray:
     """A region of what :meth:`PIL.Image.Image.resize` would make of a whole level, to within its rounding.
 
     Output pixel i is centerd at ``(i + 0.5) * e / N - 0.5`` of the level's pixels (level 0, which measures e of them,
@@ -114,17 +117,18 @@ def resample_region(level: LevelPixels, size: Size, top: int, left: int, height:
 
     Args:
         size: (H, W) of the whole output; may be larger than the level.
+        region: in pixels of the output.
     Shape:
-        returns (3, height, width), contiguous uint8.
+        returns (height, width, 3), contiguous uint8.
     """
-    pixels = np.empty((height, width, 3), np.uint8)
-    for rows in _spans(level, 0, size[0], top, height):
-        for columns in _spans(level, 1, size[1], left, width):
+    pixels = np.empty((region.height, region.width, 3), np.uint8)
+    for rows in _axis_blocks(level, 0, size[0], region.top, region.height):
+        for columns in _axis_blocks(level, 1, size[1], region.left, region.width):
             pixels[rows.target, columns.target] = _block(level, rows, columns)[rows.part, columns.part]
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels
 
 
-def _spans(level: LevelPixels, axis: int, full: int, start: int, length: int) -> Iterator[_Span]:
+def _axis_blocks(level: LevelPixels, axis: int, full: int, start: int, length: int) -> Iterator[_AxisBlock]:
     n, step, stop = level.size[axis], level.step, start + length
     scale = level.extent[axis] / full
     block = min(max(int(_READ / scale), _LEAST_BLOCK), _LARGEST_BLOCK)
@@ -142,7 +146,7 @@ def _spans(level: LevelPixels, axis: int, full: int, start: int, length: int) ->
         low, high = max(0.0, lattice * scale - position), over * scale - position
         inside = min(last - first, math.floor(n - position + 1e-6))
         padded = max(last - first, math.ceil(high - 1e-6))
-        yield _Span(
+        yield _AxisBlock(
             target=slice(begin - start, end - start),
             part=slice(begin - lattice, end - lattice),
             length=over - lattice,
@@ -154,7 +158,7 @@ def _spans(level: LevelPixels, axis: int, full: int, start: int, length: int) ->
         )
 
 
-def _block(level: LevelPixels, rows: _Span, columns: _Span) -> np.ndarray:
+def _block(level: LevelPixels, rows: _AxisBlock, columns: _AxisBlock) -> np.ndarray:
     """Across, strip by strip, then down: the two passes of Pillow's own resizing, with its rounding between them.
 
     What lies outside the rows and columns that are taken is left black; only unwanted output pixels see it.
@@ -166,7 +170,7 @@ def _block(level: LevelPixels, rows: _Span, columns: _Span) -> np.ndarray:
         height = min(strip, rows.taken.stop - top)
         pixels = np.zeros((height, columns.padded, 3), np.uint8)
         y = round((rows.first + top) * level.step)
-        pixels[:, columns.taken] = level.read(y, x, height, columns.taken.stop - columns.taken.start)
+        pixels[:, columns.taken] = level.read((y, x), (height, columns.taken.stop - columns.taken.start))
         pixels[:, columns.inside :] = pixels[:, columns.inside - 1 : columns.inside]
         box = (columns.box[0], 0, columns.box[1], height)
         across[top : top + height] = np.asarray(Image.fromarray(pixels).resize((columns.length, height), _FILTER, box))

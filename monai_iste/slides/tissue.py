@@ -12,6 +12,7 @@ from skimage.measure import label
 from torch import Tensor
 
 from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.inferers import Region
 
 # One sample of the mask: fine enough that a single cell fills one, coarse enough to average away noise and JPEG blocks.
 _SPACING_UM = 8.0
@@ -66,8 +67,8 @@ class _Slide(Protocol):
     def size(self) -> tuple[int, int]: ...
     @property
     def mpp(self) -> tuple[float, float] | None: ...
-    def read(self, top: int, left: int, height: int, width: int) -> np.ndarray: ...
-    def read_at(self, size: tuple[int, int], top: int, left: int, height: int, width: int) -> np.ndarray: ...
+    def read(self, region: Region) -> np.ndarray: ...
+    def read_at(self, size: tuple[int, int], region: Region) -> np.ndarray: ...
 
 
 class TissueMask:
@@ -249,11 +250,11 @@ def _measure(slide: _Slide) -> _Measured:
     for top in range(0, rows, _BLOCK):
         for left in range(0, columns, _BLOCK):
             height, width = min(_BLOCK, rows - top), min(_BLOCK, columns - left)
-            pixels = slide.read_at(fine, *(n * _DETAIL for n in (top, left, height, width)))
-            parts = pixels.reshape(3, height, _DETAIL, width, _DETAIL)
-            here = slice(top, top + height), slice(left, left + width)
-            found.color[here] = parts.mean((2, 4)).round().transpose(1, 2, 0)
-            found.spread[here] = (parts.max((2, 4)) - parts.min((2, 4))).max(0)
+            pixels = slide.read_at(fine, Region(*(n * _DETAIL for n in (top, left, height, width))))
+            parts = pixels.reshape(height, _DETAIL, width, _DETAIL, 3)
+            here = Region(top, left, height, width).slices
+            found.color[here] = parts.mean((1, 3)).round()
+            found.spread[here] = (parts.max((1, 3)) - parts.min((1, 3))).max(2)
     return found
 
 
@@ -284,7 +285,7 @@ def _noise(slide: _Slide, samples: np.ndarray, grid: tuple[int, ...]) -> float:
     for row, column in samples[np.linspace(0, len(samples) - 1, min(_PROBES, len(samples))).astype(int)]:
         top = min(int(row * slide.size[0] / grid[0]), slide.size[0] - height)
         left = min(int(column * slide.size[1] / grid[1]), slide.size[1] - width)
-        deviations.append(slide.read(top, left, height, width).astype(np.float32).mean(0).std())
+        deviations.append(slide.read(Region(top, left, height, width)).astype(np.float32).mean(2).std())
     return float(np.median(deviations))
 
 

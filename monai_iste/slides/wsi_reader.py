@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from monai_iste.errors import ConfigError, DataError, ScaleError
 from monai_iste.functional import to_range
-from monai_iste.inferers import ArbitraryScaleInferer, Region
+from monai_iste.inferers import Region, Tiler
 from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS, OutputSize, Size
 from monai_iste.io.image_reader import SLIDE_ENDINGS
 from monai_iste.io.pixel_size import MPP_KEY, MPP_SPACING_KEY, Mpp, mpp_pair
@@ -34,7 +34,7 @@ from monai_iste.slides.reader import Slide
 _SUFFIXES = [ending.removeprefix(".") for ending in SLIDE_ENDINGS] + ["tif", "tiff", "dcm", "png", "jpg", "jpeg"]
 
 
-_GLASS = 255  # what lies beyond the slide
+_BACKGROUND = 255  # value of pixels beyond the slide
 
 
 _SMALLEST = 32  # pixels along the shorter side of the coarsest level, unless the levels are given
@@ -197,28 +197,26 @@ class SuperResolvedWSIReader(BaseWSIReader):
             slice(min(max(0, -first), count), max(0, min(count, whole - first)))
             for first, count, whole in zip((top, left), (height, width), wsi.levels[level], strict=True)
         )
-        patch = np.full((4 if mode == "RGBA" else 3, height, width), _GLASS, np.uint8)
-        patch[3:] = 0
+        patch = np.full((height, width, 4 if mode == "RGBA" else 3), _BACKGROUND, np.uint8)
+        patch[..., 3:] = 0
         if rows.start < rows.stop and columns.start < columns.stop:
-            box = Region(top + rows.start, left + columns.start, rows.stop - rows.start, columns.stop - columns.start)
-            patch[:3, rows, columns] = self._pixels(wsi, wsi.levels[level], box)
-            patch[3:, rows, columns] = 255
-        return np.moveaxis(patch, 0, self.channel_dim).astype(dtype)
+            region = Region(
+                top + rows.start, left + columns.start, rows.stop - rows.start, columns.stop - columns.start
+            )
+            patch[rows, columns, :3] = self._pixels(wsi, wsi.levels[level], region)
+            patch[rows, columns, 3:] = 255
+        return np.moveaxis(patch, 2, self.channel_dim).astype(dtype, order="C")
 
-    def _pixels(self, wsi: VirtualSlide, full: Size, box: Region) -> np.ndarray:
-        """A region of the slide resampled to ``full``, inside it: (3, height, width), uint8."""
+    def _pixels(self, wsi: VirtualSlide, full: Size, region: Region) -> np.ndarray:
+        """Read a region of the slide resampled to ``full``, inside it: (height, width, 3), uint8."""
         # An axis along which the slide is finer than that is reduced first.
         base = (min(wsi.size[0], full[0]), min(wsi.size[1], full[1]))
         slide = _opened(wsi.path)
-
-        def read(part: Region) -> np.ndarray:
-            return slide.read_at(base, *part).transpose(1, 2, 0)
-
         try:
             if base == full:
-                return slide.read_at(full, *box)
-            bands = ArbitraryScaleInferer().bands(read, base, self._cached_network(), full, box)
-            return torch.cat([to_range(band, torch.uint8) for band in bands], dim=1).numpy()
+                return slide.read_at(full, region)
+            bands = Tiler().bands(partial(slide.read_at, base), base, self._cached_network(), full, region)
+            return torch.cat([to_range(band, torch.uint8) for band in bands], dim=1).permute(1, 2, 0).numpy()
         except DataError:  # after which a slide reads nothing more until it is opened again
             _open_in.cache_clear()
             raise

@@ -14,6 +14,7 @@ import openslide
 
 from monai_iste.data.datasets import image_datalist
 from monai_iste.errors import DataError, ISTEError
+from monai_iste.inferers import Region
 from monai_iste.io.image_reader import IMAGE_SUFFIXES, SLIDE_ENDINGS
 from monai_iste.slides.plan import slide_digest
 from monai_iste.slides.reader import Slide
@@ -49,13 +50,13 @@ class CatalogImage:
         self.size: Size = self._slide.size
         self.mpp, self.icc = self._slide.mpp, self._slide.icc
 
-    def read(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """Read a region of level 0 as (3, height, width) uint8."""
-        return self._read_with_retry(lambda slide: slide.read(top, left, height, width))
+    def read(self, region: Region) -> np.ndarray:
+        """Read a region of level 0 as (height, width, 3) uint8."""
+        return self._read_with_retry(lambda slide: slide.read(region))
 
-    def read_at(self, size: Size, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """Read a region of the slide resampled to ``size`` as (3, height, width) uint8."""
-        return self._read_with_retry(lambda slide: slide.read_at(size, top, left, height, width))
+    def read_at(self, size: Size, region: Region) -> np.ndarray:
+        """Read a region of the slide resampled to ``size`` as (height, width, 3) uint8."""
+        return self._read_with_retry(lambda slide: slide.read_at(size, region))
 
     @cached_property
     def digest(self) -> str:

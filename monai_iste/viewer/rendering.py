@@ -116,7 +116,7 @@ class Renderer:
         if region is None:
             return pixels
         if not viewport.is_upscaled(image.size):
-            rendered = image.read_at(viewport.size, *region).transpose(1, 2, 0)
+            rendered = image.read_at(viewport.size, region)
         elif method == "native":
             rendered = _upscale_nearest(image, viewport.size, region)
         else:
@@ -166,12 +166,8 @@ class Renderer:
             for start, n, whole in ((top, piece.height, size[0]), (left, piece.width, size[1]))
         )
         network = self.network if method == "sr" else self._bicubic
-
-        def read(region: Region) -> np.ndarray:
-            return image.read(*region).transpose(1, 2, 0)
-
         region = Region(top, left, height, width)
-        output = self.tiler.region(read, image.size, network, size, region, check_cancelled)
+        output = self.tiler.region(image.read, image.size, network, size, region, check_cancelled)
         pixels = to_range(output, torch.uint8).permute(1, 2, 0).numpy()
         for y in range(piece.height):
             for x in range(piece.width):
@@ -202,9 +198,8 @@ class Renderer:
         padded = _padded_region(blocks, viewport.size, image.size, block)
         pixels = self.upscale_region(image, viewport.size, padded, "sr", check_cancelled)
 
-        def read_output(top: int, left: int, height: int, width: int) -> np.ndarray:
-            y, x = top - padded.top, left - padded.left
-            return pixels[y : y + height, x : x + width]
+        def read_output(part: Region) -> np.ndarray:
+            return pixels[part._replace(top=part.top - padded.top, left=part.left - padded.left).slices]
 
         levels = consistency_map(image.read, read_output, image.size, viewport.size, block, region=padded)
         map_corner = comparable(image.size, viewport.size, padded)[:2]
@@ -240,8 +235,9 @@ def _upscale_nearest(image: CatalogImage, size: Size, region: Region) -> np.ndar
         (2 * np.arange(start, start + length) + 1) * n // (2 * big)
         for start, length, n, big in zip(region[:2], region[2:], image.size, size, strict=True)
     )
-    pixels = image.read(int(rows[0]), int(columns[0]), int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1)
-    return pixels.transpose(1, 2, 0)[(rows - rows[0])[:, None], columns - columns[0]]
+    top, left, bottom, right = (int(n) for n in (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1))
+    pixels = image.read(Region(top, left, bottom - top, right - left))
+    return pixels[(rows - top)[:, None], columns - left]
 
 
 def _merge_blocks(indices: set[BlockIndex]) -> Iterator[Region]:

@@ -38,8 +38,7 @@ def write_ome_zarr(folder: Path, pyramid: Pyramid, metadata: SlideMetadata) -> N
         )
 
         def write(tile: Tile, pixels: np.ndarray, array: zarr.Array = array) -> None:
-            bottom, right = tile.top + tile.height, tile.left + tile.width
-            array[:, tile.top : bottom, tile.left : right] = pixels.transpose(2, 0, 1)
+            array[(slice(None), *tile.region.slices)] = pixels.transpose(2, 0, 1)
 
         for _ in pyramid.tiles(level, write):
             pass

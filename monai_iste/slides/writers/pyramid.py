@@ -15,14 +15,13 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from monai_iste.errors import ShapeError
+from monai_iste.inferers import Region
+from monai_iste.inferers.tiling import Read
 
 #: Side of the tiles in which every level is written, in pixels; a level that fits into one tile is the last.
 TILE = 512
 
 Size = tuple[int, int]
-
-
-Read = Callable[[int, int, int, int], np.ndarray]
 
 
 Progress = Callable[[int], object]
@@ -49,14 +48,11 @@ class SlideMetadata(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """A tile of a level: its place in the level's grid of tiles, and its first pixel and size in the level's pixels."""
+    """Tile of a level: its row and column in the grid of tiles, and its region in the level's pixels."""
 
     row: int
     column: int
-    top: int
-    left: int
-    height: int
-    width: int
+    region: Region
 
 
 def level_sizes(size: Size) -> list[Size]:
@@ -99,8 +95,8 @@ class Pyramid:
     slide's bytes; they end with the process, however it ends. Memory holds some tiles per thread, never a row of them.
 
     Args:
-        read: (top, left, height, width) -> that part of level 0, (height, width, 3) uint8. It is called once per tile
-            of :data:`TILE` pixels, in row-major order, by several threads.
+        read: reads a region of level 0, (height, width, 3) uint8. It is called once per tile of :data:`TILE` pixels, in
+            row-major order, by several threads.
         size: (H, W) of level 0.
         folder: an existing folder for temporary files.
         progress: called with a number of pixels of level 0 when they have been handed out.
@@ -108,7 +104,8 @@ class Pyramid:
         ShapeError: ``read`` returned something else. OSError: no room in the folder.
 
     Example:
-        >>> with Pyramid(lambda top, left, height, width: np.zeros((height, width, 3), np.uint8), (700, 300)) as levels:
+        >>> pixels = np.zeros((700, 300, 3), np.uint8)
+        >>> with Pyramid(lambda region: pixels[region.slices], (700, 300)) as levels:
         ...     [[pixels.shape for pixels in levels.tiles(k, lambda tile, pixels: pixels)] for k in range(2)]
         [[(512, 300, 3), (188, 300, 3)], [(350, 150, 3)]]
     """
@@ -144,7 +141,7 @@ class Pyramid:
         """What ``finish`` makes of each tile of a level, in row-major order. Levels are asked for from 0 upwards.
 
         Args:
-            finish: called by several threads with a tile and its pixels, (tile.height, tile.width, 3) uint8.
+            finish: called by several threads with a tile and its pixels, (height, width, 3) uint8.
         """
         if level != len(self._aside) - 1:
             raise ValueError(f"level {len(self._aside) - 1} comes next, not {level}")
@@ -161,14 +158,15 @@ class Pyramid:
 
         for tile, result in self._in_order(work, _grid(self.sizes[level])):
             if level == 0 and self._progress is not None:
-                self._progress(tile.height * tile.width)
+                self._progress(tile.region.height * tile.region.width)
             yield result
 
     def _level_0(self, tile: Tile) -> np.ndarray:
-        pixels = self._read(*tile[2:])
-        if pixels.shape != (tile.height, tile.width, 3) or pixels.dtype != np.uint8:
+        region = tile.region
+        pixels: np.ndarray = self._read(region)
+        if pixels.shape != (region.height, region.width, 3) or pixels.dtype != np.uint8:
             raise ShapeError(
-                f"({tile.height}, {tile.width}, 3) uint8 from read{tile[2:]}",
+                f"({region.height}, {region.width}, 3) uint8 from read({region})",
                 f"{pixels.shape} {pixels.dtype}",
                 "Return that part of level 0.",
             )
@@ -189,7 +187,7 @@ def _grid(size: Size) -> Iterator[Tile]:
     height, width = size
     for row, top in enumerate(range(0, height, TILE)):
         for column, left in enumerate(range(0, width, TILE)):
-            yield Tile(row, column, top, left, min(TILE, height - top), min(TILE, width - left))
+            yield Tile(row, column, Region(top, left, min(TILE, height - top), min(TILE, width - left)))
 
 
 class _Aside:

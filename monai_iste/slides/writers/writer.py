@@ -9,12 +9,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from monai_iste.errors import ConfigError, OutputError, ShapeError, require_extra
+from monai_iste.inferers.tiling import Read
 from monai_iste.io.files import held, open_output, remove_abandoned, writing
 from monai_iste.io.image_writer import SLIDE_SUFFIXES, slide_suffix
 from monai_iste.slides.writers.dicom import check_dicom, write_dicom
 from monai_iste.slides.writers.ome_tiff import write_ome_tiff
 from monai_iste.slides.writers.ome_zarr import write_ome_zarr
-from monai_iste.slides.writers.pyramid import Progress, Pyramid, Read, Size, SlideMetadata
+from monai_iste.slides.writers.pyramid import Progress, Pyramid, Size, SlideMetadata
 
 # Packages that a format needs besides imagecodecs, and their extras.
 _PACKAGES = {".ome.zarr": (("zarr", "slides"),)}
@@ -41,8 +42,8 @@ def write_slide(
 
     Args:
         path: ends in one of :data:`SLIDE_SUFFIXES`, which says the format.
-        read: (top, left, height, width) -> that part of level 0, (height, width, 3) uint8. It is called once per tile,
-            in row-major order, by several threads.
+        read: reads a region of level 0, (height, width, 3) uint8. It is called once per tile, in row-major order, by
+            several threads.
         size: (H, W) of level 0.
         work_dir: an existing folder for temporary files: up to ``H * W`` bytes, and for DICOM an OME-TIFF besides.
         compression: one of :data:`COMPRESSIONS`. OME-Zarr is always lossless.
@@ -59,7 +60,7 @@ def write_slide(
         >>> pixels = np.zeros((600, 700, 3), np.uint8)
         >>> write_slide(
         ...     folder / "a.ome.tif",
-        ...     lambda top, left, height, width: pixels[top : top + height, left : left + width],
+        ...     lambda region: pixels[region.slices],
         ...     (600, 700),
         ...     SlideMetadata(mpp=(0.25, 0.25), icc=None, provenance={"scale": "2.5"}),
         ...     work_dir=folder,
