@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "monai_iste" / "__init__.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "monai_iste" / "_version.py").read_text()).group(1)
 
 # No upper bound but where something is known to break. Lower bounds are those of tests/constraints-oldest.txt, on which
 # the fast tier passes.

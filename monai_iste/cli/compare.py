@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import torch
 import typer
-from PIL import Image
-from torch import nn
 
+from monai_iste import DEFAULT_PRESET
 from monai_iste.cli.options import (
     DeviceOption,
     OverwriteOption,
@@ -22,20 +19,20 @@ from monai_iste.cli.options import (
     network_of,
     sentences,
 )
-from monai_iste.functional import magnified_bands, to_range
-from monai_iste.inferers import Region
-from monai_iste.inferers.output_size import OutputSize
-from monai_iste.io.files import check_apart
-from monai_iste.io.image_reader import image_size, read_rgb
-from monai_iste.io.image_writer import MAX_FILE_PIXELS, check_output, save_image
-from monai_iste.metrics import get_protocol
-from monai_iste.networks.presets import DEFAULT_PRESET
-from monai_iste.transforms.io import plain_tensor
-from monai_iste.visualize import comparison, contact_sheet
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import nn
 
 
 def with_truth(source: Path, scale: float, network: nn.Module) -> Image.Image:
     """Input, bicubic, ISTE, truth and errors of an image that is first reduced under the protocol iste-rgb."""
+    import torch
+
+    from monai_iste.functional import magnified_bands
+    from monai_iste.metrics import get_protocol
+    from monai_iste.visualize import comparison
+
     protocol = get_protocol("iste-rgb")
     item = dict(protocol.preprocessing(crop=1024)({"image": str(source), "scale": scale}))
     height, width = item["label"].shape[1:]
@@ -45,7 +42,17 @@ def with_truth(source: Path, scale: float, network: nn.Module) -> Image.Image:
 
 def without_truth(source: Path, scale: float, network: nn.Module, side: int = 320) -> Image.Image:
     """Input, bicubic and ISTE, of the window of at most side x side output pixels that varies most."""
-    image = plain_tensor(read_rgb(source))
+    import torch
+    from PIL import Image
+
+    from monai_iste.functional import magnified_bands, to_range
+    from monai_iste.inferers import Region
+    from monai_iste.inferers.output_size import OutputSize
+    from monai_iste.io.image_reader import read_rgb
+    from monai_iste.io.image_writer import MAX_FILE_PIXELS
+    from monai_iste.visualize import contact_sheet
+
+    image = torch.tensor(read_rgb(source))
     size = (image.shape[1], image.shape[2])
     output = OutputSize(scale).resolve_upscaled(size, limit=MAX_FILE_PIXELS)
     height, width = min(side, output[0]), min(side, output[1])
@@ -88,6 +95,13 @@ def compare(
     allow_untrained: UntrainedOption = False,
 ) -> None:
     """Draw bicubic and ISTE side by side, where the image has most detail."""
+    import numpy as np
+
+    from monai_iste.inferers.output_size import OutputSize
+    from monai_iste.io.files import check_apart
+    from monai_iste.io.image_reader import image_size
+    from monai_iste.io.image_writer import MAX_FILE_PIXELS, check_output, save_image
+
     with sentences():
         OutputSize(scale).resolve_upscaled(image_size(source), limit=MAX_FILE_PIXELS)  # raises before any work
         check_apart(source, target)

@@ -1,4 +1,7 @@
-"""Jobs of ``monai-iste upscale``: plain images in one go, slides as work that can be interrupted."""
+"""Jobs of ``monai-iste upscale``: plain images in one go, slides as work that can be interrupted.
+
+Only slides need MONAI, so that it is imported with the first of them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openslide
@@ -19,7 +22,6 @@ from torch import nn
 from tqdm import tqdm
 
 from monai_iste.cli.options import log
-from monai_iste.data.datasets import image_datalist
 from monai_iste.errors import ConfigError, DataError, OutputError
 from monai_iste.functional import magnified_bands, to_range
 from monai_iste.inferers import Region
@@ -35,11 +37,9 @@ from monai_iste.io.image_writer import (
     slide_suffix,
 )
 from monai_iste.io.pixel_size import Mpp
-from monai_iste.slides.cluster import cluster_client, compute_windows_on
-from monai_iste.slides.job import SlideJob
-from monai_iste.slides.plan import plan_slide
-from monai_iste.slides.provenance import network_provenance
-from monai_iste.slides.reader import Slide
+
+if TYPE_CHECKING:
+    from monai_iste.slides import SlideJob
 
 Pair = tuple[Path, Path]  # an input and its output
 
@@ -73,6 +73,8 @@ def pair_folder(source: Path, target: Path) -> list[Pair]:
         raise OutputError("a folder for the results of a folder", f"the file {target}", "Name another.")
     if target.resolve().is_relative_to(source.resolve()):
         raise OutputError(f"an output outside {source}", str(target), "Results beside inputs would become inputs.")
+    from monai_iste.data.datasets import image_datalist
+
     names = [Path(item["image"]).relative_to(source) for item in image_datalist(source, IMAGE_SUFFIXES + SLIDE_ENDINGS)]
     counts = Counter(map(_output_name, names))
     return [(source / name, target / _unique_name(name, counts)) for name in names]
@@ -198,6 +200,8 @@ class Upscaler:
         return ImageJob(source, target, info, output, self.network, self.overwrite, resume=self.is_folder)
 
     def _plan_slide(self, source: Path, target: Path) -> SlideJob:
+        from monai_iste.slides import Slide, SlideJob, network_provenance, plan_slide
+
         options = self.options
         slide = Slide(source, self.input_mpp)
         plan = plan_slide(
@@ -245,7 +249,7 @@ class Upscaler:
     def _progress_and_cluster(self, jobs: Sequence[ImageJob | SlideJob], dry_run: bool) -> Iterator[None]:
         """Give the jobs a progress bar, and the workers that --workers or --scheduler ask for."""
         images = [job for job in jobs if isinstance(job, ImageJob)]
-        slides = [job for job in jobs if isinstance(job, SlideJob)]
+        slides = [job for job in jobs if not isinstance(job, ImageJob)]
         with ExitStack() as stack:
             if images:
                 total = sum(math.prod(job.output) for job in images)
@@ -255,6 +259,8 @@ class Upscaler:
                     image.progress = bar.update
             options = self.options
             if slides and not dry_run and (options.workers, options.scheduler) != (None, None):
+                from monai_iste.slides.cluster import cluster_client, compute_windows_on
+
                 client = stack.enter_context(cluster_client(options.workers, options.scheduler, self.threads))
                 for slide in slides:
                     slide.compute = partial(compute_windows_on, client, self.about["device"])

@@ -3,6 +3,8 @@
 Every refusal is one sentence on standard error and an exit code: 2 options, presets or configuration, 3 input,
 4 output, 5 weights, 7 shape, 8 scale (those of :mod:`monai_iste.errors`), 130 interrupted (Ctrl-C), 143 terminated
 (SIGTERM). Results go to standard output.
+
+The commands import what they need when they run: the help needs neither PyTorch nor MONAI.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from monai_iste.cli.compare import compare
 from monai_iste.cli.options import Terminated, sentences
 from monai_iste.cli.upscale import upscale
 from monai_iste.cli.view import view
-from monai_iste.networks import PRESETS, create_iste, released_weights
 
 app = typer.Typer(
     name="monai-iste",
@@ -59,6 +60,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command()
 def presets() -> None:
     """List the networks: name, parameters, whether weights are released, and their terms."""
+    from monai_iste.networks import PRESETS, create_iste, released_weights
+
     for name, preset in PRESETS.items():
         count = sum(parameter.numel() for parameter in create_iste(name).parameters())
         path = released_weights(name)

@@ -7,18 +7,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
-import torch
 import typer
-from PIL import Image
-from torch import nn
-from tqdm import tqdm
 
 import monai_iste
 from monai_iste.errors import DataError, ISTEError, OutputError, find_error
-from monai_iste.networks import load_network, released_weights
-from monai_iste.networks.runtime import at_precision, default_device, emulates_bf16
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PresetOption = Annotated[str, typer.Option("--preset", help="Network, see: monai-iste presets.")]
 
@@ -48,6 +45,8 @@ class Terminated(KeyboardInterrupt):
 @contextmanager
 def sentences() -> Iterator[None]:
     """Errors of the family, Ctrl-C and SIGTERM, as one line and an exit code."""
+    from PIL import Image
+
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs of a damaged file, the sentence says
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused, the rest is no bomb
     try:
@@ -71,6 +70,8 @@ def sentences() -> Iterator[None]:
 
 def log(text: str) -> None:
     """Print a line to standard error, above a progress bar if there is one."""
+    from tqdm import tqdm
+
     tqdm.write(text, file=typer.get_text_stream("stderr"))
 
 
@@ -83,6 +84,11 @@ def network_of(
     allow_untrained: bool,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network as it will be used, and what a report says about it."""
+    import torch
+
+    from monai_iste.networks import load_network, released_weights
+    from monai_iste.networks.runtime import at_precision, default_device, emulates_bf16
+
     if threads is not None:
         torch.set_num_threads(threads)
     device = device or default_device()

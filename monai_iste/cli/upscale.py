@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
-from tqdm import tqdm
 
-from monai_iste.cli.jobs import SlideOptions, Upscaler, pair_folder
+from monai_iste import DEFAULT_PRESET
 from monai_iste.cli.options import (
     DeviceOption,
     OverwriteOption,
@@ -23,10 +22,9 @@ from monai_iste.cli.options import (
     sentences,
 )
 from monai_iste.errors import ConfigError, DataError
-from monai_iste.inferers import Region
-from monai_iste.inferers.output_size import OutputSize, require_one
-from monai_iste.io.pixel_size import check_mpp
-from monai_iste.networks.presets import DEFAULT_PRESET
+
+if TYPE_CHECKING:
+    from monai_iste.inferers import Region
 
 
 def upscale(
@@ -76,6 +74,12 @@ def upscale(
     interrupted. In a folder of images, existing results of the right size are skipped.
     """
     with sentences():
+        from tqdm import tqdm
+
+        from monai_iste.cli.jobs import SlideOptions, Upscaler, pair_folder
+        from monai_iste.inferers.output_size import OutputSize, require_one
+        from monai_iste.io.pixel_size import check_mpp
+
         require_one({"--scale": scale, "--size": size, "--mpp": mpp})
         output_size = OutputSize(scale, _parse_size(size), check_mpp("--mpp", mpp))
         options = SlideOptions(
@@ -99,6 +103,8 @@ def _parse_region(text: str | None) -> Region | None:
     match = re.fullmatch(r"(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9})", text)
     if match is None:
         raise ConfigError("a region Y,X,H,W, such as 1000,2000,512,512", repr(text), "Top and left first, no spaces.")
+    from monai_iste.inferers import Region
+
     return Region(*(int(number) for number in match.groups()))
 
 

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from monai_iste import DEFAULT_PRESET
 from monai_iste.cli.options import ThreadsOption, log
 from monai_iste.errors import ConfigError, require_extra
-from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.viewer.sockets import LOOPBACK, is_loopback, listen, url_host
 
 

@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import nibabel
 import numpy as np
 import tifffile
 from PIL import Image, ImageFile
@@ -236,6 +235,8 @@ def _open_tiff(path: Path) -> Iterator[_Source]:
 
 @contextmanager
 def _open_nifti(path: Path) -> Iterator[_Source]:
+    import nibabel  # only here: other files do not need it, and it takes a while
+
     image = cast(nibabel.Nifti1Image, nibabel.load(path))
     dtype, shape = image.get_data_dtype(), image.shape
     kept = (*shape[:2], *(n for n in shape[2:] if n != 1))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from torch import nn
 
+from monai_iste import DEFAULT_PRESET as DEFAULT_PRESET
 from monai_iste.errors import ConfigError
 from monai_iste.io.files import verified
 from monai_iste.networks.baselines import EDSR, LIIF, LTE, Bicubic, LiUNetGAN, SWDNet, SwinIR
@@ -97,10 +98,6 @@ BASELINES = {
     "swinir": _baseline("SwinIR, classical size", SwinIR),
     "swinir_small": _baseline("SwinIR, lightweight size", SwinIR, dim=60, depths=(6, 6, 6, 6), bicubic_residual=True),
 }
-
-
-#: What is used where nothing else is named: its weights are released.
-DEFAULT_PRESET = "iste_light"
 
 
 def create_iste(preset: str, **changes: Any) -> ISTE:
