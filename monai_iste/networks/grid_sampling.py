@@ -6,7 +6,7 @@ are copied. The weights of the contributing pixels are products of one number pe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import torch
@@ -27,11 +27,11 @@ def query_grid(network: nn.Module, image: Tensor, rows: Tensor, columns: Tensor,
         >>> query_grid(Bicubic(), torch.ones(1, 3, 4, 4), torch.zeros(2), torch.zeros(5), torch.ones(1, 2)).shape
         torch.Size([1, 3, 2, 5])
     """
-    if hasattr(network, "forward_grid"):
-        rgb: Tensor = network.forward_grid(image, rows, columns, cell)
-        return rgb
+    forward_grid: Callable[..., Tensor] | None = getattr(network, "forward_grid", None)
+    if forward_grid is not None:
+        return forward_grid(image, rows, columns, cell)
     coord = grid_points(rows, columns).expand(image.shape[0], -1, -1)
-    rgb = network(image, coord=coord, cell=cell)
+    rgb: Tensor = network(image, coord=coord, cell=cell)
     return rgb.mT.reshape(image.shape[0], 3, len(rows), len(columns))
 
 

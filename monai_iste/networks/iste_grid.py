@@ -7,7 +7,7 @@ output rows that fit into a cache, so that nothing wide is ever held for the who
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import Any, Protocol
 
@@ -29,10 +29,10 @@ class Boxes(Protocol):
     encoder: nn.Module
     local_feature_interactor: Any
     texture_learner: Any
-    self_texture_fusion: nn.Module | None
+    self_texture_fusion: Any
     local_pixel_decoder: Any
     local_texture_decoder: Any
-    texture_axis: Callable[[Tensor, int], AxisNeighbors]
+    texture_axis: Any  # nearest_axis or corner_axis
     inference_keys: str
     key_side: int
     bicubic_residual: bool
