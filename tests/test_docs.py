@@ -296,6 +296,14 @@ def test_every_module_is_in_the_api():
         assert importlib.util.find_spec(name.removesuffix(".*")), name
 
 
+def test_public_names_are_in_the_package_that_the_api_page_names():
+    rows = re.findall(r"^\| .*`(monai_iste\.\w+)`.*? \| (.*) \|$", pages.text_of("docs/api/index.md"), re.M)
+    names = [(package, name) for package, cell in rows for name in re.findall(r"\[`(\w+)`\]", cell)]
+    assert len(names) == len(set(names)) > 55
+    missing = [(package, name) for package, name in names if not hasattr(importlib.import_module(package), name)]
+    assert not missing
+
+
 def test_every_page_has_its_place_on_the_site():
     nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
     places = re.findall(r"[\w./*-]+\.md", nav)
