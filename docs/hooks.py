@@ -26,6 +26,8 @@ OUTSIDE = {
     "benchmarks/README.md": "benchmarks.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+    "CODE_OF_CONDUCT.md": "code_of_conduct.md",
 }
 #: Pages whose tables need the room of the side bars.
 WIDE = ("paper.md", "benchmarks.md", "experiments.md")
