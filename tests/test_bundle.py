@@ -201,6 +201,23 @@ def test_an_overlay_changes_handlers_by_their_names():
     assert not any(isinstance(h, TrainingProgress) for h in handlers)
 
 
+def test_experiment_tracking_adds_its_handlers(tmp_path):
+    settings = tmp_path / "tracking.json"
+    ids = {
+        "trainer": {"id": "train#trainer", "handlers": "train#handlers"},
+        "validator": {"id": "validate#evaluator", "handlers": "validate#handlers"},
+    }
+    handler = {"_target_": "StatsHandler", "tag_name": "tracked"}
+    configs = {"trainer": handler, "validator": handler, "save_execute_config": False}
+    settings.write_text(json.dumps({"handlers_id": ids, "configs": configs}))
+    flow = workflow("train.json", tracking=str(settings))
+    flow.initialize()
+    for key, count in (("train#handlers", 7), ("validate#handlers", 2)):
+        handlers = flow.parser.get_parsed_content(key)
+        assert len(handlers) == count + 1
+        assert type(handlers[-1]).__name__ == "StatsHandler"
+
+
 def test_paper_overlay_is_the_papers_recipe():
     flow = workflow("train.json", "paper.json")
     flow.initialize()

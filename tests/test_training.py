@@ -104,7 +104,7 @@ def test_the_main_job_beats_bicubic(tmp_path):
     ("arguments", "code", "words"),
     [
         (["--learnign_rate", "1e-3"], 2, "Did you mean 'learning_rate'?"),
-        (["--preset", "iste_huge"], 2, "a preset: iste, iste_small, iste_light, got 'iste_huge'"),
+        (["--preset", "iste_huge"], 2, "got 'iste_huge'. Choose one of these."),
         (["--dataset_dir", "nowhere"], 3, "nowhere, which does not exist"),
         (["--output_dir", "setup.py/out"], 4, "Name another --output_dir"),
     ],
