@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from monai_iste.errors import ShapeError
 from monai_iste.inferers.output_size import OutputSize, require_one
 from monai_iste.inferers.tiling import Region, Tiler
-from monai_iste.networks.presets import DEFAULT_PRESET
-from monai_iste.networks.runtime import _preset, at_precision, default_device, known_device
+from monai_iste.networks.runtime import resolve_network
 
 Picture = TypeVar("Picture", np.ndarray, Image.Image, Tensor)
 
@@ -58,12 +57,8 @@ def upscale(
     pixels = _channels_first(image)
     require_one({"scale": scale, "size": size})
     height, width = OutputSize(scale, size).resolve_upscaled((pixels.shape[2], pixels.shape[3]))
-    if isinstance(model, nn.Module):
-        network: nn.Module = model.eval() if device is None else model.to(known_device(device)).eval()
-    else:
-        network = _preset(model or DEFAULT_PRESET, str(device or default_device()))
-    network = at_precision(network, precision)
-    # Channels are innermost in memory, as arrays and pictures want them: those are views of the result.
+    network = resolve_network(model, device, precision)
+    # Channels are innermost in memory, as in arrays and Pillow images, which are views of the result.
     result = torch.empty((len(pixels), 3, height, width), dtype=pixels.dtype, memory_format=torch.channels_last)
     for source, target in zip(pixels, result, strict=True):
         top = 0

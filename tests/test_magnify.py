@@ -165,12 +165,12 @@ def test_exact_sizes(network):
 
 
 def test_a_preset_by_name_is_loaded_once(preset, network, monkeypatch):
-    monai_iste.networks.runtime._preset.cache_clear()
+    monai_iste.networks.runtime._load_released.cache_clear()
     expected = upscale(TISSUE[:8, :8], 2, model=network)
     np.testing.assert_array_equal(upscale(TISSUE[:8, :8], 2, model=preset, device="cpu"), expected)
     monkeypatch.setattr(monai_iste.networks.runtime, "load_network", None)
     np.testing.assert_array_equal(upscale(TISSUE[:8, :8], 2, model=preset, device="cpu"), expected)
-    monai_iste.networks.runtime._preset.cache_clear()
+    monai_iste.networks.runtime._load_released.cache_clear()
 
 
 def test_half_precision_stays_close_and_does_not_leak(network):

@@ -103,7 +103,7 @@ def test_in_napari(network, monkeypatch):
     napari = pytest.importorskip("napari")
     from qtpy.QtWidgets import QApplication
 
-    monkeypatch.setattr(monai_iste.napari, "load_network", lambda *_, **__: network)
+    monkeypatch.setattr(monai_iste.napari, "resolve_network", lambda *_, **__: network)
     viewer = napari.Viewer(show=False)
     try:
         viewer.add_image(TISSUE, name="tissue", scale=(0.5, 0.5))

@@ -86,13 +86,13 @@ def network_of(
     """The network as it will be used, and what a report says about it."""
     import torch
 
-    from monai_iste.networks import load_network, released_weights
-    from monai_iste.networks.runtime import at_precision, default_device, emulates_bf16
+    from monai_iste.networks.presets import released_weights
+    from monai_iste.networks.runtime import default_device, emulates_bf16, resolve_network
 
     if threads is not None:
         torch.set_num_threads(threads)
     device = device or default_device()
-    network = at_precision(load_network(preset, weights, device, allow_untrained), precision)
+    network = resolve_network(preset, device, precision, weights, allow_untrained)
     if precision == "bf16" and emulates_bf16(device):
         typer.echo("warning: this processor only emulates bfloat16, at a fraction of fp32's speed", err=True)
     path = weights or released_weights(preset)

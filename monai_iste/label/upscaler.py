@@ -21,7 +21,7 @@ from monai_iste.errors import ScaleError
 from monai_iste.functional import to_range
 from monai_iste.io.image_writer import check_output, save_image, slide_suffix
 from monai_iste.label.request import InferRequest, check_region
-from monai_iste.networks import load_network
+from monai_iste.networks.runtime import resolve_network
 from monai_iste.slides.job import SlideJob
 from monai_iste.slides.plan import SlidePlan, plan_slide
 from monai_iste.slides.provenance import network_provenance
@@ -71,7 +71,7 @@ class LabelUpscaler:
             preset = default_preset(str(self.folder))
             weights = find_weights(str(self.folder), preset)
             self._loaded = _LoadedNetwork(
-                key, load_network(preset, weights, device), network_provenance(preset, weights)
+                key, resolve_network(preset, device, weights=weights), network_provenance(preset, weights)
             )
         return self._loaded.network, self._loaded.provenance
 

@@ -18,9 +18,8 @@ from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.functional import to_range
 from monai_iste.inferers import Region, Tiler
 from monai_iste.inferers.output_size import OutputSize
-from monai_iste.networks import load_network
 from monai_iste.networks.presets import DEFAULT_PRESET
-from monai_iste.networks.runtime import default_device
+from monai_iste.networks.runtime import resolve_network
 
 if TYPE_CHECKING:
     import napari
@@ -87,7 +86,7 @@ def upscale_layer(
     full = output_size.resolve_upscaled(size, limit=2**62)  # no limit: only the part is computed
     ratio = full[0] / size[0], full[1] / size[1]
     region = _upscaled_region((top, left, bottom, right), ratio)
-    network = network or load_network(DEFAULT_PRESET, device=default_device())
+    network = resolve_network(network)
     rows = list(_bands(data, size, network, full, region))
     corner = (region.top + 0.5) / ratio[0] - 0.5, (region.left + 0.5) / ratio[1] - 0.5  # center of the first pixel
     step, origin = np.asarray(layer.scale, float)[-2:], np.asarray(layer.translate, float)[-2:]

@@ -1,4 +1,4 @@
-"""From a preset or a network to one that is ready: device, weights, precision."""
+"""Networks that are ready to use: from a preset's name or a module to weights, device, mode and precision."""
 
 from __future__ import annotations
 
@@ -16,8 +16,101 @@ from monai_iste.networks.presets import DEFAULT_PRESET, create_network, released
 from monai_iste.networks.weights import load_weights
 
 
+def resolve_network(
+    model: nn.Module | str | None = None,
+    device: torch.device | str | None = None,
+    precision: str = "fp32",
+    weights: str | os.PathLike[str] | None = None,
+    allow_untrained: bool = False,
+) -> nn.Module:
+    """Return a network in evaluation mode, on its device, at its precision.
+
+    A preset with its released weights is loaded once per device and shared by all callers.
+
+    Args:
+        model: network, or the name of a preset; default: ``iste_light``.
+        device: default: where a network is, or for a preset the GPU if there is one.
+        precision: ``"fp32"``, or ``"bf16"``: products are computed in bfloat16.
+        weights: file that is read instead of a preset's released weights.
+        allow_untrained: return a preset with random weights where there are no others.
+    Raises:
+        ConfigError: unknown preset, device or precision, or no weights for the preset.
+        CheckpointError: the file is missing, damaged, or belongs to another network.
+
+    Example:
+        >>> network = nn.Conv2d(3, 3, 1)
+        >>> resolve_network(network) is network, network.training
+        (True, False)
+    """
+    if isinstance(model, nn.Module):
+        network = (model if device is None else model.to(known_device(device))).eval()
+    else:
+        preset, device = model or DEFAULT_PRESET, device or default_device()
+        if weights is None and not allow_untrained:
+            network = _load_released(preset, str(device))
+        else:
+            network = load_network(preset, weights, device, allow_untrained)
+    return at_precision(network, precision)
+
+
+@lru_cache(maxsize=2)
+def _load_released(preset: str, device: str) -> nn.Module:
+    return load_network(preset, device=device)
+
+
+def load_network(
+    preset: str = DEFAULT_PRESET,
+    weights: str | os.PathLike[str] | None = None,
+    device: torch.device | str = "cpu",
+    allow_untrained: bool = False,
+) -> nn.Module:
+    """Load a preset with its weights, in evaluation mode (``monai_iste.load``).
+
+    Args:
+        preset: a key of :data:`PRESETS` or :data:`BASELINES`.
+        weights: file that is read instead of the released weights, ``.safetensors`` or ``.pt``.
+        device: device of the network.
+        allow_untrained: return random weights where there are no others; for trying things out.
+    Raises:
+        ConfigError: no such preset, no weights for it, or no such device.
+        CheckpointError: the file is missing, damaged, or belongs to another network.
+
+    Example:
+        >>> load_network("iste_small", allow_untrained=True).training
+        False
+    """
+    network = create_network(preset)
+    if weights is not None:
+        load_weights(network, os.fspath(weights))
+    elif released_weights(preset) or not allow_untrained:
+        load_weights(network, require_weights(preset))
+    return network.to(known_device(device)).eval()
+
+
+def default_device() -> str:
+    """Name the GPU if there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def known_device(device: torch.device | str) -> torch.device:
+    """Return the device of that name.
+
+    Raises:
+        ConfigError: this machine has none.
+
+    Example:
+        >>> known_device("cpu")
+        device(type='cpu')
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (AssertionError, RuntimeError, TypeError) as error:  # raised for misspelled names and absent devices
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError("a device of this machine", f"{str(device)!r} ({reason})", "Use cpu.") from error
+
+
 def at_precision(network: nn.Module, precision: str) -> nn.Module:
-    """The network itself for ``"fp32"``; for ``"bf16"`` one around it whose products are computed in bfloat16.
+    """Return the network itself for ``"fp32"``, a wrapper that computes products in bfloat16 for ``"bf16"``.
 
     Raises:
         ConfigError: no such precision.
@@ -28,7 +121,7 @@ def at_precision(network: nn.Module, precision: str) -> nn.Module:
 
 
 def emulates_bf16(device: torch.device | str) -> bool:
-    """Whether bfloat16 is slower than float32 there: on a processor without instructions for it."""
+    """Return True if bfloat16 is slower than float32 there: on a processor without instructions for it."""
     if torch.device(device).type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -58,59 +151,3 @@ class _HalfPrecision(nn.Module):
         with torch.autocast(image.device.type, torch.bfloat16):
             result = compute(image, *queries)
         return result if bool(result.isfinite().all()) else compute(image, *queries)
-
-
-def default_device() -> str:
-    """The GPU if there is one, else the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@lru_cache(maxsize=2)
-def _preset(name: str, device: str) -> nn.Module:
-    return load_network(name, device=device)
-
-
-def load_network(
-    preset: str = DEFAULT_PRESET,
-    weights: str | os.PathLike[str] | None = None,
-    device: torch.device | str = "cpu",
-    allow_untrained: bool = False,
-) -> nn.Module:
-    """A network that is ready to magnify: a preset with its weights, in evaluation mode (``monai_iste.load``).
-
-    Args:
-        preset: a key of :data:`PRESETS` or :data:`BASELINES`.
-        weights: file that is read instead of the released weights, ``.safetensors`` or ``.pt``.
-        device: where the network goes.
-        allow_untrained: return random weights where there are no others; for trying things out.
-    Raises:
-        ConfigError: no such preset, no weights for it, or no such device.
-        CheckpointError: the file is missing, damaged, or belongs to another network.
-
-    Example:
-        >>> load_network("iste_small", allow_untrained=True).training
-        False
-    """
-    network = create_network(preset)
-    if weights is not None:
-        load_weights(network, os.fspath(weights))
-    elif released_weights(preset) or not allow_untrained:
-        load_weights(network, require_weights(preset))
-    return network.to(known_device(device)).eval()
-
-
-def known_device(device: torch.device | str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        ConfigError: this machine has none.
-
-    Example:
-        >>> known_device("cpu")
-        device(type='cpu')
-    """
-    try:
-        return torch.empty(0, device=device).device
-    except (AssertionError, RuntimeError, TypeError) as error:  # what torch raises for one misspelled, missing or none
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError("a device of this machine", f"{str(device)!r} ({reason})", "Use cpu.") from error

@@ -25,10 +25,8 @@ from monai_iste.inferers import Region, Tiler
 from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS, OutputSize, Size
 from monai_iste.io.image_reader import SLIDE_ENDINGS
 from monai_iste.io.pixel_size import MPP_KEY, MPP_SPACING_KEY, Mpp, mpp_pair
-from monai_iste.networks import load_network
 from monai_iste.networks.grid_sampling import query_grid
-from monai_iste.networks.presets import DEFAULT_PRESET
-from monai_iste.networks.runtime import at_precision, default_device
+from monai_iste.networks.runtime import resolve_network
 from monai_iste.slides.reader import Slide
 
 _SUFFIXES = [ending.removeprefix(".") for ending in SLIDE_ENDINGS] + ["tif", "tiff", "dcm", "png", "jpg", "jpeg"]
@@ -224,14 +222,8 @@ class SuperResolvedWSIReader(BaseWSIReader):
     def _cached_network(self) -> nn.Module:
         """Loaded at the first patch that needs it, in the process that needs it."""
         if self._network is None:
-            if isinstance(self.model, nn.Module):
-                network = (
-                    self.model.eval() if self.network_device is None else self.model.to(self.network_device).eval()
-                )
-            else:
-                device = self.network_device or default_device()
-                network = load_network(self.model or DEFAULT_PRESET, device=device)
-            self._network = _Cached(at_precision(network, self.precision), self.cache)
+            network = resolve_network(self.model, self.network_device, self.precision)
+            self._network = _Cached(network, self.cache)
         return self._network
 
 

@@ -20,7 +20,7 @@ from monai_iste.functional import to_range
 from monai_iste.inferers import Region, Tiler
 from monai_iste.networks import load_network
 from monai_iste.networks.caching import ByteCache, CachingEncoder
-from monai_iste.networks.runtime import at_precision
+from monai_iste.networks.runtime import resolve_network
 from monai_iste.slides.compute import Interpolation
 from monai_iste.slides.consistency import comparable, consistency_map
 from monai_iste.slides.resampling import Size
@@ -224,7 +224,7 @@ def network_loader(
         encoder = getattr(network, "encoder", None)
         if isinstance(encoder, nn.Module) and hasattr(encoder, "out_channels"):
             network.encoder = CachingEncoder(encoder, _FEATURE_CACHE_BYTES).eval()
-        return at_precision(network, precision)
+        return resolve_network(network, precision=precision)
 
     return load
 
