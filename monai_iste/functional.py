@@ -62,13 +62,13 @@ def upscale(
     result = torch.empty((len(pixels), 3, height, width), dtype=pixels.dtype, memory_format=torch.channels_last)
     for source, target in zip(pixels, result, strict=True):
         top = 0
-        for band in magnified_bands(source, network, (height, width)):
+        for band in upscale_bands(source, network, (height, width)):
             target[:, top : top + band.shape[1]] = to_range(band, pixels.dtype)
             top += band.shape[1]
     return _like(image, result)
 
 
-def magnified_bands(
+def upscale_bands(
     image: Tensor, network: nn.Module, size: tuple[int, int], region: Region | None = None
 ) -> Iterator[Tensor]:
     """The magnified image from top to bottom, in bands of rows; what :func:`upscale` and the command are made of.

@@ -220,7 +220,7 @@ def test_memory_stays_flat(tmp_path):
     program = """
 import resource, sys, torch
 from monai_iste.io.image_writer import save_image
-from monai_iste.functional import magnified_bands, to_range
+from monai_iste.functional import upscale_bands, to_range
 
 class Flat(torch.nn.Module):
     def forward(self, image, coord, cell):
@@ -229,7 +229,7 @@ class Flat(torch.nn.Module):
 torch.set_num_threads(1)
 rows, path = int(sys.argv[1]), sys.argv[2]
 image = torch.randint(0, 256, (3, rows, 1500), dtype=torch.uint8)
-bands = magnified_bands(image, Flat(), (4 * rows, 6000))
+bands = upscale_bands(image, Flat(), (4 * rows, 6000))
 save_image(path, (to_range(b, torch.uint8).permute(1, 2, 0).numpy() for b in bands), (4 * rows, 6000))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

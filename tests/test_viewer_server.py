@@ -28,7 +28,7 @@ import monai_iste
 from monai_iste.cli import view as command
 from monai_iste.cli.options import sentences
 from monai_iste.errors import ConfigError, DataError, OutputError
-from monai_iste.functional import magnified_bands
+from monai_iste.functional import upscale_bands
 from monai_iste.networks import PRESETS, EDSREncoder, create_iste, presets
 from monai_iste.viewer import server
 from monai_iste.viewer.catalog import Catalog
@@ -86,7 +86,7 @@ def pixels(response):
 
 def magnified(weights, size):
     lr = torch.from_numpy(PIXELS).permute(2, 0, 1)
-    bands = list(magnified_bands(lr, monai_iste.load("tiny", weights), size))
+    bands = list(upscale_bands(lr, monai_iste.load("tiny", weights), size))
     return torch.cat(bands, dim=1).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from experiments.methods import METHODS
 from monai_iste.errors import ConfigError, find_error
-from monai_iste.functional import magnified_bands
+from monai_iste.functional import upscale_bands
 from monai_iste.inferers import Region
 from monai_iste.inferers.tiling import inside
 from monai_iste.metrics.protocols import Protocol, get_protocol
@@ -113,7 +113,7 @@ def reconstruct(network: nn.Module, low: Tensor, scale: float, size: tuple[int, 
     """
     if isinstance(network, (FixedScaleNetwork, Bicubic)):
         return network(low.unsqueeze(0).to(get_device(network)), scale=scale)[0].float().cpu()
-    return torch.cat(list(magnified_bands(low, network, size)), dim=1)
+    return torch.cat(list(upscale_bands(low, network, size)), dim=1)
 
 
 def require_iste(network: nn.Module, *parts: str) -> ISTE:

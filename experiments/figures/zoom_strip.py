@@ -15,7 +15,7 @@ from experiments.figures.drawing import Extent, add_scale_bar, covering_region, 
 from experiments.figures.inputs import BICUBIC, ImageSource, as_pixels, choose_view, format_scale, make_pair
 from experiments.figures.style import PAGE, FigureGrid, style
 from monai_iste.errors import ConfigError, ScaleError
-from monai_iste.functional import magnified_bands
+from monai_iste.functional import upscale_bands
 from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize
 from monai_iste.inferers.tiling import inside
@@ -114,7 +114,7 @@ def _part(low: Tensor, scale: float, field: tuple[int, int], view: Region) -> _P
 
 
 def _magnified(low: Tensor, network: nn.Module, part: _Part) -> np.ndarray:
-    return as_pixels(torch.cat(list(magnified_bands(low, network, part.output, part.region)), dim=1))
+    return as_pixels(torch.cat(list(upscale_bands(low, network, part.output, part.region)), dim=1))
 
 
 def _bicubic(low: Tensor, part: _Part) -> np.ndarray:

@@ -29,14 +29,14 @@ def with_truth(source: Path, scale: float, network: nn.Module) -> Image.Image:
     """Input, bicubic, ISTE, truth and errors of an image that is first reduced under the protocol iste-rgb."""
     import torch
 
-    from monai_iste.functional import magnified_bands
+    from monai_iste.functional import upscale_bands
     from monai_iste.metrics import get_protocol
     from monai_iste.visualize import comparison
 
     protocol = get_protocol("iste-rgb")
     item = dict(protocol.preprocessing(crop=1024)({"image": str(source), "scale": scale}))
     height, width = item["label"].shape[1:]
-    pred = torch.cat(list(magnified_bands(item["image"], network, (height, width))), dim=1)
+    pred = torch.cat(list(upscale_bands(item["image"], network, (height, width))), dim=1)
     return comparison([{**item, **dict(protocol.postprocessing()({**item, "pred": pred}))}])
 
 
@@ -45,7 +45,7 @@ def without_truth(source: Path, scale: float, network: nn.Module, side: int = 32
     import torch
     from PIL import Image
 
-    from monai_iste.functional import magnified_bands, to_range
+    from monai_iste.functional import upscale_bands, to_range
     from monai_iste.inferers import Region
     from monai_iste.inferers.output_size import OutputSize
     from monai_iste.io.image_reader import read_rgb
@@ -61,7 +61,7 @@ def without_truth(source: Path, scale: float, network: nn.Module, side: int = 32
     y, x = max(starts, key=lambda at: float(image[:, at[0] : at[0] + h, at[1] : at[1] + w].float().var()))
     top = min(round(y * output[0] / size[0]), output[0] - height)
     left = min(round(x * output[1] / size[1]), output[1] - width)
-    bands = magnified_bands(image, network, output, Region(top, left, height, width))
+    bands = upscale_bands(image, network, output, Region(top, left, height, width))
     iste = to_range(torch.cat(list(bands), dim=1), torch.uint8).permute(1, 2, 0).numpy()
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     ry, rx = size[0] / output[0], size[1] / output[1]

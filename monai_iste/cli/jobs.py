@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from monai_iste.cli.options import log
 from monai_iste.errors import ConfigError, DataError, OutputError
-from monai_iste.functional import magnified_bands, to_range
+from monai_iste.functional import upscale_bands, to_range
 from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize, Size
 from monai_iste.io.files import check_apart, make_folder
@@ -327,7 +327,7 @@ class ImageJob:
         image = torch.from_numpy(read_rgb(self.source))
 
         def bands() -> Iterator[np.ndarray]:
-            for band in magnified_bands(image, self.network, self.output):
+            for band in upscale_bands(image, self.network, self.output):
                 yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()
                 self.progress(band.shape[1] * band.shape[2])
 

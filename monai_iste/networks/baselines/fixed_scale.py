@@ -15,7 +15,7 @@ from monai_iste.networks.residual_gate import residual_gate
 class FixedScaleNetwork(nn.Module):
     """A network that magnifies by the one whole factor it was built for; called as the others are.
 
-    A subclass says how (:meth:`magnify`). Coordinates get the color of the magnified pixel in which they lie, so that
+    A subclass says how (:meth:`upscale`). Coordinates get the color of the magnified pixel in which they lie, so that
     windows of any image can be asked for as from a network of any scale.
 
     Args:
@@ -39,7 +39,7 @@ class FixedScaleNetwork(nn.Module):
         self.scale = int(scale)
         self.bicubic_residual = bicubic_residual
 
-    def magnify(self, image: Tensor) -> Tensor:
+    def upscale(self, image: Tensor) -> Tensor:
         """(B, 3, h, w) -> (B, 3, h * scale, w * scale), both in [-1, 1]."""
         raise NotImplementedError
 
@@ -75,7 +75,7 @@ class FixedScaleNetwork(nn.Module):
     def whole(self, image: Tensor) -> Tensor:
         """The magnified image with what the network learned the difference to, in [0, 1]."""
         image = (image - 0.5) / 0.5
-        rgb = self.magnify(image)
+        rgb = self.upscale(image)
         if self.bicubic_residual:
             size = (rgb.shape[2], rgb.shape[3])
             gate = F.interpolate(residual_gate(image), size, mode="bilinear", align_corners=False)

@@ -134,7 +134,7 @@ class LiUNetGAN(FixedScaleNetwork):
         rgb = self.unet(image)
         return rgb * residual_gate(image) + image if self.learns_difference else rgb
 
-    def magnify(self, image: Tensor) -> Tensor:
+    def upscale(self, image: Tensor) -> Tensor:
         size = (image.shape[2] * self.scale, image.shape[3] * self.scale)
         return self.sharpen(bicubic_upsampled(image, size))
 

@@ -61,6 +61,6 @@ class PixelShuffleNetwork(FixedScaleNetwork):
         self.head = pixel_shuffle_head(cast(int, encoder.out_channels), self.scale)
         self.mean = nn.Buffer(torch.zeros(3, 1, 1))
 
-    def magnify(self, image: Tensor) -> Tensor:
+    def upscale(self, image: Tensor) -> Tensor:
         rgb: Tensor = self.head(self.encoder(image - self.mean))
         return rgb + self.mean

@@ -87,15 +87,24 @@ class SWDNet(FixedScaleNetwork):
         cell: Tensor | None = None,
         scale: float | None = None,
     ) -> Tensor:
-        if self.training and coord is not None:
+        if coord is not None:
+            self._check_evaluation()
+        return super().forward(image, coord, cell, scale)
+
+    def forward_grid(self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+        self._check_evaluation()
+        return super().forward_grid(image, rows, columns, cell)
+
+    def _check_evaluation(self) -> None:
+        """Raise ConfigError in training mode, where the result is a stack of whole images."""
+        if self.training:
             raise ConfigError(
                 "whole images while an SWDNet is trained, for its loss compares wavelets",
                 "coordinates",
                 "Add the overlay experiments/configs/fixed_scale.json, or call eval().",
             )
-        return super().forward(image, coord, cell, scale)
 
-    def magnify(self, image: Tensor) -> Tensor:
+    def upscale(self, image: Tensor) -> Tensor:
         """The final image, (B, 3, H, W); in training mode both stages', (B, 2, 3, H, W)."""
         upsampled = F.interpolate(image, scale_factor=self.scale, mode=self.upsampling)
         fading: Tensor | float = 1.0
