@@ -74,6 +74,7 @@ class Protocol:
         return Compose([AddBicubicd(), AddReducedd(("pred", "bicubic"), self.degradation), scored])
 
 
+#: Protocols by name: ``iste-rgb``, ``bicubic-rgb`` and ``y-shave-s``.
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (

@@ -37,6 +37,7 @@ def _light() -> EDSREncoder:
     return EDSREncoder(48, 8)
 
 
+#: Presets of ISTE by name: the paper's network and two smaller ones.
 PRESETS = {
     "iste": Preset("the paper's network: SwinIR encoder, 256-wide branches, 12.7 M parameters", SwinIREncoder, {}),
     "iste_small": Preset(
