@@ -1,4 +1,4 @@
-"""What the choices at inference are worth on tissue, with released weights: retrieval keys, windows, halos, blending.
+"""Quality and cost of the choices at inference: retrieval keys, windows, overlaps and halos.
 
 python -m benchmarks.choices DIR --presets iste_light
 """
@@ -32,22 +32,24 @@ KEYS: dict[str, dict[str, Any]] = {
     "lattice, 48^2 keys": {"key_side": 48},
     "all": {"inference_keys": "all"},
 }
-#: Window, overlap, halo in low-resolution pixels.
+#: Window, overlap and halo in low-resolution pixels.
 TILINGS = [(48, 16, 16), (96, 16, 0), (96, 16, 8), (96, 16, 16), (96, 16, 24), (96, 32, 16), (192, 16, 16)]
 
 
 @app.command()
 def choices(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Tiles of tissue; validation ones, not test ones.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Validation tiles of tissue.")],
     presets: common.PresetsOption = "iste_light",
-    scales: Annotated[str, typer.Option("--scales", help="Magnifications.")] = "2,4",
-    crop: Annotated[int, typer.Option("--crop", help="Side of the center crops that are scored.")] = 288,
-    images: Annotated[int, typer.Option("--images", min=1, help="Tiles for the tilings, the first of the folder.")] = 2,
+    scales: Annotated[str, typer.Option("--scales", help="Scale factors.")] = "2,4",
+    crop: Annotated[int, typer.Option("--crop", help="Side of the scored center crops in pixels.")] = 288,
+    images: Annotated[
+        int, typer.Option("--images", min=1, help="Number of tiles for the windows, the first of the folder.")
+    ] = 2,
     threads: common.ThreadsOption = 1,
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,
 ) -> list[Row]:
-    """Score every choice on the same tiles, under the protocol iste-rgb."""
+    """Score every choice on the same tiles under the protocol iste-rgb."""
     now, rows = common.clock(device, threads), []
     paths = [Path(item["image"]) for item in image_datalist(folder)]
     for preset in common.split_words(presets):
@@ -63,15 +65,15 @@ def choices(
 
 @torch.no_grad()
 def _keys(preset: str, scale: float, paths: list[Path], crop: int, now: Clock, device: str) -> Iterator[Row]:
-    """PSNR, seconds per output megapixel, and the difference that the choice makes to the preset's own."""
+    """Measure PSNR, seconds per output megapixel, and the difference to the preset's own choice."""
     protocol = get_protocol("iste-rgb")
     items = [protocol.preprocessing(crop)({"image": str(path), "scale": scale}) for path in paths]
     own = common.load_preset(preset, device)
-    expected = [_timed(own, item["image"], scale, now, device)[0] for item in items]
+    expected = [_time_call(own, item["image"], scale, now, device)[0] for item in items]
     for name, changes in KEYS.items():
         net, scores, seconds, pixels, apart = common.load_preset(preset, device, **changes), [], 0.0, 0, []
         for item, before in zip(items, expected, strict=True):
-            pred, taken = _timed(net, item["image"], scale, now, device)
+            pred, taken = _time_call(net, item["image"], scale, now, device)
             scored = protocol.postprocessing()({**item, "pred": pred})
             scores.append(-10 * float(torch.log10((scored["pred"] - scored["label"]).square().mean())))
             seconds, pixels = seconds + taken, pixels + pred[0].numel()
@@ -84,7 +86,7 @@ def _keys(preset: str, scale: float, paths: list[Path], crop: int, now: Clock, d
         }
 
 
-def _timed(net: ISTE, image: Tensor, scale: float, now: Clock, device: str) -> tuple[Tensor, float]:
+def _time_call(net: ISTE, image: Tensor, scale: float, now: Clock, device: str) -> tuple[Tensor, float]:
     start = now()
     result = net(image.unsqueeze(0).to(device), scale=scale)[0].cpu()
     return result, now() - start
@@ -92,14 +94,14 @@ def _timed(net: ISTE, image: Tensor, scale: float, now: Clock, device: str) -> t
 
 @torch.no_grad()
 def _tilings(preset: str, scale: float, paths: list[Path], now: Clock, device: str) -> Iterator[Row]:
-    """How far windows are from the network's answer to the whole image, and how much more they cost.
+    """Measure difference and cost of windows, compared with the output for the whole image.
 
-    The mean step between the two rows beside a border of windows is compared with that between the same rows of the
-    network's answer to the whole image: 1 means that no border can be seen.
+    ``border_steps`` is the mean step between the two rows at a border of windows, divided by the step between the same
+    rows of the output for the whole image. 1 means that no border is visible.
     """
     protocol, net = get_protocol("iste-rgb"), common.load_preset(preset, device)
     items = [protocol.preprocessing()({"image": str(path), "scale": scale})["image"] for path in paths]
-    wholes = [_timed(net, image, scale, now, device) for image in items]
+    wholes = [_time_call(net, image, scale, now, device) for image in items]
     for window, overlap, halo in TILINGS:
         tile: Callable[..., Tensor] = partial(ArbitraryScaleInferer(window, overlap, halo), network=net, scale=scale)
         apart, mean, steps, cost = [], [], [], []
@@ -121,7 +123,7 @@ def _tilings(preset: str, scale: float, paths: list[Path], now: Clock, device: s
 
 
 def _border_steps(tiled: Tensor, whole: Tensor, window: int, lr_rows: int) -> Iterator[float]:
-    """The mean step across each border of windows, over that across the same rows of the whole."""
+    """Yield the mean step across each border of windows, divided by that of the same rows of the whole."""
     own, expected = (image.diff(dim=1).abs().mean((0, 2)) for image in (tiled, whole))
     for border in range(window, lr_rows - 8, window):
         row = round(border * tiled.shape[1] / lr_rows) - 1

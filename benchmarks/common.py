@@ -1,4 +1,4 @@
-"""What the benchmarks share: clocks, repeats in alternation, operation counts, the machine's name, tables."""
+"""Common parts of the benchmarks: clocks, alternating timings, operation counts, environment, options, tables."""
 
 from __future__ import annotations
 
@@ -52,29 +52,37 @@ __all__ = [
 Clock = Callable[[], float]
 Row = dict[str, Any]
 
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write every single number to this file.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write all numbers to this file.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the figure.")]
 WeightsOption = Annotated[
-    str, typer.Option("--weights", help="Files of the preset, separated by commas; the word released is one.")
+    str,
+    typer.Option(
+        "--weights", help="Weight files of the preset, separated by commas; released for the released weights."
+    ),
 ]
-CropOption = Annotated[int, typer.Option("--crop", help="Side of the center crops that are scored.")]
-ImagesOption = Annotated[int | None, typer.Option("--images", min=1, help="The first of the folder; default: all.")]
+CropOption = Annotated[int, typer.Option("--crop", help="Side of the scored center crops in pixels.")]
+ImagesOption = Annotated[
+    int | None, typer.Option("--images", min=1, help="Number of images, the first of the folder; default: all.")
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Processor threads.")]
-RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Timed runs of each call after one to warm up.")]
-PatienceOption = Annotated[float, typer.Option("--patience", help="Seconds: what takes longer is run once.")]
+RepeatsOption = Annotated[int, typer.Option("--repeats", min=1, help="Timed runs of each call, after a warm-up run.")]
+PatienceOption = Annotated[float, typer.Option("--patience", help="Seconds; calls that take longer run once.")]
 NaiveGbOption = Annotated[
-    float, typer.Option("--naive-gb", help="Run the literal network up to this size of its similarity matrix.")
+    float,
+    typer.Option(
+        "--naive-gb", help="Largest similarity matrix of the literal network, in GB; it is left out beyond that."
+    ),
 ]
-BaselinesOption = Annotated[bool, typer.Option("--baselines/--no-baselines", help="LIIF and LTE too.")]
-PresetsOption = Annotated[str, typer.Option("--presets", help="Networks, separated by commas.")]
+BaselinesOption = Annotated[bool, typer.Option("--baselines/--no-baselines", help="Also measure LIIF and LTE.")]
+PresetsOption = Annotated[str, typer.Option("--presets", help="Presets, separated by commas.")]
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
 class Measurement(NamedTuple):
-    """What one call took: seconds of every run, multiply-accumulates of one, and what the first run returned."""
+    """Measurement of a call: seconds of every run, multiply-accumulates of one run, and the first result."""
 
     seconds: tuple[float, ...]
     macs: int
@@ -86,7 +94,7 @@ class Measurement(NamedTuple):
 
 
 def clock(device: str, threads: int = 1) -> Clock:
-    """Processor seconds with one thread, which other programs on the machine disturb least; else seconds passed."""
+    """Choose the clock: processor time for one CPU thread, which other programs disturb least; else wall time."""
     torch.set_num_threads(threads)
     if torch.device(device).type == "cuda":
 
@@ -101,10 +109,10 @@ def clock(device: str, threads: int = 1) -> Clock:
 def time_alternating(
     calls: Mapping[str, Callable[[], Any]], now: Clock, repeats: int, patience: float = 20.0, count: bool = True
 ) -> dict[str, Measurement]:
-    """Run the calls side by side, A B A B, so that whatever slows the machine down for a while slows all of them.
+    """Time calls in alternation (A B A B), so that temporary slowdowns of the machine affect all of them.
 
-    The first round warms up and counts operations. What took longer than ``patience`` seconds in it is not run again:
-    that one run is its measurement.
+    The first round is the warm-up and counts operations. Calls that take longer than ``patience`` seconds in it are not
+    repeated; that run is their measurement.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     macs, results = {}, {}
@@ -140,7 +148,7 @@ def _linear(x: Any, weight: Any, *args: Any, out_shape: Any = None, **kwargs: An
     return int(2 * math.prod(x) * weight[0])
 
 
-#: PyTorch counts attention on GPUs only, and products of oneDNN not at all.
+#: Operations that PyTorch does not count: attention on CPUs, and oneDNN's linear layers.
 _UNCOUNTED = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward,
@@ -149,17 +157,17 @@ _UNCOUNTED = {
 
 
 def ratios(slow: Measurement, fast: Measurement) -> list[float]:
-    """How many times longer, run by run; what ran once is compared with every run of the other."""
+    """Compute ratios of seconds run by run; a call that ran once is compared with every run of the other."""
     runs = max(len(slow.seconds), len(fast.seconds))
     a, b = (m.seconds if len(m.seconds) == runs else m.seconds[:1] * runs for m in (slow, fast))
     return [x / y for x, y in zip(a, b, strict=True)]
 
 
 def peak_macs(device: str, now: Clock, precision: str = "fp32", side: int = 1024) -> float:
-    """Multiply-accumulates a second of the best case, a product of two square matrices; median of five.
+    """Measure the peak of multiply-accumulates per second, for a product of two square matrices; median of five runs.
 
-    It is the fastest of PyTorch's product, our linear layer's, and with bf16 that of bfloat16: some processors only
-    emulate it, which is no peak.
+    It is the fastest of PyTorch's product, our linear layer and, with bf16, the product in bfloat16. Some processors
+    emulate bfloat16, which is slower.
     """
     layer = Linear(side, side, bias=False).to(device)
     matrix, half = (torch.ones(side, side, dtype=t, device=device) for t in (torch.float32, torch.bfloat16))
@@ -171,11 +179,11 @@ def peak_macs(device: str, now: Clock, precision: str = "fp32", side: int = 1024
     return side**3 / min(measurement.median for measurement in measured.values())
 
 
-# --- what is measured -------------------------------------------------------------------------------------------------
+# --- networks and images ----------------------------------------------------------------------------------------------
 
 
 def load_preset(preset: str, device: str = "cpu", **changes: Any) -> ISTE:
-    """A preset with its released weights, or random ones where none are released: they do not change the time."""
+    """Create a preset with its released weights, or random ones if none are released; time does not depend on them."""
     torch.manual_seed(0)
     net = create_iste(preset, **changes)
     path = released_weights(preset)
@@ -185,14 +193,14 @@ def load_preset(preset: str, device: str = "cpu", **changes: Any) -> ISTE:
 
 
 def without_fast_paths(module: nn.Module, x: Tensor) -> Tensor:
-    """A module of ours without the library's faster ways: what those who wrote the other programs had."""
+    """Call a module without the library's fast paths, which the other programs do not have either."""
     with mock.patch.object(limits, "FAST_PATHS", False):
         result: Tensor = module(x)
     return result
 
 
 def sample_tissue(height: int, width: int) -> Tensor:
-    """A piece of the offline sample, mirrored where it ends: uint8, (1, 3, height, width)."""
+    """Return a crop of the offline sample, mirrored beyond its border: uint8, (1, 3, height, width)."""
     image = sample_datalists()[0][0]["image"]
     beyond = [(0, 0), (0, max(0, height - image.shape[1])), (0, max(0, width - image.shape[2]))]
     return torch.from_numpy(np.pad(image, beyond, mode="symmetric")[None, :, :height, :width].copy())
@@ -202,7 +210,8 @@ def sample_tissue(height: int, width: int) -> Tensor:
 
 
 def split_words(text: str) -> list[str]:
-    """
+    """Split at commas.
+
     Example:
         >>> split_words("iste, iste_light")
         ['iste', 'iste_light']
@@ -211,7 +220,8 @@ def split_words(text: str) -> list[str]:
 
 
 def split_numbers(text: str) -> list[float]:
-    """
+    """Split at commas and convert to numbers.
+
     Example:
         >>> split_numbers("2,3.7")
         [2.0, 3.7]
@@ -220,7 +230,7 @@ def split_numbers(text: str) -> list[float]:
 
 
 def format_spread(values: Iterable[float], form: str = "{:.3g}") -> str:
-    """The median, and the smallest and the largest where there are several.
+    """Format the median, with the smallest and largest value if there are several.
 
     Example:
         >>> format_spread([3, 1, 2]), format_spread([2.5])
@@ -232,13 +242,13 @@ def format_spread(values: Iterable[float], form: str = "{:.3g}") -> str:
 
 
 def environment(device: str) -> Row:
-    """Versions, hardware, threads and date, as every manifest has them."""
+    """Return versions, hardware and date of the manifest."""
     found = manifest("iste-rgb", device=device)
     return {key: found[key] for key in ("versions", "hardware", "date")}
 
 
 def run_isolated(module: str, case: Row) -> Row:
-    """What ``benchmarks.<module>.observe(**case)`` returns in a process of its own, which has ``case["threads"]``."""
+    """Run ``benchmarks.<module>.observe(**case)`` in a subprocess with ``case["threads"]`` threads."""
     call = "print(json.dumps(observe(**json.loads(sys.argv[1]))))"
     program = f"import json, sys; from benchmarks.{module} import observe; {call}"
     done = subprocess.run(
@@ -248,14 +258,14 @@ def run_isolated(module: str, case: Row) -> Row:
         stdout=subprocess.PIPE,
         text=True,
     )
-    if done.returncode:  # it has said why
+    if done.returncode:  # the subprocess has printed the error
         raise typer.Exit(done.returncode)
     found: Row = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def run(app: typer.Typer) -> None:
-    """A command; what it refuses is one sentence and the error's exit code."""
+    """Run a command; errors of the library become one sentence and an exit code."""
     try:
         app()
     except ISTEError as error:
@@ -263,18 +273,20 @@ def run(app: typer.Typer) -> None:
         sys.exit(error.exit_code)
 
 
-def report(title: str, rows: Sequence[Row], printed: Callable[[Row], Row], device: str, json_file: Path | None) -> None:
-    """Print the rows as a Markdown table under the machine's name; with a file, :func:`save` them too."""
+def report(
+    title: str, rows: Sequence[Row], format_row: Callable[[Row], Row], device: str, json_file: Path | None
+) -> None:
+    """Print the rows as a Markdown table with the environment; with a file, :func:`save` them too."""
     made_on = environment(device)
     hardware, versions = made_on["hardware"], made_on["versions"]
     where = hardware["cuda"] or f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} thread(s)"
     software = ", ".join(f"{name} {number}" for name, number in versions.items() if name in ("monai_iste", "torch"))
-    typer.echo(f"{title}\n{where}; {software}; {made_on['date']}\n\n{_markdown([printed(row) for row in rows])}\n")
+    typer.echo(f"{title}\n{where}; {software}; {made_on['date']}\n\n{_markdown([format_row(row) for row in rows])}\n")
     save(title, rows, device, json_file)
 
 
 def save(title: str, rows: Sequence[Row], device: str, json_file: Path | None) -> None:
-    """Every number as JSON, if there is a file for it; called after each case, so that a killed run loses but one."""
+    """Write all numbers as JSON if a file is given; called after each case, so that a killed run loses only one."""
     if json_file is not None:
         content = {"title": title, "environment": environment(device), "rows": rows}
         json_file.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Peak memory above the idle process, and what twice the area costs; every case in a process of its own.
+"""Peak memory above the idle process, and its growth with the image area; every case runs in a subprocess.
 
 python -m benchmarks.memory --presets iste_light --sizes 256,512 --scale 4
 """
@@ -30,14 +30,14 @@ MIB = 2**20
 @app.command()
 def memory(
     presets: common.PresetsOption = "iste,iste_small,iste_light",
-    sizes: Annotated[str, typer.Option("--sizes", help="Image heights; each is run as a square and twice as wide.")] = (
+    sizes: Annotated[str, typer.Option("--sizes", help="Image heights; each runs as a square and twice as wide.")] = (
         "128,256"
     ),
-    scale: Annotated[float, typer.Option("--scale", help="Magnification.")] = 4.0,
+    scale: Annotated[float, typer.Option("--scale", help="Scale factor.")] = 4.0,
     modes: Annotated[
         str, typer.Option("--modes", help="whole: one call of the network; windowed: monai_iste.upscale.")
     ] = "whole,windowed",
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs after one to warm up.")] = 3,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs, after a warm-up run.")] = 3,
     patience: common.PatienceOption = 20.0,
     threads: common.ThreadsOption = 1,
     device: common.DeviceOption = "cpu",
@@ -74,10 +74,10 @@ def observe(
     threads: int = 1,
     device: str = "cpu",
 ) -> Row:
-    """Memory and seconds of one case in this process. "Idle" is after the network has answered for a tiny image.
+    """Measure memory and seconds of one case in this process. "Idle" is the state after a tiny image.
 
-    The peak is the operating system's high-water mark of resident memory, reset before the run (on a GPU: of allocated
-    device memory); ``maxrss`` is what ``getrusage`` says of the process's whole life.
+    The peak is the operating system's high-water mark of resident memory, reset before the run; on a GPU, of allocated
+    device memory. ``maxrss`` is that of ``getrusage`` for the whole process.
     """
     now = common.clock(device, threads)
     net, image = common.load_preset(preset, device), common.sample_tissue(height, width)
@@ -118,13 +118,13 @@ def _peak(device: str) -> int:
 
 
 def _status(key: str) -> int:
-    """A line of this process's /proc/self/status (Linux), in bytes."""
+    """Read an entry of /proc/self/status (Linux), in bytes."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines[key].split()[0]) * 1024
 
 
 def _doubling(once: Row, twice: Row) -> Row:
-    """The factors by which twice the area costs more."""
+    """Compute the ratios of time and memory at twice the area."""
     return {
         "time_ratio": statistics.median(twice["seconds"]) / statistics.median(once["seconds"]),
         "memory_ratio": twice["above_idle_mib"] / once["above_idle_mib"],

@@ -1,4 +1,4 @@
-"""A slide of any size for measurements: islands of real tissue on glass, as a pyramid that slide readers open.
+"""Synthetic slides of any size for measurements: islands of real tissue on background, as a TIFF pyramid.
 
 python -m benchmarks.mosaic slide.svs big.tif --side 20000 --tissue 0.5
 """
@@ -34,13 +34,13 @@ __all__ = ["Islands", "app", "mosaic", "tissue_pieces"]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 TILE, QUALITY, FACTOR = 512, 90, 4
-SMALLEST = 1024  # pixels a side of the last level, or fewer
+SMALLEST = 1024  # largest side of the last level in pixels
 _PIECE, _PIECES, _LOOKED_AT = 512, 24, 96
-_STAINED, _STAINED_SHARE = 20, 0.5  # levels below glass; share of a piece's pixels
+_STAINED, _STAINED_FRACTION = 20, 0.5  # levels below background; fraction of a piece's pixels
 _PITCH = 3000.0  # pixels from island to island
 _STEP = 16  # pixels between the points at which the outline of islands is computed
-_SOFT = 24.0  # pixels over which tissue fades into glass
-_GLASS = np.array((243, 243, 244), np.float32)  # where the source shows none
+_SOFT = 24.0  # pixels of the transition from tissue to background
+_BACKGROUND = np.array((243, 243, 244), np.float32)  # if the source shows none
 
 Mpp = tuple[float, float]
 Tile = Callable[[int, int], np.ndarray]
@@ -48,27 +48,27 @@ Tile = Callable[[int, int], np.ndarray]
 
 @app.command()
 def mosaic(
-    source: Annotated[Path, typer.Argument(help="A slide or an image, or a folder of images.")],
-    out: Annotated[Path, typer.Argument(help="The TIFF to write.")],
+    source: Annotated[Path, typer.Argument(help="Slide, image, or folder of images.")],
+    out: Annotated[Path, typer.Argument(help="TIFF file to write.")],
     side: Annotated[int, typer.Option("--side", min=1, help="Height and width in pixels.")] = 20_000,
-    tissue: Annotated[float, typer.Option("--tissue", min=0, max=1, help="Share of the area with tissue.")] = 0.5,
-    seed: Annotated[int, typer.Option("--seed", help="Another seed gives another slide.")] = 0,
+    tissue: Annotated[float, typer.Option("--tissue", min=0, max=1, help="Fraction of the area with tissue.")] = 0.5,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the slide.")] = 0,
     mpp: Annotated[float | None, typer.Option("--mpp", help="Micrometers per pixel; default: the source's.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> Row:
-    """Write a tiled pyramid (JPEG) of tissue that is repeated, mirrored, in islands with soft edges on glass."""
+    """Write a tiled JPEG pyramid with islands of repeated, mirrored tissue and soft edges on background."""
     if not 0 <= tissue <= 1:
-        raise ConfigError("a share of tissue from 0 to 1", f"{tissue}", "The default is 0.5.")
+        raise ConfigError("a tissue fraction from 0 to 1", f"{tissue}", "The default is 0.5.")
     require_extra("imagecodecs", "slides")
     start = time.perf_counter()
-    pieces, glass, found = tissue_pieces(source, seed)
-    islands = Islands(side, tissue, pieces, glass, seed)
+    pieces, background, found = tissue_pieces(source, seed)
+    islands = Islands(side, tissue, pieces, background, seed)
     with open_output(out, overwrite) as file, tempfile.TemporaryDirectory(dir=out.parent) as folder:
         levels = _write(file, islands.tile, side, found if mpp is None else (mpp, mpp), Path(folder))
     row = {
         "side": side,
         "levels": levels,
-        "tissue": round(islands.share, 3),
+        "tissue": round(islands.tissue_fraction, 3),
         "pieces": len(pieces),
         "megabytes": round(out.stat().st_size / 1e6, 1),
         "seconds": round(time.perf_counter() - start, 1),
@@ -77,35 +77,37 @@ def mosaic(
     return row
 
 
-# --- what is repeated -------------------------------------------------------------------------------------------------
+# --- pieces of tissue -------------------------------------------------------------------------------------------------
 
 
 def tissue_pieces(source: Path, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray, Mpp | None]:
-    """Square pieces of tissue, at most 24 of at most 512 x 512; the color of glass; micrometers per pixel if known.
+    """Cut square pieces of tissue from the source, at most 24 of at most 512 x 512 pixels.
 
+    Returns:
+        the pieces, the background color, and micrometers per pixel if known.
     Raises:
-        DataError: no tissue fills a piece.
+        DataError: no piece has enough tissue.
     """
     paths = [source]
     if source.is_dir():
         paths = sorted(p for p in source.iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES))
     random = np.random.default_rng(seed)
     pieces: list[tuple[float, np.ndarray]] = []
-    glass, mpp = None, None
-    # Of many images some are enough: every one of them is looked through.
+    background, mpp = None, None
+    # A few images are enough; each of them is searched.
     for path in [paths[i] for i in sorted(random.permutation(len(paths))[:_PIECES])]:
         with Slide(path) as slide:
-            glass = glass_color(slide) if glass is None else glass
+            background = glass_color(slide) if background is None else background
             mpp = mpp or slide.mpp
-            pieces += _pieces_of(slide, _GLASS if glass is None else glass, random)
+            pieces += _pieces_of(slide, _BACKGROUND if background is None else background, random)
     if not pieces:
         raise DataError("a slide or a folder of images with tissue", str(source), "Choose another source.")
     best = sorted(pieces, key=lambda piece: -piece[0])[:_PIECES]
-    return [piece for _, piece in best], _GLASS if glass is None else glass, mpp
+    return [piece for _, piece in best], _BACKGROUND if background is None else background, mpp
 
 
-def _pieces_of(slide: Slide, glass: np.ndarray, random: np.random.Generator) -> list[tuple[float, np.ndarray]]:
-    """Pieces (side, side, 3) with the share of their pixels that are stained."""
+def _pieces_of(slide: Slide, background: np.ndarray, random: np.random.Generator) -> list[tuple[float, np.ndarray]]:
+    """Cut pieces (side, side, 3), each with its fraction of stained pixels."""
     side = min(_PIECE, *slide.size)
     mask = tissue_mask(slide)
     places = [
@@ -118,30 +120,34 @@ def _pieces_of(slide: Slide, glass: np.ndarray, random: np.random.Generator) -> 
     for i in random.permutation(len(places))[:_LOOKED_AT]:
         top, left = places[i]
         piece = slide.read(Region(top, left, side, side))
-        share = float(((glass - piece).max(2) > _STAINED).mean())
-        if share >= _STAINED_SHARE:
-            found.append((share, piece.copy()))
+        fraction = float(((background - piece).max(2) > _STAINED).mean())
+        if fraction >= _STAINED_FRACTION:
+            found.append((fraction, piece.copy()))
     return found
 
 
-# --- where it lies ----------------------------------------------------------------------------------------------------
+# --- islands ----------------------------------------------------------------------------------------------------------
 
 
 class Islands:
-    """A slide of islands, tile by tile: what a tile shows depends on the arguments alone.
+    """Slide with islands of tissue, computed tile by tile from the arguments only.
 
     Every point belongs to the nearest of some scattered centers. With the distances ``d1`` and ``d2`` to the nearest
-    and the second nearest of them, an island is where ``f = (d2 - d1) / 2 * exp(noise)`` is above a threshold, which is
-    the quantile that leaves the wanted share; ``f`` is 0 halfway between centers, so that islands do not touch.
+    and the second nearest center, an island is where ``f = (d2 - d1) / 2 * exp(noise)`` is above a threshold. The
+    threshold is the quantile that gives the requested tissue fraction. ``f`` is 0 halfway between centers, so that
+    islands do not touch.
 
     Args:
         side: height and width in pixels.
-        tissue: share of the area, from 0 to 1.
-        pieces: what the islands show, mirrored at its edges; each (n, n, 3), uint8.
-        glass: color between them, in 8-bit levels.
+        tissue: fraction of the area with tissue, from 0 to 1.
+        pieces: pieces of tissue, repeated and mirrored within islands; each (n, n, 3), uint8.
+        background: color between the islands, in 8-bit levels.
+        seed: seed of the slide.
     """
 
-    def __init__(self, side: int, tissue: float, pieces: list[np.ndarray], glass: np.ndarray, seed: int = 0) -> None:
+    def __init__(
+        self, side: int, tissue: float, pieces: list[np.ndarray], background: np.ndarray, seed: int = 0
+    ) -> None:
         self.side, self.pieces, self.seed = side, pieces, seed
         self._step = max(_STEP, math.ceil(side / 2048))
         random = np.random.default_rng(seed)
@@ -157,19 +163,19 @@ class Islands:
         self._owner = nearest[..., 0].astype(np.int32)
         threshold = np.quantile(self._outline[:-2, :-2], 1 - tissue) if 0 < tissue < 1 else 1e6 * (0.5 - tissue)
         self._outline -= np.float32(threshold)
-        self.share = float((self._outline[:-2, :-2] > 0).mean())
+        self.tissue_fraction = float((self._outline[:-2, :-2] > 0).mean())
         grain = random.normal(0, 1.0, (3 * TILE, 3 * TILE, 1)) + random.normal(0, 0.5, (3 * TILE, 3 * TILE, 3))
-        self._glass = (glass + grain).clip(0, 255).round().astype(np.uint8)
+        self._background = (background + grain).clip(0, 255).round().astype(np.uint8)
 
     def tile(self, top: int, left: int) -> np.ndarray:
-        """(TILE, TILE, 3) uint8 from row ``top`` and column ``left`` on; goes on beyond the side."""
+        """Compute the tile (TILE, TILE, 3) uint8 at row ``top`` and column ``left``, also beyond the side."""
         random = np.random.default_rng((self.seed, top, left))
         y, x = random.integers(0, 2 * TILE, 2)
-        glass = self._glass[y : y + TILE, x : x + TILE]
+        background = self._background[y : y + TILE, x : x + TILE]
         rows, columns = (slice(a // self._step, (a + TILE) // self._step + 2) for a in (top, left))
         outline, owner = self._outline[rows, columns], self._owner[rows, columns]
         if outline.max() < -_SOFT / 2:
-            return glass
+            return background
         owners = np.unique(owner[outline > -_SOFT])
         if outline.min() > _SOFT / 2 and len(owners) == 1:
             return self._tissue(owners[0], top, left)
@@ -177,16 +183,18 @@ class Islands:
             ((np.arange(a, a + TILE) - a // self._step * self._step) / self._step).clip(0, n - 1)
             for a, n in zip((top, left), outline.shape, strict=True)
         )
-        share = (_between(down, len(outline)) @ outline @ _between(across, outline.shape[1]).T / _SOFT + 0.5).clip(0, 1)
+        opacity = (_between(down, len(outline)) @ outline @ _between(across, outline.shape[1]).T / _SOFT + 0.5).clip(
+            0, 1
+        )
         whose = owner[np.ix_(down.round().astype(int), across.round().astype(int))]
         tissue = self._tissue(owners[0], top, left)
         for one in owners[1:]:
             tissue = np.where((whose == one)[..., None], self._tissue(one, top, left), tissue)
-        weight = Image.fromarray((255 * share).round().astype(np.uint8))
-        return np.asarray(Image.composite(Image.fromarray(tissue), Image.fromarray(glass), weight))
+        weight = Image.fromarray((255 * opacity).round().astype(np.uint8))
+        return np.asarray(Image.composite(Image.fromarray(tissue), Image.fromarray(background), weight))
 
     def _tissue(self, owner: int, top: int, left: int) -> np.ndarray:
-        """An island's tissue: its piece, from a corner of its own, mirrored again and again."""
+        """Compute an island's tissue in a tile: its piece from a random corner, repeated and mirrored."""
         random = np.random.default_rng((self.seed, int(owner)))
         piece = self.pieces[random.integers(len(self.pieces))]
         rows, columns = (
@@ -197,7 +205,7 @@ class Islands:
 
 
 def _centers(side: int, random: np.random.Generator) -> np.ndarray:
-    """(n, 2), one somewhere in each square of a grid that goes on beyond the slide."""
+    """Draw centers (n, 2), one in each square of a grid that extends beyond the slide."""
     count = max(2, round(side / _PITCH))
     grid = np.stack(np.meshgrid(*[np.arange(-1, count + 1)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
     places: np.ndarray = (grid + random.uniform(0.1, 0.9, grid.shape)) * side / count
@@ -210,7 +218,7 @@ def _noise(count: int, size: float, random: np.random.Generator) -> np.ndarray:
 
 
 def _between(position: np.ndarray, count: int) -> np.ndarray:
-    """The matrix, (n, count), that interpolates linearly between ``count`` values.
+    """Create the matrix (n, count) that interpolates linearly between ``count`` values.
 
     Example:
         >>> _between(np.array([0.25, 2.0]), 3).tolist()
@@ -221,7 +229,8 @@ def _between(position: np.ndarray, count: int) -> np.ndarray:
 
 
 def _mirrored(index: np.ndarray, n: int) -> np.ndarray:
-    """
+    """Mirror indices at the ends of an axis of length n.
+
     Example:
         >>> _mirrored(np.arange(7), 3).tolist()
         [0, 1, 2, 2, 1, 0, 0]
@@ -234,7 +243,7 @@ def _mirrored(index: np.ndarray, n: int) -> np.ndarray:
 
 
 def _write(file: BinaryIO, tile: Tile, side: int, mpp: Mpp | None, folder: Path) -> int:
-    """Every level as a directory of its own, a quarter of the one before; returns how many."""
+    """Write every level as a TIFF directory, reduced by 4 from the previous one; return the number of levels."""
     level = 0
     with tifffile.TiffWriter(file, bigtiff=3.2 * side**2 > 2**32) as tiff:
         while True:
@@ -258,7 +267,7 @@ def _write(file: BinaryIO, tile: Tile, side: int, mpp: Mpp | None, folder: Path)
                 metadata=None,
                 software="monai_iste",
                 maxworkers=min(4, os.cpu_count() or 1),
-                buffersize=16 * 3 * TILE**2,  # what is read ahead of the encoders
+                buffersize=16 * 3 * TILE**2,  # read-ahead of the encoders
                 **resolution,
             )
             level += 1
@@ -269,17 +278,17 @@ def _write(file: BinaryIO, tile: Tile, side: int, mpp: Mpp | None, folder: Path)
 
 
 def _tiles(tile: Tile, side: int, stored: Path) -> Iterator[np.ndarray]:
-    """The tiles of a level row by row; reduced, they are also stored as rows for the next level."""
+    """Yield the tiles of a level row by row, and store their reductions for the next level."""
     last = (side - 1) // TILE * TILE
     for top in range(0, side, TILE):
         band = np.empty((TILE // FACTOR, (last + TILE) // FACTOR, 3), np.uint8)
         for left in range(0, side, TILE):
-            # What lies beyond the side repeats the edge: it must not shine through in JPEG, nor in the next level.
+            # Pixels beyond the side repeat the edge, so that they do not affect JPEG or the next level.
             inside = tile(top, left)[: side - top, : side - left]
             pixels = np.pad(inside, [(0, TILE - n) for n in inside.shape[:2]] + [(0, 0)], mode="edge")
             reduced = np.asarray(Image.fromarray(pixels).reduce(FACTOR))
             band[:, left // FACTOR : (left + TILE) // FACTOR] = reduced
-            if left == last:  # before the tile is handed out: nobody asks for more after the last one
+            if left == last:  # before the yield: the consumer stops after the last tile
                 height, width = (-(-n // FACTOR) for n in (min(side - top, TILE), side))
                 with open(stored, "ab") as file:
                     file.write(band[:height, :width].tobytes())
@@ -287,14 +296,14 @@ def _tiles(tile: Tile, side: int, stored: Path) -> Iterator[np.ndarray]:
 
 
 class _Stored:
-    """A level that was stored as rows; one row of tiles of it is held."""
+    """Level stored as rows; one row of tiles is held in memory."""
 
     def __init__(self, path: Path, side: int) -> None:
         self._path, self._row, self._top = path, 3 * side, -1
         self._band = np.empty((0, side, 3), np.uint8)
 
     def tile(self, top: int, left: int) -> np.ndarray:
-        """What there is of a tile: smaller at the right and lower edge."""
+        """Read a tile, smaller at the right and lower edge."""
         if top != self._top:
             band = np.fromfile(self._path, np.uint8, TILE * self._row, offset=top * self._row)
             self._band, self._top = band.reshape((-1, self._row // 3, 3)), top

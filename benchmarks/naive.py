@@ -1,7 +1,7 @@
-"""ISTE as one would first write it from the paper: every step where the equations have it, nothing shared or split.
+"""Literal implementation of ISTE: the paper's equations step by step, without reuse of results or chunks.
 
-It is what the library's speed is compared with, and computes the same: on whole images what ``inference_keys="all"``
-computes, on coordinates what training on ``training_keys="queries"`` computes.
+It is the reference for the library's speed, and its results are equal: on whole images to ``inference_keys="all"``, on
+coordinates to training on ``training_keys="queries"``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["NaiveISTE", "similarity_bytes"]
 
 
 def similarity_bytes(queries: int, keys: int, images: int = 1) -> int:
-    """Memory of the matrix of Eq. (4) in float32; by far the largest tensor.
+    """Compute the memory of the similarity matrix of Eq. (4) in float32, by far the largest tensor.
 
     Example:
         >>> similarity_bytes(192 * 192, 192 * 192)  # 48 x 48 pixels, x4
@@ -32,7 +32,7 @@ def similarity_bytes(queries: int, keys: int, images: int = 1) -> int:
 
 
 class NaiveISTE(nn.Module):
-    """The literal network over the weights of an :class:`~monai_iste.networks.ISTE`; all modules on.
+    """Literal network with the weights of an :class:`~monai_iste.networks.ISTE` that has all modules.
 
     * LFI: ten tokens unfolded for every pixel, each projected to query, key and value.
     * TL: amplitude, frequencies and phase fetched and computed for every query.
@@ -42,7 +42,7 @@ class NaiveISTE(nn.Module):
       or at each corner where the network blends the textures of four.
 
     Args:
-        network: with every module.
+        network: network with every module.
     Shape:
         as ISTE; the scale is at least 1.
     Raises:
@@ -63,7 +63,7 @@ class NaiveISTE(nn.Module):
     def with_retrieval(
         self, image: Tensor, coord: Tensor | None = None, cell: Tensor | None = None, scale: float | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The result, and the key that every query of STF retrieved."""
+        """Return the result, and the index of the key that every query of STF retrieves."""
         b, size = image.shape[0], (image.shape[2], image.shape[3])
         if coord is not None and cell is not None:
             cell = cell.unsqueeze(1).expand_as(coord) if cell.ndim == 2 else cell
@@ -104,8 +104,8 @@ class NaiveISTE(nn.Module):
             sampled = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
             window = F.unfold(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3).view(len(image), 3, 9, -1)
             v = (window - image.flatten(2).unsqueeze(2)).square().mean(1).sum(1) / 8
-            fading = (v / (v + (2 / 255) ** 2)).gather(1, corners.pixel.flatten(1)).view(len(image), -1, 4, 1)
-            rgb = rgb * (corners.weight * fading).sum(2) + sampled[:, :, 0].mT
+            gate = (v / (v + (2 / 255) ** 2)).gather(1, corners.pixel.flatten(1)).view(len(image), -1, 4, 1)
+            rgb = rgb * (corners.weight * gate).sum(2) + sampled[:, :, 0].mT
         return rgb * 0.5 + 0.5, index
 
     def _lfi(self, feat: Tensor) -> Tensor:
@@ -116,8 +116,8 @@ class NaiveISTE(nn.Module):
         heads = cast(int, self.network.local_feature_interactor.heads)
         projected = F.linear(tokens, weight.flatten(1), bias).view(b, h * w, 10, 3, heads, c // heads)
         query, key, value = projected.permute(3, 0, 1, 4, 2, 5).unbind()
-        shares = (query[..., :1, :] @ key.mT / (c // heads) ** 0.5).softmax(-1)
-        return (shares @ value).reshape(b, h * w, c).mT.reshape(b, c, h, w)
+        attention = (query[..., :1, :] @ key.mT / (c // heads) ** 0.5).softmax(-1)
+        return (attention @ value).reshape(b, h * w, c).mT.reshape(b, c, h, w)
 
     def _texture(self, feat: Tensor, pixel: Tensor, offset: Tensor, cell: Tensor) -> Tensor:
         waves = self._convolution("texture_learner.conv", feat)
@@ -140,7 +140,7 @@ class NaiveISTE(nn.Module):
         return self._perceptron("local_pixel_decoder.mlp", hidden)
 
     def _perceptron(self, name: str, x: Tensor) -> Tensor:
-        """Linear layers with ReLU between them."""
+        """Apply linear layers with ReLU between them."""
         found = {p[len(name) + 1 :].split(".")[0] for p, _ in self.network.named_parameters() if p.startswith(name)}
         for i, number in enumerate(sorted(found, key=int)):
             x = F.linear(F.relu(x) if i else x, *self._layer(f"{name}.{number}"))
@@ -156,7 +156,7 @@ class NaiveISTE(nn.Module):
 
 
 def _at(feature_map: Tensor, pixel: Tensor) -> Tensor:
-    """(B, C, h, w) at (B, N) pixels -> (B, N, C)."""
+    """Gather (B, C, h, w) at (B, N) pixels to (B, N, C)."""
     return _rows(feature_map.flatten(2).mT, pixel)
 
 

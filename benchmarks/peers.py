@@ -1,7 +1,7 @@
-"""LIIF's and LTE's own programs, from a checkout of their repositories, called as our networks are.
+"""Adapters for the authors' code of LIIF and LTE, from a checkout of their repositories.
 
-Nothing of theirs is kept here. Their files are imported as they are; what they ask for and inference does not need
-(``tensorboardX``, three functions of ``timm``) is stood in for where it is missing.
+Their files are imported unchanged; none of their code is in this repository. Dependencies that inference does not need
+(``tensorboardX``, three functions of ``timm``) are replaced by stubs if they are missing.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ _HEADS = {"lte": [256] * 3, "liif": [256] * 4}  # the MLPs' hidden layers, from 
 
 
 class AuthorsNetwork(nn.Module):
-    """The network of a repository at the published size, with random weights.
+    """Network of an author's repository at the published size, with random weights.
 
-    Where the repository has a SwinIR and our encoder is one, theirs of the same size is used, else our encoder is
-    placed in their network.
+    If the repository has a SwinIR and the encoder is one, their SwinIR of the same size is used. Otherwise our encoder
+    is placed in their network.
 
     Args:
-        repository: a checkout with ``models/lte.py`` or ``models/liif.py``.
-        encoder: the encoder of ours that theirs is to be like.
+        repository: checkout with ``models/lte.py`` or ``models/liif.py``.
+        encoder: our encoder, which determines the size.
     Shape:
         image: (B, 3, h, w); returns (B, 3, round(h * scale), round(w * scale))
     Units: image and result in [0, 1].
     Raises:
-        ConfigError: the folder is neither repository.
+        ConfigError: the folder is not a checkout of LIIF or LTE.
     """
 
-    batch = 30_000  # queries at once, as their demonstrations have it
+    batch = 30_000  # queries at once, as in their demos
 
     def __init__(self, repository: Path, encoder: nn.Module) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class AuthorsNetwork(nn.Module):
             raise ConfigError("a checkout of LIIF or LTE", str(repository), "It has models/liif.py or models/lte.py.")
         with _imports_from(repository):
             models = importlib.import_module("models")
-        theirs = _theirs_like(encoder, models)
+        theirs = _their_swinir(encoder, models)
         models.register("given")(lambda: theirs or _Given(encoder))
         head = {"name": "mlp", "args": {"out_dim": 3, "hidden_list": _HEADS[kind]}}
         self.network = models.make(
@@ -67,7 +67,7 @@ class AuthorsNetwork(nn.Module):
         output = output_size((image.shape[2], image.shape[3]), scale)
         coord = pixel_centers(output, image.device).expand(image.shape[0], -1, -1).contiguous()
         cell = (2 / torch.tensor(output, device=image.device)).expand_as(coord).contiguous()
-        with _staying_on(image.device):
+        with _without_cuda_calls(image.device):
             self.network.gen_feat((image - 0.5) / 0.5)
             parts = zip(coord.split(self.batch, dim=1), cell.split(self.batch, dim=1), strict=True)
             rgb = torch.cat([self.network.query_rgb(*part) for part in parts], dim=1)
@@ -75,7 +75,7 @@ class AuthorsNetwork(nn.Module):
 
 
 class _Given(nn.Module):
-    """Our encoder as one of theirs."""
+    """Adapter of our encoder to their interface."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -85,8 +85,8 @@ class _Given(nn.Module):
         return common.without_fast_paths(self.encoder, image)
 
 
-def _theirs_like(encoder: nn.Module, models: ModuleType) -> nn.Module | None:
-    """Their SwinIR of our encoder's size, where there is one."""
+def _their_swinir(encoder: nn.Module, models: ModuleType) -> nn.Module | None:
+    """Create their SwinIR of our encoder's size, or return None if there is none."""
     if not hasattr(models, "swinir") or not isinstance(encoder, SwinIREncoder):
         return None
     layers = [cast(Any, group).layers for group in encoder.groups]
@@ -101,8 +101,8 @@ def _theirs_like(encoder: nn.Module, models: ModuleType) -> nn.Module | None:
 
 
 @contextmanager
-def _staying_on(device: torch.device) -> Iterator[None]:
-    """Their programs send coordinates to the GPU wherever the image is."""
+def _without_cuda_calls(device: torch.device) -> Iterator[None]:
+    """Disable ``Tensor.cuda`` on CPUs: their code moves coordinates to the GPU unconditionally."""
     if device.type == "cuda":
         yield
         return
@@ -112,14 +112,14 @@ def _staying_on(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _imports_from(repository: Path) -> Iterator[None]:
-    """Both repositories call their packages ``models`` and ``utils``: import one, and forget its names again."""
+    """Import from a repository, then remove its ``models`` and ``utils``, names that both repositories use."""
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in ("models", "utils")}
-    with mock.patch.object(sys, "path", [str(repository), *sys.path]), mock.patch.dict(sys.modules, _stand_ins()):
+    with mock.patch.object(sys, "path", [str(repository), *sys.path]), mock.patch.dict(sys.modules, _stubs()):
         yield
     sys.modules.update(hidden)
 
 
-def _stand_ins() -> dict[str, ModuleType]:
+def _stubs() -> dict[str, ModuleType]:
     contents: dict[str, dict[str, Any]] = {
         "tensorboardX": {"SummaryWriter": None},
         "timm": {},

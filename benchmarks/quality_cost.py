@@ -1,4 +1,4 @@
-"""What networks give for their time: PSNR on tiles against processor seconds per output megapixel, in one run.
+"""Quality against cost: PSNR on tiles against processor seconds per output megapixel, measured in one run.
 
 python -m benchmarks.quality_cost DIR --liif edsr-baseline-liif.pth --figure quality-cost.png
 python -m benchmarks.quality_cost DIR --weights iste_light=runs/new/model.pt --weights lte_light=runs/lte/model.pt
@@ -37,7 +37,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class Contender(NamedTuple):
-    """A network, and the hash of its weights: None where they are random, or where there are none to have."""
+    """Network with the hash of its weights; None for random weights and for bicubic interpolation."""
 
     network: nn.Module
     weights: str | None
@@ -48,25 +48,27 @@ class Contender(NamedTuple):
 
     @property
     def scored(self) -> bool:
-        """Whether its quality means anything."""
+        """True if its quality is meaningful, that is, if its weights are trained or it has none."""
         return self.weights is not None or not self.parameters
 
 
 @app.command()
 def quality_cost(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Tiles of tissue that the weights have not seen.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Tiles of tissue that the weights were not trained on.")
+    ],
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weights", metavar="PRESET=FILE", help="Instead of the released ones; repeatable."),
+        typer.Option("--weights", metavar="PRESET=FILE", help="Weights instead of the released ones; repeatable."),
     ] = None,
     liif: LiifOption = None,
     presets: common.PresetsOption = "iste,iste_small,iste_light",
-    scale: Annotated[float, typer.Option("--scale", help="Magnification.")] = 4.0,
-    protocol: Annotated[str, typer.Option("--protocol", help="How images are reduced and scored.")] = "iste-rgb",
-    crop: Annotated[int, typer.Option("--crop", help="Side of the center crops.")] = 288,
+    scale: Annotated[float, typer.Option("--scale", help="Scale factor.")] = 4.0,
+    protocol: Annotated[str, typer.Option("--protocol", help="Protocol of reduction and scores.")] = "iste-rgb",
+    crop: Annotated[int, typer.Option("--crop", help="Side of the center crops in pixels.")] = 288,
     images: common.ImagesOption = None,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Tiles that a network without weights is timed on.")
+        int, typer.Option("--repeats", min=1, help="Number of tiles to time networks without weights on.")
     ] = 3,
     figure: Annotated[Path | None, typer.Option("--figure", help="PNG or PDF of quality against cost.")] = None,
     overwrite: common.OverwriteOption = False,
@@ -74,7 +76,7 @@ def quality_cost(
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,
 ) -> list[Row]:
-    """Magnify every tile with every network in turn: the calls that are timed are those that are scored."""
+    """Upscale every tile with every network in turn; the timed calls are also the scored ones."""
     if figure is not None:
         check_figure_file(figure, overwrite)
     now = common.clock(device, threads)
@@ -89,7 +91,7 @@ def quality_cost(
 
 
 def _contenders(presets: Sequence[str], given: Sequence[str], liif: Path | None, device: str) -> dict[str, Contender]:
-    """Bicubic, every preset with the weights given for it, else released ones, else random; LIIF as published."""
+    """Create bicubic, the presets (with given, released or random weights, in this order), and LIIF as published."""
     files: dict[str, str] = {}
     for text in given:
         name, _, file = text.partition("=")
@@ -117,18 +119,18 @@ def _measure(
     repeats: int,
     device: str,
 ) -> list[Row]:
-    """A row for every network. Tile by tile they take turns, so that what slows the machine down slows all of them."""
+    """Measure every network; they alternate tile by tile, so that temporary slowdowns affect all of them."""
     name, scale, crop = case
     protocol = get_protocol(name)
     seconds: dict[str, list[float]] = {what: [] for what in contenders}
     psnr: dict[str, list[float]] = {what: [] for what in contenders}
-    for number, item in enumerate(tqdm(items, desc="magnifying", mininterval=2)):
+    for number, item in enumerate(tqdm(items, desc="upscaling", mininterval=2)):
         pair = tile_pair(item["image"], protocol, scale, crop)
         for what, contender in contenders.items():
             if number >= repeats and not contender.scored:
                 continue
             if number == 0:
-                super_resolve(contender.network, pair, device)  # to warm up
+                super_resolve(contender.network, pair, device)  # warm-up
             start = now()
             pred = super_resolve(contender.network, pair, device)
             seconds[what].append((now() - start) / (pred.shape[1] * pred.shape[2]) * 1e6)
@@ -157,7 +159,7 @@ def _format_row(row: Row) -> Row:
 
 
 def draw(rows: Sequence[Row], scale: float, protocol: str) -> Figure:
-    """A point for every network that was scored: median cost to the right, mean PSNR upwards; bars are quartiles."""
+    """Draw mean PSNR against median cost for every scored network; bars are quartiles."""
     with style():
         from matplotlib.figure import Figure
 
@@ -189,7 +191,7 @@ def draw(rows: Sequence[Row], scale: float, protocol: str) -> Figure:
     return chart
 
 
-#: Of Okabe and Ito: told apart without red-green vision.
+#: Colors of Okabe and Ito, distinguishable with red-green color blindness.
 _COLORS = ("#000000", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#D55E00")
 
 

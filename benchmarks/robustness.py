@@ -1,4 +1,4 @@
-"""What weights are worth on other low-resolution images than the protocol's: sharper, noisy, from JPEG files.
+"""Robustness of weights to other degradations than the protocol's: sharper, noisy, or JPEG-compressed inputs.
 
 python -m benchmarks.robustness DIR --scales 2,4
 python -m benchmarks.robustness DIR --weights released,runs/new/model.pt
@@ -35,9 +35,9 @@ __all__ = ["CASES", "app", "block_steps", "blockiness", "pixel_steps", "robustne
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-BLOCK = 8  # low-resolution pixels of a JPEG block
+BLOCK = 8  # side of a JPEG block in low-resolution pixels
 
-#: The first two are what the protocols ``bicubic-rgb`` and ``iste-rgb`` do; JPEG has 4:2:0, blocks begin at the corner.
+#: Degradations. The first two are those of ``bicubic-rgb`` and ``iste-rgb``. JPEG is 4:2:0, with a block at the corner.
 CASES: dict[str, DegradationSpec] = {
     "bicubic": DegradationSpec(blur=0),
     "blur_bicubic": DegradationSpec(),
@@ -48,7 +48,7 @@ CASES: dict[str, DegradationSpec] = {
     "noise 2, JPEG 75": DegradationSpec(noise=2, quality=75),
 }
 
-#: How many cases a figure shows.
+#: Number of cases in a figure.
 FAILURES = 3
 
 METHODS = ("pred", "bicubic", "label")
@@ -56,24 +56,26 @@ METHODS = ("pred", "bicubic", "label")
 
 @app.command()
 def robustness(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Tiles of tissue; to choose by, validation ones.")],
-    preset: Annotated[str, typer.Option("--preset", help="The network.")] = "iste_light",
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Tiles of tissue; for a choice of weights, validation tiles.")
+    ],
+    preset: Annotated[str, typer.Option("--preset", help="Preset of the network.")] = "iste_light",
     weights: common.WeightsOption = "released",
-    scales: Annotated[str, typer.Option("--scales", help="Magnifications.")] = "2,4",
+    scales: Annotated[str, typer.Option("--scales", help="Scale factors.")] = "2,4",
     crop: common.CropOption = 192,
     lower: Annotated[
-        float, typer.Option("--lower", min=1.0, help="Reduce all tiles first: what an objective so much weaker shows.")
+        float, typer.Option("--lower", min=1.0, help="Factor to reduce all tiles by first, as a weaker objective does.")
     ] = 1.0,
     images: common.ImagesOption = None,
     figure: Annotated[
-        Path | None, typer.Option("--figure", help="PNG or PDF of the cases that gain least, on the tile that does.")
+        Path | None, typer.Option("--figure", help="PNG or PDF of the cases and tiles with the smallest gain.")
     ] = None,
     overwrite: common.OverwriteOption = False,
     threads: common.ThreadsOption = 1,
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,
 ) -> list[Row]:
-    """Score every degradation on the same tiles: PSNR as iste-rgb takes it, borders of blocks and of pixels."""
+    """Score every degradation on the same tiles: PSNR as in iste-rgb, and visibility of block and pixel borders."""
     if figure is not None:
         check_figure_file(figure, overwrite)
     common.clock(device, threads)
@@ -103,7 +105,7 @@ def _gain(row: Row) -> float:
 
 
 def _failure(row: Row, paths: list[str], crop: int, networks: dict[str, nn.Module], device: str) -> dict[Any, Any]:
-    """The tile that gains least in a case, as :func:`monai_iste.visualize.comparison` shows it."""
+    """Return the tile with the smallest gain of a case, as input of :func:`monai_iste.visualize.comparison`."""
     gains = [ours - bicubic for ours, bicubic in zip(row["psnr"], row["bicubic_psnr"], strict=True)]
     path = paths[gains.index(min(gains))]
     item = _pair(path, row["scale"], crop, row["lower"], CASES[row["degradation"]])
@@ -151,30 +153,30 @@ def _scores(network: nn.Module, items: list[dict[Any, Any]], device: str) -> Row
 
 @torch.no_grad()
 def _as_saved(network: nn.Module, item: dict[Any, Any], device: str) -> dict[Any, Any]:
-    """The item with the network's image and the bicubic one, all rounded to 8 bits."""
+    """Add the network's and the bicubic result to the item, all rounded to 8 bits."""
     pred = network(item["image"].unsqueeze(0).to(device), scale=item["scale"])[0].cpu()
     return dict(AsScoredd(METHODS, 0)(AddBicubicd()({**item, "pred": pred})))
 
 
 def block_steps(image: Tensor, lr_size: tuple[int, int]) -> tuple[float, float]:
-    """The mean step between pixels across the borders of the low-resolution image's JPEG blocks, and elsewhere.
+    """Compute the mean step across the borders of JPEG blocks of the low-resolution image, and across other borders.
 
-    Between the low-resolution rows ``j - 1`` and ``j`` a magnified image ``Y`` of H from h rows has its border at
-    ``e(j) = round(j H / h)``, where it takes the step
+    An upscaled image ``Y`` of H rows from h has the border between the low-resolution rows ``j - 1`` and ``j`` at
+    ``e(j) = round(j H / h)``. The step there is
 
         d(j) = mean over columns and channels of |Y(e(j)) - Y(e(j) - 1)|,   j = 1 ... h - 1
 
-    Borders of blocks are those with j divisible by 8; all others have the same place between low-resolution pixels,
-    where interpolation is equally steep, and are what they are compared with. Columns are treated likewise.
+    Borders of blocks have j divisible by 8. They are compared with all other borders of low-resolution pixels, where
+    interpolation is equally steep. Columns are treated likewise.
 
     Args:
         lr_size: (h, w).
     Shape:
         image: (C, H, W); the first JPEG block begins at the corner.
     Returns:
-        mean of d over the borders of blocks, and over the others.
+        mean of d over the borders of blocks, and over the other borders.
     Raises:
-        ShapeError: there is no border, the low-resolution image is smaller than a block.
+        ShapeError: the low-resolution image has no border of blocks.
 
     Example:
         >>> block_steps(torch.arange(32.0).expand(3, 32, 32), (16, 16))  # a ramp along the columns
@@ -193,14 +195,14 @@ def block_steps(image: Tensor, lr_size: tuple[int, int]) -> tuple[float, float]:
 
 
 def pixel_steps(image: Tensor, lr_size: tuple[int, int]) -> tuple[float, float]:
-    """The mean step across the borders ``e(j)`` of low-resolution pixels (:func:`block_steps`), and elsewhere.
+    """Compute the mean step across the borders ``e(j)`` of low-resolution pixels (:func:`block_steps`), and elsewhere.
 
-    Where each low-resolution pixel answers its own output pixels, its borders may be seen as a fine grid.
+    If each output pixel depends on its nearest low-resolution pixel only, these borders may be visible as a fine grid.
 
     Args:
         lr_size: (h, w).
     Shape:
-        image: (C, H, W), magnified by more than 1.
+        image: (C, H, W), upscaled by more than 1.
 
     Example:
         >>> nearest = torch.arange(8.0).repeat_interleave(2).expand(3, 16, 16)  # steps at borders alone, along one axis
@@ -219,14 +221,14 @@ def pixel_steps(image: Tensor, lr_size: tuple[int, int]) -> tuple[float, float]:
 
 
 def _steps(image: Tensor, lr_size: tuple[int, int]) -> Iterator[tuple[Tensor, list[int]]]:
-    """For rows, then columns: the mean step after each, and the borders e(j), j from 1."""
+    """Yield, for rows and then columns, the mean step after each and the borders e(j), j from 1."""
     for axis, few in ((1, lr_size[0]), (2, lr_size[1])):
         borders = [round(j * image.shape[axis] / few) for j in range(1, few)]
         yield image.diff(dim=axis).abs().double().mean((0, 3 - axis)), borders
 
 
 def blockiness(steps: list[tuple[float, float]]) -> float:
-    """The mean step across borders over the mean step elsewhere, both over all images: 1 where no border is seen.
+    """Divide the mean step across borders by the mean step elsewhere, over all images; 1 if no border is visible.
 
     Example:
         >>> blockiness([(3.0, 1.0), (1.0, 1.0)])

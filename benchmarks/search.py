@@ -1,4 +1,4 @@
-"""Variants of a preset under one short training budget: what each is worth on validation tiles, and what it costs.
+"""Search over variants of a preset: quality on validation tiles after a short training, and cost.
 
 python -m benchmarks.search DIR --output_dir OUT --steps 200
 """
@@ -27,14 +27,14 @@ __all__ = ["VARIANTS", "app", "picture", "search"]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS_PER_EPOCH = 25  # checkpoints are that far apart
+STEPS_PER_EPOCH = 25  # steps between checkpoints
 
 
 def _edsr(channels: int, blocks: int) -> Row:
     return {"encoder": {"_target_": "EDSREncoder", "out_channels": channels, "num_blocks": blocks}}
 
 
-#: What differs from the preset, as arguments of :class:`~monai_iste.networks.ISTE` in a configuration.
+#: Changes to the preset, as arguments of :class:`~monai_iste.networks.ISTE` in a configuration.
 VARIANTS: dict[str, Row] = {
     "preset": {},
     "branches 64 wide": {"texture_channels": 64, "hidden_channels": 64},
@@ -55,16 +55,16 @@ VARIANTS: dict[str, Row] = {
 @app.command()
 def search(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Tiles, in train/ and val/.")],
-    output_dir: Annotated[Path, typer.Option("--output_dir", help="A folder for the trainings.")] = Path("runs/search"),
-    preset: Annotated[str, typer.Option("--preset", help="What the variants are of.")] = "iste_light",
-    names: Annotated[str, typer.Option("--variants", help="Some of them, separated by commas; default: all.")] = "",
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of each.")] = 200,
-    options: Annotated[str, typer.Option("--options", help="More options of the training, as one string.")] = "",
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Folder for the trainings.")] = Path("runs/search"),
+    preset: Annotated[str, typer.Option("--preset", help="Preset to vary.")] = "iste_light",
+    names: Annotated[str, typer.Option("--variants", help="Variants, separated by commas; default: all.")] = "",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of each variant.")] = 200,
+    options: Annotated[str, typer.Option("--options", help="Further options of the training, as one string.")] = "",
     repeats: common.RepeatsOption = 5,
     json_file: common.JsonOption = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw quality against cost, .png.")] = None,
 ) -> list[Row]:
-    """Train every variant with the bundle's recipe and one seed, and time it; finished ones are not trained again."""
+    """Train every variant with the bundle's recipe and one seed, and time it; finished trainings are not repeated."""
     chosen = common.split_words(names) or list(VARIANTS)
     for name in chosen:
         if name not in VARIANTS:
@@ -95,7 +95,7 @@ def search(
 
 
 def _train_variant(folder: Path, output_dir: Path, preset: str, name: str, steps: int, options: str) -> list[Row]:
-    """The table of a training, which runs as a command of its own unless it is there."""
+    """Train a variant in a subprocess unless it is done, and return its table of scores."""
     report = output_dir / "metrics.json"
     if not report.is_file():
         overrides: list[Any] = ["--preset", preset, "--dataset_dir", folder, "--output_dir", output_dir]
@@ -120,7 +120,7 @@ def _train_variant(folder: Path, output_dir: Path, preset: str, name: str, steps
 
 
 def _build_changes(changes: Row) -> Row:
-    """The arguments with an encoder in place of its configuration."""
+    """Replace the configuration of an encoder by the encoder."""
     encoder = changes.get("encoder")
     if encoder is None:
         return changes
@@ -128,7 +128,7 @@ def _build_changes(changes: Row) -> Row:
 
 
 def picture(rows: list[Row], width: int = 860, height: int = 520) -> Image.Image:
-    """Mean PSNR over the scales against operations, which unlike seconds no other program disturbs."""
+    """Draw the mean PSNR over scales against operations, which other programs cannot disturb."""
     points = [(row["macs"] / 384**2 / 1e3, sum(row["psnr"].values()) / len(row["psnr"])) for row in rows]
     (x0, x1), (y0, y1) = ((min(axis), max(axis)) for axis in zip(*points, strict=True))
     dx, dy = (x1 - x0) or 1.0, (y1 - y0) or 1.0

@@ -1,4 +1,4 @@
-"""Whole slides: time, peak anonymous memory and disk of a job, every one in a process of its own.
+"""Whole slides: time, peak anonymous memory and disk space of jobs, each in a subprocess.
 
 python -m benchmarks.slides small.tif large.tif --network interpolation --scale 2
 """
@@ -30,14 +30,16 @@ MIB = 2**20
 @app.command()
 def slides(
     files: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides, such as benchmarks.mosaic makes.")],
-    network: Annotated[str, typer.Option("--network", help="A preset, or interpolation.")] = "interpolation",
-    scale: Annotated[float, typer.Option("--scale", help="Magnification.")] = 2.0,
-    tissue_only: Annotated[bool, typer.Option("--tissue-only", help="Interpolate bare glass.")] = False,
-    work_dir: Annotated[Path | None, typer.Option("--work-dir", help="A disk with room.")] = None,
+    network: Annotated[str, typer.Option("--network", help="Preset, or interpolation.")] = "interpolation",
+    scale: Annotated[float, typer.Option("--scale", help="Scale factor.")] = 2.0,
+    tissue_only: Annotated[bool, typer.Option("--tissue-only", help="Interpolate the background.")] = False,
+    work_dir: Annotated[
+        Path | None, typer.Option("--work-dir", help="Folder for intermediate files, with enough free space.")
+    ] = None,
     threads: common.ThreadsOption = 1,
     json_file: common.JsonOption = None,
 ) -> list[Row]:
-    """Magnify whole slides to OME-TIFF and say what it took; the results are thrown away."""
+    """Upscale whole slides to OME-TIFF and measure the cost; the results are deleted."""
     rows: list[Row] = []
     for file in files:
         case = {
@@ -55,7 +57,7 @@ def slides(
 
 
 def observe(path: str, network: str, scale: float, tissue_only: bool, work_dir: str | None, threads: int) -> Row:
-    """One job in this process. Memory is anonymous (``RssAnon``, Linux): what the system cannot drop and read again."""
+    """Run one job in this process. Memory is anonymous (``RssAnon``, Linux), which the system cannot reclaim."""
     torch.set_num_threads(threads)
     net = Interpolation().eval() if network == "interpolation" else common.load_preset(network)
     with tempfile.TemporaryDirectory(dir=work_dir) as folder, Slide(path) as slide, _anonymous_memory() as memory:
@@ -81,7 +83,7 @@ def observe(path: str, network: str, scale: float, tissue_only: bool, work_dir: 
 
 @contextmanager
 def _anonymous_memory(interval: float = 0.02) -> Iterator[list[int]]:
-    """The process's anonymous memory in bytes, over and over while the context lasts."""
+    """Sample the process's anonymous memory in bytes, within the context."""
 
     def now() -> int:
         lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

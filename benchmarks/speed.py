@@ -32,7 +32,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 ALL_KEYS = "ISTE, all keys"
 OTHER_CORNERS = "ISTE, other corners"
 NAIVE = "ISTE, literal"
-#: The boxes of the paper's Figure 2.
+#: Modules by the names of the paper's Figure 2.
 MODULES = {
     "encoder": "encoder",
     "LFI": "local_feature_interactor",
@@ -47,10 +47,10 @@ MODULES = {
 def speed(
     presets: common.PresetsOption = "iste,iste_small,iste_light",
     sizes: Annotated[str, typer.Option("--sizes", help="Sides of the square images in pixels.")] = "48,96,256",
-    scales: Annotated[str, typer.Option("--scales", help="Magnifications.")] = "2,3.7,4,8",
+    scales: Annotated[str, typer.Option("--scales", help="Scale factors.")] = "2,3.7,4,8",
     precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or both.")] = "fp32",
     peer_repo: Annotated[
-        list[Path] | None, typer.Option("--peer-repo", help="A checkout of LIIF or LTE; repeatable.")
+        list[Path] | None, typer.Option("--peer-repo", help="Checkout of LIIF or LTE; repeatable.")
     ] = None,
     naive_gb: common.NaiveGbOption = 6.0,
     baselines: common.BaselinesOption = True,
@@ -60,7 +60,7 @@ def speed(
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,
 ) -> list[Row]:
-    """Time whole images, run by run in alternation."""
+    """Time whole images, alternating between the networks."""
     now = common.clock(device, threads)
     kinds, rows = common.split_words(precision), []
     peaks = {kind: common.peak_macs(device, now, kind) for kind in kinds}
@@ -103,7 +103,7 @@ def _case(
     patience: float,
     device: str,
 ) -> list[Row]:
-    """One image at one scale: a row for every network."""
+    """Measure one image at one scale: a row for every network."""
     scale, kind = case["scale"], case["precision"]
     image = (common.sample_tissue(case["lr"], case["lr"]).float() / 255).to(device)
     output = output_size((case["lr"], case["lr"]), scale)
@@ -146,7 +146,7 @@ def _row(name: str, own: Measurement, measured: dict[str, Measurement], output: 
 def _against_literal(
     fast: nn.Module, literal: nn.Module, image: Tensor, scale: float, measured: dict[str, Measurement]
 ) -> Row:
-    """How much longer, how different, and how many output pixels retrieve another key."""
+    """Compare with the literal network: time, largest difference, and number of different retrievals."""
     difference = float((measured[ALL_KEYS].result - measured[NAIVE].result).abs().max())
     ratio = common.ratios(measured[NAIVE], measured[ALL_KEYS])
     expected, found = retrievals(fast, literal, image, scale)
@@ -163,7 +163,7 @@ def _against_literal(
 
 @torch.no_grad()
 def retrievals(fast: nn.Module, literal: nn.Module, image: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Which key every output pixel retrieves in the literal network, and its nearest low-resolution pixel in the other.
+    """Return the key of every output pixel in the literal network, and of its nearest LR pixel in the fast one.
 
     Shape:
         returns two of (B, H * W)
@@ -179,7 +179,7 @@ def retrievals(fast: nn.Module, literal: nn.Module, image: Tensor, scale: float)
 
 @contextmanager
 def _recorded_retrieval() -> Iterator[list[Tensor]]:
-    """The indices that STF retrieves while the context lasts, for all rows of the image at once."""
+    """Record the indices that STF retrieves within the context, for all rows of the image at once."""
     retrieved: list[Tensor] = []
     search = self_texture_fusion.most_similar
 
@@ -198,7 +198,7 @@ def _recorded_retrieval() -> Iterator[list[Tensor]]:
 
 
 def _modules(net: nn.Module, call: Callable[[], Any], now: Clock) -> dict[str, float]:
-    """Seconds of one more run, by module; "rest" is what happens between them."""
+    """Time one more run by module; "rest" is the time between modules."""
     assert isinstance(net, ISTE)
     with _timed_modules(net, now) as seconds:
         start = now()
@@ -209,9 +209,9 @@ def _modules(net: nn.Module, call: Callable[[], Any], now: Clock) -> dict[str, f
 
 @contextmanager
 def _timed_modules(net: ISTE, now: Clock) -> Iterator[dict[str, float]]:
-    """The seconds inside every module while the context lasts; one called by another counts for itself alone."""
+    """Record the seconds inside every module within the context; a call inside another counts only once."""
     seconds = {label: 0.0 for label, name in MODULES.items() if getattr(net, name, None) is not None}
-    inner: list[float] = []  # seconds of the calls inside each call that is under way
+    inner: list[float] = []  # seconds of nested calls, per active call
 
     def timed(label: str, method: Callable) -> Callable:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -230,7 +230,7 @@ def _timed_modules(net: ISTE, now: Clock) -> Iterator[dict[str, float]]:
     wrapped: list[tuple[nn.Module, str]] = []
     for label in seconds:
         box = getattr(net, MODULES[label])
-        for module in [box] if label == "encoder" else box.modules():  # parts may be called past their box
+        for module in [box] if label == "encoder" else box.modules():  # submodules may be called directly
             for name in _methods(module):
                 setattr(module, name, timed(label, getattr(module, name)))
                 wrapped.append((module, name))
@@ -242,7 +242,7 @@ def _timed_modules(net: ISTE, now: Clock) -> Iterator[dict[str, float]]:
 
 
 def _methods(module: nn.Module) -> list[str]:
-    """``forward``, and the other public methods that the library's own classes define."""
+    """List ``forward`` and the other public methods that the library's classes define."""
     own = [cls for cls in type(module).__mro__ if cls.__module__.startswith("monai_iste")]
     return sorted(
         {"forward"} | {name for cls in own for name, it in vars(cls).items() if name[0] != "_" and callable(it)}

@@ -1,4 +1,4 @@
-"""One network on one tile under a protocol: how near the truth, how faithful to its input, how long it took."""
+"""Scores of one network on one tile: closeness to the ground truth and consistency with the input."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from monai_iste.networks import LIIF, Bicubic, EDSREncoder, load_published
 
 __all__ = ["SCORES", "color_difference", "displacement", "published_liif", "score", "super_resolve", "tile_pair"]
 
-#: What :func:`score` finds.
+#: Keys of the result of :func:`score`.
 SCORES = ("psnr", "ssim", "lr_psnr", "color", "shift", "truth_shift")
 
-_STEPS = 500  # parts of a low-resolution pixel that a displacement is found to
+_STEPS = 500  # resolution of the displacement, steps per low-resolution pixel
 
 
 def published_liif(path: Any, device: str = "cpu") -> nn.Module:
-    """LIIF with the weights of its authors: EDSR-baseline encoder, trained on the photographs of DIV2K.
+    """Load LIIF with its authors' weights: EDSR-baseline encoder, trained on the photographs of DIV2K.
 
     Raises:
         CheckpointError: the file is missing, damaged, or holds something else.
@@ -35,13 +35,13 @@ def published_liif(path: Any, device: str = "cpu") -> nn.Module:
 
 
 def tile_pair(path: str, protocol: Protocol, scale: float, crop: int | None) -> dict[str, Any]:
-    """The center crop of a tile and its reduction, as :meth:`Protocol.preprocessing` makes them."""
+    """Return the center crop of a tile and its reduction, see :meth:`Protocol.preprocessing`."""
     return dict(cast(Mapping[str, Any], protocol.preprocessing(crop)({"image": path, "scale": scale})))
 
 
 @torch.no_grad()
 def super_resolve(network: nn.Module, pair: Mapping[str, Any], device: str = "cpu") -> Tensor:
-    """The reduction magnified as everything here magnifies images: in canonical windows; bicubic in one piece.
+    """Upscale the reduction: networks in canonical windows, bicubic at once.
 
     Shape:
         returns (3, H, W)
@@ -53,14 +53,14 @@ def super_resolve(network: nn.Module, pair: Mapping[str, Any], device: str = "cp
 
 
 def score(pred: Tensor, pair: Mapping[str, Any], protocol: Protocol) -> Row:
-    """The scores of a magnification.
+    """Score a super-resolved image.
 
     Shape:
         pred: (3, H, W)
     Returns:
-        ``psnr`` and ``ssim`` as the protocol has them; ``lr_psnr`` of the result reduced again; ``color``
+        ``psnr`` and ``ssim`` under the protocol; ``lr_psnr``, the PSNR of the reduced result to the input; ``color``
         (:func:`color_difference`) in 8-bit levels; ``shift`` (:func:`displacement`) in low-resolution pixels;
-        ``truth_shift``: the same of the truth, the error of the measurement, since the truth lies where it should.
+        ``truth_shift``, the displacement of the ground truth, which is the error of the measurement.
     """
     scored = dict(cast(Mapping[str, Any], protocol.postprocessing()({**pair, "pred": pred.cpu()})))
     psnr, ssim = PSNRMetric(1.0), SSIMMetric(spatial_dims=2)
@@ -80,7 +80,7 @@ def score(pred: Tensor, pair: Mapping[str, Any], protocol: Protocol) -> Row:
 
 
 def color_difference(result: Tensor, source: Tensor) -> float:
-    """The largest difference over channels between the mean colors of two images, in their unit.
+    """Compute the largest difference over channels between the mean colors of two images, in their unit.
 
     Shape:
         result: (3, H, W); source: (3, h, w)
@@ -94,10 +94,10 @@ def color_difference(result: Tensor, source: Tensor) -> float:
 
 
 def displacement(result: Tensor, source: Tensor) -> float:
-    """How far a magnification lies from where bicubic interpolation puts the image, in low-resolution pixels.
+    """Measure the displacement of a super-resolved image from bicubic interpolation, in low-resolution pixels.
 
-    Both are reduced to the size of the source, so that only what they have in common is left, averaged over channels,
-    and registered by phase correlation to 1/500 of a pixel; the larger of both axes counts.
+    Both are reduced to the size of the source, averaged over channels, and registered by phase correlation to 1/500 of
+    a pixel. The result is the larger displacement of the two axes.
 
     Shape:
         result: (3, H, W), of at least the source's size; source: (3, h, w)

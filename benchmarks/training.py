@@ -1,4 +1,4 @@
-"""Seconds of a training step (forward, backward, Adam), beside the literal network, LIIF and LTE on the same encoder.
+"""Seconds per training step (forward, backward, Adam), beside the literal network, LIIF and LTE.
 
 python -m benchmarks.training --presets iste_light
 """
@@ -30,10 +30,10 @@ NAIVE = "ISTE, literal"
 @app.command()
 def training(
     presets: common.PresetsOption = "iste_light",
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images of a step.")] = 16,
-    lr_size: Annotated[int, typer.Option("--lr-size", min=1, help="Their side in pixels.")] = 48,
-    points: Annotated[int, typer.Option("--points", min=1, help="Sampled coordinates of each.")] = 2304,
-    scale: Annotated[float, typer.Option("--scale", help="Magnification; it does not change the time.")] = 2.5,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images per step.")] = 16,
+    lr_size: Annotated[int, typer.Option("--lr-size", min=1, help="Side of the images in pixels.")] = 48,
+    points: Annotated[int, typer.Option("--points", min=1, help="Sampled coordinates per image.")] = 2304,
+    scale: Annotated[float, typer.Option("--scale", help="Scale factor; it does not change the time.")] = 2.5,
     naive_gb: common.NaiveGbOption = 3.0,
     baselines: common.BaselinesOption = True,
     repeats: common.RepeatsOption = 5,
@@ -42,7 +42,7 @@ def training(
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,
 ) -> list[Row]:
-    """Time training steps, step by step in alternation."""
+    """Time training steps, alternating between the networks."""
     now = common.clock(device, threads)
     rows = []
     for preset in common.split_words(presets):
@@ -66,7 +66,7 @@ def training(
 
 
 def _step(network: nn.Module, batch: int, lr_size: int, points: int, scale: float) -> Callable[[], float]:
-    """A step on the same images and coordinates every time; returns its loss."""
+    """Create a step on fixed images and coordinates; the step returns its loss."""
     device = next(network.parameters()).device
     generator = torch.Generator().manual_seed(0)
 

@@ -1,4 +1,4 @@
-"""What weights are worth on tiles of tissue, beside bicubic interpolation and the weights of LIIF's authors.
+"""Quality of weights on tiles of tissue, beside bicubic interpolation and LIIF with its authors' weights.
 
 python -m benchmarks.weights DIR --liif edsr-baseline-liif.pth --json scores.json
 python -m benchmarks.weights DIR --weights released,runs/new/model.pt --json scores.json
@@ -33,8 +33,8 @@ __all__ = ["app", "summary", "weights"]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 BICUBIC, PEER = "bicubic", "LIIF"
-ALL_SOURCES = "all"  # sources
-_TITLE = "Weights"  # of the file
+ALL_SOURCES = "all"
+_TITLE = "Weights"  # title of the JSON file
 
 LiifOption = Annotated[
     Path | None,
@@ -44,19 +44,23 @@ LiifOption = Annotated[
 
 @app.command()
 def weights(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Tiles of tissue that the weights have not seen.")],
-    preset: Annotated[str, typer.Option("--preset", help="The network.")] = "iste_light",
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Tiles of tissue that the weights were not trained on.")
+    ],
+    preset: Annotated[str, typer.Option("--preset", help="Preset of the network.")] = "iste_light",
     weights: common.WeightsOption = "released",
     liif: LiifOption = None,
-    protocols: Annotated[str, typer.Option("--protocols", help="How images are reduced.")] = "iste-rgb,bicubic-rgb",
-    scales: Annotated[str, typer.Option("--scales", help="Magnifications.")] = "2,3,4",
+    protocols: Annotated[
+        str, typer.Option("--protocols", help="Protocols of the reduction, separated by commas.")
+    ] = "iste-rgb,bicubic-rgb",
+    scales: Annotated[str, typer.Option("--scales", help="Scale factors.")] = "2,3,4",
     crop: common.CropOption = 288,
     images: common.ImagesOption = None,
     threads: common.ThreadsOption = 1,
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,
 ) -> list[Row]:
-    """Score every tile. What stands in the file of --json is not scored again, so that an interrupted run goes on."""
+    """Score every tile. Scores in the file of --json are reused, so that an interrupted run resumes."""
     common.clock(device, threads)
     methods: dict[str, tuple[nn.Module, str | None]] = {BICUBIC: (Bicubic(), None)}
     if liif is not None:
@@ -84,7 +88,7 @@ def _score_tiles(
     device: str,
     file: Path | None,
 ) -> list[Row]:
-    """A row for every tile, scale and method; written after every tile."""
+    """Score every tile, scale and method; the file is written after every tile."""
     protocol = get_protocol(case["protocol"])
     known = _read_scores(file)
     rows = []
@@ -105,7 +109,7 @@ def _score_tiles(
 
 
 def _read_scores(file: Path | None) -> dict[tuple[Any, ...], Row]:
-    """What was scored before, by what it depends on."""
+    """Read earlier scores from the file, by their identity."""
     content = read_json(file) if file is not None else None
     if content is None:
         return {}
@@ -115,23 +119,24 @@ def _read_scores(file: Path | None) -> dict[tuple[Any, ...], Row]:
 
 
 def _identity(row: Row) -> tuple[Any, ...]:
-    """What a score depends on; not what a file is called."""
+    """Return everything that a score depends on; file names are not part of it."""
     return tuple(row[key] for key in ("weights", "protocol", "scale", "crop", "image", "image_sha256"))
 
 
-# --- what is printed --------------------------------------------------------------------------------------------------
+# --- printing ---------------------------------------------------------------------------------------------------------
 
 
 def summary(rows: Sequence[Row], method: str) -> Row:
-    """One method over tiles at one scale under one protocol: means, extremes, and what it gains over the others.
+    """Summarize one method over tiles at one scale and protocol: means, extremes, and gains over the others.
 
     Args:
-        rows: of every method on these tiles.
+        rows: rows of every method on these tiles.
+        method: method to summarize.
     Returns:
         the mean of every score and ``lowest_lr_psnr``, ``largest_color``, ``largest_shift``, ``largest_truth_shift``;
-        under ``over``, for bicubic and LIIF, whichever the method is compared with: the ``gain`` in dB, (mean, low,
-        high) with a 95 % interval over tiles (:func:`~experiments.statistics.paired_bootstrap`; of a single
-        tile its gain three times), how many tiles are ``below`` it, and the ``worst`` tile with its gain.
+        under ``over``, for each of bicubic and LIIF that the method is compared with: the ``gain`` in dB as (mean, low,
+        high) with a 95 % interval over tiles (:func:`~experiments.statistics.paired_bootstrap`; a single tile gives
+        its gain three times), the number of tiles ``below`` it, and the ``worst`` tile with its gain.
     """
     by = {name: [row for row in rows if row["method"] == name] for name in {row["method"] for row in rows}}
     own = by[method]
@@ -161,7 +166,7 @@ def _report(rows: Sequence[Row], methods: Sequence[str], preset: str, device: st
 
 
 def _cases(rows: Sequence[Row]) -> Iterator[tuple[Row, list[Row]]]:
-    """Every protocol, scale and source with its rows; all sources first, and alone if there is but one."""
+    """Yield every protocol, scale and source with its rows; first all sources, then each if there are several."""
     sources = sorted({source_of(row["image"]) for row in rows})
     for protocol, scale in dict.fromkeys((row["protocol"], row["scale"]) for row in rows):
         part = [row for row in rows if (row["protocol"], row["scale"]) == (protocol, scale)]

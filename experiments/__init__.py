@@ -1,1 +1,1 @@
-"""The paper's experiments, each re-runnable: ``python -m experiments --help``."""
+"""Experiments of the paper, as commands: ``python -m experiments --help``."""

@@ -25,7 +25,7 @@ app.command()(figure)
 
 @app.callback()
 def main() -> None:
-    """The paper's experiments, and one on nuclei, each by one command."""
+    """Run the paper's experiments, and one on nuclei."""
     show_errors_as_sentences()
 
 

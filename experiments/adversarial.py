@@ -1,4 +1,4 @@
-"""What a conditional GAN for super-resolution needs around MONAI's AdversarialTrainer."""
+"""Conditional adversarial training with MONAI's AdversarialTrainer: losses, batches, inferer and trainer."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def _least_squares() -> PatchAdversarialLoss:
 
 
 class GeneratorLoss(nn.Module):
-    """``weight * mean((D(generated) - 1)^2)``: what the generator pays for being found out (LSGAN).
+    """Adversarial loss of the generator (LSGAN): ``weight * mean((D(generated) - 1)^2)``.
 
     Mao et al., "Least Squares Generative Adversarial Networks", arXiv:1611.04076; the weight from Li et al., Medical
     Image Analysis 68 (2021) 101938.
 
     Args:
-        weight: of this loss beside the reconstruction's.
+        weight: factor of the loss.
     Shape:
-        fake: the discriminator's judgments, any; returns a number
+        fake: output of the discriminator, any shape; returns a scalar
 
     Example:
         >>> float(GeneratorLoss(weight=0.5)(torch.tensor([1.0, 3.0])))
@@ -43,10 +43,10 @@ class GeneratorLoss(nn.Module):
 
 
 class DiscriminatorLoss(nn.Module):
-    """``(mean((D(real) - 1)^2) + mean(D(generated)^2)) / 2`` (LSGAN, see :class:`GeneratorLoss`).
+    """Loss of the discriminator (LSGAN): ``(mean((D(real) - 1)^2) + mean(D(generated)^2)) / 2``.
 
     Shape:
-        real, fake: the discriminator's judgments, any; returns a number
+        real, fake: outputs of the discriminator, any shape; returns a scalar
 
     Example:
         >>> float(DiscriminatorLoss()(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0])))
@@ -62,11 +62,11 @@ class DiscriminatorLoss(nn.Module):
 
 
 class WeightedLoss(nn.Module):
-    """``weight * loss(pred, target)``.
+    """Multiply a loss by a constant: ``weight * loss(pred, target)``.
 
     Args:
-        loss: of a prediction and its target.
-        weight: 0.99 beside an adversarial loss of 0.01 in Li et al.
+        loss: function of a prediction and its target.
+        weight: factor; Li et al. have 0.99 beside an adversarial loss of 0.01.
     Shape:
         as the loss.
 
@@ -84,7 +84,7 @@ class WeightedLoss(nn.Module):
 
 
 class PrepareConditional(PrepareBatch):
-    """Training batches whose image goes to both networks: to the discriminator as its keyword ``condition``."""
+    """Prepare batches for a conditional GAN: the image is also passed to the discriminator, as ``condition``."""
 
     def __call__(
         self,
@@ -101,7 +101,7 @@ class GeneratorInferer(Inferer):
     """Call the generator as ``network(image, scale=...)``, without the discriminator's ``condition``.
 
     Args:
-        scale: 1 for images that are at their final size already; None for the network's own scale.
+        scale: 1 for images that already have their final size; None for the network's own scale.
     """
 
     def __init__(self, scale: float | None = None) -> None:
@@ -113,21 +113,21 @@ class GeneratorInferer(Inferer):
 
 
 class ConditionalAdversarialTrainer(AdversarialTrainer):
-    """MONAI's AdversarialTrainer for pairs: what is real is the label, and the ordinary handlers hear what happens.
+    """AdversarialTrainer for image pairs: the label is the real image, and handlers of a SupervisedTrainer work.
 
-    Every step updates the generator, then the discriminator on the same pair. MONAI's trainer takes the input for the
-    real image, which suits autoencoders; fires none of the events that handlers of a SupervisedTrainer listen to; and
-    puts whole networks into its state, which no checkpoint that is read with ``weights_only`` may hold. Here:
+    Each step updates the generator, then the discriminator, on the same pair. It differs from MONAI's trainer in four
+    points. MONAI's takes the input as the real image, which suits autoencoders. It fires no events that handlers of a
+    SupervisedTrainer use. It puts whole networks into its state, which a checkpoint read with ``weights_only`` must not
+    hold. Here:
 
-    * the discriminator compares the label with what the generator made;
+    * the discriminator compares the label with the generator's output;
     * ``IterationEvents.LOSS_COMPLETED`` follows either network's loss, before its backward pass; ``BACKWARD_COMPLETED``
       the generator's backward pass; ``MODEL_COMPLETED`` the step, so that the output is split into items;
-    * ``output["loss"]`` is what the generator minimizes, ``output["discriminator_loss"]`` what its opponent does;
-    * the trainer's state is its count of steps; networks and optimizers are saved by the handler that names them
-      (:class:`~monai_iste.handlers.Checkpoints`).
+    * ``output["loss"]`` is the generator's loss, ``output["discriminator_loss"]`` the discriminator's;
+    * the trainer's state is its step count; :class:`~monai_iste.handlers.Checkpoints` saves networks and optimizers.
 
     Args:
-        as MONAI's AdversarialTrainer.
+        args, kwargs: those of MONAI's AdversarialTrainer.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -136,8 +136,8 @@ class ConditionalAdversarialTrainer(AdversarialTrainer):
         events = AdversarialIterationEvents
         self.add_event_handler(events.GENERATOR_FORWARD_COMPLETED, self._take_label_as_real)
         self.add_event_handler(events.GENERATOR_LOSS_COMPLETED, self._sum_losses)
-        self.add_event_handler(events.GENERATOR_BACKWARD_COMPLETED, self._pass_on, IterationEvents.BACKWARD_COMPLETED)
-        self.add_event_handler(events.DISCRIMINATOR_LOSS_COMPLETED, self._pass_on, IterationEvents.LOSS_COMPLETED)
+        self.add_event_handler(events.GENERATOR_BACKWARD_COMPLETED, self._fire, IterationEvents.BACKWARD_COMPLETED)
+        self.add_event_handler(events.DISCRIMINATOR_LOSS_COMPLETED, self._fire, IterationEvents.LOSS_COMPLETED)
 
     def _take_label_as_real(self) -> None:
         self.state.output[AdversarialKeys.REALS] = self.state.output[CommonKeys.LABEL]
@@ -148,7 +148,7 @@ class ConditionalAdversarialTrainer(AdversarialTrainer):
         output[CommonKeys.LOSS] = output[parts[0]] + output[parts[1]]
         self.fire_event(IterationEvents.LOSS_COMPLETED)
 
-    def _pass_on(self, event: IterationEvents) -> None:
+    def _fire(self, event: IterationEvents) -> None:
         self.fire_event(event)
 
     def _iteration(self, engine: AdversarialTrainer, batchdata: dict[str, Tensor]) -> Any:
@@ -158,7 +158,7 @@ class ConditionalAdversarialTrainer(AdversarialTrainer):
 
 
 def parallel_like(network: nn.Module, other: nn.Module) -> nn.Module:
-    """``other`` wrapped as ``network`` is: several processes must average the gradients of both or of none."""
+    """Wrap ``other`` in DistributedDataParallel if ``network`` is wrapped, so that both average their gradients."""
     if not isinstance(network, nn.parallel.DistributedDataParallel):
         return other
     return nn.parallel.DistributedDataParallel(other, device_ids=network.device_ids)

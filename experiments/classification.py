@@ -1,17 +1,17 @@
-"""Table IV: are reconstructions as good as originals for recognizing tumors? A ResNet-50 on PCam at x2.
+"""Table IV: tumor classification on originals and reconstructions, with a ResNet-50 on PCam at x2.
 
 Implements the classification experiment of Sec. IV of Duan et al., arXiv:2401.15613. One ResNet is trained on originals
-and run on five kinds of test images, which all come from the same patches:
+and then run on five versions of the same test patches:
 
-| setting | what the ResNet is run on |
+| setting | input of the ResNet |
 |---|---|
 | original | the patches, 96 x 96 pixels |
 | low_resolution | their reduction by the protocol ``iste-rgb``, 48 x 48 pixels at x2 |
-| bicubic | the reduction, magnified again by bicubic interpolation |
-| liif, iste | the reduction, magnified again by a network |
+| bicubic | the reduction, upscaled by bicubic interpolation |
+| liif, iste | the reduction, upscaled by a network |
 
-Paper silent on the size at which reductions are fed (their own here: the network pools globally, so it takes any, and
-nothing is interpolated), on the training, and on the network's first stride (2 here, as in the original ResNet).
+Not specified in the paper; our choice: reductions are classified at their own size (the network pools globally, so it
+accepts any size); the training; and a first stride of 2, as in the original ResNet.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _LABELS = {"original": "Original", "low_resolution": "Low resolution"}
 
 def table4(
     dataset_dir: Annotated[Path, typer.Option("--dataset-dir", help="PCam: its six .h5 files, or labels.csv.")],
-    output_dir: Annotated[Path, typer.Option("--output-dir", help="Where everything goes; goes on there.")] = Path(
-        "table4"
-    ),
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", help="Folder for all results; an interrupted run resumes.")
+    ] = Path("table4"),
     sr: Annotated[
         Optional[list[str]],
         typer.Option(
@@ -58,28 +58,35 @@ def table4(
         ),
     ] = None,
     bicubic_residual: Annotated[
-        Optional[bool], typer.Option(help="Whether these learned the difference to bicubic; default: the preset's.")
+        Optional[bool],
+        typer.Option(help="Whether these networks add bicubic interpolation; default: the preset's setting."),
     ] = None,
-    scale: Annotated[float, typer.Option("--scale", help="Reduction and magnification.")] = 2.0,
+    scale: Annotated[float, typer.Option("--scale", help="Factor of the reduction and of the upscaling.")] = 2.0,
     network: Annotated[str, typer.Option("--network", help="The classifier, resnet50 or resnet18.")] = "resnet50",
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the classifier, rounded up to epochs of 50.")] = 4000,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of the classifier; more can follow.")] = 1,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Training steps of the classifier, rounded up to epochs of 50.")
+    ] = 4000,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Number of trainings of the classifier; can be raised later.")
+    ] = 1,
     batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Patches per step.")] = 64,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of Adam, at the start.")] = 1e-3,
-    crops: Annotated[int, typer.Option("--crops", min=1, help="Of labels.csv: most patches of one tile.")] = 16,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Initial learning rate of Adam.")] = 1e-3,
+    crops: Annotated[
+        int, typer.Option("--crops", min=1, help="With labels.csv: maximum number of patches per tile.")
+    ] = 16,
     max_test: Annotated[
-        Optional[int], typer.Option("--max-test", min=1, help="Patches to test, evenly spread; default: all.")
+        Optional[int], typer.Option("--max-test", min=1, help="Number of test patches, evenly spread; default: all.")
     ] = None,
-    num_workers: Annotated[int, typer.Option("--num-workers", min=0, help="Processes that load patches.")] = 0,
+    num_workers: Annotated[int, typer.Option("--num-workers", min=0, help="Data-loading processes.")] = 0,
     device: Annotated[Optional[str], typer.Option("--device", help="cpu or cuda; default: the GPU if any.")] = None,
 ) -> None:
-    """Table IV: recognize tumors in originals, reductions and reconstructions with a ResNet (PCam).
+    """Table IV: classify tumor patches in originals, reductions and reconstructions with a ResNet (PCam).
 
-    Writes table4.csv, table4.md, table4.tex and manifest.json. Repeated after an interruption, it goes on where it was.
+    Writes table4.csv, table4.md, table4.tex and manifest.json. After an interruption, the same command resumes.
     """
     device = device or default_device()
     classifier = partial(create_classifier, network)
-    classifier(0)  # refuses unknown names before anything is read
+    classifier(0)  # raises for unknown names before any data is read
     settings = _settings(sr or [DEFAULT_PRESET], scale, device, bicubic_residual)
     parts = pcam_datalists(dataset_dir, crops=crops)
     test = _spread(parts["test"], max_test)
@@ -107,7 +114,7 @@ def table4(
 
 
 def _score(network: nn.Module, views: PatchViews, items: Items, file: Path, device: str) -> dict[str, float]:
-    """The scores of a setting, from the file if they are there."""
+    """Score a setting, or read its scores from the file if it exists."""
     found: dict[str, float] | None = read_json(file)
     if found is None:
         total, desc = -(-len(items) // BLOCK), f"{file.parent.name} on {views.setting}"
@@ -119,7 +126,7 @@ def _score(network: nn.Module, views: PatchViews, items: Items, file: Path, devi
 def _settings(
     networks: Sequence[str], scale: float, device: str, bicubic_residual: bool | None
 ) -> dict[str, Reconstructor]:
-    """The rows of the table, each with what makes its images; weights are loaded now: a wrong file shows at once."""
+    """Map each row of the table to its reconstructor; weights are loaded now, so that wrong files fail early."""
     bicubic = Reconstructor("bicubic", None, scale, device)
     settings = {"original": bicubic, "low_resolution": bicubic, "bicubic": bicubic}
     for text in networks:
@@ -131,14 +138,14 @@ def _settings(
 
 
 def _spread(items: Items, count: int | None) -> Items:
-    """At most so many items, evenly spread."""
+    """Select at most ``count`` items, evenly spread."""
     if count is None or count >= len(items):
         return items
     return [items[i * len(items) // count] for i in range(count)]
 
 
 def _fingerprint(items: Items) -> dict[str, Any]:
-    """How many patches, and a hash over a thousand of them, evenly spread: reading all of PCam would take minutes."""
+    """Count the patches and hash a thousand of them, evenly spread; reading all of PCam would take minutes."""
     digest = hashlib.sha256()
     for item in _spread(items, 1000):
         digest.update(f"{item['name']} {item['label']} ".encode())
@@ -149,7 +156,7 @@ def _fingerprint(items: Items) -> dict[str, Any]:
 def _rows(
     scores: Mapping[tuple[str, int], Mapping[str, float]], names: Sequence[str], images: int, seeds: int, scale: float
 ) -> list[dict[str, Any]]:
-    """A row for every setting, with what the paper reports for that method."""
+    """Build a row for each setting, with the paper's numbers for that method."""
     rows = []
     for name in names:
         method, label = method_of(name), _LABELS.get(name) or title_of(name)

@@ -1,4 +1,8 @@
-"""A degradation that grows while a training goes on, as Li et al. train their U-Net."""
+"""Degradation curriculum of Li et al.: the reduction factor grows during training.
+
+:class:`Curriculum` holds the current mean factor, :class:`CurriculumDegradation` and its dictionary version degrade
+training images by it, and the handler :class:`AdvanceCurriculum` updates it from the trainer.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +25,21 @@ from monai_iste.transforms.io import BACKENDS
 
 
 class Curriculum:
-    """The mean factor of the degradation: ``log2(2^start + t (2^target - 2^start))``, ``t = min(progress / share, 1)``.
+    """Mean reduction factor as a function of training progress.
 
-    From Li et al., Medical Image Analysis 68 (2021) 101938: from 2 to the target over the first half of the training;
-    the paper is silent on the course in between, this is the one of the authors' code.
+    ``factor = log2(2^start + t (2^target - 2^start))`` with ``t = min(progress / fraction, 1)``.
 
-    The progress lies in shared memory: data-loading processes see what the trainer's process sets
-    (:class:`~experiments.curriculum.AdvanceCurriculum`).
+    Implements the curriculum of Li et al., Medical Image Analysis 68 (2021) 101938: from 2 to the target over the first
+    half of the training. Not specified in their paper: the course in between; it is that of the authors' code.
+
+    The progress is held in shared memory, so data-loading processes see the value that the trainer's process sets.
 
     Args:
-        target: factor at which it ends, the network's scale.
-        start: factor at which it begins.
-        share: part of the training, in (0, 1], over which it grows.
+        target: final factor, the network's scale.
+        start: initial factor.
+        fraction: part of the training, in (0, 1], over which the factor grows.
     Raises:
-        ConfigError: a setting out of range.
+        ConfigError: a setting is out of range.
 
     Example:
         >>> curriculum = Curriculum(target=4)
@@ -47,19 +52,19 @@ class Curriculum:
         4.0
     """
 
-    def __init__(self, target: float, start: float = 2.0, share: float = 0.5) -> None:
-        if not (1 <= start <= target < math.inf and 0 < share <= 1):
+    def __init__(self, target: float, start: float = 2.0, fraction: float = 0.5) -> None:
+        if not (1 <= start <= target < math.inf and 0 < fraction <= 1):
             raise ConfigError(
-                "a curriculum with 1 <= start <= target and a share in (0, 1]",
-                f"start {start}, target {target}, share {share}",
+                "a curriculum with 1 <= start <= target and a fraction in (0, 1]",
+                f"start {start}, target {target}, fraction {fraction}",
                 "The paper has 2, the scale, 0.5.",
             )
-        self.target, self.start, self.share = float(target), float(start), share
+        self.target, self.start, self.fraction = float(target), float(start), fraction
         self._progress = torch.zeros((), dtype=torch.float64).share_memory_()
 
     @property
     def progress(self) -> float:
-        """How much of the training is done, from 0 to 1."""
+        """Completed part of the training, 0 to 1."""
         return float(self._progress)
 
     @progress.setter
@@ -68,13 +73,13 @@ class Curriculum:
 
     @property
     def factor(self) -> float:
-        """The mean factor at this :attr:`progress`."""
-        t = min(self.progress / self.share, 1.0)
+        """Mean factor at the current :attr:`progress`."""
+        t = min(self.progress / self.fraction, 1.0)
         return math.log2(2**self.start + t * (2**self.target - 2**self.start))
 
 
 class CurriculumDegradation(RandomizableTransform):
-    """Reduce an image by a random factor around that of a curriculum, and bring it back to its size.
+    """Reduce an image by a random factor around the curriculum's, and resize it to its original size.
 
     f ~ N(mean factor, jitter) is drawn anew for every image. :func:`~monai_iste.transforms.degradation.degrade` reduces
     by f, with its blur of sigma (f - 1) / 2, and
@@ -83,18 +88,20 @@ class CurriculumDegradation(RandomizableTransform):
     reduced image itself.
 
     Implements the curriculum of Li et al., Medical Image Analysis 68 (2021) 101938.
-    Differs from the paper: the blur comes before the resampling, as in every training here (the authors' code blurs the
-    image brought back). f is kept in [1, target + 3 jitter]; the authors' code has the lower bound only (paper silent).
+    Differs from the paper: the blur comes before the resampling, as in every training here; the authors' code blurs the
+    resized image. Not specified in their paper; our choice: f is clamped to [1, target + 3 jitter]; the authors' code
+    has the lower bound only.
 
     Args:
-        curriculum: where the mean factor comes from.
+        curriculum: source of the mean factor.
         jitter: standard deviation of the factor.
         preset: a key of :data:`~monai_iste.transforms.degradation.DEGRADATIONS`.
     Shape:
         (3, H, W) -> (3, H, W)
-    Units: uint8, 0 to 255, in; float32, 0 to 255 and not clamped, out.
+    Units: input uint8, 0 to 255; output float32, 0 to 255, not clamped.
     Raises:
-        ConfigError: the jitter is negative. ShapeError: the image is not uint8 of (3, H, W).
+        ConfigError: the jitter is negative.
+        ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:
         >>> degradation = CurriculumDegradation(Curriculum(target=4)).set_random_state(0)
@@ -124,13 +131,13 @@ class CurriculumDegradation(RandomizableTransform):
 
 
 class CurriculumDegradationd(RandDegradationDictTransform):
-    """Dictionary version of :class:`CurriculumDegradation`: the image becomes the label, its degradation the image.
+    """Dictionary version of :class:`CurriculumDegradation`: stores the original as label and degrades the image.
 
     Args:
-        keys: images; each is replaced by its degradation, all by the same factor.
+        keys: images; each is replaced by its degraded version, all with the same factor.
         curriculum, jitter, preset: see :class:`CurriculumDegradation`.
-        label_key: where the image as it was goes, a plain uint8 tensor; one per key.
-        allow_missing_keys: whether absent keys are passed over.
+        label_key: keys for the original images, plain uint8 tensors; one per key.
+        allow_missing_keys: whether absent keys are skipped.
 
     Example:
         >>> degradation = CurriculumDegradationd("image", Curriculum(target=3)).set_random_state(0)
@@ -159,17 +166,17 @@ CurriculumDegradationD = CurriculumDegradationDict = CurriculumDegradationd
 
 
 class AdvanceCurriculum:
-    """Keep a curriculum's progress at the trainer's: steps done / steps in all.
+    """Handler that sets a curriculum's progress to completed steps / total steps.
 
-    It is computed from the trainer's own count, which every checkpoint holds: a resumed training goes on where it was.
+    The progress is computed from the trainer's iteration count, which every checkpoint holds, so a resumed training
+    continues the curriculum.
 
-    Data-loading processes prepare some batches ahead. Within an epoch it therefore depends on their speed which step's
-    factor a batch gets; the steps of a whole epoch share one, and the same seed gives the same training, with
-    ``epoch_level``.
+    Data-loading processes prepare batches ahead, so without ``epoch_level`` the factor of a batch depends on their
+    speed. With ``epoch_level`` all steps of an epoch use one factor, and the same seed gives the same training.
 
     Args:
-        curriculum: whose progress is set.
-        epoch_level: set it before every epoch, as the authors' code does; otherwise also after every step.
+        curriculum: curriculum to update.
+        epoch_level: update before each epoch only, as the authors' code does; otherwise also after each step.
     """
 
     def __init__(self, curriculum: Curriculum, epoch_level: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What Tables III and IV share: reconstructions of a data set, trainings that resume, results with their manifest."""
+"""Common parts of the downstream experiments: reconstructions, resumable trainings, checked output folders."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ from monai_iste.networks.baselines import Bicubic
 from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork
 from monai_iste.networks.presets import create_network, require_weights
 
-#: How images are reduced; the paper's. See :mod:`monai_iste.metrics.protocols`.
+#: Protocol of the reductions, the paper's. See :mod:`monai_iste.metrics.protocols`.
 PROTOCOL = "iste-rgb"
 
-_STEPS_PER_EPOCH = 50  # a checkpoint after so many
+_STEPS_PER_EPOCH = 50  # steps between checkpoints
 
 
 class Reconstructor:
-    """Reduce an image by the protocol ``iste-rgb`` and magnify it again by the same scale.
+    """Reduce an image by the protocol ``iste-rgb`` and upscale it by the same factor.
 
     Args:
-        preset: a network's name (:func:`monai_iste.networks.presets.create_network`), such as ``bicubic``.
-        weights: its file; None for the released weights. Bicubic has none.
-        scale: of both. Networks with a built-in magnification are built for it.
-        device: where the network runs.
-        bicubic_residual: whether the network was trained to learn the difference to bicubic, which its weights do not
-            tell; None for what the preset says.
+        preset: name of a network (:func:`monai_iste.networks.presets.create_network`), such as ``bicubic``.
+        weights: file of its weights; None for the released weights. Bicubic has none.
+        scale: factor of the reduction and of the upscaling. Networks of one built-in scale are built for it.
+        device: device of the network.
+        bicubic_residual: whether the network was trained to add bicubic interpolation, which its weights do not
+            record; None for the preset's setting.
     Raises:
         ConfigError: no such preset, or no weights for it. CheckpointError: the file does not fit the network.
 
     Example:
-        >>> high, low, again = Reconstructor("bicubic", scale=4)(np.full((3, 23, 17), 200, np.uint8))
-        >>> high.shape, low.shape, again.shape, int(again.min())
+        >>> high, low, reconstructed = Reconstructor("bicubic", scale=4)(np.full((3, 23, 17), 200, np.uint8))
+        >>> high.shape, low.shape, reconstructed.shape, int(reconstructed.min())
         ((3, 20, 16), (3, 5, 4), (3, 20, 16), 200)
     """
 
@@ -82,19 +82,21 @@ class Reconstructor:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the reconstructions depend on, for manifests and for the name of their folder."""
+        """Everything the reconstructions depend on, for manifests and :attr:`name`."""
         residual = {} if self.residual is None else {"bicubic_residual": self.residual}
         return {"preset": self.preset, **residual, "weights": self.weights, "scale": self.scale, "protocol": PROTOCOL}
 
     @property
     def name(self) -> str:
-        """The preset with the first digits of the identity's hash: what is kept under it is never another's."""
+        """Preset, scale and hash of the identity; unique, so that stored reconstructions are never mixed up."""
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
         return f"{self.preset}-x{self.scale:g}-{digest[:8]}"
 
     @torch.no_grad()
     def __call__(self, image: str | np.ndarray | Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The original, cropped at its lower right to the size that the scale needs; its reduction; the reconstruction.
+        """Return the original, its reduction and the reconstruction.
+
+        The original is cropped at its lower right to a size that the scale divides.
 
         Shape:
             image: a path, or (3, H, W); returns (3, H', W'), (3, h, w), (3, H', W'), at most ``scale`` pixels smaller.
@@ -103,13 +105,13 @@ class Reconstructor:
         pair = self._preprocessing({"image": image, "scale": self.scale})
         low, size = pair["image"], tuple(pair["label"].shape[1:])
         if isinstance(self.network, (Bicubic, FixedScaleNetwork)):
-            again = self.network(low.unsqueeze(0).to(self.device), scale=self.scale)[0].cpu()
+            reconstructed = self.network(low.unsqueeze(0).to(self.device), scale=self.scale)[0].cpu()
         else:
-            again = upscale(low, size=size, model=self.network)
-        high, low, again = (
-            np.asarray((tensor.clamp(0, 1) * 255).round().byte()) for tensor in (pair["label"], low, again)
+            reconstructed = upscale(low, size=size, model=self.network)
+        high, low, reconstructed = (
+            np.asarray((tensor.clamp(0, 1) * 255).round().byte()) for tensor in (pair["label"], low, reconstructed)
         )
-        return high, low, again
+        return high, low, reconstructed
 
 
 # --- trainings --------------------------------------------------------------------------------------------------------
@@ -128,22 +130,24 @@ def train(
     device: str = "cpu",
     num_workers: int = 0,
 ) -> Path:
-    """Train a network with MONAI's SupervisedTrainer and write ``weights.safetensors``; at once done if that is there.
+    """Train a network with MONAI's SupervisedTrainer and write ``weights.safetensors``; return at once if it exists.
 
-    Adam, with a learning rate that falls to 0 along half a cosine ("paper silent"). A checkpoint is written after every
-    epoch of 50 steps, and an interrupted training goes on from the last one to the same result: what is drawn at random
-    in an epoch depends on the seed and on the epoch alone.
+    Not specified in the paper; our choice: Adam, with a learning rate that falls to 0 along half a cosine. A checkpoint
+    is written after every epoch of 50 steps. An interrupted training resumes from the last one and gives the same
+    result, because random draws of an epoch depend on the seed and the epoch only.
 
     Args:
-        network: with random weights of that seed; the result's are loaded into it.
-        make_dataset: gives items ``{"image": (C, H, W), "label": ...}`` with a random transform; they are drawn with
-            replacement. Not called if the training is done.
-        folder: of this training alone.
-        steps: of the optimizer, rounded up to whole epochs.
+        network: network with random weights of that seed; the trained weights are loaded into it.
+        make_dataset: creates the data set of items ``{"image": (C, H, W), "label": ...}`` with a random transform;
+            items are drawn with replacement. Not called if the training is finished.
+        loss: function of prediction and label.
+        folder: folder for this training only.
+        steps: optimizer steps, rounded up to whole epochs.
     Returns:
-        the file of the weights.
+        path of the weights.
     Raises:
-        TrainingError: the loss is no longer finite. CheckpointError: a checkpoint belongs to another network.
+        TrainingError: the loss is not finite.
+        CheckpointError: a checkpoint belongs to another network.
     """
     file = folder / "weights.safetensors"
     if file.is_file():
@@ -200,24 +204,28 @@ def train(
 
 
 def progress_interval() -> float:
-    """Seconds between two states of a bar: a log file keeps every one of them."""
+    """Seconds between updates of a progress bar: few in a log file, which keeps all of them."""
     return 1.0 if sys.stderr.isatty() else 30.0
 
 
 def _advance(engine: Engine, bar: tqdm[Any]) -> None:
     output: Any = engine.state.output
     bar.set_postfix(loss=f"{float(output[0]['loss']):.4f}", refresh=False)
-    bar.update(engine.state.iteration - bar.n)  # more than one step at first in a training that goes on
+    bar.update(engine.state.iteration - bar.n)  # more than one step right after resuming
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
 def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Make a folder that of one experiment: on the way back into it, the settings have to be the same.
+    """Create the folder of an experiment, or check that it holds one with the same settings.
 
+    Args:
+        folder: output folder.
+        settings: values that must be the same when the experiment is resumed.
     Raises:
-        ConfigError: it holds an experiment with others; the first difference is named. OutputError: it cannot be made.
+        ConfigError: the folder holds an experiment with other settings; the first difference is named.
+        OutputError: the folder cannot be created.
     """
     make_folder(folder)
     wanted = json.loads(json.dumps(settings))

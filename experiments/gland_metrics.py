@@ -1,13 +1,13 @@
-"""How well glands are told apart: detection F1, object Dice and object Hausdorff distance of the GlaS challenge.
+"""Gland segmentation metrics of the GlaS challenge: detection F1, object Dice and object Hausdorff distance.
 
-Three choices that ports of the challenge's program make differently, and what is done here:
+Implementations of the challenge's program differ in three points. Here:
 
-* *Half a gland is enough.* A segmented object is a true positive from 50 % of its gland on, as the challenge's page
-  says ("at least 50%"); a widely used port asks for more than 50 %.
-* *The objects of the whole set are pooled.* F1 comes from the counts over all images, and the areas that weight an
-  object are shares of the objects of all images, as the page defines them. Means of scores per image, which papers also
-  print, are other numbers.
-* *Distances are between sets of pixels*, inner ones included. For a disc inside a ring they differ from distances
+* A segmented object is a true positive if it covers at least 50 % of its gland, as the challenge's page says ("at least
+  50%"). A widely used port requires more than 50 %.
+* Objects are pooled over the whole set. F1 is computed from the counts over all images, and the area of an object is
+  weighted by the area of all objects of all images, as the page defines it. Papers also print means of per-image
+  scores, which are other numbers.
+* Distances are between sets of pixels, inner pixels included. For a disc inside a ring they differ from distances
   between outlines.
 """
 
@@ -20,23 +20,22 @@ from monai_iste.errors import DataError, ShapeError
 
 
 class GlandScores:
-    """The three scores of a set of images: :meth:`add` one after the other, then read them.
+    """Accumulate the three GlaS scores over a set of images: call :meth:`add` per image, then read the scores.
 
-    ``F1 = 2 TP / (2 TP + FP + FN)``. A segmented object belongs to the gland that it overlaps most (the lower label of
-    two equals). It is a true positive if it covers at least half of that gland, and otherwise a false positive; a gland
-    without a true positive is a false negative.
+    ``F1 = 2 TP / (2 TP + FP + FN)``. A segmented object is matched to the gland that it overlaps most (the lower label
+    if two are equal). It is a true positive if it covers at least half of that gland, and otherwise a false positive. A
+    gland without a true positive is a false negative.
 
     ``object Dice = (sum_i w_i Dice(S_i, G(S_i)) + sum_j v_j Dice(G_j, S(G_j))) / 2`` over the segmented objects S_i,
-    each with the gland that it overlaps most, and over the glands G_j, each with the object that it overlaps most.
-    Weights are areas as shares of all objects of that kind; an object that overlaps none counts 0.
+    each with the gland that it overlaps most, and over the glands G_j, each with the object that it overlaps most. The
+    weight of an object is its area divided by the area of all objects of that kind. An object without overlap counts 0.
 
-    ``object Hausdorff`` is the same sum over Hausdorff distances. An object that overlaps none is paired with the one
-    that is nearest by that distance, in the same image. If the image has none, the definition has no value (infinity in
-    the challenge's program, which would erase all other images): here it is the image's diagonal, the largest distance
-    that two of its pixels can have.
+    ``object Hausdorff`` is the same sum over Hausdorff distances. An object without overlap is matched to the nearest
+    object of the other kind by that distance, in the same image. If the image has none, the distance is the image's
+    diagonal, the largest distance between two of its pixels.
 
     Implements the evaluation of the GlaS challenge: Sirinukunwattana et al., arXiv:1603.00275, and its page.
-    Differs from it: the last sentence above.
+    Differs from it: the diagonal. The challenge's program has infinity there, which would hide all other images.
 
     Units: distances in pixels.
 
@@ -49,19 +48,20 @@ class GlandScores:
 
     def __init__(self) -> None:
         self.images = self.true_positives = self.false_positives = self.false_negatives = 0
-        # Per kind of object, segmented and true: area, area * Dice, area * distance, summed over the set.
+        # Sums over the set, one row each for segmented objects and glands: area, area * Dice, area * distance.
         self._sums = np.zeros((2, 3))
 
     def add(self, segmented: np.ndarray, truth: np.ndarray) -> None:
-        """Count one image.
+        """Add one image.
 
         Args:
-            segmented: a label for every object, 0 for background. truth: the same for the glands. A label is one
-                object, in one piece or in several.
+            segmented: label map of the segmented objects, 0 for background. A label is one object, even if it is in
+                several pieces.
+            truth: label map of the glands.
         Shape:
             both (H, W), integers of at least 0.
         Raises:
-            ShapeError: they are not two label maps of one size.
+            ShapeError: the inputs are not two label maps of one size.
         """
         s, t = _relabel(segmented, "segmented"), _relabel(truth, "truth")
         if s.shape != t.shape:
@@ -85,25 +85,25 @@ class GlandScores:
 
     @property
     def f1(self) -> float:
-        """Detection F1, 0 to 1; 1 where there is nothing and nothing was segmented."""
+        """Detection F1, 0 to 1; 1 if there are no glands and no segmented objects."""
         self._require_images()
         hits, faults = 2 * self.true_positives, self.false_positives + self.false_negatives
         return hits / (hits + faults) if hits + faults else 1.0
 
     @property
     def object_dice(self) -> float:
-        """Object Dice, 0 to 1; 1 where there is nothing and nothing was segmented, 0 where one of the two is empty."""
+        """Object Dice, 0 to 1; 1 if there are no glands and no segmented objects, 0 if only one kind is missing."""
         self._require_images()
         return self._mean(1) if self._sums[:, 0].any() else 1.0
 
     @property
     def object_hausdorff(self) -> float:
-        """Object Hausdorff distance in pixels; 0 where there is nothing and nothing was segmented."""
+        """Object Hausdorff distance in pixels; 0 if there are no glands and no segmented objects."""
         self._require_images()
         return self._mean(2)
 
     def _mean(self, which: int) -> float:
-        """Half the weighted sums over both kinds of objects; one that the whole set lacks is left out."""
+        """Average a weighted score over both kinds of objects; a kind without any object is left out."""
         present = self._sums[:, 0] > 0
         return float((self._sums[present, which] / self._sums[present, 0]).mean()) if present.any() else 0.0
 
@@ -112,7 +112,7 @@ class GlandScores:
             raise DataError("at least one image to score", "none", "Add label maps first.")
 
     def as_dict(self) -> dict[str, float]:
-        """``f1``, ``object_dice`` and ``object_hausdorff``.
+        """Return ``f1``, ``object_dice`` and ``object_hausdorff`` as a dictionary.
 
         Raises:
             DataError: no image was added.
@@ -121,7 +121,7 @@ class GlandScores:
 
 
 def gland_f1(segmented: np.ndarray, truth: np.ndarray) -> float:
-    """Detection F1 of one image, see :class:`GlandScores`.
+    """Compute the detection F1 of one image, see :class:`GlandScores`.
 
     Shape:
         both (H, W), integers of at least 0.
@@ -134,7 +134,7 @@ def gland_f1(segmented: np.ndarray, truth: np.ndarray) -> float:
 
 
 def object_dice(segmented: np.ndarray, truth: np.ndarray) -> float:
-    """Object Dice of one image, see :class:`GlandScores`.
+    """Compute the object Dice of one image, see :class:`GlandScores`.
 
     Shape:
         both (H, W), integers of at least 0.
@@ -147,7 +147,7 @@ def object_dice(segmented: np.ndarray, truth: np.ndarray) -> float:
 
 
 def object_hausdorff(segmented: np.ndarray, truth: np.ndarray) -> float:
-    """Object Hausdorff distance of one image in pixels, see :class:`GlandScores`.
+    """Compute the object Hausdorff distance of one image in pixels, see :class:`GlandScores`.
 
     Shape:
         both (H, W), integers of at least 0.
@@ -166,7 +166,7 @@ def _score_pair(segmented: np.ndarray, truth: np.ndarray) -> GlandScores:
 
 
 def _relabel(labels: np.ndarray, name: str) -> np.ndarray:
-    """The same objects in the same order as 0, 1, 2, ...; background stays 0."""
+    """Relabel objects as 1, 2, ... in their order; background stays 0."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or not labels.size or labels.dtype.kind not in "iub" or labels.min() < 0:
         raise ShapeError(
@@ -179,7 +179,7 @@ def _relabel(labels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _best_match(overlap: np.ndarray) -> np.ndarray:
-    """For each row the column that is largest, the first of equals; -1 where all are 0 or there is none."""
+    """Find the column with the largest value of each row (the first if equal); -1 if all are 0 or there are none."""
     if not overlap.size:
         return np.full(len(overlap), -1)
     best = overlap.argmax(1)
@@ -187,9 +187,9 @@ def _best_match(overlap: np.ndarray) -> np.ndarray:
 
 
 def _directed_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """For every object of a and of b: the largest distance from a pixel of b's to the nearest pixel of a's.
+    """Compute, for each pair of objects, the largest distance from a pixel of b's to the nearest pixel of a's.
 
-    One Euclidean distance transform per object of a answers for all objects of b.
+    One Euclidean distance transform per object of a covers all objects of b.
 
     Shape:
         both (H, W), labels 0, 1, ..., n; returns (objects of a, objects of b)
@@ -198,7 +198,7 @@ def _directed_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if not result.size:
         return result
     pixels = np.flatnonzero(b)
-    pixels = pixels[np.argsort(b.ravel()[pixels], kind="stable")]  # object after object
+    pixels = pixels[np.argsort(b.ravel()[pixels], kind="stable")]  # sorted by object
     starts = np.searchsorted(b.ravel()[pixels], np.arange(1, result.shape[1] + 1))
     for label in range(1, len(result) + 1):
         distance = ndimage.distance_transform_edt(a != label)
@@ -209,16 +209,19 @@ def _directed_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _weighted_sums(
     overlap: np.ndarray, area: np.ndarray, other: np.ndarray, distance: np.ndarray, diagonal: float
 ) -> tuple[float, float, float]:
-    """Sums over one kind of object: area, area * Dice, area * Hausdorff distance.
+    """Sum area, area * Dice and area * Hausdorff distance over the objects of one kind.
 
     Args:
-        overlap: pixels that each object shares with each object of the other kind. area, other: those of either kind.
-        distance: between each object and each of the other kind. diagonal: the distance where there is no other.
+        overlap: number of pixels in common, per object and object of the other kind.
+        area: areas of the objects.
+        other: areas of the objects of the other kind.
+        distance: Hausdorff distances, per object and object of the other kind.
+        diagonal: distance to use if there is no object of the other kind.
     """
     rows, partner = np.arange(len(area)), _best_match(overlap)
     if not len(other):
         return float(area.sum()), 0.0, float(area.sum() * diagonal)
-    # Of -1, for none, the last column is taken and then replaced.
+    # Index -1 (no match) reads the last column; the result is then replaced.
     dice = np.where(partner < 0, 0, 2 * overlap[rows, partner] / (area + other[partner]))
     distances_to_match = np.where(partner < 0, distance.min(1), distance[rows, partner])
     return float(area.sum()), float((area * dice).sum()), float((area * distances_to_match).sum())

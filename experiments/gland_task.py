@@ -1,6 +1,6 @@
-"""What Table III trains and scores: a U-Net on gland masks, and how its pixels become glands.
+"""Gland segmentation task of Table III: the U-Net, its training data, and the conversion of classes to glands.
 
-The paper is silent on all of it.
+Not specified in the paper; all of it is our choice.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ from monai_iste.io.image_reader import read_rgb
 
 
 def class_map(labels: np.ndarray, border: int = 0) -> np.ndarray:
-    """What the U-Net learns: 0 around glands, 1 in them, and with a border 2 along their edge.
+    """Convert a label map of glands to classes: 0 outside, 1 inside and, with a border, 2 along the edges.
 
     Args:
-        border: a gland's pixels that have other ground or another gland within so many rows and columns are of class 2.
+        labels: label map, one number per gland.
+        border: distance in rows and columns; pixels of a gland within it of background or of another gland are class 2.
     Shape:
-        labels: (H, W), one number per gland; returns (H, W), uint8
+        labels: (H, W); returns (H, W), uint8
 
     Example:
         >>> class_map(np.array([[0, 5, 5, 5, 7, 7, 7]]), border=1).tolist()
@@ -60,15 +61,16 @@ def class_map(labels: np.ndarray, border: int = 0) -> np.ndarray:
 
 
 def label_instances(classes: np.ndarray, border: int = 0, min_area: int = 400) -> np.ndarray:
-    """Glands from classes: connected regions (by edges) of class 1, without small holes and small regions.
+    """Label glands in a class map: connected regions (4-neighbors) of class 1, without small holes and small regions.
 
-    First holes below ``min_area`` are filled, then regions below it are removed; with a border the regions grow back
-    over class 2, by at most ``border`` rows and columns (their diagonal, as a distance). Paper silent: one gland in
-    fifty is smaller than 1,000 pixels in GlaS.
+    First, holes below ``min_area`` are filled. Then regions below ``min_area`` are removed. With a border, the regions
+    grow back over class 2, by at most ``border * sqrt(2)`` pixels. Not specified in the paper; our choice: the default
+    ``min_area``. In GlaS one gland in fifty is smaller than 1,000 pixels.
 
     Args:
+        classes: class map.
         border: that of :func:`class_map`.
-        min_area: pixels.
+        min_area: smallest area of a gland or hole, in pixels.
     Shape:
         classes: (H, W); returns (H, W), int32: 1, 2, ... for glands, 0 elsewhere
 
@@ -92,12 +94,13 @@ def _without_small(mask: np.ndarray, min_area: int) -> np.ndarray:
 
 
 def write_instances(path: Path, labels: np.ndarray) -> None:
-    """Write a label map as a PNG of one channel, 8 or 16 bits; it appears complete or not at all.
+    """Write a label map as a single-channel PNG, 8 or 16 bits; the write is atomic.
 
     Shape:
         labels: (H, W), 0 for background, up to 65,535
     Raises:
-        DataError: larger numbers. OutputError: the file is there, or cannot be written.
+        DataError: a label is larger.
+        OutputError: the file exists, or cannot be written.
 
     Example:
         >>> import tempfile
@@ -117,7 +120,7 @@ def write_instances(path: Path, labels: np.ndarray) -> None:
 
 
 class _ReadGlands(Transform):
-    """{image, mask: paths} -> {image: (3, H, W), label: (1, H, W)}, both uint8, cropped to what the scale needs."""
+    """Read image and mask paths as {image: (3, H, W), label: (1, H, W)}, uint8, cropped to a size the scale divides."""
 
     def __init__(self, border: int) -> None:
         self.border = border
@@ -128,26 +131,27 @@ class _ReadGlands(Transform):
 
 
 def _read(item: Mapping[Any, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Image and mask of one size: that of the smaller, from the upper left, as the protocol crops."""
+    """Read image and mask, cropped at the lower right to the size that the protocol uses."""
     image, labels = read_rgb(item["image"]), read_instances(item["mask"])
     height, width = item.get("size", image.shape[1:])
     return image[:, :height, :width], labels[:height, :width]
 
 
 class GlandTask:
-    """MONAI's U-Net for glands: five levels, two residual units in each, batch normalization; Dice and cross entropy.
+    """Gland segmentation with MONAI's U-Net: network, training data, loss, inference and scores.
 
-    Paper silent on all of it. Random crops, flips and quarter turns in training; sliding windows of the crops' size
-    with Gaussian weights in the evaluation.
+    Not specified in the paper; our choice: five levels with two residual units each, batch normalization; Dice and
+    cross entropy; random crops, flips and quarter turns in training; sliding windows of the crops' size with Gaussian
+    weights in the evaluation.
 
     Args:
         width: channels of the first level; each further level has twice as many.
-        crop: side of the crops and windows, pixels, a multiple of 16.
-        border: width of the third class that keeps glands apart, see :func:`class_map`; 0 for two classes.
-        min_area: see :func:`instances`.
-        device: where it runs.
+        crop: side of the crops and windows in pixels, a multiple of 16.
+        border: width of the third class that separates glands, see :func:`class_map`; 0 for two classes.
+        min_area: see :func:`label_instances`.
+        device: device of the network.
     Raises:
-        ConfigError: a size that cannot work.
+        ConfigError: the crop or the width is invalid.
     """
 
     def __init__(
@@ -162,14 +166,14 @@ class GlandTask:
         self.width, self.crop, self.border, self.min_area, self.device = width, crop, border, min_area, device
 
     def network(self, seed: int) -> nn.Module:
-        """A U-Net with random weights of that seed."""
+        """Create a U-Net with random weights of that seed."""
         torch.manual_seed(seed)
         channels = tuple(self.width * 2**level for level in range(5))
         classes = 3 if self.border else 2
         return UNet(2, 3, classes, channels, (2, 2, 2, 2), num_res_units=2, norm="batch")
 
     def dataset(self, items: Sequence[Mapping[str, Any]]) -> CacheDataset:
-        """Training items {image: (3, crop, crop), label: (1, crop, crop)}, float32; all images are held in memory."""
+        """Create the training set, {image: (3, crop, crop), label: (1, crop, crop)}, float32, cached in memory."""
         keys, size = ("image", "label"), (self.crop, self.crop)
         return CacheDataset(
             items,
@@ -189,15 +193,15 @@ class GlandTask:
         )
 
     def loss(self) -> nn.Module:
-        """The mean of Dice over the classes, plus cross entropy."""
+        """Create the loss: mean Dice over the classes, plus cross entropy."""
         return DiceCELoss(to_onehot_y=True, softmax=True)
 
     @torch.no_grad()
     def segment(self, network: nn.Module, image: np.ndarray) -> np.ndarray:
-        """The glands that the network finds.
+        """Segment the glands of an image.
 
         Args:
-            network: in evaluation mode, on the task's device.
+            network: network in evaluation mode, on the task's device.
         Shape:
             image: (3, H, W), uint8; returns (H, W), int32
         """
@@ -206,10 +210,12 @@ class GlandTask:
         return label_instances(inferer(batch, network)[0].argmax(0).cpu().numpy(), self.border, self.min_area)
 
     def score(self, network: nn.Module, items: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, float]:
-        """The three scores of :class:`~experiments.gland_metrics.GlandScores` over the images.
+        """Compute the scores of :class:`~experiments.gland_metrics.GlandScores` over the images.
 
         Args:
-            folder: for ``<name>.png`` of every image, its label map; one that is there is read, not made again.
+            network: network to score.
+            items: images with their masks.
+            folder: folder of the label maps, ``<name>.png`` per image; existing ones are read.
         """
         network.to(self.device).eval()
         make_folder(folder)

@@ -1,4 +1,4 @@
-"""What the paper's Tables I and II compare, and how long each is trained: methods, ablations, choices, budgets."""
+"""Methods, ablations and open choices of Tables I and II, and the training budgets."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from monai_iste.networks.presets import BASELINES, PRESETS
 
 
 class Method(NamedTuple):
-    """A row of a table.
+    """Method, a row of a table.
 
     Args:
-        label: its name in the table.
-        family: the presets it is built from, ``<family>``, ``<family>_small``, ``<family>_light``.
+        label: name in the table.
+        family: name of its presets, ``<family>``, ``<family>_small`` and ``<family>_light``.
         overlays: names of overlays in ``experiments/configs`` that its training adds to ``train.json``.
-        any_scale: one network for every scale; else one for each, and none beyond x4.
-        network_overlays: the same for what changes the network, in evaluations too.
+        any_scale: True if one network covers all scales; otherwise there is one network per scale, up to x4.
+        network_overlays: names of overlays that change the network, for training and evaluation.
     """
 
     label: str
@@ -29,18 +29,18 @@ class Method(NamedTuple):
 
     @property
     def trained(self) -> bool:
-        """Whether there is anything to train."""
+        """True unless the method is bicubic interpolation."""
         return self.family != "bicubic"
 
     def preset(self, size: str) -> str:
-        """The preset of that size; where there is none, the small one."""
+        """Return the preset of a size, or the small one if the family has no such size."""
         if size == "full" or not self.trained:
             return self.family
         wanted = f"{self.family}_{size}"
         return wanted if wanted in {**PRESETS, **BASELINES} else f"{self.family}_small"
 
     def scales(self, scales: tuple[float, ...]) -> tuple[float, ...]:
-        """Those that it can magnify by, as the paper has them."""
+        """Select the scales that the method supports, as in the paper."""
         return scales if self.any_scale else tuple(scale for scale in scales if scale in (2, 3, 4))
 
 
@@ -75,7 +75,7 @@ ABLATIONS: Mapping[str, Method] = MappingProxyType(
     }
 )
 
-#: What the paper leaves open, decided another way than in Table I: see docs/choices.md.
+#: Choices that the paper leaves open, decided otherwise than in Table I: see docs/choices.md.
 CHOICES: Mapping[str, Method] = MappingProxyType(
     {
         "iste": METHODS["iste"],
@@ -87,17 +87,17 @@ CHOICES: Mapping[str, Method] = MappingProxyType(
 
 
 class Budget(NamedTuple):
-    """How every method of a table is trained: one budget for all.
+    """Training budget, the same for every method of a table.
 
     Args:
-        size: of the presets, "full", "small" or "light".
-        steps: optimizer steps of each.
+        size: size of the presets, "full", "small" or "light".
+        steps: optimizer steps.
         batch_size: crops per step.
-        lr_size: side of a low-resolution crop, pixels.
-        num_points: coordinates per crop, for the methods of any scale; the others see whole crops.
-        learning_rate: at the start; the schedule is the bundle's.
-        final_learning_rate: at the end.
-        bicubic_residual: whether every network learns the difference to bicubic; all or none.
+        lr_size: side of a low-resolution crop in pixels.
+        num_points: coordinates per crop, for methods of any scale; the others are trained on whole crops.
+        learning_rate: initial learning rate; the schedule is the bundle's.
+        final_learning_rate: final learning rate.
+        bicubic_residual: whether the networks add bicubic interpolation, so that they learn the difference to it.
     """
 
     size: str
@@ -110,7 +110,7 @@ class Budget(NamedTuple):
     bicubic_residual: bool
 
     def options(self) -> dict[str, Any]:
-        """The bundle's settings of the same names."""
+        """Return the bundle's settings of the same names."""
         names = ("batch_size", "lr_size", "num_points", "learning_rate", "final_learning_rate")
         return {name: getattr(self, name) for name in names}
 
@@ -126,10 +126,10 @@ BUDGETS: Mapping[str, Budget] = MappingProxyType(
 
 
 def get_budget(name: str, steps: int | None = None) -> Budget:
-    """The budget of that name, with another number of steps if one is given.
+    """Look up a budget by name; ``steps`` replaces its number of steps.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such budget.
 
     Example:
         >>> get_budget("light", steps=10).steps
@@ -141,7 +141,7 @@ def get_budget(name: str, steps: int | None = None) -> Budget:
 
 
 def method_of(preset: str) -> str:
-    """The key of a preset's method in :data:`METHODS`, such as ``iste``; the preset itself if it belongs to none.
+    """Return the key of a preset's method in :data:`METHODS`, such as ``iste``, or the preset if it has none.
 
     Example:
         >>> method_of("iste_light"), method_of("li_unet_gan_small"), method_of("mine")
@@ -152,7 +152,7 @@ def method_of(preset: str) -> str:
 
 
 def title_of(preset: str) -> str:
-    """The name of a preset's method in the tables; the preset itself if it belongs to none.
+    """Return the table name of a preset's method, or the preset if it has none.
 
     Example:
         >>> title_of("iste_light"), title_of("swinir_small"), title_of("li_unet_gan")

@@ -1,9 +1,9 @@
-"""Does magnification help or harm what comes next? Nuclei counted on originals and on what is made of them.
+"""Nucleus counts on originals and on their reconstructions.
 
-Not in the paper. Every tile is reduced by the protocol ``iste-rgb`` and magnified again by the same scale, by bicubic
-interpolation and by a network; nuclei are found on all of them by one detector without training, at one physical scale
-(:mod:`experiments.nucleus_task`). What it finds on the original is taken for the truth: the numbers say how
-much the images differ to it, not how many nuclei there are.
+Not in the paper. Every tile is reduced by the protocol ``iste-rgb`` and upscaled by the same factor, by bicubic
+interpolation and by a network. One detector without training finds nuclei on all of them, at one physical scale
+(:mod:`experiments.nucleus_task`). Its detections on the original are the reference. The numbers therefore measure how
+much the images differ for the detector, not how many nuclei there are.
 """
 
 from __future__ import annotations
@@ -52,34 +52,39 @@ _METRICS = {
 _COMPARED = ("count_error", "f1")
 
 
-_ALL_SOURCES = "all"  # sources
+_ALL_SOURCES = "all"
 
 Rows = list[dict[str, Any]]
 
 
 def nuclei(
-    dataset_dir: Annotated[Path, typer.Option("--dataset-dir", help="H&E tiles that the weights have not seen.")],
+    dataset_dir: Annotated[Path, typer.Option("--dataset-dir", help="H&E tiles that the weights were not trained on.")],
     mpp: Annotated[
         Optional[str],
-        typer.Option("--mpp", help="Micrometers per pixel: 0.5, or by the beginning of names: glas=0.62,monuseg=0.25."),
+        typer.Option("--mpp", help="Micrometers per pixel: 0.5, or by file name prefix: glas=0.62,monuseg=0.25."),
     ] = None,
-    output_dir: Annotated[Path, typer.Option("--output-dir", help="For tables and results; runs there go on.")] = Path(
-        "runs/nuclei"
-    ),
-    preset: Annotated[str, typer.Option("--preset", help="The network that magnifies.")] = DEFAULT_PRESET,
-    weights: Annotated[Optional[Path], typer.Option("--weights", help="Its file; default: the released one.")] = None,
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", help="Folder for all results; an interrupted run resumes.")
+    ] = Path("runs/nuclei"),
+    preset: Annotated[
+        str, typer.Option("--preset", help="Network to compare with bicubic interpolation.")
+    ] = DEFAULT_PRESET,
+    weights: Annotated[
+        Optional[Path], typer.Option("--weights", help="File of its weights; default: the released ones.")
+    ] = None,
     scale: Annotated[
-        Optional[list[float]], typer.Option("--scale", help="Reduction and magnification; repeatable; default: 2, 4.")
+        Optional[list[float]],
+        typer.Option("--scale", help="Factor of the reduction and of the upscaling; repeatable; default: 2, 4."),
     ] = None,
     distance: Annotated[
-        float, typer.Option("--distance", help="Nuclei whose centers are so near are one, micrometers.")
+        float, typer.Option("--distance", help="Largest distance of the centers of matched nuclei, micrometers.")
     ] = 3.0,
     device: Annotated[Optional[str], typer.Option("--device", help="cpu or cuda; default: the GPU if any.")] = None,
 ) -> None:
-    """Nuclei found on originals, bicubic and network magnifications: counts, and how many are the same.
+    """Detect nuclei on originals and on their reconstructions; compare the counts, and match them one to one.
 
-    Writes nuclei.csv, nuclei.md, nuclei.tex, nuclei-tiles.csv and manifest.json. Repeated after an interruption, it
-    goes on where it was.
+    Writes nuclei.csv, nuclei.md, nuclei.tex, nuclei-tiles.csv and manifest.json. After an interruption, the same
+    command resumes.
     """
     device = device or default_device()
     items = image_datalist(dataset_dir)
@@ -124,12 +129,12 @@ def _score(
     distance: float,
     file: Path,
 ) -> Rows:
-    """A row for every tile, kept in a file. One without nuclei cannot be compared, and has no row."""
+    """Score every tile and write the rows to a file. Tiles whose original has no nuclei are left out."""
     rows = []
     for item in tqdm(items, desc=maker.name, mininterval=progress_interval()):
         name, mpp = item["name"], sizes[item["name"]]
-        high, _, again = maker(item["image"])
-        pairs = agreement(original(name, high), centroids(find_nuclei(again, mpp), mpp), distance)
+        high, _, reconstructed = maker(item["image"])
+        pairs = agreement(original(name, high), centroids(find_nuclei(reconstructed, mpp), mpp), distance)
         if not pairs.there:
             continue
         bias = 100 * (pairs.found - pairs.there) / pairs.there
@@ -169,7 +174,7 @@ def _write(folder: Path, rows: Rows, preset: str, distance: float) -> None:
                 for name, own in found.items()
             ]
     columns = [metric.heading for metric in _METRICS.values()]
-    caption = f"Nuclei that one classical detector finds on tiles reduced by {PROTOCOL} and magnified by {preset}."
+    caption = f"Nuclei that one classical detector finds on tiles reduced by {PROTOCOL} and upscaled by {preset}."
     table = TableSpec(caption, _notes(distance), ["Images"], [("measured", columns)], panels)
     files = {".csv": csv_text(list(means[0]), means), ".md": markdown_text(table), ".tex": latex_text(table, "nuclei")}
     paths = write_files(folder, "nuclei", files)
@@ -182,7 +187,7 @@ def _mean(rows: Rows) -> dict[str, float]:
 
 
 def _lines(found: Mapping[str, Rows], preset: str) -> list[Line]:
-    """The original, bicubic, the network, and what it gains over bicubic."""
+    """Build the lines of a panel: original, bicubic, network, and the network's difference to bicubic."""
     there = format_number(_mean(found[preset])["there"], _METRICS["found"].digits)
     lines = [Line(["Original"], [there, *[Cell(NONE)] * (len(_METRICS) - 1)])]
     for name, rows in found.items():
@@ -204,8 +209,8 @@ def _difference(found: Mapping[str, Rows], preset: str, key: str) -> Cell:
 
 def _notes(distance: float) -> str:
     return (
-        "Count error: absolute difference to the count on the original, in per cent of it, mean over tiles; bias: the "
-        f"same with its sign. F1: nuclei paired one to one within {distance:g} um of those on the original. "
-        "Differences: mean and its 95 % interval over tiles (paired bootstrap); bold: it does not contain 0. What is "
-        "found on the original stands for the truth."
+        "Count error: absolute difference to the count on the original, in percent of it, mean over tiles. Bias: the "
+        f"same with its sign. F1: nuclei matched one to one within {distance:g} um of those on the original. "
+        "Differences: mean and its 95 % interval over tiles (paired bootstrap); bold: it does not contain 0. "
+        "Detections on the original are the reference."
     )

@@ -1,8 +1,8 @@
-"""What the nuclei experiment does to an image: find nuclei without any training, and pair those of two images.
+"""Nucleus detection without training, and one-to-one matching of the nuclei of two images.
 
-The detector is a classical one, of scikit-image's parts, with the same lengths in micrometers for every image. It is no
-good detector, as those go: what matters is that it is the same before and after, and that it looks at color and shape
-as trained ones do.
+The detector is a classical one, built from scikit-image, with the same lengths in micrometers for every image. Trained
+detectors are better. Here it only matters that the same detector is applied to originals and reconstructions, and that
+it uses color and shape as trained ones do.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from skimage.segmentation import watershed
 from experiments.gland_task import label_instances
 from monai_iste.errors import ShapeError
 
-# Micrometers.
-_SMOOTHING = 0.6  # standard deviation, of the stain and of the distances
+# Lengths in micrometers.
+_SMOOTHING = 0.6  # standard deviation of the smoothing of stain and distances
 
 
-_SURROUNDINGS = 8.0  # standard deviation of what a nucleus has to be darker than
+_SURROUNDINGS = 8.0  # standard deviation of the local mean that a nucleus has to exceed
 
 
-_SMALLEST = 12.0  # square micrometers: a disc 4 across
+_SMALLEST = 12.0  # square micrometers, a disc of diameter 4
 
 
-_APART = 2.5  # between the centers of two nuclei
+_APART = 2.5  # smallest distance between the centers of two nuclei
 
 
 def find_nuclei(image: np.ndarray, mpp: float) -> np.ndarray:
-    """A label map of the nuclei in H&E tissue.
+    """Detect the nuclei in an H&E image and return their label map.
 
-    With h the hematoxylin of ``rgb2hed``, smoothed::
+    With h the smoothed hematoxylin channel of ``rgb2hed``::
 
         nucleus  = h > Otsu's threshold of h  and  h > the mean of h around it (Gaussian, 8 um)
         marker   = a peak of the distance to the nuclei's edge, 2.5 um or more from higher ones
         label    = watershed of that distance from the markers
 
-    after holes and regions below 12 square micrometers were filled and removed. Crowded epithelium is dark all over:
-    the second condition is what tells its nuclei apart.
+    after holes and regions below 12 square micrometers were filled and removed. The second condition separates nuclei
+    in dense epithelium, which is dark throughout.
 
     Shape:
         image: (3, H, W), uint8; returns (H, W), int32: 1, 2, ... for nuclei, 0 elsewhere
     Units: mpp in micrometers per pixel.
     Raises:
-        ShapeError: the image has no three channels.
+        ShapeError: the image does not have three channels.
 
     Example:
-        >>> int(find_nuclei(np.full((3, 40, 40), 255, np.uint8), 0.5).max())  # glass
+        >>> int(find_nuclei(np.full((3, 40, 40), 255, np.uint8), 0.5).max())  # background
         0
     """
     if image.ndim != 3 or image.shape[0] != 3:
@@ -70,7 +70,10 @@ def find_nuclei(image: np.ndarray, mpp: float) -> np.ndarray:
 
 
 def centroids(labels: np.ndarray, mpp: float) -> np.ndarray:
-    """Where the objects of a label map are, (N, 2), order (y, x), in micrometers from the upper left corner.
+    """Compute the centroids of the objects of a label map, in micrometers from the upper left corner.
+
+    Shape:
+        labels: (H, W); returns (N, 2), order (y, x)
 
     Example:
         >>> centroids(np.array([[0, 1, 1], [2, 1, 1]]), 0.5).tolist()
@@ -82,7 +85,7 @@ def centroids(labels: np.ndarray, mpp: float) -> np.ndarray:
 
 
 class Agreement(NamedTuple):
-    """How many objects there are, how many were found, and how many of these are the same."""
+    """Counts of reference objects (``there``), of found objects, and of matched pairs."""
 
     there: int
     found: int
@@ -90,16 +93,18 @@ class Agreement(NamedTuple):
 
     @property
     def f1(self) -> float:
-        """2 matched / (there + found); 1 where there is nothing and nothing was found."""
+        """2 matched / (there + found); 1 if both are 0."""
         total = self.there + self.found
         return 2 * self.matched / total if total else 1.0
 
 
 def agreement(there: np.ndarray, found: np.ndarray, distance: float) -> Agreement:
-    """Pair two sets of points one to one: as many pairs as there can be, and of these the nearest.
+    """Match two sets of points one to one: the largest number of pairs, and of these the smallest total distance.
 
     Args:
-        distance: largest of a pair.
+        there: reference points.
+        found: points to match.
+        distance: largest distance of a pair.
     Shape:
         there: (N, 2); found: (M, 2)
     Units: those of the distance.
@@ -110,7 +115,7 @@ def agreement(there: np.ndarray, found: np.ndarray, distance: float) -> Agreemen
     """
     apart = cdist(there, found)
     near = apart <= distance
-    # A pair that is too far apart costs more than all near ones together, so that none is given up for shorter ones.
+    # A pair beyond the distance costs more than all valid pairs together, so that the number of pairs comes first.
     cost = np.where(near, apart, distance * (1 + min(apart.shape)) + 1)
     pairs = linear_sum_assignment(cost)
     return Agreement(len(there), len(found), int(near[pairs].sum()))

@@ -1,4 +1,4 @@
-"""The command that turns official data sets into the layout that everything here trains on."""
+"""Command that converts official data sets to the folder layout for training and evaluation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ def prepare(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help=f"One of {', '.join(DATASETS)}.")],
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The folder with the official files.")],
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="The folder to fill: train/, val/, test/.")],
-    seed: Annotated[int, typer.Option("--seed", help="Of every choice and of the split.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the selection and of the split.")] = 0,
     counts: Annotated[
         Optional[str], typer.Option("--counts", metavar="TRAIN,VAL,TEST", help="Other numbers than the paper's.")
     ] = None,
-    slides: Annotated[Optional[int], typer.Option("--slides", help="tcga: how many there are, if not 5.")] = None,
-    tile: Annotated[Optional[int], typer.Option("--tile-size", help="tcga: pixels of a side, if not 3072.")] = None,
+    slides: Annotated[Optional[int], typer.Option("--slides", help="tcga: number of slides; default: 5.")] = None,
+    tile: Annotated[
+        Optional[int], typer.Option("--tile-size", help="tcga: side of a tile in pixels; default: 3072.")
+    ] = None,
     min_tissue: Annotated[
-        Optional[float], typer.Option("--min-tissue", help="tcga: least share of a tile, if not 0.5.")
+        Optional[float], typer.Option("--min-tissue", help="tcga: smallest tissue fraction of a tile; default: 0.5.")
     ] = None,
     split_by: Annotated[
         Optional[str], typer.Option("--split-by", help="tcga: tile (default, as the paper's numbers) or slide.")
@@ -32,9 +34,9 @@ def prepare(
         Optional[float], typer.Option("--input-mpp", help="tcga: micrometers per pixel, if the slides do not say.")
     ] = None,
 ) -> None:
-    """Prepare a data set of the paper; see docs/datasets.md for where to get it.
+    """Prepare a data set of the paper; docs/datasets.md says where to get it.
 
-    Interrupted, the same command goes on where it was; a finished folder is left as it is.
+    After an interruption, the same command resumes. A finished folder is not changed.
     """
     options: dict[str, Any] = {
         "counts": None if counts is None else _parse_counts(counts),

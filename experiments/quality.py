@@ -1,4 +1,4 @@
-"""Tables I and II, and the open choices: all trained with one budget, scored under one protocol on the same images."""
+"""Commands for Tables I and II and the open choices: one budget, one protocol and the same images for all methods."""
 
 from __future__ import annotations
 
@@ -19,42 +19,46 @@ from monai_iste.io.files import write_json
 DATASETS = {"tcga": "iste-rgb", "tma": "iste-rgb", "histosr": "bicubic-rgb", "folder": "iste-rgb"}
 
 
-RootOption = Annotated[Path, typer.Option("--root", help="Images, in train/, val/ and test/.")]
+RootOption = Annotated[Path, typer.Option("--root", help="Folder of images, in train/, val/ and test/.")]
 
 
 BudgetOption = Annotated[str, typer.Option("--budget", help="light or small (CPUs), paper (GPUs).")]
 
 
-StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Training steps, if not the budget's.")]
+StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Training steps; default: the budget's.")]
 
 
-SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each method of any scale.")]
+SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Number of trainings of each method of any scale.")]
 
 
-ScalesOption = Annotated[str, typer.Option("--scales", help="Magnifications, separated by commas.")]
+ScalesOption = Annotated[str, typer.Option("--scales", help="Scale factors, separated by commas.")]
 
 
 CropOption = Annotated[int, typer.Option("--crop", min=64, help="Side of the scored center crop, pixels.")]
 
 
-OutputOption = Annotated[Path, typer.Option("--output-dir", help="For trainings and tables; runs there go on.")]
+OutputOption = Annotated[
+    Path, typer.Option("--output-dir", help="Folder for trainings and tables; interrupted runs resume.")
+]
 
 
 def table1(
     root: RootOption,
     dataset: Annotated[str, typer.Option("--dataset", help="tcga, tma, histosr, or folder for any other.")] = "folder",
-    methods: Annotated[str, typer.Option("--methods", help="Some of them, separated by commas.")] = ",".join(METHODS),
+    methods: Annotated[str, typer.Option("--methods", help="Methods to compare, separated by commas.")] = ",".join(
+        METHODS
+    ),
     budget: BudgetOption = "light",
     steps: StepsOption = None,
     seeds: SeedsOption = 1,
     scales: ScalesOption = "2,3,4,6,8",
     equal: Annotated[
-        str, typer.Option("--equal", help="steps, or time: as many as ISTE's processor time lasts for.")
+        str, typer.Option("--equal", help="Same number of steps, or same processor time (that of ISTE): steps or time.")
     ] = "steps",
     crop: CropOption = 288,
     output_dir: OutputOption = Path("runs/table1"),
 ) -> None:
-    """Table I: every method trained with one budget and scored; what is there already is not done again."""
+    """Table I: train every method with one budget and score it; finished runs are not repeated."""
     if equal not in ("steps", "time"):
         raise ConfigError("--equal steps or time", repr(equal), "Choose one of these.")
     study = Study(_chosen(METHODS, methods), root, get_budget(budget, steps), _protocol(dataset), output_dir, crop)
@@ -67,7 +71,9 @@ def table1(
 def table2(
     root: RootOption,
     dataset: Annotated[str, typer.Option("--dataset", help="tcga, or folder for any other.")] = "folder",
-    ablations: Annotated[str, typer.Option("--ablations", help="Some, separated by commas.")] = ",".join(ABLATIONS),
+    ablations: Annotated[str, typer.Option("--ablations", help="Rows to compute, separated by commas.")] = ",".join(
+        ABLATIONS
+    ),
     budget: BudgetOption = "light",
     steps: StepsOption = None,
     seeds: SeedsOption = 1,
@@ -75,7 +81,7 @@ def table2(
     crop: CropOption = 288,
     output_dir: OutputOption = Path("runs/table1"),
 ) -> None:
-    """Table II: ISTE without one of its modules, scored as Table I. In its folder, ISTE itself is not trained again."""
+    """Table II: ISTE without one of its modules. In the folder of Table I, ISTE itself is not trained again."""
     study = Study(_chosen(ABLATIONS, ablations), root, get_budget(budget, steps), _protocol(dataset), output_dir, crop)
     images = _score(study, _numbers(scales), seeds)
     reported = dataset if dataset == "tcga" else None  # the paper has its ablations on no other
@@ -84,7 +90,9 @@ def table2(
 
 def choices(
     root: RootOption,
-    choices: Annotated[str, typer.Option("--choices", help="Some, separated by commas.")] = ",".join(CHOICES),
+    choices: Annotated[str, typer.Option("--choices", help="Rows to compute, separated by commas.")] = ",".join(
+        CHOICES
+    ),
     budget: BudgetOption = "light",
     steps: StepsOption = None,
     seeds: SeedsOption = 1,
@@ -92,7 +100,7 @@ def choices(
     crop: CropOption = 288,
     output_dir: OutputOption = Path("runs/table1"),
 ) -> None:
-    """What the paper leaves open, decided the other way; in the folder of Table I, ISTE itself is not trained again."""
+    """Open choices of the paper, decided otherwise. In the folder of Table I, ISTE itself is not trained again."""
     study = Study(_chosen(CHOICES, choices), root, get_budget(budget, steps), DATASETS["folder"], output_dir, crop)
     images = _score(study, _numbers(scales), seeds)
     _write(study, images, output_dir, "choices", f"Open choices, {_caption(study, 'folder')}")
@@ -105,7 +113,7 @@ def _protocol(dataset: str) -> str:
 
 
 def _score(study: Study, scales: tuple[float, ...], seeds: int, equal: str = "steps") -> list[dict[str, Any]]:
-    """The scores of every image; a method that fails leaves the others standing."""
+    """Score every image with every method; a method that fails does not stop the others."""
     images: list[dict[str, Any]] = []
     for name in study.methods:
         for run in study.plan_runs(name, scales, seeds):
@@ -124,10 +132,10 @@ def _write(
     reported: str | None = None,
     number: int = 1,
 ) -> None:
-    """The tables in three forms each, what ISTE differs by from the others, the manifest; then the failures, if any.
+    """Write the tables, the differences of ISTE to the others and the manifest; then raise if a method failed.
 
     Args:
-        reported: the data set whose numbers in the paper's table ``number`` stand beside.
+        reported: data set whose numbers from the paper's table ``number`` are added; None adds none.
     """
     if not images:
         raise TrainingError("a method that could be scored", "none", f"See the logs in {folder}.")

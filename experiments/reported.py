@@ -1,6 +1,6 @@
-"""The numbers that the paper reports, as data: Tables I to IV of Duan et al., arXiv:2401.15613.
+"""Numbers reported in the paper: Tables I to IV of Duan et al., arXiv:2401.15613.
 
-They stand beside what is measured here, never in its place: data, crops, training and FID's patches differ.
+They are shown beside measured numbers and never replace them: data, crops, training and FID's patches differ.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Scores = Mapping[str, float]
 
 Entries = dict[tuple[str, str, float], Scores]
 
-# Each block: the metrics of a cell, then the scales, then one line for each method with a cell for each scale.
+# Each block: one line of scales, then one line per method with a cell per scale. This line: the metrics of a cell.
 _SUPER_RESOLUTION = "psnr/fid/ssim"
 
 _TABLE_1 = {
@@ -67,7 +67,7 @@ _TABLE_2 = {
     """,
 }
 
-# A U-Net's glands after x4. hr_unet: trained on reconstructions, run on originals; sisr: the other way round.
+# Gland segmentation at x4. hr_unet: U-Net trained on reconstructions and run on originals; sisr: vice versa.
 _TABLE_3 = {
     "glas_a": """
                   x4
@@ -85,7 +85,7 @@ _TABLE_3 = {
     """,
 }
 
-# A ResNet-50 that was trained on originals, in percent as printed.
+# A ResNet-50 trained on originals; accuracy in percent, as printed.
 _TABLE_4 = {
     "pcam": """
                      x2
@@ -99,7 +99,7 @@ _TABLE_4 = {
 
 
 def _parse(blocks: Mapping[str, str], metrics: str) -> Entries:
-    """{(dataset, method, scale): {metric: number}} of one table."""
+    """Parse one table to {(dataset, method, scale): {metric: number}}."""
     entries: Entries = {}
     for dataset, block in blocks.items():
         header, *lines = block.strip().splitlines()
@@ -113,8 +113,8 @@ def _parse(blocks: Mapping[str, str], metrics: str) -> Entries:
     return entries
 
 
-#: By the table's number; within it by data set, method and scale. PSNR in dB, accuracy in percent, the Hausdorff
-#: distance in pixels, the others without a unit.
+#: Reported numbers by table, then by data set, method and scale. PSNR is in dB, accuracy in percent, the Hausdorff
+#: distance in pixels; the others have no unit.
 REPORTED: Mapping[int, Mapping[tuple[str, str, float], Scores]] = MappingProxyType(
     {
         1: _parse(_TABLE_1, _SUPER_RESOLUTION),
@@ -126,15 +126,17 @@ REPORTED: Mapping[int, Mapping[tuple[str, str, float], Scores]] = MappingProxyTy
 
 
 def reported(table: int, dataset: str, method: str, scale: float) -> Scores | None:
-    """What the paper prints in one place of a table; None where it prints "-" or has no such row or column.
+    """Look up the numbers of one cell of the paper's tables.
 
     Args:
-        table: 1 (methods), 2 (ISTE without its parts), 3 (segmentation of glands) or 4 (tumor or not).
-        dataset: ``tcga``, ``tma`` or ``histosr``; ``tcga``; ``glas_a`` or ``glas_b``; ``pcam``.
-        method: the key of a row, such as ``iste``.
-        scale: magnification.
+        table: 1 (methods), 2 (ablations), 3 (gland segmentation) or 4 (tumor classification).
+        dataset: Table 1 has ``tcga``, ``tma`` and ``histosr``; 2 ``tcga``; 3 ``glas_a`` and ``glas_b``; 4 ``pcam``.
+        method: key of the row, such as ``iste``.
+        scale: scale factor.
+    Returns:
+        the numbers by metric; None where the paper prints "-" or has no such row or column.
     Raises:
-        ConfigError: there is no such table, or no such data set in it.
+        ConfigError: there is no such table, or it has no such data set.
 
     Example:
         >>> reported(1, "tcga", "iste", 2)["psnr"]

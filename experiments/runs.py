@@ -1,4 +1,4 @@
-"""Trainings and evaluations of the bundle as commands of their own: each resumes, and none takes others down."""
+"""Bundle workflows in subprocesses: each run can be resumed, and a failed run does not stop the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DONE = "run.json"
 
 _OVERLAYS = Path(__file__).parent / "configs"
 
-# Where ``python -m monai.bundle`` finds the components of this package that overlays name.
+# Working directory of the runs, so that ``python -m monai.bundle`` finds this package, which overlays refer to.
 _CLONE = Path(__file__).parents[1]
 
 
@@ -39,17 +39,22 @@ def find_config(name: str) -> Path:
 
 
 def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Run a workflow into ``folder`` unless that is done; an interrupted training goes on where it was.
+    """Run a workflow into ``folder`` unless it is finished; an interrupted training resumes.
 
-    What the command prints goes to ``<workflow>.log`` there. ``run.json`` says what was asked for, and holds what it
-    took, over all parts of an interrupted run: ``cpu_seconds`` of the command and its data loaders, ``seconds`` of the
-    clock.
+    The command's output is appended to ``<workflow>.log``. ``run.json`` holds the settings and the cost, summed over
+    all parts of an interrupted run: ``cpu_seconds`` (processor time of the command and its data loaders) and
+    ``seconds`` (wall time).
 
+    Args:
+        workflow: "training" or "evaluating".
+        configs: names of configurations, see :func:`find_config`; later ones are overlays.
+        options: settings that differ from theirs.
+        folder: output folder.
     Returns:
         the contents of ``run.json``.
     Raises:
         ConfigError: the folder holds a run with other settings.
-        TrainingError: the command failed; the last line that it printed is quoted.
+        TrainingError: the command failed; its last output line is quoted.
     """
     asked = {"workflow": workflow, "configs": list(configs), "options": {k: str(v) for k, v in options.items()}}
     record = read_json(folder / _DONE) or {}
@@ -82,7 +87,7 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run in that folder came to its end."""
+    """Return True if the folder holds a finished run."""
     return bool((read_json(folder / _DONE) or {}).get("finished"))
 
 
@@ -101,4 +106,4 @@ def _cpu_of_children() -> float:
 
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").replace("\r", "\n").splitlines() if line.strip()]
-    return lines[-1] if lines else "no word"
+    return lines[-1] if lines else "no output"

@@ -1,21 +1,22 @@
-"""Table III: are reconstructions as good as originals for segmenting glands? A U-Net on GlaS at x4.
+"""Table III: gland segmentation on originals and reconstructions, with a U-Net on GlaS at x4.
 
 Implements the segmentation experiment of Sec. IV of Duan et al., arXiv:2401.15613. Every image is reduced by the
-protocol ``iste-rgb`` and magnified again by the same scale, by bicubic interpolation or by a network:
+protocol ``iste-rgb`` and upscaled by the same factor, by bicubic interpolation or by a network:
 
-| setting | the U-Net is trained on | and run on |
+| setting | U-Net trained on | U-Net run on |
 |---|---|---|
-| bicubic | originals | bicubic magnifications |
+| bicubic | originals | bicubic interpolations |
 | hr_unet | reconstructions | originals |
 | sisr | originals | reconstructions |
 | original | originals | originals |
 
-So there are two U-Nets, and three settings share one of them. Paper silent on what the U-Net of the bicubic row is
-trained on (originals here, so that only the images differ from the last two rows), on the U-Net itself, its training,
-and how its pixels become glands: see :mod:`experiments.gland_task`.
+There are two U-Nets; three settings use the same one. Not specified in the paper; our choice: the U-Net of the bicubic
+row is trained on originals, so that it differs from the last two rows in its input only. The U-Net, its training and
+the conversion of its output to glands are not specified either: see :mod:`experiments.gland_task`.
 
-The released weights of iste_light were trained on GlaS tiles by this project's split, so tiles of the challenge's test
-sets are among them. With the challenge's sets, name weights that were trained elsewhere; the table says so otherwise.
+The released weights of iste_light were trained on GlaS tiles by this project's split, which contain tiles of the
+challenge's test sets. For results on the challenge's sets, use weights that were trained elsewhere; otherwise the table
+carries a note.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _TEST_SETS = {"testA": "glas_a", "testB": "glas_b"}
 
 
 class Setting(NamedTuple):
-    """A row of the table: the kind of images that its U-Net is trained on, and the kind that it is run on."""
+    """Row of the table: label, images that the U-Net is trained on, and images that it is run on."""
 
     label: str
     trained_on: str
@@ -75,15 +76,15 @@ SETTINGS = {
 def _reconstruct(
     items: Sequence[Mapping[str, Any]], reconstructor: Reconstructor, folder: Path
 ) -> list[dict[str, Any]]:
-    """The same items with reconstructions as their images: PNG files that are made once, each complete or absent."""
+    """Replace the images of items by reconstructions, PNG files that are written once and atomically."""
     folder = folder / reconstructor.name
     make_folder(folder)
     result = []
     for item in tqdm(items, desc=reconstructor.name, mininterval=progress_interval(), disable=not items):
         path = folder / f"{item['name']}.png"
         if not path.is_file():
-            again = reconstructor(item["image"])[2]
-            save_image(path, [again.transpose(1, 2, 0)], (again.shape[1], again.shape[2]))
+            pixels = reconstructor(item["image"])[2].transpose(1, 2, 0)
+            save_image(path, [pixels], (pixels.shape[0], pixels.shape[1]))
         result.append({**item, "image": str(path)})
     return result
 
@@ -91,7 +92,7 @@ def _reconstruct(
 def _kinds(
     lists: Mapping[str, Sequence[Mapping[str, Any]]], reconstructor: Reconstructor, folder: Path
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """The items of every part, by the kind of their images: original, bicubic, reconstructed, all of one size."""
+    """Build the items of every part for original, bicubic and reconstructed images, all of one size."""
     bicubic = Reconstructor("bicubic", scale=reconstructor.scale)
     tests = {part: lists[part] for part in _TEST_SETS}  # nothing is trained on bicubic images
     kinds = {
@@ -100,8 +101,8 @@ def _kinds(
     }
     kinds["original"] = {
         part: [
-            {**item, "size": image_size(again["image"])}
-            for item, again in zip(lists[part], kinds["reconstructed"][part], strict=True)
+            {**item, "size": image_size(reconstructed["image"])}
+            for item, reconstructed in zip(lists[part], kinds["reconstructed"][part], strict=True)
         ]
         for part in lists
     }
@@ -113,30 +114,36 @@ def _kinds(
 
 def table3(
     dataset_dir: Annotated[Path, typer.Option("--dataset-dir", help="GlaS: the folder of Grade.csv or index.csv.")],
-    output_dir: Annotated[Path, typer.Option("--output-dir", help="Where everything goes; goes on there.")] = Path(
-        "table3"
-    ),
-    preset: Annotated[str, typer.Option("--preset", help="The network that reconstructs.")] = DEFAULT_PRESET,
-    weights: Annotated[Optional[Path], typer.Option("--weights", help="Its weights; default: the released.")] = None,
-    bicubic_residual: Annotated[
-        Optional[bool], typer.Option(help="Whether it learned the difference to bicubic; default: the preset's.")
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", help="Folder for all results; an interrupted run resumes.")
+    ] = Path("table3"),
+    preset: Annotated[str, typer.Option("--preset", help="Network of the reconstructions.")] = DEFAULT_PRESET,
+    weights: Annotated[
+        Optional[Path], typer.Option("--weights", help="File of its weights; default: the released ones.")
     ] = None,
-    scale: Annotated[float, typer.Option("--scale", help="Reduction and magnification.")] = 4.0,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Of each U-Net, rounded up to epochs of 50.")] = 2000,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each U-Net; more can follow later.")] = 1,
+    bicubic_residual: Annotated[
+        Optional[bool], typer.Option(help="Whether it adds bicubic interpolation; default: the preset's setting.")
+    ] = None,
+    scale: Annotated[float, typer.Option("--scale", help="Factor of the reduction and of the upscaling.")] = 4.0,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Training steps of each U-Net, rounded up to epochs of 50.")
+    ] = 2000,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Number of trainings of each U-Net; can be raised later.")
+    ] = 1,
     batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="Crops per step.")] = 4,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of Adam, at the start.")] = 1e-3,
-    crop: Annotated[int, typer.Option("--crop", help="Side of the crops, pixels.")] = 256,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Initial learning rate of Adam.")] = 1e-3,
+    crop: Annotated[int, typer.Option("--crop", help="Side of the crops in pixels.")] = 256,
     width: Annotated[int, typer.Option("--width", help="Channels of the U-Net's first level.")] = 16,
     border: Annotated[int, typer.Option("--border", min=0, help="Width of a third class along edges; 0: none.")] = 0,
     min_area: Annotated[int, typer.Option("--min-area", min=0, help="Smaller glands and holes are dropped.")] = 400,
-    num_workers: Annotated[int, typer.Option("--num-workers", min=0, help="Processes that load crops.")] = 0,
+    num_workers: Annotated[int, typer.Option("--num-workers", min=0, help="Data-loading processes.")] = 0,
     device: Annotated[Optional[str], typer.Option("--device", help="cpu or cuda; default: the GPU if any.")] = None,
 ) -> None:
     """Table III: segment glands in originals and reconstructions with a U-Net (GlaS).
 
     Writes table3.csv, table3.md, table3.tex, manifest.json and a label map of every test image and setting
-    (unet-<trained on>-seed<n>/<setting>/<image>.png). Repeated after an interruption, it goes on where it was.
+    (unet-<trained on>-seed<n>/<setting>/<image>.png). After an interruption, the same command resumes.
     """
     device = device or default_device()
     task = GlandTask(width, crop, border, min_area, device)
@@ -174,7 +181,7 @@ def table3(
 def _score(
     task: GlandTask, network: nn.Module, images: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path
 ) -> dict[str, dict[str, float]]:
-    """The scores on each test set that has images, from ``<folder>.json`` if they are there; the folder: label maps."""
+    """Score each test set that has images, or read the scores from ``<folder>.json``; label maps go to the folder."""
     file = folder.with_suffix(".json")
     found: dict[str, dict[str, float]] | None = read_json(file)
     if found is None:
@@ -190,7 +197,7 @@ def _panels(
     seeds: int,
     scale: float,
 ) -> list[tuple[str, list[dict[str, Any]]]]:
-    """For every test set that has images its title, and a row for every setting."""
+    """Build a panel (title, rows of settings) for every test set that has images."""
     panels = []
     for part, paper in _TEST_SETS.items():
         if not images[part]:
@@ -205,7 +212,7 @@ def _panels(
 
 
 def _limits(counts: Mapping[str, int], released: bool) -> list[str]:
-    """What the numbers cannot be used for."""
+    """Build the notes on the validity of the numbers."""
     if counts != GLAS_COUNTS:
         sizes = ", ".join(f"{part} {count}" for part, count in counts.items())
         return [f"These are not the challenge's sets ({sizes} images): do not compare with reported numbers."]

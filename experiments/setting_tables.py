@@ -1,4 +1,4 @@
-"""Tables III and IV as files: the scores of every setting, those measured here beside those that the paper reports."""
+"""Writer of Tables III and IV: the scores of every setting, beside those that the paper reports."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Row = Mapping[str, Any]
 def scores_of(
     seeds: Sequence[Mapping[str, float]], metrics: Mapping[str, Metric], printed: Mapping[str, float] | None
 ) -> dict[str, Any]:
-    """The numbers of a row, not rounded.
+    """Compute the numbers of a row, not rounded.
 
     Args:
-        seeds: the scores of each training.
-        metrics: which of them.
-        printed: what the paper reports in this place, if anything.
+        seeds: scores of each training.
+        metrics: metrics of the row.
+        printed: numbers that the paper reports for this row; None if there are none.
     Returns:
-        ``seeds`` (how many) and, for each metric, its mean, ``<metric>_std`` (n - 1 in the denominator; None for a
-        single training) and ``reported_<metric>``.
+        ``seeds`` (number of trainings) and, for each metric, its mean, ``<metric>_std`` (n - 1 in the denominator; None
+        for a single training) and ``reported_<metric>``.
 
     Example:
         >>> scores_of([{"f1": 0.5}, {"f1": 1.0}], {"f1": Metric("F1", "", 3, True)}, None)
@@ -51,16 +51,16 @@ def write_setting_tables(
 ) -> list[Path]:
     """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex``.
 
-    A panel for each test set, a line for each setting, a column for each metric, and as many headed "reported" if the
-    paper has any of these numbers. The CSV has a line for each row, unrounded.
+    The table has a panel for each test set, a line for each setting and a column for each metric. If the paper reports
+    any of these numbers, there are as many columns headed "reported". The CSV has a line for each row, unrounded.
 
     Args:
-        panels: title, rows with the numbers of :func:`scores_of` and with what names them.
-        names: keys of the rows that name a line, with their headings.
-        metrics: in the order of the columns.
-        folder: where the files go; made if missing.
-        name: of the files, and the table's label in LaTeX (``tab:<name>``).
-        caption: of the table.
+        panels: title and rows of each panel; a row has the numbers of :func:`scores_of` and the keys of ``names``.
+        names: keys of the naming columns, with their headings.
+        metrics: metrics in the order of the columns.
+        folder: output folder; created if missing.
+        name: name of the files, and the table's label in LaTeX (``tab:<name>``).
+        caption: caption of the table.
         notes: sentences that follow those on seeds, direction and source.
     Returns:
         the paths of the three files.

@@ -1,7 +1,7 @@
-"""Is a difference between two methods more than the choice of test images? Bootstrap intervals, and means over seeds.
+"""Statistics of scores: bootstrap intervals of differences between methods, and means over images and seeds.
 
-What comes in are the rows of ``metrics.json``: dictionaries with ``method``, ``scale``, ``psnr``, ``ssim`` and more,
-with ``image`` where they are about one image, with ``seed`` where a network was trained several times.
+The input is the rows of ``metrics.json``: dictionaries with ``method``, ``scale``, ``psnr``, ``ssim`` and more. Rows of
+one image have ``image``; rows of networks that were trained several times have ``seed``.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from scipy.stats import bootstrap
 
 from monai_iste.errors import DataError
 
-#: What is averaged over seeds, where a row has it.
+#: Keys that are averaged.
 _SCORES = ("psnr", "ssim", "fid", "lr_psnr", "spectrum")
 
-_AT_ONCE = 2**20  # numbers that the bootstrap holds at once
+_BATCH_ELEMENTS = 2**20  # numbers that the bootstrap holds in memory
 
 
 class Interval(NamedTuple):
-    """A mean and the interval around it, in the unit of what was averaged."""
+    """Mean with its interval, in the unit of the averaged values."""
 
     mean: float
     low: float
@@ -31,22 +31,23 @@ class Interval(NamedTuple):
 
 
 def paired_bootstrap(a: ArrayLike, b: ArrayLike, samples: int = 10_000, seed: int = 0, level: float = 0.95) -> Interval:
-    """The mean difference a - b over images and its bootstrap interval, both methods scored on the same images.
+    """Compute the mean difference a - b over images and its bootstrap interval.
 
-    With the differences d_i = a_i - b_i of n images: the mean of d, and Efron's bias-corrected and accelerated (BCa)
-    interval from the means of ``samples`` draws of n images with replacement (:func:`scipy.stats.bootstrap`). Images
-    differ from each other by several dB, methods on one image by tenths: the pairing is what makes those visible.
+    With the differences d_i = a_i - b_i of n images, the result is the mean of d and Efron's bias-corrected and
+    accelerated (BCa) interval from ``samples`` draws of n images with replacement (:func:`scipy.stats.bootstrap`).
+    Images differ from each other by several dB, methods on one image by tenths of a dB; the pairing removes the former.
 
-    Several seeds: the scores of an image are averaged over them first. For a mean that equals drawing images and
-    keeping all seeds. Seeds are not drawn, because two or three say too little about the next one; their standard
-    deviation (:func:`mean_over_seeds`) stands beside the interval. So the interval is about other images, for these
-    trained networks. Images are taken as independent: crops of one slide are not, and make it too narrow. So does a
-    handful of images.
+    With several seeds, the scores of an image are averaged over them first. For a mean this equals drawing images and
+    keeping all seeds. Seeds are not drawn, because two or three are too few; :func:`mean_over_seeds` gives their
+    standard deviation. The interval therefore describes other images, for these trained networks. It is too narrow for
+    few images, and for images that are not independent, such as crops of one slide.
 
     Args:
-        samples: draws.
-        seed: of the draws.
-        level: share of such intervals that hold the true difference, for many images.
+        a: scores of one method.
+        b: scores of the other method.
+        samples: number of draws.
+        seed: seed of the draws.
+        level: confidence level.
     Shape:
         a, b: (n,) or (seeds, n), the same images in the same order; the number of seeds may differ
     Raises:
@@ -67,13 +68,13 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, samples: int = 10_000, seed: in
         raise DataError("scores that are finite", "inf or NaN", "Leave out images that a method reproduces exactly.")
     difference = np.atleast_2d(first).mean(0) - np.atleast_2d(second).mean(0)
     mean = float(difference.mean())
-    if np.allclose(difference, mean, rtol=0, atol=1e-12):  # nothing to draw from; BCa divides by the spread
+    if np.allclose(difference, mean, rtol=0, atol=1e-12):  # BCa divides by the standard deviation
         return Interval(mean, mean, mean)
     low, high = bootstrap(
         (difference,),
         np.mean,
         n_resamples=samples,
-        batch=max(1, _AT_ONCE // len(difference)),
+        batch=max(1, _BATCH_ELEMENTS // len(difference)),
         confidence_level=level,
         method="BCa",
         random_state=np.random.default_rng(seed),
@@ -82,8 +83,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, samples: int = 10_000, seed: in
 
 
 class Comparison(NamedTuple):
-    """How much better one method is than another at one scale: ``difference`` is method minus other, in the unit of
-    ``metric``."""
+    """Difference of two methods at one scale: ``method`` minus ``other``, in the unit of ``metric``."""
 
     method: str
     other: str
@@ -101,16 +101,16 @@ def compare(
     metrics: Sequence[str] = ("psnr", "ssim"),
     samples: int = 10_000,
 ) -> list[Comparison]:
-    """One method against others, at every scale that both were scored at: :func:`paired_bootstrap` over images.
+    """Compare one method with others by :func:`paired_bootstrap`, at every scale that both were scored at.
 
     Args:
         images: rows with ``method``, ``scale``, ``image`` and the metrics, and ``seed`` if there are several.
-        method: whose gain is asked for.
-        others: what it is compared with; those without rows are passed over.
+        method: method to compare.
+        others: methods to compare it with; those without rows are skipped.
         metrics: keys of the rows.
-        samples: draws.
+        samples: number of draws.
     Returns:
-        in order of metric, other method, scale; ``seeds`` is the smaller of both methods' numbers.
+        the comparisons in the order of metric, other method and scale; ``seeds`` is the smaller number of the two.
     Raises:
         DataError: the methods, or two seeds, were scored on different images, or one image twice.
 
@@ -143,7 +143,7 @@ def compare(
 
 
 def _by_image(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[Any, list[float]]:
-    """The scores of each image, one for each seed."""
+    """Group the scores by image, one for each seed."""
     scores: dict[Any, dict[Any, float]] = {}
     for row in rows:
         of_image = scores.setdefault(row["image"], {})
@@ -166,9 +166,9 @@ def _by_image(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[Any, list[
 
 
 def mean_over_images(images: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each method, note, scale and seed: the mean of every score over its images, and their number.
+    """Average scores over images: one row for each method, note, scale and seed, with the number of images.
 
-    Not rounded. A score that one image lacks is left out.
+    Means are not rounded. A score that one image lacks is left out.
 
     Example:
         >>> rows = [{"method": "iste", "scale": 2, "image": i, "psnr": p} for i, p in (("a", 31.0), ("b", 33.0))]
@@ -189,13 +189,13 @@ def mean_over_images(images: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], score: str) -> float | None:
-    """None if a row lacks the score: the mean of the others would not be comparable."""
+    """Average a score; None if a row lacks it, because the mean of the others would not be comparable."""
     values = [row[score] for row in rows if row.get(score) is not None]
     return math.fsum(values) / len(values) if len(values) == len(rows) else None
 
 
 def mean_over_seeds(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each method, note and scale: the mean of every score over seeds, its spread, and their number.
+    """Average scores over seeds: one row for each method, note and scale, with standard deviation and number of seeds.
 
     ``<score>_std`` is the standard deviation of one training (n - 1 in the denominator), None for a single seed. A
     score that one seed lacks is left out. Other keys are those of the first seed.

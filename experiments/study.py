@@ -1,4 +1,4 @@
-"""A set of methods, trained with one budget and scored under one protocol on the same images."""
+"""Comparison of methods trained with one budget and scored under one protocol on the same images."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from monai_iste.metrics.fid import can_measure_fid
 from monai_iste.metrics.manifest import fingerprint, manifest
 from monai_iste.networks.weights import read_weights
 
-_STEPS_PER_EPOCH = 50  # checkpoints are that far apart
+_STEPS_PER_EPOCH = 50  # steps between checkpoints
 
 
-_INTERPOLATION = {"inferer": "{'_target_': 'SimpleInferer'}"}  # bicubic is asked for whole images only
+_INTERPOLATION = {"inferer": "{'_target_': 'SimpleInferer'}"}  # bicubic is evaluated on whole images
 
 
 class Run(NamedTuple):
-    """One network: a method, for fixed-scale methods its scale, and the seed of its training."""
+    """Training of one network: method, scale (None for methods of any scale), seed and steps."""
 
     method: str
     scale: int | None
@@ -35,21 +35,23 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of the run's folder."""
         at = "" if self.scale is None else f"-x{self.scale}"
         return f"{self.method}{at}-{self.steps}-seed{self.seed}"
 
 
 class Study:
-    """Trainings and evaluations of a set of methods, in one folder.
+    """Train and evaluate a set of methods in one folder.
 
     Args:
-        methods: what is compared.
+        methods: methods to compare.
         root: folder with ``train/``, ``val/`` and ``test/``.
-        budget: of every training.
-        protocol: how results are scored; its degradation is trained on too.
-        folder: where everything goes; what is there already is not done again.
-        crop: side of the center crop that is scored.
+        budget: budget of every training.
+        protocol: protocol of the scores; its degradation is used in training too.
+        folder: output folder; finished runs in it are not repeated.
+        crop: side of the scored center crop in pixels.
+    Raises:
+        DataError: one of the three folders is missing.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Study:
         self.records: dict[str, dict[str, Any]] = {}
 
     def plan_runs(self, method: str, scales: tuple[float, ...], seeds: int) -> list[Run]:
-        """The trainings that a row of the table needs: each seed for methods of any scale, one seed for the others."""
+        """List the trainings of a method: one per seed for methods of any scale, one per scale for the others."""
         chosen, steps = self.methods[method], self.budget.steps
         if not chosen.trained:
             return [Run(method, None, 0, 0)]
@@ -83,7 +85,7 @@ class Study:
         return [Run(method, int(scale), 0, steps) for scale in chosen.scales(scales)]
 
     def score_images(self, run: Run, scales: tuple[float, ...]) -> list[dict[str, Any]]:
-        """One row per test image and scale; none, and a note in ``failures``, if the run failed."""
+        """Compute one row per test image and scale; if the run fails, return none and add it to ``failures``."""
         method = self.methods[run.method]
         own = method.scales(scales) if run.scale is None else (float(run.scale),)
         try:
@@ -110,7 +112,7 @@ class Study:
         ]
 
     def train(self, run: Run) -> dict[str, Any]:
-        """Train a network unless that is done; returns what it took."""
+        """Train a network unless it is finished, and return the record of its run."""
         if not is_finished(self._folder(run)):
             typer.echo(f"{run.name}: training", err=True)
         method = self.methods[run.method]
@@ -131,7 +133,7 @@ class Study:
         return run_bundle("training", ["train", *method.overlays, *method.network_overlays], options, self._folder(run))
 
     def evaluate(self, run: Run, scales: Iterable[float]) -> dict[str, Any]:
-        """The contents of an evaluation's ``metrics.json``, evaluated unless that is done."""
+        """Evaluate a network unless it is done, and return the contents of ``metrics.json``."""
         method = self.methods[run.method]
         folder = self._folder(run) / f"{self.protocol}-{'-'.join(f'x{scale:g}' for scale in scales)}"
         options = {
@@ -149,19 +151,19 @@ class Study:
         return report
 
     def steps_of_equal_time(self, run: Run) -> int:
-        """As many steps as the processor time lasts for that ISTE's took in the same folder, in whole epochs."""
+        """Compute the number of steps that take the same processor time as ISTE's training, in whole epochs."""
         own, iste = (self.train(run._replace(method=name))["cpu_seconds"] for name in (run.method, "iste"))
         epochs = max(1, round(run.steps * iste / own / _STEPS_PER_EPOCH))
         return run.steps if run.method == "iste" else epochs * _STEPS_PER_EPOCH
 
     def _network(self, run: Run) -> dict[str, Any]:
-        """The settings that say which network it is."""
+        """Return the settings of the run's network."""
         method = self.methods[run.method]
         residual = {"network_def#bicubic_residual": self.budget.bicubic_residual} if method.trained else {}
         return {"preset": method.preset(self.budget.size), **residual}
 
     def _describe(self, run: Run, record: dict[str, Any]) -> dict[str, Any]:
-        """A run as the manifest tells of it."""
+        """Describe a run for the manifest."""
         method = self.methods[run.method]
         if not method.trained:
             return {"preset": "bicubic", "parameters": 0}
@@ -180,7 +182,7 @@ class Study:
         return self.folder / "runs" / run.name
 
     def describe(self) -> dict[str, Any]:
-        """The manifest of the study: what every number was measured with."""
+        """Build the manifest: versions, hardware, data, budget, runs and failures."""
         origin = manifest(self.protocol, dataset=image_datalist(self.root / "test"))
         return {
             **origin,

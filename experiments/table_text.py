@@ -1,4 +1,4 @@
-"""A table as text: CSV, Markdown, or LaTeX with booktabs, from one description of it."""
+"""Tables as CSV, Markdown, or LaTeX with booktabs."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from typing import Any, NamedTuple
 
 from monai_iste.io.files import make_folder, open_output
 
-#: There is no format_number, and there cannot be one.
+#: Cell text where there is no number by definition.
 NONE = "-"
 
 
-#: There could be a number.
+#: Cell text where a number is possible but was not measured.
 NOT_MEASURED = "not measured"
 
 
 class Cell(NamedTuple):
-    """A number as text, as it is shown."""
+    """Cell of a table: formatted text, bold or not."""
 
     text: str
     bold: bool = False
 
 
 class Line(NamedTuple):
-    """A line of a table: the texts that name it, and its numbers."""
+    """Line of a table: naming columns and number cells."""
 
     names: list[str]
     cells: list[Cell]
 
 
 class TableSpec(NamedTuple):
-    """A table: groups of columns under headings, and panels of lines under titles that share these columns.
+    """Description of a table: groups of columns under headings, and panels of lines under titles.
 
     Args:
-        caption: above the table.
-        notes: below it.
-        names: headings of the columns that name a line.
-        groups: heading of the group, headings of its columns.
-        panels: title, lines.
+        caption: text above the table.
+        notes: text below the table.
+        names: headings of the naming columns.
+        groups: heading of each group, with the headings of its columns.
+        panels: title of each panel, with its lines.
     """
 
     caption: str
@@ -53,7 +53,7 @@ class TableSpec(NamedTuple):
 
 
 def format_number(value: float | None, digits: int, deviation: float | None = None, absent: str = NONE) -> Cell:
-    """A number with so many decimals and, if there is one, its standard deviation.
+    """Format a number with the given decimals and, if given, its standard deviation.
 
     Example:
         >>> format_number(31.256, 2).text, format_number(31.256, 2, 0.1).text, format_number(None, 2).text
@@ -65,7 +65,7 @@ def format_number(value: float | None, digits: int, deviation: float | None = No
 
 
 def csv_text(header: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
-    """The columns of ``header``; None is empty.
+    """Format rows as CSV with the columns of ``header``; None becomes an empty field.
 
     Example:
         >>> print(csv_text(["scale", "fid"], [{"scale": 2, "fid": None, "more": 1}]), end="")
@@ -80,7 +80,7 @@ def csv_text(header: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> str:
 
 
 def markdown_text(table: TableSpec) -> str:
-    """A table for each panel. Columns of any group but the first carry the heading of their group."""
+    """Format as Markdown, one table per panel. Columns of all groups but the first carry the heading of their group."""
     header = list(table.names)
     for i, (group, columns) in enumerate(table.groups):
         header += [f"{group} {column}" if i else column for column in columns]
@@ -97,7 +97,7 @@ def _markdown_line(cells: Iterable[str]) -> str:
 
 
 def latex_text(table: TableSpec, name: str) -> str:
-    """A float over both columns of a page, to be included with ``\\input``; its label is ``tab:<name>``."""
+    """Format as a LaTeX ``table*``, to be included with ``\\input``; its label is ``tab:<name>``."""
     first, last = len(table.names), len(table.names) + sum(len(columns) for _, columns in table.groups)
     heads, rules, scales, start = "", "", [*map(_escape, table.names)], first + 1
     for group, columns in table.groups:
@@ -131,7 +131,7 @@ def latex_text(table: TableSpec, name: str) -> str:
 
 
 def _latex_cells(cells: Sequence[Cell]) -> list[str]:
-    """Neighbors that were not measured share one wide cell."""
+    """Format cells; adjacent cells that were not measured are merged."""
     written = []
     for text, run in groupby(cells, key=lambda cell: cell.text):
         same = list(run)
@@ -160,12 +160,14 @@ def _escape(text: str) -> str:
 
 
 def write_files(folder: Path, name: str, texts: Mapping[str, str]) -> list[Path]:
-    """Write texts as ``<name><suffix>``, replacing what is there.
+    """Write texts as ``<name><suffix>``, replacing existing files.
 
     Args:
-        folder: made if missing.
-        name: of the files.
-        texts: by suffix, such as ``.md``.
+        folder: output folder; created if missing.
+        name: name of the files.
+        texts: texts by suffix, such as ``.md``.
+    Returns:
+        the paths of the files.
     Raises:
         OutputError: the folder or a file cannot be written.
     """

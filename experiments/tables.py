@@ -1,7 +1,6 @@
-"""Result tables laid out as the paper's: one file each of CSV, Markdown and LaTeX (booktabs).
+"""Result tables in the paper's layout, as CSV, Markdown and LaTeX (booktabs).
 
-What was measured here and what the paper reports stand side by side, never in one column. A number is compared with its
-neighbors before it is rounded.
+Measured and reported numbers are in separate columns. Numbers are compared before rounding.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from monai_iste.errors import DataError
 
 
 class Row(TypedDict):
-    """One method at one scale, a mean over images (and seeds); other keys are passed over.
+    """Scores of one method at one scale, means over images (and seeds). Other keys are ignored.
 
-    ``method``, ``scale``, ``psnr`` (dB), ``ssim`` and ``images`` (how many) are needed. ``label``: shown instead of the
-    name of ``method``; ``note``: its size or encoder; ``fid``: None where it was not measured; ``seeds``: how many
-    trainings, and ``<metric>_std`` the standard deviation over them; ``protocol``: one for a whole table.
+    Required: ``method``, ``scale``, ``psnr`` (dB), ``ssim`` and ``images`` (their number). Optional: ``label``, shown
+    instead of ``method``; ``note``, the size or encoder; ``fid``, None where it was not measured; ``seeds``, the number
+    of trainings, and ``<metric>_std``, the standard deviation over them; ``protocol``, one for the whole table.
     """
 
     method: str
@@ -54,7 +53,7 @@ class Row(TypedDict):
 
 
 class Metric(NamedTuple):
-    """How a key of the rows is shown: its name, decimals, and which end is the good one."""
+    """Display of a metric: name, unit, decimals, and direction."""
 
     name: str
     unit: str
@@ -63,11 +62,11 @@ class Metric(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """The name with the unit."""
+        """Name with unit."""
         return f"{self.name}, {self.unit}" if self.unit else self.name
 
 
-#: In the order of a table. The paper has the first three; the others are shown where a row has them.
+#: Metrics in the order of a table. The paper has the first three; the others are shown where a row has them.
 METRICS = {
     "psnr": Metric("PSNR", "dB", 2, True),
     "fid": Metric("FID", "", 2, False),
@@ -95,25 +94,26 @@ def write_tables(
 ) -> list[Path]:
     """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex``.
 
-    Markdown and LaTeX have a panel for each metric, a line for each method in the paper's order (unknown ones follow),
-    a column for each scale, and as many headed "reported". The best of a column is bold, several if equal before
-    rounding; a column with one number has no best. "-" stands where a method has no network for the scale, "not
-    measured" where it does. The CSV has a line for each row instead, unrounded, empty where there is no number.
+    Markdown and LaTeX have a panel for each metric, a line for each method in the paper's order (others follow), and a
+    column for each scale in two groups, measured and reported. The best number of a column is bold, several
+    if equal before rounding; a column with one number has none. "-" means that the method has no network for the scale,
+    "not measured" that it has one. The CSV has one line per row, unrounded, with empty fields for missing numbers.
 
     Args:
-        rows: of the form of :class:`Row`.
-        folder: where the files go; made if missing.
-        name: of the files, and the table's label in LaTeX (``tab:<name>``).
-        caption: of the table; what was measured, on which data.
-        reported_dataset: data set whose numbers in the paper are shown, as in
+        rows: rows of the form of :class:`Row`.
+        folder: output folder; created if missing.
+        name: name of the files, and the table's label in LaTeX (``tab:<name>``).
+        caption: caption of the table.
+        reported_dataset: data set whose numbers from the paper are shown, as in
             :func:`~experiments.reported.reported`; None shows none.
         reported_table: number of the paper's table, 1 or 2.
     Returns:
         the paths of the three files.
     Raises:
-        DataError: a row lacks a key, two are of one method and scale, or they cannot stand in one table because their
-            protocols or, at one scale, their numbers of images differ. ConfigError: the paper has no such table.
-            OutputError: a file cannot be written.
+        DataError: a row lacks a key, two rows are of one method and scale, or protocols or, at one scale, numbers of
+            images differ.
+        ConfigError: the paper has no such table.
+        OutputError: a file cannot be written.
     """
     _check(rows)
     lookup = _reported(reported_table, reported_dataset)
@@ -165,7 +165,7 @@ _Lookup = Callable[[str, float, str], float | None]
 
 
 def _reported(table: int, dataset: str | None) -> _Lookup:
-    """(method, scale, metric) -> the paper's format_number, or None."""
+    """Look up the paper's number, or None."""
 
     def lookup(method: str, scale: float, metric: str) -> float | None:
         scores = None if dataset is None else reported(table, dataset, method, scale)
@@ -206,7 +206,7 @@ def _label(method: str) -> str:
 
 
 def _in_order(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """The methods of the rows, each with its label and note, in the paper's order."""
+    """List the methods of the rows with label and note, in the paper's order."""
     order = list(_KNOWN)
     found = dict.fromkeys(_identity(row) for row in rows)
     return sorted(found, key=lambda it: order.index(it[0]) if it[0] in order else len(order))
@@ -275,7 +275,7 @@ def _notes(rows: Sequence[Mapping[str, Any]], printed: bool) -> str:
 
 
 def _count(what: str, rows: Iterable[Any], key: str, default: int | None = None) -> str:
-    """ "20 images", or "8 to 20 images" where rows differ."""
+    """Format a count: "20 images", or "8 to 20 images" if rows differ."""
     numbers = sorted({row.get(key, default) if isinstance(row, Mapping) else getattr(row, key) for row in rows})
     many = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
     return f"{many} {what}{'' if numbers == [1] else 's'}"

@@ -1,4 +1,4 @@
-"""What is known of tiles beside their pixels: the collection that they come from, and their pixel size."""
+"""Collection and pixel size of tiles."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from monai_iste.io.pixel_size import find_mpp
 
 
 def source_of(name: str) -> str:
-    """The collection that a tile comes from: its subfolder, else its file name up to the first underscore.
+    """Return the collection of a tile: its subfolder, else its file name up to the first underscore.
 
     Args:
-        name: of the tile in its data list.
+        name: name of the tile in its data list.
 
     Example:
         >>> source_of("glas_testA_1"), source_of("lung/tile_7"), source_of("tile")
@@ -25,14 +25,15 @@ def source_of(name: str) -> str:
 
 
 def pixel_sizes(items: Sequence[Mapping[str, Any]], mpp: str | None = None) -> dict[str, float]:
-    """Micrometers per pixel of every tile, by its name.
+    """Find the pixel size of every tile, in micrometers, by its name.
 
     Args:
-        items: of :func:`monai_iste.data.image_datalist`.
-        mpp: a number for all of them, or one for each collection (:func:`source_of`), ``glas=0.62,monuseg=0.25``;
-            None asks the files themselves (:func:`monai_iste.io.pixel_size.find_mpp`).
+        items: items of :func:`monai_iste.data.image_datalist`.
+        mpp: one number for all tiles, or one per collection (:func:`source_of`), ``glas=0.62,monuseg=0.25``; None
+            reads it from the files (:func:`monai_iste.io.pixel_size.find_mpp`).
     Raises:
-        ConfigError: not of this form, or a number not above 0. DataError: the pixel size of a tile is unknown.
+        ConfigError: ``mpp`` has another form, or a number is not above 0.
+        DataError: the pixel size of a tile is unknown.
 
     Example:
         >>> pixel_sizes([{"image": "glas_1.png", "name": "glas_1"}], "glas=0.62,lung=0.5")
@@ -53,7 +54,7 @@ def pixel_sizes(items: Sequence[Mapping[str, Any]], mpp: str | None = None) -> d
 
 
 def _given(text: str) -> dict[str, float]:
-    """By collection; under no name for all others."""
+    """Parse the option to a number per collection; the empty key is for all others."""
     try:
         words = (word.rpartition("=") for word in text.split(",") if word)
         return {source.strip(): float(number) for source, _, number in words}

@@ -1,4 +1,4 @@
-"""What Table IV trains and scores: a classifier of patches, and the kinds of patches that it is run on."""
+"""Tumor classification task of Table IV: classifier, training data, test patches and scores."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from monai_iste.io.files import make_folder, open_output
 #: Classifiers by name; the paper's is resnet50.
 NETWORKS = {"resnet50": resnet50, "resnet18": resnet18}
 
-#: Patches that are reconstructed, kept and classified together.
+#: Number of patches that are reconstructed, stored and classified together.
 BLOCK = 256
 
 Items = Sequence[Mapping[str, Any]]
 
 
 class Confusion:
-    """Accuracy in percent, and F1 of the class 1, tumor: ``2 TP / (2 TP + FP + FN)``.
+    """Confusion matrix of two classes, with accuracy in percent and the F1 of class 1 (tumor).
+
+    ``F1 = 2 TP / (2 TP + FP + FN)``.
 
     Example:
         >>> confusion = Confusion()
@@ -40,14 +42,14 @@ class Confusion:
         self.counts = np.zeros((2, 2), int)  # rows: predicted, columns: true
 
     def add(self, predicted: np.ndarray, truth: np.ndarray) -> None:
-        """Count classes, 0 or 1; any shape, the same for both."""
+        """Add predictions and true classes, 0 or 1, of any equal shape."""
         np.add.at(self.counts, (predicted.ravel(), truth.ravel()), 1)
 
     def as_dict(self) -> dict[str, float]:
-        """``accuracy`` in percent and ``f1``, which is 0 where no tumor is, and none was found.
+        """Return ``accuracy`` in percent and ``f1``, which is 0 if there is no tumor and none was predicted.
 
         Raises:
-            DataError: nothing was counted.
+            DataError: nothing was added.
         """
         if not self.counts.sum():
             raise DataError("at least one patch to score", "none", "Name a test set that has some.")
@@ -60,10 +62,11 @@ class Confusion:
 
 
 def create_classifier(name: str, seed: int) -> nn.Module:
-    """MONAI's ResNet for RGB images of any size and two classes, with random weights of that seed.
+    """Create MONAI's ResNet for RGB images of any size and two classes, with random weights of a seed.
 
     Args:
-        name: a key of :data:`NETWORKS`.
+        name: key of :data:`NETWORKS`.
+        seed: seed of the weights.
     Shape:
         (B, 3, H, W) in [0, 1] -> (B, 2)
     Raises:
@@ -80,7 +83,7 @@ def create_classifier(name: str, seed: int) -> nn.Module:
 
 
 def training_set(items: Items) -> Dataset:
-    """Training items {image: (3, H, W) float32 in [0, 1], label: 0 or 1}, flipped and turned at random."""
+    """Create the training set {image: (3, H, W) float32 in [0, 1], label: 0 or 1} with random flips and turns."""
     return Dataset(
         items,
         Compose(
@@ -96,12 +99,12 @@ def training_set(items: Items) -> Dataset:
 
 
 class PatchViews:
-    """The test patches of one setting, block after block; what a network has to make is made once and kept.
+    """Test patches of one setting, in blocks; reconstructions are computed once and stored.
 
     Args:
-        setting: ``original``, ``low_resolution``, or a name of one's own for a reconstruction.
-        reconstructor: reduces the patches and magnifies them.
-        folder: where blocks of reconstructions are kept, (N, 3, H, W) uint8 in ``.npy`` files.
+        setting: ``original``, ``low_resolution``, or any other name for a reconstruction.
+        reconstructor: reconstructor of the patches.
+        folder: folder for blocks of reconstructions, (N, 3, H, W) uint8 in ``.npy`` files.
     """
 
     def __init__(self, setting: str, reconstructor: Reconstructor, folder: Path) -> None:
@@ -109,7 +112,7 @@ class PatchViews:
         self.folder = folder / reconstructor.name
 
     def blocks(self, items: Items) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Images (N, 3, H, W) uint8 and their labels (N,), at most 256 at a time."""
+        """Yield images (N, 3, H, W) uint8 and labels (N,), at most 256 at a time."""
         for start in range(0, len(items), BLOCK):
             block = [items[i] for i in range(start, min(start + BLOCK, len(items)))]
             labels = np.array([item["label"] for item in block])
@@ -130,7 +133,7 @@ class PatchViews:
 
 @torch.no_grad()
 def classify(network: nn.Module, blocks: Iterable[tuple[np.ndarray, np.ndarray]], device: str) -> dict[str, float]:
-    """The scores over blocks of images (N, 3, H, W), uint8, and labels (N,)."""
+    """Classify blocks of images (N, 3, H, W) uint8 with labels (N,), and return the scores."""
     network.to(device).eval()
     confusion = Confusion()
     for images, labels in blocks:

@@ -1,1 +1,1 @@
-"""What maintainers run."""
+"""Commands for maintainers."""

@@ -1,7 +1,7 @@
-"""The command ``python -m scripts.release``: a training's checkpoint becomes released weights.
+"""Command ``python -m scripts.release``: turn a checkpoint of a training into released weights.
 
-It belongs to a clone of the repository, where the bundle lies beside the package. The model card and the tables of
-results are not its business: they follow from an evaluation of the weights.
+It runs in a clone of the repository. Model card and result tables are not written: they follow from an evaluation of
+the weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from monai_iste.networks.weights import INDEX
 
 __all__ = ["SHARD_BYTES", "release"]
 
-#: No file of a release is larger: many hosts and mirrors of repositories refuse large files.
+#: Largest file of a release; many hosts and mirrors of repositories refuse large files.
 SHARD_BYTES = 15 * 2**20
 
 _PACKAGE = Path(monai_iste.__file__).parent
@@ -36,22 +36,28 @@ def release(
     repository: Path = _PACKAGE.parent,
     mean_with: Sequence[Path] = (),
 ) -> list[Path]:
-    """Write the weights of a preset to where bundle and package look for them; returns the files.
+    """Write the weights of a preset to the bundle and the package.
 
-    ``bundles/iste/models/<preset>.safetensors``, or where that would be larger than 15 MiB, its tensors in half
-    precision in as many shards as it takes, with an index; ``SHA256SUMS`` there, which names every released file; links
-    to all of them in ``monai_iste/weights``; for the default preset ``bundles/iste/models/model.pt``, the name under
-    which ``monai.bundle.load`` wants a state dictionary. The same tensors give the same bytes. The terms of the preset
-    travel inside the safetensors.
+    Files in ``bundles/iste/models``:
+
+    * ``<preset>.safetensors``; if it would be larger than 15 MiB, half-precision shards with an index;
+    * ``SHA256SUMS``, which lists every released file;
+    * for the default preset ``model.pt``, the state dictionary that ``monai.bundle.load`` expects.
+
+    ``monai_iste/weights`` gets links to all but ``model.pt``. The same tensors give the same bytes. The terms of the
+    preset are stored in the safetensors files.
 
     Args:
         checkpoint: ``model.pt``, ``model_best.pt`` or ``checkpoint_epoch=N.pt`` of a training, or ``.safetensors``.
-        preset: whose weights they are.
-        repository: the clone that holds ``bundles/iste`` and ``monai_iste``.
-        mean_with: more checkpoints; the mean of all is released. Trainings that went on from the same weights lie close
-            enough together for that, and their mean is better than each (Wortsman et al., arXiv:2203.05482).
+        preset: preset of the weights.
+        repository: clone with ``bundles/iste`` and ``monai_iste``.
+        mean_with: further checkpoints; the mean of all is released. It is meaningful for trainings that started from
+            the same weights (Wortsman et al., arXiv:2203.05482).
+    Returns:
+        the paths of the files.
     Raises:
-        CheckpointError: the file is missing, damaged, or belongs to another preset. ConfigError: no such preset.
+        CheckpointError: a file is missing, damaged, or belongs to another preset.
+        ConfigError: there is no such preset.
         OutputError: this is not a clone of the repository, or a file cannot be written.
     """
     models, weights = repository / "bundles" / "iste" / "models", repository / "monai_iste" / "weights"
@@ -60,7 +66,7 @@ def release(
             raise OutputError("a clone of the repository", f"no folder {folder}", "Install it with pip install -e .")
     state = _mean([load_weights(create_iste(preset), path).state_dict() for path in (checkpoint, *mean_with)])
     files = _write(state, preset, models)
-    _list(files, preset, models, weights)
+    _update_checksums(files, preset, models, weights)
     files += [_link(weights, path, repository) for path in (*files, models / CHECKSUMS)]
     if preset == DEFAULT_PRESET:
         files.append(models / "model.pt")
@@ -76,11 +82,11 @@ def _mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _write(state: dict[str, Tensor], preset: str, folder: Path) -> list[Path]:
-    """The safetensors of a preset, and the index of its shards if it has several."""
+    """Write the safetensors of a preset, and the index of its shards if there are several."""
     shards = _shards(state)
     if len(shards) > 1:
         shards = _shards({name: tensor.half() for name, tensor in state.items()})
-    # One entry: safetensors writes several in random order.
+    # One entry only: safetensors writes several in random order.
     about = {"about": f"{preset} of monai_iste {monai_iste.__version__}; {PRESETS[preset].terms}"}
     several = [f"{preset}-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
     names = several if len(shards) > 1 else [f"{preset}.safetensors"]
@@ -96,7 +102,7 @@ def _write(state: dict[str, Tensor], preset: str, folder: Path) -> list[Path]:
 
 
 def _shards(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The tensors in their order, in parts of at most SHARD_BYTES."""
+    """Split the tensors, in their order, into parts of at most SHARD_BYTES."""
     parts: list[dict[str, Tensor]] = [{}]
     for name, tensor in state.items():
         if parts[-1] and _size({**parts[-1], name: tensor}) > SHARD_BYTES:
@@ -109,8 +115,8 @@ def _size(state: dict[str, Tensor]) -> int:
     return sum(tensor.nbytes for tensor in state.values())
 
 
-def _list(files: list[Path], preset: str, folder: Path, links: Path) -> None:
-    """Enter a preset's files into the list of checksums; those of its earlier release that are not among them go."""
+def _update_checksums(files: list[Path], preset: str, folder: Path, links: Path) -> None:
+    """Add a preset's files to the checksums, and delete files of its earlier release that are not among them."""
     entries, new = checksums(folder), {path.name: checksum(path) for path in files}
     for name in list(entries):
         if name.startswith((f"{preset}.", f"{preset}-")) and name not in new:
@@ -132,7 +138,7 @@ def _link(folder: Path, path: Path, repository: Path) -> Path:
 
 def main(
     checkpoint: Annotated[Path, typer.Argument(help="Weights of a training, .pt or .safetensors.")],
-    preset: Annotated[str, typer.Argument(help="The preset that was trained.")] = DEFAULT_PRESET,
+    preset: Annotated[str, typer.Argument(help="Preset of the weights.")] = DEFAULT_PRESET,
     mean_with: Annotated[
         list[Path] | None, typer.Option("--mean-with", help="Another training's weights; the mean of all is released.")
     ] = None,

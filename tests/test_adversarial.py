@@ -209,17 +209,17 @@ def test_factors_grow_over_the_first_half(target):
     assert at(0.5, target=4).factor == at(1, target=4).factor == 4
 
 
-def test_start_and_share_can_be_chosen():
+def test_start_and_fraction_can_be_chosen():
     assert at(0, target=4, start=1).factor == 1
-    assert at(0.1, target=3, start=1, share=0.2).factor == pytest.approx(math.log2(2 + 0.5 * 6))
+    assert at(0.1, target=3, start=1, fraction=0.2).factor == pytest.approx(math.log2(2 + 0.5 * 6))
 
 
 @pytest.mark.parametrize("settings", [{"target": 1.9}, {"target": 3, "start": 0.5}, {"target": math.inf}])
-@pytest.mark.parametrize("share", [0.5, 0, 1.1])
-def test_curricula_that_cannot_be(settings, share):
+@pytest.mark.parametrize("fraction", [0.5, 0, 1.1])
+def test_curricula_that_cannot_be(settings, fraction):
     with pytest.raises(ConfigError) as error:
-        Curriculum(**settings, share=share)
-    assert_teaches(error.value, f"share {share}")
+        Curriculum(**settings, fraction=fraction)
+    assert_teaches(error.value, f"fraction {fraction}")
 
 
 @pytest.mark.parametrize(("progress", "mean"), [(0, 2.0), (0.25, math.log2(10)), (0.8, 4.0)])

@@ -1,4 +1,4 @@
-"""The slide for measurements: a pyramid that OpenSlide opens, with the share of tissue that was asked for."""
+"""The slide for measurements: a pyramid that OpenSlide opens, with the requested fraction of tissue."""
 
 import itertools
 
@@ -131,9 +131,9 @@ def test_pieces_are_tissue_of_the_source(source):
 
 
 @pytest.mark.parametrize("tissue", [0.0, 0.1, 0.5, 0.9, 1.0])
-def test_the_share_of_tissue(tissue):
+def test_the_fraction_of_tissue(tissue):
     islands = Islands(3000, tissue, PIECES, GLASS)
-    assert islands.share == pytest.approx(tissue, abs=0.01)
+    assert islands.tissue_fraction == pytest.approx(tissue, abs=0.01)
     pixels = whole(islands, 3000)
     assert ((GLASS - pixels).min(2) > 45).mean() == pytest.approx(tissue, abs=0.05)
 

@@ -9,7 +9,7 @@ from reference import assert_teaches
 from slide_files import picture, write_slide_file
 
 from experiments.preparation import prepare_tcga
-from experiments.preparation.tcga import tissue_shares
+from experiments.preparation.tcga import tissue_fractions
 from monai_iste.errors import ConfigError, DataError
 from monai_iste.io import read_rgb
 from monai_iste.io.files import checksum
@@ -24,7 +24,7 @@ def slides(tmp_path_factory):
 def test_shares_of_tissue_equal_the_mask_asked_point_by_point():
     samples = np.random.default_rng(0).integers(0, 256, (4, 5), dtype=np.uint8)
     mask = TissueMask(samples, (210, 300))
-    shares = tissue_shares(mask, 96)
+    shares = tissue_fractions(mask, 96)
     assert shares.shape == (2, 3)
     for row in range(2):
         for column in range(3):

@@ -1,6 +1,6 @@
-"""Data lists of the two downstream tasks: gland segmentation (GlaS, Table III) and metastases (PCam, Table IV).
+"""Readers of the labeled data sets of the downstream tasks: GlaS (glands, Table III) and PCam (metastases, Table IV).
 
-Each reader knows the official layout, and a stand-in made of GlaS tiles for those who do not have the official files.
+Each reader supports the official layout, and a substitute made of GlaS tiles.
 """
 
 from experiments.datasets.glas import GLAS_COUNTS, glas_datalists, read_instances

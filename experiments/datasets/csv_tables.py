@@ -1,4 +1,4 @@
-"""Tables that come with a data set: CSV files, and the files that they name."""
+"""CSV files of data sets, and the files that they refer to."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from monai_iste.errors import DataError
 
-#: What GlaS says of a tile; the label of the stand-in for PCam is the position.
+#: Grades of GlaS tiles; the index is the label in the substitute for PCam.
 GRADES = ("benign", "malignant")
 
 
 def require_folder(root: str | os.PathLike[str]) -> Path:
-    """A folder, or a DataError that it is none."""
+    """Return the folder as a path; raise DataError if it does not exist."""
     folder = Path(root)
     if not folder.is_dir():
         raise DataError("the folder of a data set", f"{folder}, which is none", "Check the path.")
@@ -22,7 +22,7 @@ def require_folder(root: str | os.PathLike[str]) -> Path:
 
 
 def read_rows(file: Path) -> list[list[str]]:
-    """All rows of a table in UTF-8, its header first."""
+    """Read all rows of a UTF-8 CSV file, header first."""
     try:
         with open(file, newline="", encoding="utf-8-sig") as text:
             return list(csv.reader(text))
@@ -31,7 +31,7 @@ def read_rows(file: Path) -> list[list[str]]:
 
 
 def read_records(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a table below its header, which must name these columns."""
+    """Read the rows of a CSV file as dictionaries; its header must have these columns."""
     header, *rows = [row for row in read_rows(file) if row] or [[]]
     missing = [column for column in columns if column not in header]
     if missing:
@@ -42,12 +42,12 @@ def read_records(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 def look_up(value: str, meanings: Mapping[str, str], file: Path) -> str:
-    """What a cell of the table means, or a DataError that names the cells that are known."""
+    """Translate the value of a cell; raise DataError with the valid values if it is unknown."""
     if value not in meanings:
         raise DataError(f"one of {', '.join(meanings)} in {file}", repr(value), "Correct the table.")
     return meanings[value]
 
 
 def find_beside(table: Path, name: str) -> str:
-    """A file that a table names, from the table's folder or the one above."""
+    """Find a file that a CSV file refers to, in the same folder or its parent."""
     return str(next((file for file in (table.parent / name, table.parent.parent / name) if file.is_file()), name))

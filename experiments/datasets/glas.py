@@ -1,4 +1,4 @@
-"""GlaS, the gland segmentation challenge of MICCAI 2015: images with numbered glands."""
+"""Reader of GlaS, the gland segmentation challenge of MICCAI 2015."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from experiments.datasets.csv_tables import GRADES, find_beside, look_up, read_r
 from monai_iste.errors import DataError
 from monai_iste.io.image_reader import image_size
 
-#: Images of each part of the challenge.
+#: Number of images of each part of the challenge.
 GLAS_COUNTS = {"train": 85, "testA": 60, "testB": 20}
 
 
 def glas_datalists(root: str | os.PathLike[str], complete: bool = True) -> dict[str, list[dict[str, Any]]]:
-    """The images of GlaS with their gland masks, by the challenge's parts.
+    """List the images of GlaS with their gland masks, by the challenge's parts.
 
-    Two layouts are known by the file that they hold:
+    Two layouts are supported, identified by a file:
 
-    * ``Grade.csv``: the official one, ``train_1.bmp`` beside ``train_1_anno.bmp``, and likewise testA and testB;
-    * ``index.csv`` (columns image, mask, split): a stand-in of the same tiles in another split. Its train and val are
-      merged, its test takes the place of testA, and testB is empty: results on it are not the challenge's.
+    * ``Grade.csv``: the official layout, ``train_1.bmp`` beside ``train_1_anno.bmp``, and likewise testA and testB;
+    * ``index.csv`` (columns image, mask, split): a substitute, the same tiles in another split. Its train and val are
+      merged, its test is used as testA, and testB is empty. Results on it are not comparable with the challenge's.
 
-    Patients are not taken over from either file.
+    Patient identifiers are not read.
 
     Args:
-        root: the folder that holds one of them; of the stand-in, also the folder above.
+        root: folder of that file; for the substitute, the parent folder works too.
         complete: whether the official layout must hold all of :data:`GLAS_COUNTS`.
     Returns:
         "train", "testA" and "testB": per image ``{"image": path, "mask": path, "name": str}`` in numerical order, and
-        ``"grade"``, benign or malignant, where the folder says so.
+        ``"grade"``, benign or malignant, where it is known.
     Raises:
-        DataError: neither layout, a file is missing or unreadable, or a mask has another size than its image.
+        DataError: the folder has neither layout, a file is missing or unreadable, or a mask and its image differ in
+            size.
 
     Example:
         >>> import tempfile
@@ -50,9 +51,9 @@ def glas_datalists(root: str | os.PathLike[str], complete: bool = True) -> dict[
     folder = require_folder(root)
     index = next((file for file in (folder / "index.csv", folder / "glas" / "index.csv") if file.is_file()), None)
     if (folder / "Grade.csv").is_file():
-        lists = _official_glas(folder, complete)
+        lists = _read_official(folder, complete)
     elif index is not None:
-        lists = _glas_stand_in(index)
+        lists = _read_substitute(index)
     else:
         raise DataError(
             f"GlaS in {folder}", "neither Grade.csv nor index.csv", "Name the folder that train_1.bmp is in."
@@ -69,12 +70,12 @@ def glas_datalists(root: str | os.PathLike[str], complete: bool = True) -> dict[
 
 
 def read_instances(path: str | os.PathLike[str]) -> np.ndarray:
-    """The numbered objects of a mask, as stored: 0 is background, every other value one object.
+    """Read a label map: 0 is background, every other value one object.
 
     Shape:
         returns (H, W), int32.
     Raises:
-        DataError: the file is missing, damaged, or not a single-channel image of integers.
+        DataError: the file is missing, damaged, or not a single-channel integer image.
 
     Example:
         >>> import tempfile
@@ -83,10 +84,10 @@ def read_instances(path: str | os.PathLike[str]) -> np.ndarray:
         >>> read_instances(file).tolist()
         [[0, 1], [2, 2]]
     """
-    image_size(path)  # says what is wrong with a file that is no image, or too large to decode
+    image_size(path)  # raises DataError if the file is not an image, or too large to decode
     try:
         with Image.open(path, formats=("PNG", "BMP", "TIFF")) as image:
-            mode, pixels = image.mode, np.asarray(image)  # of a palette, the indices
+            mode, pixels = image.mode, np.asarray(image)  # a palette image gives its indices
     except OSError as error:
         raise DataError(
             f"a readable mask in {path}", " ".join(f"a damaged file ({error})".split()), "Copy it again."
@@ -96,7 +97,7 @@ def read_instances(path: str | os.PathLike[str]) -> np.ndarray:
     return pixels.astype(np.int32)
 
 
-def _official_glas(folder: Path, complete: bool) -> dict[str, list[dict[str, Any]]]:
+def _read_official(folder: Path, complete: bool) -> dict[str, list[dict[str, Any]]]:
     rows = ([cell.strip() for cell in row] for row in read_rows(folder / "Grade.csv"))
     grades = {row[0]: row[2] for row in rows if len(row) > 2 and row[2] in GRADES}
     lists: dict[str, list[dict[str, Any]]] = {}
@@ -117,7 +118,7 @@ def _official_glas(folder: Path, complete: bool) -> dict[str, list[dict[str, Any
     return lists
 
 
-def _glas_stand_in(index: Path) -> dict[str, list[dict[str, Any]]]:
+def _read_substitute(index: Path) -> dict[str, list[dict[str, Any]]]:
     lists: dict[str, list[dict[str, Any]]] = {"train": [], "testA": [], "testB": []}
     parts = {"train": "train", "val": "train", "test": "testA"}
     for row in read_records(index, ("image", "mask", "split")):

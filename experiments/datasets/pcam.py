@@ -1,4 +1,4 @@
-"""PCam: patches of lymph nodes, with or without metastasis; read from its HDF5 files as they are."""
+"""Reader of PCam: patches of lymph nodes with or without metastasis, from its HDF5 files."""
 
 from __future__ import annotations
 
@@ -16,41 +16,42 @@ from monai_iste.errors import DataError, require_extra
 from monai_iste.io.image_reader import read_rgb
 from monai_iste.transforms.crop import tissue_fraction
 
-#: Patches of each part.
+#: Number of patches of each part.
 PCAM_COUNTS = {"train": 262_144, "valid": 32_768, "test": 32_768}
 
-#: Pixels of a side of a patch, and of the stand-in's.
+#: Side of a patch in pixels, also in the substitute.
 PCAM_SIDE = 96
 
 _MAX_PATCHES = 2**22
 
 
-_MAX_CHUNK_BYTES = 2**28  # a file may declare one chunk of any size, which HDF5 would decompress at once
+_MAX_CHUNK_BYTES = 2**28  # HDF5 decompresses a whole chunk, and a file may declare any size
 
 Split = Sequence[dict[str, Any]]
 
 
 class PCamSplit(Sequence[dict[str, Any]]):
-    """One part of PCam in its official files, read patch by patch: for ``monai.data.Dataset`` and its relatives.
+    """One part of PCam, read patch by patch from the official files; for use with ``monai.data.Dataset``.
 
-    Each process opens the files for itself, so that it can be used by several data loaders.
+    Each process opens the files itself, so that several data-loading processes work.
 
     Args:
         images: ``camelyonpatch_level_2_split_<part>_x.h5``, data set ``x``, (N, 96, 96, 3) uint8.
         labels: ``..._y.h5``, data set ``y``, (N, 1, 1, 1), 0 or 1.
-        name: of the part; patches are called ``<name>-000000`` and so on.
+        name: name of the part; patches are named ``<name>-000000`` and so on.
     Shape:
         items are ``{"image": (3, 96, 96) uint8, "label": 0 or 1, "name": str}``
     Units: 0 to 255; 0.97 um per pixel, 40x reduced to 10x.
     Raises:
-        ConfigError: h5py is not installed. DataError: a file is missing, damaged, or laid out otherwise.
+        ConfigError: h5py is not installed.
+        DataError: a file is missing, damaged, or has another layout.
     """
 
     def __init__(self, images: str | os.PathLike[str], labels: str | os.PathLike[str], name: str) -> None:
         self.name, self._path = name, Path(images)
         self._opened: tuple[int, Any] | None = None
         self._count = self._check_images()
-        self._labels = _pcam_labels(Path(labels), self._count)
+        self._labels = _read_labels(Path(labels), self._count)
 
     def __len__(self) -> int:
         return self._count
@@ -71,11 +72,11 @@ class PCamSplit(Sequence[dict[str, Any]]):
 
     def _images(self) -> Any:
         if self._opened is None or self._opened[0] != os.getpid():  # a forked process must not share the position
-            self._opened = os.getpid(), _h5(self._path, "x")
+            self._opened = os.getpid(), _open_h5(self._path, "x")
         return self._opened[1]
 
     def _check_images(self) -> int:
-        with _h5(self._path, "x").file as file:
+        with _open_h5(self._path, "x").file as file:
             data = file["x"]
             shape, chunk = data.shape, math.prod(data.chunks or (1,)) * data.dtype.itemsize
             if (
@@ -95,29 +96,31 @@ class PCamSplit(Sequence[dict[str, Any]]):
 def pcam_datalists(
     root: str | os.PathLike[str], complete: bool = True, crops: int = 8, seed: int = 0
 ) -> dict[str, Split]:
-    """PCam's patches with their labels, or a stand-in made of GlaS tiles.
+    """List PCam's patches with their labels, or those of a substitute made of GlaS tiles.
 
-    Two layouts are known by the files that they hold:
+    Two layouts are supported, identified by their files:
 
-    * ``camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5``: the official one (extra ``experiments``);
-    * ``labels.csv`` (columns file, label, split): a stand-in. Of each tile, up to ``crops`` squares of 96 pixels that
-      do not overlap and are at least half tissue, drawn with the seed; benign is 0, malignant 1. It is another task
-      at another pixel size (whether a tile of 0.62 um is of a tumor), so results on it are not PCam's.
+    * ``camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5``: the official layout (extra ``experiments``);
+    * ``labels.csv`` (columns file, label, split): a substitute. From each tile, up to ``crops`` squares of 96 pixels
+      are drawn with the seed. They do not overlap and are at least half tissue. Label 0 is benign, 1 malignant. It is
+      another task at another pixel size (tumor classification of tiles at 0.62 um per pixel), so results on it are not
+      comparable with PCam's.
 
     Args:
-        root: the folder that holds one of them; of the stand-in, also the folder above.
+        root: folder of these files; for the substitute, the parent folder works too.
         complete: whether the official files must hold :data:`PCAM_COUNTS`.
-        crops: of the stand-in, most patches of a tile.
-        seed: of the stand-in, which patches.
+        crops: maximum number of patches per tile of the substitute.
+        seed: seed of the substitute's patches.
     Returns:
         "train", "valid" and "test": sequences of ``{"image": (3, 96, 96) uint8 array, "label": 0 or 1, "name": str}``.
     Raises:
-        ConfigError: h5py is not installed. DataError: neither layout, or a file is missing, damaged or otherwise.
+        ConfigError: h5py is not installed.
+        DataError: the folder has neither layout, or a file is missing or damaged.
     """
     folder = require_folder(root)
     table = next((file for file in (folder / "labels.csv", folder / "cls" / "labels.csv") if file.is_file()), None)
     if not list(folder.glob("camelyonpatch_*")) and table is not None:
-        return _pcam_stand_in(table, crops, seed)
+        return _read_substitute(table, crops, seed)
     lists: dict[str, Split] = {}
     for part, expected in PCAM_COUNTS.items():
         x, y = (folder / f"camelyonpatch_level_2_split_{part}_{which}.h5" for which in "xy")
@@ -127,8 +130,8 @@ def pcam_datalists(
     return lists
 
 
-def _pcam_labels(path: Path, count: int) -> np.ndarray:
-    with _h5(path, "y").file as file:
+def _read_labels(path: Path, count: int) -> np.ndarray:
+    with _open_h5(path, "y").file as file:
         data = file["y"]
         if data.shape != (count, 1, 1, 1) or data.dtype.kind not in "biu":
             raise DataError(
@@ -145,8 +148,8 @@ def _pcam_labels(path: Path, count: int) -> np.ndarray:
     return labels.astype(np.uint8)
 
 
-def _h5(path: Path, key: str) -> Any:
-    """A data set of an HDF5 file that stays open."""
+def _open_h5(path: Path, key: str) -> Any:
+    """Open an HDF5 file and return one of its data sets."""
     h5py = require_extra("h5py", "experiments")
     if not path.is_file():
         packed = path.with_name(f"{path.name}.gz").is_file()
@@ -166,7 +169,7 @@ def _h5(path: Path, key: str) -> Any:
     return file[key]
 
 
-def _pcam_stand_in(table: Path, crops: int, seed: int) -> dict[str, Split]:
+def _read_substitute(table: Path, crops: int, seed: int) -> dict[str, Split]:
     lists: dict[str, list[dict[str, Any]]] = {"train": [], "valid": [], "test": []}
     parts = {"train": "train", "val": "valid", "test": "test"}
     for row in read_records(table, ("file", "label", "split")):
@@ -174,13 +177,13 @@ def _pcam_stand_in(table: Path, crops: int, seed: int) -> dict[str, Split]:
         name, image = Path(row["file"]).stem, read_rgb(find_beside(table, row["file"]))
         lists[look_up(row["split"], parts, table)] += [
             {"image": crop, "label": label, "name": f"{name}-{number}"}
-            for number, crop in enumerate(_crops(image, crops, f"{seed}:{name}"))
+            for number, crop in enumerate(_cut_crops(image, crops, f"{seed}:{name}"))
         ]
     return dict(lists)
 
 
-def _crops(image: np.ndarray, count: int, seed: str) -> list[np.ndarray]:
-    """Squares on a grid, in an order drawn by a hash, which is the same with every version of NumPy."""
+def _cut_crops(image: np.ndarray, count: int, seed: str) -> list[np.ndarray]:
+    """Cut squares of a grid with enough tissue, in an order given by a hash, which no NumPy version changes."""
     rows, columns = (n // PCAM_SIDE for n in image.shape[1:])
     cells = [(row, column) for row in range(rows) for column in range(columns)]
     cells.sort(key=lambda cell: hashlib.sha256(f"{seed}:{cell}".encode()).digest())

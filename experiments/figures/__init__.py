@@ -1,7 +1,8 @@
-"""The paper's figures 5 to 10 from real weights: functions that return them, and the command ``figure``.
+"""Figures 5 to 10 of the paper, drawn from real weights.
 
 Each function takes a tile and networks and returns a matplotlib figure, 300 dpi and as wide as a journal's column or
-page; :func:`save_figure` writes it as PNG or PDF. They need the extra ``experiments``.
+page. :func:`save_figure` writes it as PNG or PDF. The command is ``python -m experiments figure``. Figures need the
+extra ``experiments``.
 """
 
 from experiments.figures.command import figure, load_methods

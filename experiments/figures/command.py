@@ -1,4 +1,4 @@
-"""The command ``python -m experiments figure``: the paper's figures from real weights."""
+"""Command ``python -m experiments figure``."""
 
 from __future__ import annotations
 
@@ -32,51 +32,55 @@ def figure(
     number: Annotated[
         int,
         typer.Argument(
-            help="5 error maps; 6 scales that are no whole numbers; 7 features before and after the Texture Learner; "
-            "8 what Self-Texture Fusion retrieves; 9 the two decoders' images; 10 segmentations."
+            help="5 error maps; 6 non-integer scales; 7 features before and after the Texture Learner; "
+            "8 retrieval by Self-Texture Fusion; 9 images of the two decoders; 10 segmentations."
         ),
     ],
-    image: Annotated[Path, typer.Option("--image", help="A tile.")],
-    out: Annotated[Optional[Path], typer.Option("--out", help="A .png or .pdf; default: figure<NUMBER>.png.")] = None,
-    preset: Annotated[str, typer.Option("--preset", help="The ISTE network.")] = DEFAULT_PRESET,
-    weights: Annotated[Optional[Path], typer.Option("--weights", help="Its weights, instead of the released.")] = None,
+    image: Annotated[Path, typer.Option("--image", help="Tile to use.")],
+    out: Annotated[
+        Optional[Path], typer.Option("--out", help="Output file, .png or .pdf; default: figure<NUMBER>.png.")
+    ] = None,
+    preset: Annotated[str, typer.Option("--preset", help="Preset of the ISTE network.")] = DEFAULT_PRESET,
+    weights: Annotated[
+        Optional[Path], typer.Option("--weights", help="File of its weights; default: the released ones.")
+    ] = None,
     bicubic_residual: Annotated[
         Optional[bool],
-        typer.Option(help="Whether the networks learned the difference to bicubic; default: the preset's."),
+        typer.Option(help="Whether the networks add bicubic interpolation; default: the preset's setting."),
     ] = None,
     method: Annotated[
         Optional[list[str]],
-        typer.Option("--method", metavar="NAME[=WEIGHTS]", help="5, 10: another method; may be repeated."),
+        typer.Option("--method", metavar="NAME[=WEIGHTS]", help="5, 10: another method; repeatable."),
     ] = None,
     masks: Annotated[
         Optional[list[str]],
         typer.Option(
             "--masks",
             metavar="NAME=FILE",
-            help="10: a label map; may be repeated. One named after a method, such as ISTE, is drawn on its result.",
+            help="10: a label map; repeatable. A map named after a method, such as ISTE, is drawn on its result.",
         ),
     ] = None,
-    scale: Annotated[float, typer.Option("--scale", help="Magnification (6 has its own).")] = 4.0,
-    protocol: Annotated[str, typer.Option("--protocol", help="How the tile is reduced and compared.")] = "iste-rgb",
+    scale: Annotated[float, typer.Option("--scale", help="Scale factor (6 has its own).")] = 4.0,
+    protocol: Annotated[str, typer.Option("--protocol", help="Protocol of reduction and comparison.")] = "iste-rgb",
     crop: Annotated[
-        Optional[str], typer.Option("--crop", metavar="TOP,LEFT,SIZE", help="The square to show, in the tile's pixels.")
+        Optional[str], typer.Option("--crop", metavar="TOP,LEFT,SIZE", help="Square to show, in the tile's pixels.")
     ] = None,
     mpp: Annotated[
-        Optional[float], typer.Option("--mpp", help="6: micrometers per pixel of the tile, for a scale bar.")
+        Optional[float], typer.Option("--mpp", help="6: micrometers per pixel of the tile, for the scale bar.")
     ] = None,
     reduce: Annotated[
-        float, typer.Option("--reduce", help="6: reduce the tile first by this factor; 1 takes it as it is.")
+        float, typer.Option("--reduce", help="6: factor to reduce the tile by first; 1 for no reduction.")
     ] = 1.0,
-    channels: Annotated[int, typer.Option("--channels", help="7: single channels that are shown.")] = 3,
-    arrows: Annotated[int, typer.Option("--arrows", help="8: their number.")] = 6,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="8: of the choice of pixels.")] = 0,
-    width: Annotated[float, typer.Option("--width", help="Inches: 3.5 for one column, 7 for a page.")] = PAGE,
+    channels: Annotated[int, typer.Option("--channels", help="7: number of single channels.")] = 3,
+    arrows: Annotated[int, typer.Option("--arrows", help="8: number of arrows.")] = 6,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="8: seed of the choice of pixels.")] = 0,
+    width: Annotated[float, typer.Option("--width", help="Width in inches: 3.5 for one column, 7 for a page.")] = PAGE,
     device: Annotated[Optional[str], typer.Option("--device", help="cpu or cuda; default: the GPU if any.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Draw one of the paper's figures from a tile and real weights, as PNG (300 dpi) or PDF.
 
-    The same tile, weights and options give the same file.
+    Figures are reproducible: the same tile, weights and options give the same file.
     """
     if not 5 <= number <= 10:
         raise ConfigError("a figure from 5 to 10", str(number), "Those of the paper that show results.")
@@ -89,7 +93,7 @@ def figure(
     main = preset if weights is None else f"{preset}={weights}"
     methods = load_methods([main, *others], scale, device, bicubic_residual)
     name, network = next(iter(methods.items()))
-    methods[name] = methods.pop(name)  # ISTE is shown last
+    methods[name] = methods.pop(name)  # ISTE comes last
     drawn: Figure
     if number == 5:
         drawn = draw_error_maps(image, methods, scale, protocol, view, width)
@@ -113,15 +117,17 @@ def load_methods(
     device: str = "cpu",
     bicubic_residual: bool | None = None,
 ) -> dict[str, nn.Module]:
-    """Networks in evaluation mode by the names that figures print.
+    """Load networks in evaluation mode, by the names to print.
 
     Args:
         methods: ``NAME`` for released weights, ``NAME=WEIGHTS`` for a file; NAME is any preset.
-        scale: what networks of one built-in scale are built for.
-        bicubic_residual: whether they learned the difference to bicubic; None for what each preset says.
+        scale: scale of networks with one built-in scale.
+        device: device of the networks.
+        bicubic_residual: whether they add bicubic interpolation; None for each preset's setting.
     Raises:
-        ConfigError: no such preset, or none released. CheckpointError: the weights do not fit. ScaleError: a network
-            of one scale cannot be built for this one.
+        ConfigError: there is no such preset, or it has no released weights.
+        CheckpointError: the weights do not fit.
+        ScaleError: a network of one scale cannot be built for this one.
 
     Example:
         >>> list(load_methods(["bicubic", "iste_light"], 4))
@@ -131,7 +137,7 @@ def load_methods(
     for text in methods:
         preset, _, file = text.partition("=")
         network = Reconstructor(preset, file or None, scale, device, bicubic_residual).network
-        names = (title_of(preset), preset, text)  # the second of a kind goes by its preset
+        names = (title_of(preset), preset, text)  # a second network of a method is named by its preset
         networks[next((name for name in names if name not in networks), text)] = network
     return networks
 

@@ -1,4 +1,4 @@
-"""Figure 9: what each of the two decoders contributes to the image."""
+"""Figure 9: contribution of each decoder to the image."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from monai_iste.inferers import Region
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SIDE = 192  # of the default view, in pixels of the truth
+_SIDE = 192  # side of the default view, in ground-truth pixels
 
 
 def on_gray(signed: Tensor, gain: float) -> Tensor:
-    """``0.5 + gain * x``: a signed image on middle gray.
+    """Map a signed image to middle gray: ``0.5 + gain * x``.
 
     Shape: any
     """
@@ -29,7 +29,7 @@ def on_gray(signed: Tensor, gain: float) -> Tensor:
 
 
 def display_gain(*signed: Tensor) -> float:
-    """The largest of 1, 2, 4, ... under which 99 % of the values of each image stay within black and white.
+    """Find the largest gain of 1, 2, 4, ... for which 99 % of the values of each image stay between black and white.
 
     Example:
         >>> import torch
@@ -49,21 +49,23 @@ def draw_decoders(
     name: str = "ISTE",
     width: float = PAGE,
 ) -> Figure:
-    """I_LPD, I_LTD, their sum and the truth, for networks that add it also the bicubic interpolation.
+    """Draw I_LPD, I_LTD, their sum and the ground truth; bicubic interpolation too if the network adds it.
 
-    The decoders' images are signed and drawn on middle gray, both with the gain that is printed under them; the
-    other images are drawn as they are. What is shown adds up: ``[bicubic or 0.5] + I_LPD + I_LTD`` is the network's
-    output, the whole image magnified at once (:func:`experiments.figures.intermediates.decoder_parts`).
+    The decoders' images are signed. They are drawn on middle gray with the gain that is printed under them; the other
+    images are unchanged. ``[bicubic or 0.5] + I_LPD + I_LTD`` is the network's output for the whole image at once
+    (:func:`experiments.figures.intermediates.decoder_parts`).
 
     Args:
-        image: the truth, a file or (3, H, W) uint8; it is reduced by ``scale`` first.
+        image: ground truth, a file or (3, H, W) uint8; it is reduced by ``scale`` first.
         network: ISTE in evaluation mode, with its Local Texture Decoder.
-        crop: the part that is shown, in pixels of the image; default: the square of 192 with most detail.
-        name: of the network, over its output.
-        width: of the figure, in inches.
+        scale: scale factor.
+        crop: part to show, in pixels of the image; default: the 192-pixel square with most detail.
+        protocol: key of :data:`monai_iste.metrics.PROTOCOLS`.
+        name: name of the network, printed over its output.
+        width: width of the figure in inches.
     Raises:
-        ConfigError: not ISTE, built without LTD, no such protocol, or matplotlib is missing.
-        ShapeError: the crop lies outside the image.
+        ConfigError: the network is not ISTE or has no LTD, the protocol does not exist, or matplotlib is missing.
+        ShapeError: the crop is outside the image.
     """
     iste = require_iste(network, "local_texture_decoder")
     pair = make_pair(image, scale, protocol)
@@ -83,7 +85,7 @@ def draw_decoders(
 
 
 def _panels(parts: DecoderParts, residual: bool, name: str) -> list[tuple[str, str, Tensor]]:
-    """Title, note and image of every panel but the truth."""
+    """Build title, note and image of every panel but the ground truth."""
     gain = display_gain(parts.pixel, parts.texture)
     mapping = "shown: 0.5 + " + ("" if gain == 1 else f"{gain:g} ")
     first = [(f"{BICUBIC} ($I_{{B}}$)", "", parts.base)] if residual else []

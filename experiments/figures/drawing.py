@@ -1,4 +1,4 @@
-"""Drawing on panels: images that lie on each other whatever their resolution, lines that are seen on any tissue."""
+"""Drawing of images, outlines and scale bars on panels, in common coordinates for all resolutions."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from monai_iste.inferers import Region
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: (H, W); and (left, right, bottom, top), as matplotlib has it.
+#: (H, W).
 Size = tuple[int, int]
 
 
+#: (left, right, bottom, top), as in matplotlib.
 Extent = tuple[float, float, float, float]
 
 
 def draw_view(axes: Axes, pixels: np.ndarray, field: Size, view: Region, **options: Any) -> None:
-    """Draw the part of an image that a view needs, so that views of images of any resolution lie on each other.
+    """Draw a view of an image on a panel; views of images of different resolution coincide.
 
     Args:
-        pixels: covers the whole field, edge to edge, in any number of pixels.
+        axes: panel.
+        pixels: image that covers the whole field, edge to edge, at any resolution.
         field: height and width of the field, in the unit of the view.
-        view: what the panel shows.
-        options: for ``imshow``.
+        view: part of the field to show.
+        options: options of ``imshow``.
     Shape:
         pixels: (H, W, 3), uint8, or (H, W).
     """
@@ -35,7 +37,7 @@ def draw_view(axes: Axes, pixels: np.ndarray, field: Size, view: Region, **optio
 
 
 def covering_region(size: Size, field: Size, view: Region) -> tuple[Region, Extent]:
-    """The pixels, of an image of ``size`` that covers ``field``, which a view touches; and the place that they take.
+    """Compute the pixels that a view touches in an image of ``size`` that covers ``field``, and their extent.
 
     Example:
         >>> covering_region((5, 10), (10, 20), Region(3, 0, 4, 20))
@@ -49,24 +51,28 @@ def covering_region(size: Size, field: Size, view: Region) -> tuple[Region, Exte
 
 
 def draw_pixels(axes: Axes, pixels: np.ndarray, extent: Extent, view: Region, **options: Any) -> None:
-    """Draw pixels where they belong: ``extent`` (left, right, bottom, top), in the unit of the view."""
+    """Draw pixels at ``extent`` (left, right, bottom, top), in the unit of the view."""
     axes.imshow(pixels, extent=extent, aspect="auto", **options)
     axes.set_xlim(view.left, view.left + view.width)
     axes.set_ylim(view.top + view.height, view.top)
 
 
 def outline_effects(color: str = "black", width: float = 1.4) -> list[Any]:
-    """Path effects: a line around lines and letters, so that they are seen on any tissue."""
+    """Create path effects that outline lines and letters, so that they are visible on any tissue."""
     from matplotlib.patheffects import withStroke
 
     return [withStroke(linewidth=width, foreground=color)]
 
 
 def add_scale_bar(axes: Axes, view: Region, mpp: float) -> float:
-    """A bar of a round length, about a quarter of the view, in its lower left corner; returns the length in um.
+    """Draw a scale bar of a round length, about a quarter of the view, in its lower left corner.
 
     Args:
+        axes: panel.
+        view: part that the panel shows.
         mpp: micrometers per unit of the view.
+    Returns:
+        the length in micrometers.
     """
     wanted = 0.3 * view.width * mpp
     power = 10.0 ** math.floor(math.log10(wanted))

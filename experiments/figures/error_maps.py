@@ -1,4 +1,4 @@
-"""Figure 5: where each method errs, under one color scale."""
+"""Figure 5: error maps of the methods, under one color scale."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BAR = 0.55  # room for the color bar, in inches
+_BAR = 0.55  # width of the color bar with its labels, in inches
 
 
 class ScoredResult(NamedTuple):
-    """One method's reconstruction as the protocol compares it, and its PSNR in dB.
+    """Reconstruction and ground truth as the protocol compares them, with the PSNR in dB.
 
     Shape:
         image, truth: (3, H - 2 border, W - 2 border), in [0, 1]
@@ -37,10 +37,11 @@ class ScoredResult(NamedTuple):
 
 
 def score_methods(pair: Pair, methods: Mapping[str, nn.Module]) -> dict[str, ScoredResult]:
-    """Reconstruct and score by every method, bicubic first, as an evaluation under the pair's protocol does.
+    """Reconstruct and score the pair with every method under its protocol, bicubic first.
 
     Args:
-        methods: networks in evaluation mode by the names that the figure prints.
+        pair: low-resolution image and ground truth.
+        methods: networks in evaluation mode, by the names to print.
     """
     metric, results = PSNRMetric(1.0), {}
     for name, network in methods.items():
@@ -54,7 +55,7 @@ def score_methods(pair: Pair, methods: Mapping[str, nn.Module]) -> dict[str, Sco
 
 
 def absolute_error(image: Tensor, truth: Tensor) -> Tensor:
-    """``mean over RGB of |image - truth|``, in 8-bit levels.
+    """Compute ``mean over RGB of |image - truth|`` in 8-bit levels.
 
     Shape:
         image, truth: (3, H, W) in [0, 1]; returns (H, W)
@@ -63,7 +64,7 @@ def absolute_error(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def error_limit(errors: list[Tensor]) -> float:
-    """The upper end of the one color scale: above 99.5 % of all methods' errors, a multiple of 5 levels."""
+    """Compute the upper end of the color scale: the 99.5 % quantile of all errors, rounded up to 5 levels."""
     pooled = torch.cat([error.flatten() for error in errors]).sort().values
     return max(5.0, 5 * math.ceil(float(pooled[math.ceil(0.995 * len(pooled)) - 1]) / 5))
 
@@ -76,20 +77,21 @@ def draw_error_maps(
     crop: Region | None = None,
     width: float = PAGE,
 ) -> Figure:
-    """Reconstructions over their absolute errors, PSNR under each; the truth and the low-resolution input at the right.
+    """Draw reconstructions above their absolute errors; ground truth and low-resolution input are at the right.
 
-    PSNR is that of the whole image under the protocol, whatever part is shown. The color scale is shared and ends
-    where 99.5 % of the shown errors do; an error is the mean over red, green and blue.
+    The PSNR under each map is that of the whole image under the protocol. All maps have one color scale, which ends at
+    the 99.5 % quantile of the errors shown. An error is the mean over red, green and blue.
 
     Args:
-        image: the truth, a file or (3, H, W) uint8; it is reduced by ``scale`` first.
-        methods: networks in evaluation mode by the names that are printed; bicubic interpolation is added.
-        protocol: a key of :data:`monai_iste.metrics.PROTOCOLS` that compares RGB.
-        crop: the part that is magnified, in pixels of the image; the whole is then shown beside it.
-        width: of the figure, in inches.
+        image: ground truth, a file or (3, H, W) uint8; it is reduced by ``scale`` first.
+        methods: networks in evaluation mode, by the names to print; bicubic interpolation is added.
+        scale: scale factor.
+        protocol: key of :data:`monai_iste.metrics.PROTOCOLS` that compares RGB.
+        crop: part to show, in pixels of the image; an overview of the whole image is then added.
+        width: width of the figure in inches.
     Raises:
-        ConfigError: no such protocol, one that compares luma, or matplotlib is missing.
-        ShapeError: the crop lies outside the part that is scored.
+        ConfigError: the protocol does not exist or compares luma, or matplotlib is missing.
+        ShapeError: the crop is outside the scored part.
     """
     pair = make_pair(image, scale, protocol)
     if pair.protocol.channels != "rgb":
@@ -119,7 +121,7 @@ def _draw(pair: Pair, results: dict[str, ScoredResult], crop: Region | None, wid
         lower[i].set_xlabel(f"{result.psnr:.2f} dB")
     draw_view(upper[-1], as_pixels(truth), field, view)
     upper[-1].set_title("truth")
-    # The input covers the whole label: shifted by the border that is not scored.
+    # The input covers the whole image: shift the view by the border that is not scored.
     shifted = view._replace(top=view.top + border, left=view.left + border)
     draw_view(lower[-1], as_pixels(pair.low), pair.size, shifted)
     lower[-1].set_xlabel(f"LR input ({format_scale(pair.scale)})")
@@ -132,7 +134,7 @@ def _draw(pair: Pair, results: dict[str, ScoredResult], crop: Region | None, wid
 
 
 def _overview_width(field: tuple[int, int], columns: int, aspect: float, width: float) -> float:
-    """The width at which the whole image is as high as two rows of panels are; the gap beside it included."""
+    """Compute the width of an overview that is as high as two rows of panels, with the gap beside it."""
     ratio = field[1] / field[0]
     panels = width - _BAR - 2 * GAP - (columns - 1) * GAP
     side = (panels - ratio * GAP) / (columns + 2 * aspect * ratio)
@@ -148,6 +150,6 @@ def _add_overview(grid: FigureGrid, upper: Axes, lower: Axes, truth: Tensor, vie
     whole = grid.panel(0, top, room - 2 * GAP, below + height - top)
     draw_view(whole, as_pixels(truth), field, Region(0, 0, *field))
     whole.set_title("truth, whole image")
-    frame = Rectangle((view.left, view.top), view.width, view.height, fill=False, ec=ACCENT, lw=1)
-    frame.set_path_effects(outline_effects(width=2))
-    whole.add_patch(frame)
+    outline = Rectangle((view.left, view.top), view.width, view.height, fill=False, ec=ACCENT, lw=1)
+    outline.set_path_effects(outline_effects(width=2))
+    whole.add_patch(outline)

@@ -1,4 +1,4 @@
-"""What every figure begins with: an image and its low-resolution counterpart, the part to show, and reconstructions."""
+"""Inputs of the figures: image pairs, views, and reconstructions."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork
 from monai_iste.transforms import LoadRGB
 from monai_iste.visualize import most_detailed, to_picture
 
-#: What figures and tables call bicubic interpolation.
+#: Name of bicubic interpolation in figures and tables.
 BICUBIC = METHODS["bicubic"].label
 
-#: A file, or an image in memory: (3, H, W), uint8.
+#: File, or image in memory: (3, H, W), uint8.
 ImageSource = str | os.PathLike[str] | np.ndarray | Tensor
 
 
 class Pair(NamedTuple):
-    """A low-resolution image and the truth, made under a protocol.
+    """Low-resolution image and ground truth of a protocol.
 
     Shape:
         low: (3, h, w); truth: (3, H, W), float32 in [0, 1]
@@ -46,11 +46,13 @@ class Pair(NamedTuple):
 
 
 def make_pair(image: ImageSource, scale: float, protocol: str = "iste-rgb", crop: Region | None = None) -> Pair:
-    """Reduce an image, or a part of it, by a scale; pixels beyond a whole number of low-resolution ones are cut off.
+    """Reduce an image, or a crop of it, by a scale; the image is cropped to a size that the scale divides.
 
     Raises:
-        ConfigError: no such protocol. DataError: not a usable file. ShapeError: the part lies outside the image.
-        ScaleError: no scale of at least 1.
+        ConfigError: the protocol does not exist.
+        DataError: the file cannot be used.
+        ShapeError: the crop is outside the image.
+        ScaleError: the scale is below 1.
     """
     named = get_protocol(protocol)
     pixels = LoadRGB()(image)
@@ -59,16 +61,16 @@ def make_pair(image: ImageSource, scale: float, protocol: str = "iste-rgb", crop
         pixels = pixels[:, top : top + height, left : left + width]
     try:
         item = cast(dict[str, Tensor], named.preprocessing()({"image": pixels, "scale": scale}))
-    except RuntimeError as error:  # MONAI's pipelines hide in it what their steps raise
+    except RuntimeError as error:  # MONAI's Compose wraps errors of its transforms
         raise find_error(error) or error from error
     return Pair(item["image"], item["label"], float(scale), named)
 
 
 def parse_crop(text: str | None) -> Region | None:
-    """``top,left,size`` as a square; None stays None.
+    """Parse ``top,left,size`` to a square region; None stays None.
 
     Raises:
-        ConfigError: not three whole numbers, or no size.
+        ConfigError: the text is not three whole numbers, or the size is 0.
 
     Example:
         >>> parse_crop("10,20,64")
@@ -84,12 +86,12 @@ def parse_crop(text: str | None) -> Region | None:
 
 
 def choose_view(image: Tensor, crop: Region | None, side: int | None) -> Region:
-    """The part of an image to show: the crop, else the square of ``side`` with most detail, else all of it.
+    """Choose the part of an image to show: the crop, else the square of ``side`` with most detail, else all of it.
 
     Shape:
         image: (3, H, W)
     Raises:
-        ShapeError: the crop lies outside the image.
+        ShapeError: the crop is outside the image.
     """
     size = int(image.shape[1]), int(image.shape[2])
     if crop is not None:
@@ -105,7 +107,7 @@ def get_device(network: nn.Module) -> torch.device:
 
 @torch.no_grad()
 def reconstruct(network: nn.Module, low: Tensor, scale: float, size: tuple[int, int]) -> Tensor:
-    """The magnified image by any network: those of any scale in windows, as users get it, the others whole.
+    """Upscale an image with any network: in windows for networks of any scale, as in the command, else at once.
 
     Shape:
         low: (3, h, w); returns (3, H, W), float32, on the CPU
@@ -117,10 +119,10 @@ def reconstruct(network: nn.Module, low: Tensor, scale: float, size: tuple[int, 
 
 
 def require_iste(network: nn.Module, *parts: str) -> ISTE:
-    """The network itself, if it is ISTE and has these parts.
+    """Return the network if it is ISTE with these modules.
 
     Raises:
-        ConfigError: it is another network, or was built without one of them.
+        ConfigError: the network is not ISTE, or has no such module.
     """
     if not isinstance(network, ISTE):
         raise ConfigError("an ISTE network", type(network).__name__, "Choose a preset such as iste_light.")
@@ -131,7 +133,7 @@ def require_iste(network: nn.Module, *parts: str) -> ISTE:
 
 
 def as_pixels(image: Tensor) -> np.ndarray:
-    """An image as 8-bit pixels for drawing: clamped, rounded, channels last.
+    """Convert an image to 8-bit pixels for drawing: clamped, rounded, channels last.
 
     Shape:
         (3, H, W) in [0, 1] -> (H, W, 3), uint8
@@ -140,7 +142,7 @@ def as_pixels(image: Tensor) -> np.ndarray:
 
 
 def format_scale(scale: float) -> str:
-    """A magnification as figures print it.
+    """Format a scale factor for printing.
 
     Example:
         >>> format_scale(2.5)

@@ -1,7 +1,7 @@
-"""What the network computes between an image and its magnification, taken from the network itself while it runs.
+"""Intermediate results of ISTE: retrieved keys, texture features, and the contributions of the decoders.
 
-Nothing of the equations is repeated here: modules are listened to, or silenced, inside the network's own
-``encode`` and ``decode``.
+No equation is repeated here. Forward hooks record or zero the outputs of modules inside the network's own ``encode``
+and ``decode``.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from monai_iste.networks.self_texture_fusion import SelfTextureFusion
 
 
 class Retrieval(NamedTuple):
-    """Which key every low-resolution pixel retrieves in stage 1.
+    """Key that every low-resolution pixel retrieves in stage 1.
 
-    Args:
-        keys: their number K.
-    Shape:
-        key: (h, w), int64, which of the K keys; place: (h, w, 2), where that key lies; confidence: (h, w), their cosine
-    Units: low-resolution pixels, (y, x), 0 at the center of the first.
+    Attributes:
+        key: index of the retrieved key, (h, w), int64.
+        place: position of that key, (h, w, 2).
+        confidence: cosine similarity of pixel and key, (h, w).
+        keys: number of keys K.
+    Units: positions in low-resolution pixels, (y, x), 0 at the center of the first.
     """
 
     key: Tensor
@@ -40,22 +41,22 @@ class Retrieval(NamedTuple):
 
 
 class TextureFeatures(NamedTuple):
-    """Feature maps before and after the Texture Learner: F_LR (C, h, w), and F_TL (T, H', W') over a region."""
+    """Feature maps before and after the Texture Learner: F_LR (C, h, w) and, over a region, F_TL (T, H', W')."""
 
     before: Tensor
     after: Tensor
 
 
 class DecoderParts(NamedTuple):
-    """What a magnified region is the sum of: ``base + pixel + texture = total``.
+    """Summands of an output region: ``base + pixel + texture = total``.
 
-    ``base`` is the bicubic interpolation where the network adds it (``bicubic_residual``), else a constant gray, the
-    middle of the range. ``pixel`` and ``texture`` are I_LPD and I_LTD as they enter the sum, signed; where bicubic is
-    added, after they have been faded out on flat ground.
+    ``base`` is the bicubic interpolation if the network adds it (``bicubic_residual``), else constant middle gray.
+    ``pixel`` and ``texture`` are the signed I_LPD and I_LTD as they enter the sum; if bicubic is added, they are
+    multiplied by the residual gate.
 
     Shape:
         (3, H', W') each
-    Units: of an image in [0, 1]: half of those inside the network.
+    Units: those of an image in [0, 1], half of those inside the network.
     """
 
     base: Tensor
@@ -66,10 +67,12 @@ class DecoderParts(NamedTuple):
 
 @torch.no_grad()
 def retrieve(network: ISTE, low: Tensor, scale: float) -> Retrieval:
-    """What Self-Texture Fusion retrieves for the whole image.
+    """Run Self-Texture Fusion on the whole image and return the retrieved keys.
 
     Args:
-        network: in evaluation mode, with its ``self_texture_fusion``.
+        network: network in evaluation mode, with its ``self_texture_fusion``.
+        low: low-resolution image.
+        scale: scale factor.
     Shape:
         low: (3, h, w)
     Units: in [0, 1].
@@ -86,10 +89,13 @@ def retrieve(network: ISTE, low: Tensor, scale: float) -> Retrieval:
 
 @torch.no_grad()
 def texture_features(network: ISTE, low: Tensor, scale: float, region: Region) -> TextureFeatures:
-    """The feature maps on either side of the Texture Learner; with four corners, blended by their areas.
+    """Compute the feature maps before and after the Texture Learner; four corners are blended by their areas.
 
     Args:
-        region: of the output, where the texture is evaluated.
+        network: network in evaluation mode.
+        low: low-resolution image.
+        scale: scale factor.
+        region: region of the output where the texture is evaluated.
     Shape:
         low: (3, h, w)
     """
@@ -106,11 +112,13 @@ def texture_features(network: ISTE, low: Tensor, scale: float, region: Region) -
 
 @torch.no_grad()
 def decoder_parts(network: ISTE, low: Tensor, scale: float, region: Region) -> DecoderParts:
-    """The share of each decoder in a region of the magnified image, each with the other one silenced.
+    """Compute the contribution of each decoder to a region of the output, by zeroing the other decoder.
 
     Args:
-        network: in evaluation mode, with its ``local_texture_decoder``.
-        region: of the output.
+        network: network in evaluation mode, with its ``local_texture_decoder``.
+        low: low-resolution image.
+        scale: scale factor.
+        region: region of the output.
     Shape:
         low: (3, h, w)
     """
@@ -128,7 +136,7 @@ def decoder_parts(network: ISTE, low: Tensor, scale: float, region: Region) -> D
 
 
 def _encode(network: ISTE, low: Tensor, scale: float) -> tuple[Any, Tensor]:
-    """Everything up to stage 1 for the whole image, and the cell. At inference the keys do not depend on queries."""
+    """Encode the whole image up to stage 1, and return the cell. At inference, keys do not depend on queries."""
     image = low.unsqueeze(0).to(get_device(network))
     check_image(image)
     size = (low.shape[1], low.shape[2])
@@ -137,7 +145,7 @@ def _encode(network: ISTE, low: Tensor, scale: float) -> tuple[Any, Tensor]:
 
 
 def _coordinates(low: Tensor, scale: float, region: Region) -> Tensor:
-    """The region's pixel centers on the grid of the whole output, (1, H' W', 2)."""
+    """Compute the region's pixel centers on the grid of the whole output, (1, H' W', 2)."""
     output = output_size((low.shape[1], low.shape[2]), scale)
     top, left, height, width = inside(region, output)
     grid = pixel_centers(output).view(*output, 2)
@@ -146,7 +154,7 @@ def _coordinates(low: Tensor, scale: float, region: Region) -> Tensor:
 
 @contextmanager
 def _output_hook(module: nn.Module, callback: Any) -> Iterator[None]:
-    """Inside, every call of the module is told to ``callback(arguments, result)``."""
+    """Call ``callback(arguments, result)`` after every call of the module, within the context."""
     handle = module.register_forward_hook(lambda _, args, result: callback(args, result))
     try:
         yield
@@ -156,7 +164,7 @@ def _output_hook(module: nn.Module, callback: Any) -> Iterator[None]:
 
 @contextmanager
 def _zero_outputs(*modules: nn.Module) -> Iterator[None]:
-    """Inside, the modules answer zero."""
+    """Replace the outputs of the modules by zeros, within the context."""
     handles = [module.register_forward_hook(lambda _, args, result: torch.zeros_like(result)) for module in modules]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Figure 8: where the textures come from that Self-Texture Fusion retrieves."""
+"""Figure 8: origin of the textures that Self-Texture Fusion retrieves."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_PATCH = 13  # side of the patches beside, in low-resolution pixels; odd, so that the pixel is in their middle
+_PATCH = 13  # side of the enlarged patches in low-resolution pixels; odd, so that the pixel is in the center
 
 
-_TOP, _NUMBER = 0.17, 0.15  # room for the title and for the numbers, in inches
+_TOP, _NUMBER = 0.17, 0.15  # space for the title and for the numbers, in inches
 
 
-_POOL = 0.05  # share of the pixels that are good enough to be drawn from
+_POOL = 0.05  # fraction of the pixels that are drawn from, those with the highest score
 
 
 class Arrow(NamedTuple):
-    """A low-resolution pixel, the place of the key that it retrieves, both (y, x), and their similarity.
+    """Low-resolution pixel, position of the key that it retrieves, both (y, x), and their similarity.
 
     Units: low-resolution pixels, 0 at the center of the first.
     """
@@ -41,12 +41,16 @@ class Arrow(NamedTuple):
 
 
 def choose_pixels(score: Tensor, count: int, distance: float, seed: int = 0, border: int = 0) -> list[tuple[int, int]]:
-    """Pixels drawn at random from the 5 % with the highest score, none closer to another than ``distance``.
+    """Draw pixels at random from the 5 % with the highest score, at least ``distance`` apart.
 
-    Where so many do not fit, fewer come back. The same seed draws the same pixels.
+    If ``count`` pixels do not fit, fewer are returned. The same seed gives the same pixels.
 
     Args:
-        border: pixels along every border that are left out.
+        score: score of every pixel.
+        count: number of pixels.
+        distance: smallest distance between two pixels.
+        seed: seed of the draw.
+        border: width of the margin that is left out, in pixels.
     Shape:
         score: (h, w)
     """
@@ -64,10 +68,10 @@ def choose_pixels(score: Tensor, count: int, distance: float, seed: int = 0, bor
 
 
 def arrows(low: Tensor, found: Retrieval, count: int = 6, seed: int = 0) -> list[Arrow]:
-    """Arrows from textured pixels that are confident of what they retrieve.
+    """Choose arrows from textured pixels with high confidence.
 
-    The score is the confidence times the local contrast, ``v / (v + 16^2 levels)``, v the mean squared difference to
-    the eight neighbors: glass is confident too, and shows nothing.
+    The score is the confidence times the local contrast ``v / (v + 16^2 levels)``, with v the mean squared difference
+    to the eight neighbors. Without the contrast, background would be chosen, which has a high confidence too.
 
     Shape:
         low: (3, h, w), in [0, 1]
@@ -92,22 +96,25 @@ def draw_retrieval(
     protocol: str = "iste-rgb",
     width: float = PAGE,
 ) -> Figure:
-    """Arrows from low-resolution pixels to the keys that they retrieve, and both ends cut out beside the image.
+    """Draw arrows from low-resolution pixels to the keys that they retrieve, with enlarged patches of both ends.
 
-    Retrieval is that of the whole low-resolution image at once, and the keys are those of the network at inference
-    (``inference_keys``): an arrow ends where the retrieved texture was sampled. It is drawn on the truth, which shows
-    best what is there. How many keys are retrieved by any pixel at all stands under the patches.
+    Retrieval covers the whole low-resolution image at once, with the keys of the network at inference
+    (``inference_keys``). An arrow ends where the retrieved texture was sampled. Arrows are drawn on the ground truth.
+    The number of keys that are retrieved by any pixel is printed under the patches.
 
     Args:
-        image: the truth, a file or (3, H, W) uint8; it is reduced by ``scale`` first.
+        image: ground truth, a file or (3, H, W) uint8; it is reduced by ``scale`` first.
         network: ISTE in evaluation mode, with its Self-Texture Fusion.
-        count: number of arrows; fewer are drawn where they would crowd.
-        seed: of the choice of pixels, see :func:`arrows`.
-        crop: the part of the image that the network sees, in its pixels; default: all.
-        width: of the figure, in inches.
+        scale: scale factor.
+        count: number of arrows; fewer are drawn if they would be too close.
+        seed: seed of the choice of pixels, see :func:`arrows`.
+        crop: part of the image that is used, in its pixels; default: all.
+        protocol: key of :data:`monai_iste.metrics.PROTOCOLS`.
+        width: width of the figure in inches.
     Raises:
-        ConfigError: not ISTE, built without STF, no arrows, no such protocol, or matplotlib is missing.
-        ShapeError: the crop lies outside the image.
+        ConfigError: the network is not ISTE or has no STF, ``count`` is below 1, the protocol does not exist, or
+            matplotlib is missing.
+        ShapeError: the crop is outside the image.
     """
     iste = require_iste(network, "self_texture_fusion")
     if count < 1:
@@ -122,10 +129,10 @@ def _draw(pair: Pair, drawn: list[Arrow], found: Retrieval, width: float) -> Fig
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
-    # The unit of everything that is drawn is a low-resolution pixel.
+    # All lengths are in low-resolution pixels.
     field, truth = (int(pair.low.shape[1]), int(pair.low.shape[2])), as_pixels(pair.truth)
     aspect, count = field[0] / field[1], len(drawn)
-    # The patches, in two columns, are together as high as the image: side = (height + gap) / count - gap.
+    # The two columns of patches are as high as the image: side = (height + gap) / count - gap.
     room = (width - 3 * GAP - _NUMBER - 2 * (GAP / count - GAP)) / (1 + 2 * aspect / count)
     side = (room * aspect + GAP) / count - GAP
     grid = FigureGrid(width, room * aspect + 0.62)
@@ -151,7 +158,7 @@ def _draw(pair: Pair, drawn: list[Arrow], found: Retrieval, width: float) -> Fig
 
 
 def _add_arrow(axes: Axes, arrow: Arrow, number: str, color: tuple[float, ...]) -> None:
-    """From pixel to key; pixel centers lie half a pixel from the edge of the image."""
+    """Draw an arrow from pixel to key; pixel centers are half a pixel from the edge of the image."""
     (y, x), (v, u) = arrow.pixel, arrow.place
     line = {
         "arrowstyle": "-|>,head_width=0.16,head_length=0.32",
@@ -163,7 +170,7 @@ def _add_arrow(axes: Axes, arrow: Arrow, number: str, color: tuple[float, ...]) 
     }
     axes.annotate("", (u + 0.5, v + 0.5), (x + 0.5, y + 0.5), arrowprops=line)
     axes.plot(x + 0.5, y + 0.5, "o", ms=3.2, color=color, mec="white", mew=0.7)
-    # The number stands behind the arrow's tail.
+    # The number is placed behind the arrow's tail.
     length = float(np.hypot(x - u, v - y))
     away = np.array([x - u, v - y]) / length if length > 1 else np.array([-1.0, 0.0])  # y points down, points up
     axes.annotate(number, (x + 0.5, y + 0.5), tuple(7 * away), textcoords="offset points", ha="center", va="center",
@@ -171,7 +178,7 @@ def _add_arrow(axes: Axes, arrow: Arrow, number: str, color: tuple[float, ...]) 
 
 
 def _show_patch(axes: Axes, pixels: np.ndarray, field: tuple[int, int], center: tuple[float, float]) -> None:
-    """The surroundings of a low-resolution pixel, which is framed; what lies beyond the image stays white."""
+    """Draw the surroundings of a low-resolution pixel and outline it; the area outside the image stays white."""
     from matplotlib.patches import Rectangle
 
     y, x = np.floor(center[0] + 0.5), np.floor(center[1] + 0.5)

@@ -1,4 +1,4 @@
-"""Figure 10: objects that were segmented on the original and on reconstructions."""
+"""Figure 10: segmentations on the original and on reconstructions."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 
 def contours(labels: np.ndarray) -> list[np.ndarray]:
-    """The outlines of every object, half-way between its pixels and the others'; open where the image cuts it.
+    """Trace the outlines of every object, along the edges of its pixels; open at the border of the image.
 
     Shape:
         labels: (H, W); returns arrays (N, 2), order (y, x)
-    Units: pixels, 0 at the upper left edge of the image: the center of the first pixel is at 0.5.
+    Units: pixels, 0 at the upper left edge of the image; the center of the first pixel is at 0.5.
 
     Example:
         >>> [line.tolist() for line in contours(np.array([[0, 7, 7], [0, 7, 7]]))]
@@ -46,7 +46,7 @@ def contours(labels: np.ndarray) -> list[np.ndarray]:
         rows, columns = (np.flatnonzero((labels == label).any(axis)) for axis in (1, 0))
         top, left = max(0, rows[0] - 1), max(0, columns[0] - 1)
         part = labels[top : rows[-1] + 2, left : columns[-1] + 2] == label
-        if min(part.shape) > 1:  # what scikit-image asks for
+        if min(part.shape) > 1:  # required by scikit-image
             lines += [line + (top + 0.5, left + 0.5) for line in find_contours(part.astype(float), 0.5)]  # noqa: RUF005
     return lines
 
@@ -60,20 +60,22 @@ def draw_segmentations(
     protocol: str = "iste-rgb",
     width: float = PAGE,
 ) -> Figure:
-    """The image, then the outlines of every label map on the picture that it was made from.
+    """Draw the image, then the outlines of every label map on the image that it was computed from.
 
-    A map named like a method (or Bicubic), in whatever case, is drawn on that method's reconstruction of the reduced
-    image; every other one, such as ``truth``, on the image itself.
+    A map named after a method (or Bicubic), in upper or lower case, is drawn on that method's reconstruction. All other
+    maps, such as ``truth``, are drawn on the image itself.
 
     Args:
-        image: the original, a file or (3, H, W) uint8; it is reduced by ``scale`` first.
-        masks: label maps (H, W) by the names that are printed, in order; 0 is background.
+        image: original, a file or (3, H, W) uint8; it is reduced by ``scale`` first.
+        masks: label maps (H, W) by the names to print, in order; 0 is background.
         methods: networks in evaluation mode by name; only those that a map is named after are run.
-        crop: the part that is shown, in pixels of the image; default: all.
-        width: of the figure, in inches.
+        scale: scale factor.
+        crop: part to show, in pixels of the image; default: all.
+        protocol: key of :data:`monai_iste.metrics.PROTOCOLS`.
+        width: width of the figure in inches.
     Raises:
-        ConfigError: no masks, no such protocol, or matplotlib is missing.
-        ShapeError: a map has another size than the image, or the crop lies outside.
+        ConfigError: there are no masks, the protocol does not exist, or matplotlib is missing.
+        ShapeError: a map and the image differ in size, or the crop is outside the image.
     """
     if not masks:
         raise ConfigError("at least one label map", "none", "Add --masks truth=mask.png.")
@@ -103,8 +105,8 @@ def draw_segmentations(
 def _background(pair: Pair, name: str, methods: Mapping[str, nn.Module]) -> tuple[np.ndarray, str]:
     for label, network in {BICUBIC: Bicubic(), **methods}.items():
         if label.lower() == name.lower():
-            again = reconstruct(network, pair.low, pair.scale, pair.size)
-            return as_pixels(again), f"{label}, {format_scale(pair.scale)}"
+            image = reconstruct(network, pair.low, pair.scale, pair.size)
+            return as_pixels(image), f"{label}, {format_scale(pair.scale)}"
     return as_pixels(pair.truth), name
 
 

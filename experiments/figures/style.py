@@ -1,6 +1,6 @@
-"""How the figures look and where panels lie: sizes, fonts, colors, files.
+"""Style, layout and files of the figures.
 
-Drawn with matplotlib, which the extra ``experiments`` brings; it is imported where it is used.
+Figures are drawn with matplotlib (extra ``experiments``), which is imported inside the functions.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-#: Widths of one column and of a page with two, in inches, as journals set them.
+#: Widths of one column and of a page with two columns in journals, in inches.
 COLUMN, PAGE = 3.5, 7.0
 
 
 DPI = 300
 
-#: Color maps that rise evenly in brightness, with and without red-green vision and in print without color.
+#: Perceptually uniform color maps, readable with red-green color blindness and in grayscale print.
 ERRORS, MAPS = "inferno", "viridis"
 
 
-ACCENT = "#F0E442"  # yellow of Okabe and Ito: stands out against hematoxylin and eosin alike
+ACCENT = "#F0E442"  # yellow of Okabe and Ito: contrasts with hematoxylin and with eosin
 
-#: Between panels, in inches.
+#: Gap between panels in inches.
 GAP = 0.05
 
 _LINE = 0.15  # height of a line of text
 
 
-_SIZE = 7.0  # of letters, in points
+_SIZE = 7.0  # font size in points
 
 
 _FONT = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
+    "font.sans-serif": ["DejaVu Sans"],  # part of matplotlib, so the same on every machine
     "font.size": _SIZE,
     "axes.titlesize": _SIZE,
     "axes.labelsize": _SIZE,
@@ -52,16 +52,16 @@ _FONT = {
     "axes.titlepad": 2.5,
     "axes.labelpad": 2.5,
     "axes.linewidth": 0.5,
-    "pdf.fonttype": 42,  # TrueType: text stays text, as publishers ask
+    "pdf.fonttype": 42,  # TrueType: text stays text, as publishers require
 }
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """matplotlib's defaults with our fonts, whatever the user's own settings are.
+    """Apply matplotlib's defaults with our fonts, within the context; the user's settings are ignored.
 
     Raises:
-        ConfigError: matplotlib is not installed; the sentence names the extra.
+        ConfigError: matplotlib is not installed.
     """
     require_extra("matplotlib", "experiments")
     from matplotlib.style import context
@@ -71,13 +71,13 @@ def style() -> Iterator[None]:
 
 
 class FigureGrid:
-    """A figure that panels are put on by their place in inches, from the top left corner.
+    """Figure with panels at positions in inches from the top left corner.
 
     Args:
-        width: in inches, at least 2 (see :data:`COLUMN`, :data:`PAGE`).
-        height: in inches.
+        width: width in inches, from 2 to 20 (see :data:`COLUMN`, :data:`PAGE`).
+        height: height in inches.
     Raises:
-        ConfigError: the width leaves no room for panels.
+        ConfigError: the width is out of range.
     """
 
     def __init__(self, width: float, height: float) -> None:
@@ -99,14 +99,16 @@ class FigureGrid:
         left: float = 0.0,
         right: float = 0.0,
     ) -> tuple[FigureGrid, list[list[Axes]]]:
-        """A grid with rows of equally wide panels.
+        """Create a figure with rows of equally wide panels.
 
         Args:
             aspects: height / width of the panels, one number per row.
             columns: panels per row.
-            width: of the grid, in inches.
-            above, below: lines of text over and under each row.
-            left, right: room beside the panels, in inches.
+            width: width of the figure in inches.
+            above, below: lines of text above and below each row.
+            left, right: space beside the panels in inches.
+        Returns:
+            the figure, and its panels by row.
         """
         side = (width - left - right - (columns - 1) * GAP) / columns
         rooms = [
@@ -121,14 +123,14 @@ class FigureGrid:
         return grid, rows
 
     def panel(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes without ticks and frame."""
+        """Add a panel: axes without ticks and spines."""
         axes = self._axes(left, top, width, height)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         return axes
 
     def box(self, axes: Axes) -> tuple[float, float, float, float]:
-        """Where a panel lies: left, top, width and height in inches."""
+        """Return left, top, width and height of a panel in inches."""
         place = axes.get_position()
         top = (1 - place.y1) * self.height
         return place.x0 * self.width, top, place.width * self.width, place.height * self.height
@@ -141,7 +143,7 @@ class FigureGrid:
         label: str,
         extend: str = "neither",
     ) -> None:
-        """The key to a color map, along the longer side of a box (left, top, width, height)."""
+        """Add a color bar along the longer side of a box (left, top, width, height)."""
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
@@ -158,15 +160,15 @@ class FigureGrid:
 
     def color_bar_beside(self, upper: Axes, lower: Axes, colors: str, limits: tuple[float, float], label: str,
                           extend: str) -> None:  # fmt: skip
-        """A color bar at the right of a column of panels, as high as they are."""
+        """Add a color bar to the right of a column of panels, with the same height."""
         left, top, width, _ = self.box(upper)
         _, below, _, height = self.box(lower)
         self.color_bar((left + width + 0.08, top, 0.08, below + height - top), colors, limits, label, extend)
 
     def finish(self) -> Figure:
-        """The figure, after its text has been made small enough for the panels, down to 5 points.
+        """Shrink text to fit the panels, down to 5 points, and return the figure.
 
-        All titles get one size, and so do all lines under panels, and all beside them.
+        All titles get one size, and so do all labels below panels and all labels beside them.
         """
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -192,10 +194,11 @@ class FigureGrid:
 
 
 def check_figure_file(path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Refuse before the work what cannot be written.
+    """Check the path of a figure before it is drawn.
 
     Raises:
-        OutputError: another ending than .png and .pdf, no such folder, or the file exists and may not be overwritten.
+        OutputError: the suffix is not .png or .pdf, the folder does not exist, or the file exists and ``overwrite`` is
+            False.
     """
     path = Path(path)
     if path.suffix.lower() not in (".png", ".pdf"):
@@ -210,11 +213,11 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], overwrite: bool = 
     """Write a figure as PNG (300 dpi) or PDF; the same figure gives the same bytes.
 
     Raises:
-        OutputError: another ending, the file exists and may not be overwritten, or it cannot be written.
+        OutputError: see :func:`check_figure_file`, or the file cannot be written.
     """
     check_figure_file(path, overwrite)
     kind = Path(path).suffix.lower()
-    # No date and no version, which would differ from run to run and machine to machine.
+    # No date and no version, which would make files differ.
     unsigned: dict[str, Any] = {"CreationDate": None, "Producer": None, "Creator": None}
     with style(), open_output(path, overwrite) as file:
         figure.savefig(

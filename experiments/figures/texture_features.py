@@ -28,14 +28,14 @@ from monai_iste.networks import TextureLearner
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SIDE = 128  # of the default view, in pixels of the truth
+_SIDE = 128  # side of the default view, in ground-truth pixels
 
 
-_RANGE = 3.0  # standard deviations on either side of the mean
+_RANGE = 3.0  # standard deviations on each side of the mean
 
 
 def standardized(maps: Tensor) -> Tensor:
-    """``(x - mean) / standard deviation`` of every map by itself: zero where a map is constant.
+    """Standardize every map: ``(x - mean) / standard deviation``; zero if a map is constant.
 
     Shape:
         maps: (N, H, W); returns the same
@@ -46,7 +46,7 @@ def standardized(maps: Tensor) -> Tensor:
 
 
 def most_varied(maps: Tensor, count: int) -> list[int]:
-    """The channels with the largest variance, largest first, the lowest number on ties.
+    """Find the channels with the largest variance, largest first; equal ones in their order.
 
     Shape:
         maps: (N, H, W)
@@ -65,22 +65,25 @@ def draw_texture_features(
     name: str = "ISTE",
     width: float = PAGE,
 ) -> Figure:
-    """Input and F_LR above, output and F_TL below: the mean absolute feature, then the channels that vary most.
+    """Draw input and F_LR in the upper row, output and F_TL in the lower row.
 
-    Every map is standardized over the part that is shown (zero mean, unit variance) and drawn from -3 to 3 standard
-    deviations under one color bar. Channels are chosen by their variance there; their numbers are printed. F_LR has
+    Of each feature map, the mean absolute value and the channels with the largest variance are shown. Every map is
+    standardized over the part that is shown and drawn from -3 to 3 standard deviations, with one color bar. F_LR has
     one value per low-resolution pixel, F_TL one per output pixel.
 
     Args:
-        image: the truth, a file or (3, H, W) uint8; it is reduced by ``scale`` first.
+        image: ground truth, a file or (3, H, W) uint8; it is reduced by ``scale`` first.
         network: ISTE in evaluation mode, with its Texture Learner.
-        channels: how many single channels are shown.
-        crop: the part that is shown, in pixels of the image; default: the square of 128 with most detail.
-        name: of the network, over its output.
-        width: of the figure, in inches.
+        scale: scale factor.
+        channels: number of single channels.
+        crop: part to show, in pixels of the image; default: the 128-pixel square with most detail.
+        protocol: key of :data:`monai_iste.metrics.PROTOCOLS`.
+        name: name of the network, printed over its output.
+        width: width of the figure in inches.
     Raises:
-        ConfigError: not ISTE, built without TL, no channels, no such protocol, or matplotlib is missing.
-        ShapeError: the crop lies outside the image.
+        ConfigError: the network is not ISTE or has no TL, ``channels`` is below 1, the protocol does not exist, or
+            matplotlib is missing.
+        ShapeError: the crop is outside the image.
     """
     iste = require_iste(network)
     if not isinstance(iste.texture_learner, TextureLearner):

@@ -1,4 +1,4 @@
-"""Figure 6: one field of view at scales that are no whole numbers."""
+"""Figure 6: one field of view at non-integer scales."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from monai_iste.transforms.io import plain_tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: The scales of the paper's Fig. 6.
+#: Scales of the paper's Fig. 6.
 SCALES = (1.3, 2.5, 3.7, 4.9, 6.1, 7.3)
 
-_SIDE = 40  # of the field of view, in low-resolution pixels
+_SIDE = 40  # side of the field of view, in low-resolution pixels
 
 
 def draw_zoom_strip(
@@ -43,24 +43,24 @@ def draw_zoom_strip(
     name: str = "ISTE",
     width: float = PAGE,
 ) -> Figure:
-    """The same field of view at every scale from one low-resolution tile: bicubic above, the network below.
+    """Draw one field of view of a low-resolution tile at several scales: bicubic above, the network below.
 
-    Every panel shows its own pixels, undisguised: the field is as large as the others', the pixels smaller.
+    All panels show the same field, each at its own pixel size, without interpolation.
 
     Args:
-        image: the low-resolution tile, a file or (3, h, w) uint8.
-        network: of any scale, in evaluation mode.
-        scales: magnifications, one column each.
-        crop: the field of view, in pixels of ``image``; default: the square of 40 low-resolution pixels with most
-            detail.
-        mpp: micrometers per pixel of ``image``: draws a scale bar and names the pixel size at every scale.
-        reduce: reduce the image first by this factor, under the protocol ``iste-rgb``, as the inputs of the paper's
-            experiments are; 1 takes it as it is.
-        name: of the network, beside its row.
-        width: of the figure, in inches.
+        image: low-resolution tile, a file or (3, h, w) uint8.
+        network: network of any scale, in evaluation mode.
+        scales: scale factors, one column each.
+        crop: field of view, in pixels of ``image``; default: the square of 40 low-resolution pixels with most detail.
+        mpp: micrometers per pixel of ``image``; adds a scale bar and the pixel size of every scale.
+        reduce: factor to reduce the image by first, under the protocol ``iste-rgb``, as in the paper's experiments; 1
+            for no reduction.
+        name: name of the network, printed beside its row.
+        width: width of the figure in inches.
     Raises:
-        ScaleError: a scale below 1, or ``mpp`` is not above 0. ShapeError: the crop lies outside the image.
-        ConfigError: a network of one built-in scale, or matplotlib is missing.
+        ScaleError: a scale is below 1, or ``mpp`` is not above 0.
+        ShapeError: the crop is outside the image.
+        ConfigError: the network has one built-in scale, or matplotlib is missing.
     """
     if isinstance(network, (FixedScaleNetwork, Bicubic)):
         raise ConfigError("a network of any scale", type(network).__name__, "Choose ISTE, LIIF or LTE.")
@@ -80,7 +80,7 @@ def draw_zoom_strip(
         for upper, lower, scale in zip(*rows, scales, strict=True):
             part = _part(low, scale, field, view)
             draw_pixels(upper, _bicubic(low, part), part.extent, view)
-            draw_pixels(lower, _magnified(low, network, part), part.extent, view)
+            draw_pixels(lower, _upscale(low, network, part), part.extent, view)
             upper.set_title(format_scale(scale))
             if mpp is not None:
                 lower.set_xlabel(f"{mpp * field[1] / part.output[1]:.3f} µm/px")
@@ -92,7 +92,7 @@ def draw_zoom_strip(
 
 
 class _Part(NamedTuple):
-    """The output pixels that a view needs at one scale, and the place that they take in the view's unit."""
+    """Output pixels of a view at one scale, with their extent in the view's unit."""
 
     output: tuple[int, int]
     region: Region
@@ -100,7 +100,7 @@ class _Part(NamedTuple):
 
 
 def _field_of_view(low: Tensor, field: tuple[int, int], crop: Region | None) -> Region:
-    """In pixels of the file, whatever it was reduced by."""
+    """Choose the field of view, in pixels of the file before reduction."""
     if crop is not None:
         return inside(crop, field)
     unit = field[1] / low.shape[2]
@@ -113,12 +113,12 @@ def _part(low: Tensor, scale: float, field: tuple[int, int], view: Region) -> _P
     return _Part(output, region, extent)
 
 
-def _magnified(low: Tensor, network: nn.Module, part: _Part) -> np.ndarray:
+def _upscale(low: Tensor, network: nn.Module, part: _Part) -> np.ndarray:
     return as_pixels(torch.cat(list(upscale_bands(low, network, part.output, part.region)), dim=1))
 
 
 def _bicubic(low: Tensor, part: _Part) -> np.ndarray:
-    """Pillow's, which looks beyond the box: the same pixels as those of the whole image."""
+    """Upscale a part with Pillow's bicubic, which reads beyond the box: the same pixels as for the whole image."""
     (top, left, height, width), (y, x) = part.region, (n / m for n, m in zip(low.shape[1:], part.output, strict=True))
     box = (left * x, top * y, (left + width) * x, (top + height) * y)
     picture = Image.fromarray(low.permute(1, 2, 0).contiguous().numpy())

@@ -1,7 +1,7 @@
-"""The data sets of the paper, turned into the one layout that everything here trains on and measures with.
+"""Conversion of the paper's data sets to the folder layout for training and evaluation.
 
-``ROOT/{train,val,test}/*.png`` and ``ROOT/dataset.json``, which says what they were made of. One file per data set;
-:mod:`~experiments.preparation.output_folder` owns the folder that is filled.
+The layout is ``ROOT/{train,val,test}/*.png`` and ``ROOT/dataset.json``, which records the origin of the images. Each
+data set has a module; :mod:`~experiments.preparation.output_folder` writes the folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from monai_iste.errors import ConfigError
 
 __all__ = ["DATASETS", "MANIFEST", "prepare_dataset", "prepare_histosr", "prepare_tcga", "prepare_tma"]
 
-#: What prepares each data set, by the name that commands know it under.
+#: Functions that prepare a data set, by its name.
 DATASETS: dict[str, Callable[..., dict[str, Any]]] = {
     "tcga": prepare_tcga,
     "tma": prepare_tma,
@@ -33,15 +33,17 @@ def prepare_dataset(
     """Prepare a data set by its name.
 
     Args:
-        dataset: a key of :data:`DATASETS`.
-        source: the folder with the official files.
-        root: the folder that is filled; absent, empty, or the same preparation interrupted.
-        seed: of every choice and of the split.
-        options: those of the data set's own function.
+        dataset: key of :data:`DATASETS`.
+        source: folder with the official files.
+        root: output folder; missing, empty, or an interrupted preparation of the same data set.
+        seed: seed of the selection and of the split.
+        options: options of the data set's own function.
     Returns:
         the manifest, as in ``ROOT/dataset.json``.
     Raises:
-        ConfigError: there is no such data set or option. DataError: the source. OutputError: the target.
+        ConfigError: there is no such data set, or an option is invalid.
+        DataError: the source cannot be used.
+        OutputError: the output folder cannot be used.
 
     Example:
         >>> prepare_dataset("imagenet", "a", "b")

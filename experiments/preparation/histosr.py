@@ -1,9 +1,8 @@
 """HistoSR: patches of 192 x 192 pixels from Camelyon16, 30,000 for training and 5,000 for test.
 
-The official set (Chen et al., MICCAI 2020) is two LMDB folders. Only its high-resolution patches are unpacked: its
-low-resolution ones are Pillow's bicubic reduction of them, which the protocol ``bicubic-rgb`` makes again at any
-scale. Unpacked, because then one configuration trains on all data sets, by paths that several data-loading processes
-can share; it costs about 3 GB of disk, once.
+The official set (Chen et al., MICCAI 2020) is two LMDB folders. Only its high-resolution patches are unpacked. Its
+low-resolution patches are Pillow's bicubic reductions of them; the protocol ``bicubic-rgb`` computes the same.
+Unpacked files let one configuration train on all data sets with several data-loading processes. They take about 3 GB.
 """
 
 from __future__ import annotations
@@ -31,33 +30,33 @@ from monai_iste.data.datasets import image_datalist
 from monai_iste.errors import DataError, require_extra
 from monai_iste.io.image_reader import image_size, read_rgb
 
-#: Patches for training, validation and test: validation is taken from the official 30,000 for training.
+#: Number of patches for training, validation and test; validation is part of the official 30,000 training patches.
 COUNTS = (29_500, 500, 5_000)
 
-#: Pixels of a side of a patch.
+#: Side of a patch in pixels.
 SIDE = 192
 
 _MAX_RECORD = 2**22  # bytes; a record is about 0.1 MB
 
 
-_COMPARED = 8  # pairs whose stored low-resolution patch is compared with Pillow's
+_COMPARED = 8  # pairs whose low-resolution patch is compared with Pillow's reduction
 
-# What a pickled {str: bytes} is made of. Nothing else is accepted, and nothing is ever executed.
-_HARMLESS = {
+# Opcodes of a pickled {str: bytes}. All others are rejected, and nothing is executed.
+_ALLOWED_OPCODES = {
     *("PROTO", "FRAME", "EMPTY_DICT", "MARK", "BINPUT", "LONG_BINPUT", "MEMOIZE", "SETITEM", "SETITEMS", "STOP"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"),
 }
 
 
 class _Patches(Protocol):
-    """Patches in a fixed order."""
+    """Sequence of patches in a fixed order."""
 
     def __len__(self) -> int: ...
     def high(self, index: int) -> np.ndarray:
-        """(3, 192, 192) uint8."""
+        """Read a high-resolution patch, (3, 192, 192) uint8."""
 
     def difference(self) -> float | None:
-        """Mean absolute difference of some stored low-resolution patches to Pillow's bicubic, in 8-bit levels."""
+        """Compute the mean difference of some low-resolution patches to Pillow's bicubic, in 8-bit levels."""
 
 
 def prepare_histosr(
@@ -65,23 +64,23 @@ def prepare_histosr(
 ) -> dict[str, Any]:
     """Unpack the high-resolution patches of HistoSR.
 
-    Paper silent: what validates. Here some of the training patches do, drawn with the seed: to choose weights by the
-    test patches would flatter them.
+    Not specified in the paper; our choice: the validation set is drawn from the training patches with the seed, because
+    a selection of weights on the test patches would bias the scores.
 
     Args:
-        source: the folder with ``train_lmdb`` and ``test_lmdb`` (extra ``experiments``), or with those two in
-            ``bicubic/``; or with folders of the patches as images, ``train_sr192`` and ``test_sr192``, or ``train``
-            and ``test``.
+        source: folder with ``train_lmdb`` and ``test_lmdb`` (extra ``experiments``), directly or in ``bicubic/``; or
+            with folders of patches as images, ``train_sr192`` and ``test_sr192``, or ``train`` and ``test``.
         root: see :func:`~experiments.preparation.output_folder.fill_folder`.
-        seed: of the choice of validation patches.
-        counts: of train, val and test; the first two together are the official training patches.
-        quiet: no progress bar.
+        seed: seed of the choice of validation patches.
+        counts: number of patches for train, val and test; the first two add up to the official training patches.
+        quiet: whether to hide the progress bar.
     Returns:
-        the manifest; ``stored_difference`` says how far the stored low-resolution patches are from Pillow's bicubic
-        ones, in 8-bit levels: near 0 for the bicubic set, several for the other one ("nearest").
+        the manifest; ``stored_difference`` is the mean difference of the stored low-resolution patches to Pillow's
+        bicubic ones in 8-bit levels: near 0 for the bicubic set, several for the other set ("nearest").
     Raises:
-        ConfigError: lmdb is not installed, or the counts. DataError: neither layout, another number of patches, a
-            damaged one or one of another size.
+        ConfigError: lmdb is not installed, or the counts are invalid.
+        DataError: the source has neither layout, another number of patches, or a patch that is damaged or of another
+            size.
         OutputError: see :func:`~experiments.preparation.output_folder.fill_folder`.
     """
     parts = check_counts(counts)
@@ -149,7 +148,7 @@ def _opened(place: Path) -> Iterator[_Patches]:
 
 
 class _ImagePatches:
-    """Patches as image files."""
+    """Patches stored as image files."""
 
     def __init__(self, place: Path) -> None:
         self._paths = [Path(item["image"]) for item in image_datalist(place)]
@@ -167,14 +166,14 @@ class _ImagePatches:
 
 
 class _Record(NamedTuple):
-    """A pair of encoded images: low and high resolution."""
+    """Pair of encoded images, low (``data``) and high resolution (``target``)."""
 
     data: bytes
     target: bytes
 
 
 class _LMDBPatches:
-    """Patches in an LMDB: the value of each key is a pickled ``{"data": PNG, "target": PNG}``, keys are in order."""
+    """Patches stored in an LMDB, in the order of its keys; values are pickled ``{"data": PNG, "target": PNG}``."""
 
     def __init__(self, place: Path, environment: Any) -> None:
         self._place, self._environment = place, environment
@@ -211,11 +210,11 @@ _REMEDY = "Use HistoSR's own files."
 
 
 def _unpickled(value: bytes, name: str) -> _Record:
-    """The two strings of bytes of a pickled dictionary, without unpickling it, which would run whatever it says."""
+    """Extract the two byte strings of a pickled dictionary without unpickling, which could execute code."""
     found: list[str | bytes] = []
     try:
         for opcode, argument, _ in pickletools.genops(value):
-            if opcode.name not in _HARMLESS:
+            if opcode.name not in _ALLOWED_OPCODES:
                 raise ValueError(f"the instruction {opcode.name}")
             if isinstance(argument, (str, bytes)):
                 found.append(argument)
@@ -233,7 +232,7 @@ def _unpickled(value: bytes, name: str) -> _Record:
 def _decoded(encoded: bytes, side: int, name: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG", "BMP", "TIFF")) as image:
-            _check_side(image.size[::-1], side, name)  # before it is decoded
+            _check_side(image.size[::-1], side, name)  # before decoding
             if image.mode != "RGB":
                 raise DataError(f"an 8-bit RGB image in {name}", f"one of mode {image.mode}", _REMEDY)
             return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))

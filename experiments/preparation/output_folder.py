@@ -1,7 +1,7 @@
-"""The folder that a preparation fills: one image after the other, each complete or absent, and a manifest at the end.
+"""Output folder of a preparation: images are written atomically, the manifest last.
 
-While it is unfinished, ``ROOT/.preparing.json`` says of which preparation it is. The same one goes on where it was
-interrupted; another one is refused, and so is a folder with anything else in it.
+Until it is finished, ``ROOT/.preparing.json`` identifies the preparation. The same preparation resumes after an
+interruption. Another one is refused, and so is a folder with other contents.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from monai_iste.io.image_writer import save_image
 from monai_iste.io.pixel_size import Mpp
 from monai_iste.metrics.manifest import fingerprint, manifest
 
-#: Name of the file that says what a prepared folder holds; its presence means that the preparation was finished.
+#: Name of the manifest in a prepared folder; it exists once the preparation is finished.
 MANIFEST = "dataset.json"
 
 #: The folders of a prepared data set.
@@ -39,12 +39,12 @@ _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 class PlannedImage(NamedTuple):
-    """One image to be written.
+    """Image to write.
 
     Attributes:
-        file: where, as ``train/name.png``.
+        file: relative path, such as ``train/name.png``.
         size: (H, W).
-        read: gives its pixels, (3, H, W) uint8.
+        read: function that returns the pixels, (3, H, W) uint8.
         mpp: micrometers per pixel, (y, x), or None.
     """
 
@@ -55,7 +55,7 @@ class PlannedImage(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All images to be written, and what the manifest says about their origin."""
+    """Images to write, and the manifest's entries about their origin."""
 
     images: Sequence[PlannedImage]
     about: dict[str, Any]
@@ -64,17 +64,18 @@ class Plan(NamedTuple):
 def fill_folder(
     root: Path, job: dict[str, Any], plan: Callable[[], AbstractContextManager[Plan]], quiet: bool = False
 ) -> dict[str, Any]:
-    """Fill a folder with a data set, or go on with it; a finished one is left as it is.
+    """Write a data set to a folder, or resume an interrupted preparation; a finished folder is not changed.
 
     Args:
-        job: plain values that say which preparation this is: name, seed, options, digest of the source.
-        plan: makes the plan, the same for the same job; entered only if there is something to do.
-        quiet: no progress bar.
+        root: output folder.
+        job: plain values that identify the preparation: name, seed, options, digest of the source.
+        plan: context manager that creates the plan, the same for the same job; entered only if images are missing.
+        quiet: whether to hide the progress bar.
     Returns:
-        the manifest: name, seed, counts, the plan's ``about``, and for each file its SHA-256.
+        the manifest: name, seed, counts, the plan's ``about``, and the SHA-256 of each file.
     Raises:
-        OutputError: the folder holds something else, or cannot be written, or the disk is too small.
-        DataError: an image of the plan cannot be read, or has another size than planned.
+        OutputError: the folder has other contents, cannot be written, or the disk is too small.
+        DataError: an image cannot be read, or its size differs from the plan.
     """
     done = _begin(root, job)
     if done is not None:
@@ -87,16 +88,16 @@ def fill_folder(
         report = _report(root, job, images, about, quiet)
     write_json(root / MANIFEST, report)
     for left in (root / _UNFINISHED, *(file for part in PARTS for file in (root / part).glob(".*.part"))):
-        with suppress(OSError):  # what a killed process left half-written
+        with suppress(OSError):  # partial files of a killed process
             left.unlink()
     return report
 
 
 def check_counts(counts: Sequence[int]) -> dict[str, int]:
-    """Three numbers of images by the folder that they are for.
+    """Check the numbers of images and return them by part.
 
     Raises:
-        ConfigError: they are not three positive numbers.
+        ConfigError: these are not three positive numbers.
 
     Example:
         >>> check_counts((320, 40, 40))
@@ -108,7 +109,7 @@ def check_counts(counts: Sequence[int]) -> dict[str, int]:
 
 
 def hash_order(names: Sequence[str], seed: int) -> list[int]:
-    """Positions of the names in an order drawn at random: by a hash of seed and name, the same on every machine.
+    """Return the indices of names in a pseudo-random order, by a hash of seed and name, the same on every machine.
 
     Example:
         >>> hash_order(["a", "b", "c"], 0), hash_order(["c", "b", "a"], 0)
@@ -118,7 +119,7 @@ def hash_order(names: Sequence[str], seed: int) -> list[int]:
 
 
 def assign_folders(names: Sequence[str], counts: dict[str, int], seed: int) -> list[str]:
-    """The folder of each name: the first of the :func:`hash_order` for train, the next for val, and so on.
+    """Assign names to parts in :func:`hash_order`: the first to train, the next to val, and so on.
 
     Example:
         >>> assign_folders(["a", "b", "c"], {"train": 1, "val": 1, "test": 1}, seed=0)
@@ -130,7 +131,7 @@ def assign_folders(names: Sequence[str], counts: dict[str, int], seed: int) -> l
 
 
 def source_digest(root: Path, files: Sequence[Path]) -> str:
-    """A hash over names and sizes in bytes of the source's files: it tells sources apart and gives no name away."""
+    """Hash the names and sizes of the source's files; it identifies the source without revealing names."""
     lines = sorted(f"{file.relative_to(root).as_posix()} {file.stat().st_size}" for file in files)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -139,7 +140,7 @@ def source_digest(root: Path, files: Sequence[Path]) -> str:
 
 
 def _begin(root: Path, job: dict[str, Any]) -> dict[str, Any] | None:
-    """The manifest of the same job if it is finished; None if there is something to do; an error if it may not be."""
+    """Return the manifest if the job is finished, else None; raise if the folder belongs to something else."""
     if root.exists() and not root.is_dir():
         raise OutputError("a folder to prepare the data set in", f"the file {root}", "Name another.")
     if (root / MANIFEST).exists():
@@ -148,7 +149,7 @@ def _begin(root: Path, job: dict[str, Any]) -> dict[str, Any] | None:
             raise OutputError(f"the same data set in {root}", "one of other sources or options", "Name another folder.")
         if all((root / file).is_file() for file in done.get("files", ())):
             return done
-        return None  # whoever took some away gets them back
+        return None  # files that were removed are written again
     if not root.exists() or not any(root.iterdir()):
         return None
     if not (root / _UNFINISHED).exists():
@@ -164,7 +165,7 @@ def _begin(root: Path, job: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _is_complete(path: Path, size: tuple[int, int]) -> bool:
-    """Whether a file is there, of the planned size, to its last byte."""
+    """Return True if the file exists, is complete and has the planned size."""
     try:
         with open(path, "rb") as file:
             file.seek(-len(_PNG_END), 2)
@@ -174,7 +175,7 @@ def _is_complete(path: Path, size: tuple[int, int]) -> bool:
 
 
 def _check_place(root: Path, images: Sequence[PlannedImage], missing: Sequence[PlannedImage]) -> None:
-    """Refuse what can be refused before hours of work."""
+    """Check contents and free space of the folder before any image is written."""
     planned = {image.file for image in images}
     for part in PARTS:
         for file in (root / part).rglob("*"):
@@ -182,7 +183,7 @@ def _check_place(root: Path, images: Sequence[PlannedImage], missing: Sequence[P
                 raise OutputError(f"only files of the data set in {root / part}", file.name, "Move it elsewhere.")
     for part in PARTS:
         make_folder(root / part)
-    # As pixels: PNG takes less, but how much is not known before.
+    # Uncompressed size; PNG takes less, by an unknown factor.
     needed, free = sum(3 * math.prod(image.size) for image in missing), shutil.disk_usage(root).free
     if needed > free:
         raise OutputError(f"up to {needed / 1e9:.3g} GB of room in {root}", f"{free / 1e9:.3g} GB", "Make room.")

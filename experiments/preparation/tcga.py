@@ -1,7 +1,7 @@
 """TCGA: 400 tiles of 3072 x 3072 pixels from five slides at 40x, split 320 / 40 / 40.
 
-Paper silent: which slides, where the tiles lie, and whether the split goes by slide. Here the user names the slides,
-and the tiles lie on a grid and are drawn with a seed from those with enough tissue.
+Not specified in the paper; our choice: the user provides the slides; tiles are drawn with a seed from the tiles of a
+grid with enough tissue; the split is by tile or by slide.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from monai_iste.io.pixel_size import Mpp
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.tissue import TissueMask, tissue_mask
 
-#: Tiles for training, validation and test, their side in pixels, and the number of slides (the paper).
+#: Number of tiles for training, validation and test, their side in pixels, and the number of slides (the paper).
 COUNTS, TILE, SLIDES = (320, 40, 40), 3072, 5
 
-#: What counts as 40x, in micrometers per pixel.
+#: Pixel sizes that are accepted as 40x, in micrometers.
 MPP_RANGE = (0.2, 0.3)
 
-# Points of a tile at which the mask is asked: a share to within 0.01 for tiles of 3072.
+# Points per side of a tile at which the mask is sampled; the tissue fraction of a 3072 tile is exact to 0.01.
 _PROBES = 32
 
-# Names under which the Genomic Data Commons publishes slides: they name no person, and the slide can be had by them.
+# File names of slides in the Genomic Data Commons: they identify the slide there, and no person.
 _PUBLIC_NAME = re.compile(r"TCGA-\w{2}-\w{4}-\d\d[A-Z]-\d\d-(TS|BS|DX)\w+(\.[0-9A-F-]{36})?\.svs", re.IGNORECASE)
 
 
 class _Tile(NamedTuple):
-    """A tile of the grid: number of its slide, row and column."""
+    """Tile of the grid: index of its slide, row and column."""
 
     slide: int
     row: int
@@ -57,7 +57,7 @@ class _Tile(NamedTuple):
 
 
 class _Surveyed(NamedTuple):
-    """A slide: its file and hash, pixel size, and the tiles that have enough tissue."""
+    """Slide with file, hash, pixel size, size, and the tiles with enough tissue."""
 
     path: Path
     sha256: str
@@ -81,31 +81,33 @@ def prepare_tcga(
 ) -> dict[str, Any]:
     """Cut tiles with enough tissue from slides at 40x.
 
-    Candidates are the tiles of a grid from the upper left corner of level 0 of which at least ``min_tissue`` is tissue
-    (:func:`tissue_shares`); they do not overlap. Each slide gives the same number, drawn with the seed; what a
-    slide cannot give, the others do.
+    Candidates are the non-overlapping tiles of a grid, from the upper left corner of level 0, with a tissue fraction of
+    at least ``min_tissue`` (:func:`tissue_fractions`). The same number is drawn from each slide, with the seed; if a
+    slide has too few, the others provide the rest.
 
-    With ``split_by="tile"``, the paper's numbers are met, but tiles of one slide then stand on both sides, so that
-    a network is measured on slides that it has seen. With ``"slide"``, one slide is for validation, one for test,
-    the rest for training; name slides of different patients then.
+    ``split_by="tile"`` gives the paper's numbers, but tiles of one slide are then in several parts, so that a network
+    is scored on slides that it was trained on. ``"slide"`` uses one slide for validation, one for test and the others
+    for training; the slides should be of different patients.
 
     Args:
-        source: a folder with the slides, in it or its subfolders.
+        source: folder with the slides, directly or in subfolders.
         root: see :func:`~experiments.preparation.output_folder.fill_folder`.
-        seed: of the choice and the split.
-        counts: tiles of train, val and test.
-        slides: how many the folder must hold.
-        tile: side of a tile, pixels.
-        min_tissue: least share of a tile that is tissue, in (0, 1].
+        seed: seed of the selection and of the split.
+        counts: number of tiles for train, val and test.
+        slides: number of slides that the folder must hold.
+        tile: side of a tile in pixels.
+        min_tissue: smallest tissue fraction of a tile, in (0, 1].
         split_by: "tile" or "slide".
         input_mpp: micrometers per pixel, if the slides do not state it.
-        mpp_range: the pixel sizes that are accepted.
-        quiet: no progress bar.
+        mpp_range: range of accepted pixel sizes.
+        quiet: whether to hide the progress bar.
     Returns:
-        the manifest. It names a slide only if that is one of TCGA's public names.
+        the manifest. It contains the name of a slide only if it is one of TCGA's public names.
     Raises:
-        DataError: another number of slides, an unreadable one, another pixel size, or too few tiles with tissue.
-        OutputError: see :func:`~experiments.preparation.output_folder.fill_folder`. ConfigError: an option.
+        ConfigError: an option is invalid.
+        DataError: the number of slides differs, a slide is unreadable or of another pixel size, or there are too few
+            tiles with tissue.
+        OutputError: see :func:`~experiments.preparation.output_folder.fill_folder`.
     """
     parts = check_counts(counts)
     _check_options(slides, tile, min_tissue, split_by)
@@ -141,28 +143,31 @@ def prepare_tcga(
     return fill_folder(root, job, plan, quiet)
 
 
-def tissue_shares(mask: TissueMask, tile: int) -> np.ndarray:
-    """The share of each whole tile of a slide that is tissue.
+def tissue_fractions(mask: TissueMask, tile: int) -> np.ndarray:
+    """Compute the tissue fraction of each whole tile of a slide.
 
-    The mask is asked at 32 x 32 points of the tile; a point counts where its weight is above one half. That is so up
-    to about three of the mask's samples, 25 um, beyond the tissue.
+    The mask is sampled at 32 x 32 points per tile. A point counts as tissue if its weight is above one half, which is
+    the case up to about three samples of the mask, 25 um, beyond the tissue.
 
+    Args:
+        mask: tissue mask of the slide.
+        tile: side of a tile in pixels.
     Shape:
         returns (rows, columns), without the incomplete tiles at the right and lower edge.
-    Units: shares in [0, 1].
+    Units: fractions in [0, 1].
 
     Example:
-        >>> tissue_shares(TissueMask(np.array([[0, 255]], np.uint8), (64, 128)), 64).tolist()
+        >>> tissue_fractions(TissueMask(np.array([[0, 255]], np.uint8), (64, 128)), 64).tolist()
         [[0.0, 1.0]]
     """
     rows, columns = (n // tile for n in mask.size)
     points = (torch.arange(_PROBES, dtype=torch.float64) + 0.5) * (tile / _PROBES) - 0.5
     x = (torch.arange(columns, dtype=torch.float64)[:, None] * tile + points).flatten()
-    shares = np.empty((rows, columns))
+    fractions = np.empty((rows, columns))
     for row in range(rows):
         tissue = mask.weight(points + row * tile, x) > 0.5
-        shares[row] = tissue.reshape(_PROBES, columns, _PROBES).double().mean((0, 2)).numpy()
-    return shares
+        fractions[row] = tissue.reshape(_PROBES, columns, _PROBES).double().mean((0, 2)).numpy()
+    return fractions
 
 
 def _check_options(slides: int, tile: int, min_tissue: float, split_by: str) -> None:
@@ -189,7 +194,7 @@ def _survey(
     number: int, path: Path, tile: int, min_tissue: float, input_mpp: float | None, mpp_range: tuple[float, float]
 ) -> _Surveyed:
     with Slide(path, input_mpp) as slide:
-        slide.size_at(1)  # says what to do where the pixel size is unknown
+        slide.size_at(1)  # raises if the pixel size is unknown
         mpp = slide.mpp or (0.0, 0.0)
         if not all(mpp_range[0] <= n <= mpp_range[1] for n in mpp):
             raise DataError(
@@ -197,8 +202,8 @@ def _survey(
                 f"{mpp[0]:.4g} um",
                 "Choose another slide.",
             )
-        shares = tissue_shares(tissue_mask(slide, margin=0, feather=0), tile)
-        tiles = [_Tile(number, int(row), int(column)) for row, column in np.argwhere(shares >= min_tissue)]
+        fractions = tissue_fractions(tissue_mask(slide, margin=0, feather=0), tile)
+        tiles = [_Tile(number, int(row), int(column)) for row, column in np.argwhere(fractions >= min_tissue)]
         return _Surveyed(path, checksum(path), mpp, slide.size, tiles)
 
 
@@ -215,7 +220,7 @@ def _by_slide(surveyed: Sequence[_Surveyed], parts: dict[str, int], seed: int) -
 
 
 def _choose(surveyed: Sequence[_Surveyed], count: int, seed: int) -> list[_Tile]:
-    """As many tiles of each slide as the others, as far as it has them."""
+    """Draw the same number of tiles from each slide, as far as available."""
     available = [len(slide.tiles) for slide in surveyed]
     if sum(available) < count:
         raise DataError(
@@ -227,13 +232,13 @@ def _choose(surveyed: Sequence[_Surveyed], count: int, seed: int) -> list[_Tile]
         [slide.tiles[i] for i in hash_order([f"{slide.sha256}:{row}:{column}" for _, row, column in slide.tiles], seed)]
         for slide in surveyed
     ]
-    # Dealt like cards: first one of each slide, then the next of each that still has some.
-    dealt = sorted((turn, n) for n, tiles in enumerate(drawn) for turn in range(len(tiles)))
-    return [drawn[n][turn] for turn, n in dealt[:count]]
+    # Round robin: one tile of each slide, then the next of each slide that has more.
+    order = sorted((turn, n) for n, tiles in enumerate(drawn) for turn in range(len(tiles)))
+    return [drawn[n][turn] for turn, n in order[:count]]
 
 
 def _read(path: Path, top: int, left: int, tile: int) -> np.ndarray:
-    with Slide(path) as slide:  # opening takes a fraction of what decoding and writing do
+    with Slide(path) as slide:  # opening is cheap beside decoding and writing
         return slide.read(Region(top, left, tile, tile)).transpose(2, 0, 1)
 
 

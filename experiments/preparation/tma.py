@@ -1,7 +1,7 @@
 """TMA: cores of a tissue microarray, 573 images at 0.504 um per pixel, split 460 / 57 / 56.
 
-The paper counts them so. Which of the public arrays it is, is inferred: the release of Li et al. (Medical Image
-Analysis 2020, github.com/uw-loci/demo_wsi_superres), one of the paper's baselines, downloads such a set as JPEG; see
+These are the paper's numbers. The paper does not name the array; we infer it from the code of Li et al. (Medical Image
+Analysis 2020, github.com/uw-loci/demo_wsi_superres), one of its baselines, which downloads such a set as JPEG. See
 docs/datasets.md.
 """
 
@@ -25,10 +25,10 @@ from monai_iste.data.datasets import image_datalist
 from monai_iste.errors import DataError
 from monai_iste.io.image_reader import image_size, read_rgb
 
-#: Images for training, validation and test (the paper).
+#: Number of images for training, validation and test (the paper).
 COUNTS = (460, 57, 56)
 
-#: Micrometers per pixel (the paper); the files do not say it.
+#: Micrometers per pixel (the paper); the files do not state it.
 MPP = 0.504
 
 _SMALLEST = 192  # 48 low-resolution pixels at x4
@@ -37,22 +37,23 @@ _SMALLEST = 192  # 48 low-resolution pixels at x4
 def prepare_tma(
     source: Path, root: Path, seed: int = 0, counts: Sequence[int] = COUNTS, quiet: bool = False
 ) -> dict[str, Any]:
-    """Split the images of a folder and its subfolders, and write them as PNG under running numbers.
+    """Split the images of a folder and its subfolders, and write them as numbered PNG files.
 
-    Paper silent: how it was split. Here images are drawn by a hash of seed and name; cores of one patient may land on
-    both sides, as the images do not say whose they are.
+    Not specified in the paper; our choice: the split is drawn by a hash of seed and name. Cores of one patient may be
+    in several parts, because the images do not identify patients.
 
     Args:
-        source: the unpacked set.
+        source: folder of the unpacked set.
         root: see :func:`~experiments.preparation.output_folder.fill_folder`.
-        seed: of the split.
-        counts: of train, val and test; their sum is the number of images.
-        quiet: no progress bar.
+        seed: seed of the split.
+        counts: number of images for train, val and test; they add up to the number of images in the folder.
+        quiet: whether to hide the progress bar.
     Returns:
         the manifest.
     Raises:
-        DataError: another number of images, an unreadable one, or one smaller than 192 x 192.
-        OutputError: see :func:`~experiments.preparation.output_folder.fill_folder`. ConfigError: the counts.
+        ConfigError: the counts are invalid.
+        DataError: the number of images differs, or an image is unreadable or smaller than 192 x 192.
+        OutputError: see :func:`~experiments.preparation.output_folder.fill_folder`.
     """
     parts = check_counts(counts)
     datalist = image_datalist(source)

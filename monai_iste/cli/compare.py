@@ -45,7 +45,7 @@ def without_truth(source: Path, scale: float, network: nn.Module, side: int = 32
     import torch
     from PIL import Image
 
-    from monai_iste.functional import upscale_bands, to_range
+    from monai_iste.functional import to_range, upscale_bands
     from monai_iste.inferers import Region
     from monai_iste.inferers.output_size import OutputSize
     from monai_iste.io.image_reader import read_rgb

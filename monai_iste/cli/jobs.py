@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from monai_iste.cli.options import log
 from monai_iste.errors import ConfigError, DataError, OutputError
-from monai_iste.functional import upscale_bands, to_range
+from monai_iste.functional import to_range, upscale_bands
 from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize, Size
 from monai_iste.io.files import check_apart, make_folder
