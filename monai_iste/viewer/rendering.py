@@ -220,7 +220,7 @@ def network_loader(
     """
 
     def load() -> nn.Module:
-        network = load_network(preset, weights, device, allow_untrained)
+        network = load_network(preset, weights, device, allow_untrained)  # not the shared one: its encoder is replaced
         encoder = getattr(network, "encoder", None)
         if isinstance(encoder, nn.Module) and hasattr(encoder, "out_channels"):
             network.encoder = CachingEncoder(encoder, _FEATURE_CACHE_BYTES).eval()
