@@ -15,8 +15,8 @@ from monai_iste.cli import main as cli
 from monai_iste.errors import ConfigError, DataError, ScaleError
 from monai_iste.inferers.output_size import OutputSize, require_one
 from monai_iste.io.pixel_size import MPP_TOLERANCE, find_mpp, same_mpp
-from monai_iste.label.magnifier import Magnifier
-from monai_iste.label.request import parse
+from monai_iste.label.request import parse_request
+from monai_iste.label.upscaler import LabelUpscaler
 from monai_iste.networks import ISTE, EDSREncoder
 from monai_iste.slides import Slide, SuperResolvedWSIReader, plan_slide
 from monai_iste.transforms import SuperResolveToMpp
@@ -145,8 +145,8 @@ def test_the_command(slide_file, tmp_path, mpp, slide):
 @pytest.mark.parametrize("mpp", ALMOST)
 def test_label(slide_file, tmp_path, monkeypatch, mpp):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    request = parse({"device": "cpu", "mpp": 0.25, "location": [0, 0], "size": [8, 8]})
-    file, record = Magnifier(tmp_path / "model").magnify(slide_file(mpp), request, "a")
+    request = parse_request({"device": "cpu", "mpp": 0.25, "location": [0, 0], "size": [8, 8]})
+    file, record = LabelUpscaler(tmp_path / "model").upscale(slide_file(mpp), request, "a")
     assert (record["full_size"], Image.open(file).size) == (list(SIZE[::-1]), (8, 8))
 
 
