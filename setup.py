@@ -16,7 +16,7 @@ CORE = [
     "pytorch-ignite>=0.5.2",
     "numpy>=1.26",
     "nibabel>=5.2",
-    "tifffile>=2024.8.30",
+    "tifffile>=2026.3.3",
     "pillow>=11.1",
     "scikit-image>=0.23.1",
     "scipy>=1.11.1",
@@ -30,7 +30,7 @@ CORE = [
     "openslide-bin>=4.0.1.1",
 ]
 SLIDES = ["zarr>=3.0.8", "imagecodecs>=2024.6.1"]
-VIEWER = ["fastapi>=0.115", "uvicorn>=0.30"]
+VIEWER = ["fastapi>=0.140", "starlette>=1.7", "uvicorn>=0.30"]
 EXPERIMENTS = ["h5py>=3.11", "lmdb>=1.5.1", "matplotlib>=3.8"]
 DISTRIBUTED = [*SLIDES, "dask>=2025.1", "distributed>=2025.1"]
 EXTRAS = {

@@ -155,7 +155,8 @@ class WindowStore:
         try:
             group = zarr.open_group(self.folder / "windows.zarr", mode="r+")
             # Without it a chunk of zeros, a black window, would not be stored.
-            return {name: group[name].with_config({"write_empty_chunks": True}) for name in ("interior", "frame")}
+            with zarr.config.set({"array.write_empty_chunks": True}):
+                return {name: group[name] for name in ("interior", "frame")}
         except Exception as error:  # whatever Zarr raises on a description of its arrays that is damaged or gone
             raise DataError(
                 f"the store of windows in {self.folder} as it was made",
