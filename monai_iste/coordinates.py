@@ -1,15 +1,15 @@
-"""Pixel-center coordinates, cells, nearest sampling and the four-corner ensemble: their one home.
+"""Pixel-center coordinates, cells, neighbors (nearest pixel, four corners, bicubic) and the key lattice.
 
 Conventions, used everywhere:
 
-* axis order (y, x); an image of ``n`` pixels along an axis spans [-1, 1], pixel ``i`` is centerd at
+* axis order (y, x); an image of ``n`` pixels along an axis spans [-1, 1], pixel ``i`` is centered at
   ``(2 * i + 1) / n - 1`` (``align_corners=False``);
 * the *position* of a coordinate in an image is counted in that image's pixels, 0 at the center of the first;
 * an *offset* from a low-resolution pixel and the *cell* (the size of one output pixel) are counted in **half
   low-resolution pixels**: an offset of +-1 is the pixel's border, the cell at scale ``m`` is ``2 / m``. Neither
   depends on how large the image is. This is the unit of the public LIIF and LTE checkpoints.
 
-Coordinates are computed in float64 and handed on as float32; they are never rounded to half precision.
+Coordinates are computed in float64 and returned as float32; they are never rounded to half precision.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LATTICE_PERIOD = 8
 
 
 class Neighbors(NamedTuple):
-    """Low-resolution pixels that answer a set of queries.
+    """Low-resolution pixels that contribute to a set of queries.
 
     Shape:
         pixel: (B, Q, n), row-major into the h * w pixels, clamped to the image; offset: (B, Q, n, 2), not clamped;
@@ -41,10 +41,10 @@ class Neighbors(NamedTuple):
 
 
 class AxisNeighbors(NamedTuple):
-    """The same along one axis: what answers a row of queries, or a column of them.
+    """Low-resolution pixels along one axis that contribute to a row or a column of queries.
 
-    On a regular grid the two axes are independent, and everything that depends on one of them alone is computed once
-    per row or column instead of once per query.
+    On a regular grid the two axes are independent: terms that depend on one axis alone are computed once per row or
+    column instead of once per query.
 
     Shape:
         pixel, offset, weight: (..., n), for n pixels along the axis; offset (...) not clamped, weight summing to 1.
@@ -57,17 +57,17 @@ class AxisNeighbors(NamedTuple):
 
     @torch.jit.unused
     def part(self, queries: slice) -> AxisNeighbors:
-        """Some of the queries."""
+        """Select some of the queries."""
         return AxisNeighbors(self.pixel[queries], self.offset[queries], self.weight[queries])
 
     @torch.jit.unused
     def shifted(self, pixels: int) -> AxisNeighbors:
-        """The same in an image that begins ``-pixels`` later."""
+        """Count the pixels from ``-pixels`` on, as in an image that begins there."""
         return self._replace(pixel=self.pixel + pixels)
 
 
 def output_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """The size (H, W) of an image of ``size`` (h, w) magnified by ``scale``: ``round(h * scale)``, at least 1.
+    """Size (H, W) of an image of ``size`` (h, w) upscaled by ``scale``: ``round(h * scale)``, at least 1.
 
     Raises:
         ScaleError: the scale is not a finite number above 0.
@@ -86,7 +86,7 @@ def output_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def whole(number: float) -> int:
-    """The nearest integer, the even one on ties: ``round``, which in TorchScript returns a float."""
+    """Round to the nearest integer, the even one on ties; TorchScript's ``round`` returns a float."""
     return int(round(number))  # noqa: RUF046
 
 
@@ -144,7 +144,7 @@ def cell_size(lr_size: tuple[int, int], hr_size: tuple[int, int], device: Option
 
 
 def position(coord: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where a coordinate lies in an image of ``size``, in its pixels; float64, (y, x) last."""
+    """Position of a coordinate in an image of ``size``, in its pixels; float64, (y, x) last."""
     y, x = coord.unbind(-1)
     return torch.stack([_along(y, size[0]), _along(x, size[1])], dim=-1)
 
@@ -154,7 +154,7 @@ def _along(coord: Tensor, length: int) -> Tensor:
 
 
 def nearest_axis(coord: Tensor, length: int) -> AxisNeighbors:
-    """The one pixel nearest to each coordinate along an axis, ``floor(position + 1/2)``, with weight 1.
+    """Find the pixel nearest to each coordinate along an axis, ``floor(position + 1/2)``; its weight is 1.
 
     Shape:
         coord: (...), in [-1, 1]; returns :class:`AxisNeighbors` with n = 1.
@@ -164,7 +164,7 @@ def nearest_axis(coord: Tensor, length: int) -> AxisNeighbors:
 
 
 def corner_axis(coord: Tensor, length: int) -> AxisNeighbors:
-    """The two pixels around each coordinate along an axis, weighted by their distance to the other one.
+    """Find the two pixels around each coordinate along an axis, each weighted by the distance to the other.
 
     Shape:
         coord: (...), in [-1, 1]; returns :class:`AxisNeighbors` with n = 2.
@@ -176,7 +176,7 @@ def corner_axis(coord: Tensor, length: int) -> AxisNeighbors:
 
 
 def bicubic_axis(coord: Tensor, length: int, a: float = -0.75) -> AxisNeighbors:
-    """The four pixels around each coordinate along an axis under Keys' kernel, which is piecewise cubic.
+    """Find the four pixels around each coordinate along an axis, weighted by Keys' piecewise cubic kernel.
 
     Shape:
         coord: (...), in [-1, 1]; returns :class:`AxisNeighbors` with n = 4.
@@ -191,7 +191,7 @@ def bicubic_axis(coord: Tensor, length: int, a: float = -0.75) -> AxisNeighbors:
 
 
 def nearest_pixel(coord: Tensor, size: tuple[int, int]) -> Neighbors:
-    """The one low-resolution pixel nearest to each coordinate, with weight 1.
+    """Find the low-resolution pixel nearest to each coordinate; its weight is 1.
 
     Shape:
         coord: (B, Q, 2); returns :class:`Neighbors` with n = 1.
@@ -200,11 +200,11 @@ def nearest_pixel(coord: Tensor, size: tuple[int, int]) -> Neighbors:
 
 
 def four_corners(coord: Tensor, size: tuple[int, int]) -> Neighbors:
-    """The four low-resolution pixels around each coordinate, weighted by the diagonally opposite areas.
+    """Find the four low-resolution pixels around each coordinate, weighted by the diagonally opposite areas.
 
     With ``i0 = floor(position)`` and ``f = position - i0`` per axis, corner (0, 0) weighs ``(1 - fy) * (1 - fx)``.
-    Eq. (6) prints the corner's own area S_t; the opposite one is meant, as in LIIF, or the nearest pixel would count
-    least.
+    Eq. (6) prints the corner's own area S_t. The opposite one is meant, as in LIIF: otherwise the nearest pixel would
+    count least.
 
     Shape:
         coord: (B, Q, 2); returns :class:`Neighbors` with n = 4, corners in order (0,0), (0,1), (1,0), (1,1).
@@ -213,7 +213,7 @@ def four_corners(coord: Tensor, size: tuple[int, int]) -> Neighbors:
 
 
 def _floor(pos: Tensor, tie: float = 1e-4) -> Tensor:
-    """The pixel before a position, where positions within ``tie`` of a border count as beyond it.
+    """Pixel before a position; positions within ``tie`` of a border count as beyond it.
 
     A coordinate that falls on the border of two pixels (x1.5, x2.5, ...) must go the same way whatever the rounding of
     its float32 value.
@@ -227,7 +227,7 @@ def _axis(pos: Tensor, pixel: Tensor, weight: Tensor, length: int) -> AxisNeighb
 
 
 def _cross(rows: AxisNeighbors, columns: AxisNeighbors, width: int) -> Neighbors:
-    """Every pixel along y with every pixel along x, of one query each."""
+    """Combine every pixel along y with every pixel along x, query by query."""
     y, x = rows.offset.unsqueeze(-1), columns.offset.unsqueeze(-2)
     pixel = rows.pixel.unsqueeze(-1) * width + columns.pixel.unsqueeze(-2)
     offset = torch.stack(torch.broadcast_tensors(y, x), dim=-1)
@@ -236,10 +236,11 @@ def _cross(rows: AxisNeighbors, columns: AxisNeighbors, width: int) -> Neighbors
 
 
 def key_lattice(size: tuple[int, int], device: Optional[torch.device] = None, period: int = LATTICE_PERIOD) -> Tensor:
-    """One sub-pixel offset for every low-resolution pixel: where the canonical texture keys are taken.
+    """Sub-pixel offsets at which the canonical texture keys are taken, one for every low-resolution pixel.
 
     The offsets follow the R2 low-discrepancy sequence over blocks of 8 x 8 pixels (the encoder's window), so that any
-    crop whose origin is a multiple of 8 sees the same lattice. The paper is silent on what the keys are at inference.
+    crop whose origin is a multiple of 8 has the same lattice. Not specified in the paper; our choice: these keys at
+    inference.
 
     Shape:
         returns (h * w, 2), order (y, x).
@@ -249,13 +250,13 @@ def key_lattice(size: tuple[int, int], device: Optional[torch.device] = None, pe
     row = torch.arange(h, device=device).remainder(period).view(h, 1)
     col = torch.arange(w, device=device).remainder(period).view(1, w)
     step = (row * period + col).double().reshape(-1, 1) + 1
-    plastic = 1.32471795724474602596  # the real root of x^3 = x + 1, which spreads points evenly in the plane
+    plastic = 1.32471795724474602596  # the real root of x^3 = x + 1, which distributes points evenly in the plane
     rates = torch.tensor([1 / plastic, 1 / plastic**2], dtype=torch.float64, device=device)
     return (2 * (0.5 + step * rates).remainder(1) - 1).float()
 
 
 def key_step(size: tuple[int, int], side: int = 48) -> int:
-    """Every how many pixels of the lattice a texture key is taken, so that about side^2 keys remain at the most.
+    """Step between the lattice pixels that give a texture key, so that at most about side^2 keys remain.
 
     48^2 is as many as the paper trains with: the cost of the retrieval grows with the area and not with its square.
 

@@ -1,4 +1,4 @@
-"""One family of errors: every message says what was expected, what came, and what to do.
+"""Family of errors whose messages state what was expected, what was received, and a remedy.
 
 Library code raises these; a command shows only the sentence and exits with the class's ``exit_code``
 (:func:`show_errors_as_sentences`).
@@ -26,13 +26,13 @@ __all__ = [
 
 
 class ISTEError(Exception):
-    """Base of the family.
+    """Base class of the family.
 
     Args:
-        expected: what the code needs, as a phrase ("an image of at least 48x48 pixels").
-            Alone, it is the whole message (an error that crossed a process boundary is rebuilt that way).
-        received: what came instead.
-        remedy: what the user can do, as a sentence.
+        expected: requirement, as a phrase ("an image of at least 48x48 pixels"). Alone, it is the whole message: an
+            error that crossed a process boundary is rebuilt that way.
+        received: value that was received instead, as a phrase.
+        remedy: advice to the user, as a sentence.
 
     Example:
         >>> str(DataError("a folder of images", "the file a.png", "Name its folder."))
@@ -46,19 +46,19 @@ class ISTEError(Exception):
 
 
 class ConfigError(ISTEError, ValueError):
-    """A setting, preset or configuration key that does not exist or cannot work (exit code 2)."""
+    """Invalid setting, preset or configuration key, unknown or unusable (exit code 2)."""
 
     exit_code = 2
 
 
 class DataError(ISTEError, ValueError):
-    """A file or folder that cannot be used as input (exit code 3)."""
+    """File or folder that cannot be used as input (exit code 3)."""
 
     exit_code = 3
 
 
 class OutputError(ISTEError, OSError):
-    """A place that cannot be written to (exit code 4)."""
+    """Output path that cannot be written (exit code 4)."""
 
     exit_code = 4
 
@@ -70,27 +70,27 @@ class CheckpointError(ISTEError, ValueError):
 
 
 class TrainingError(ISTEError, RuntimeError):
-    """Training that cannot go on, such as a loss that is no longer finite (exit code 6)."""
+    """Training that cannot continue, such as a loss that is no longer finite (exit code 6)."""
 
     exit_code = 6
 
 
 class ShapeError(ISTEError, ValueError):
-    """A tensor or image of the wrong shape or type (exit code 7)."""
+    """Tensor or image of the wrong shape or type (exit code 7)."""
 
     exit_code = 7
 
 
 class ScaleError(ISTEError, ValueError):
-    """A magnification that is not a usable number (exit code 8)."""
+    """Scale that is not a usable number (exit code 8)."""
 
     exit_code = 8
 
 
 def find_error(error: BaseException | None) -> ISTEError | None:
-    """The first error of this family along a chain of causes (MONAI wraps what a configuration raises).
+    """Find the first error of this family along a chain of causes; MONAI wraps the errors of configurations.
 
-    An argument that a component does not have is a misspelled key of the configuration.
+    An unexpected argument of a component counts as a misspelled key of the configuration.
     """
     while error is not None:
         if isinstance(error, ISTEError):
@@ -102,9 +102,9 @@ def find_error(error: BaseException | None) -> ISTEError | None:
 
 
 def show_errors_as_sentences() -> None:
-    """From here on, an uncaught error of this family, or Ctrl-C, ends the program with one sentence and its exit code.
+    """End the program with one sentence and an exit code at uncaught errors of this family and Ctrl-C.
 
-    For commands only: it replaces ``sys.excepthook``. Any other error keeps its traceback, because it is a defect.
+    For commands only: it replaces ``sys.excepthook``. Other errors are defects and keep their traceback.
     """
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -126,13 +126,13 @@ def show_errors_as_sentences() -> None:
 
 
 def require_extra(module: str, extra: str) -> ModuleType:
-    """Import a module that an extra brings.
+    """Import a module that an extra installs.
 
     Args:
-        module: its name, such as ``"zarr"``.
+        module: name of the module, such as ``"zarr"``.
         extra: the extra of this package that installs it.
     Raises:
-        ConfigError: it is not installed; the sentence has the command.
+        ConfigError: it is not installed; the message contains the command that installs it.
 
     Example:
         >>> require_extra("json", "slides").dumps([1])

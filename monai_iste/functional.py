@@ -1,4 +1,4 @@
-"""Magnify an image that is in memory: arrays, Pillow images and tensors, in their own layout."""
+"""Upscaling of images in memory: arrays, Pillow images and tensors, each in its own layout."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def upscale(
     device: torch.device | str | None = None,
     precision: str = "fp32",
 ) -> Picture:
-    """Magnify an RGB image by any factor from 1 upwards; the same kind, layout and type comes back.
+    """Upscale an RGB image by any factor of at least 1; the result has the same kind, layout and type.
 
-    The image goes through :class:`~monai_iste.inferers.ArbitraryScaleInferer` in windows, so that size costs time, not
-    memory beyond the result itself.
+    The image is processed in windows (:class:`~monai_iste.inferers.tiling.Tiler`), so that memory beyond the result
+    itself does not grow with its size.
 
     Args:
-        image: one of the kinds under Shape.
+        image: see Shape.
         scale: magnification; the result has ``round(H * scale) x round(W * scale)`` pixels.
         size: exact size (H, W) of the result, instead of ``scale``; each axis then has a scale of its own.
-        model: a network, which is put into evaluation mode, or the name of a preset with released weights
+        model: network, which is put into evaluation mode, or the name of a preset with released weights
             (default: ``iste_light``).
-        device: where it runs; default: where the network is, or for a preset the GPU if there is one.
+        device: default: the device of the network, or for a preset the GPU if there is one.
         precision: ``"fp32"``, or ``"bf16"``: faster on GPUs and some processors.
     Shape:
         NumPy array (H, W, 3); Pillow image of mode RGB; tensor (3, H, W) or (B, 3, H, W).
@@ -71,12 +71,12 @@ def upscale(
 def upscale_bands(
     image: Tensor, network: nn.Module, size: tuple[int, int], region: Region | None = None
 ) -> Iterator[Tensor]:
-    """The magnified image from top to bottom, in bands of rows; what :func:`upscale` and the command are made of.
+    """Yield the upscaled image from top to bottom, in bands of rows.
 
     Args:
         network: in evaluation mode, on its device.
         size: size (H, W) of the whole result.
-        region: the part of the result that is wanted.
+        region: part of the result; default: all of it.
     Shape:
         image: (3, h, w); yields (3, rows, W), or the region's width, float32, on the CPU.
     Units: image in uint8, 0 to 255, or floating point in [0, 1]; bands around [0, 1], not clamped.
@@ -88,7 +88,7 @@ def upscale_bands(
 
 
 def to_range(band: Tensor, dtype: torch.dtype) -> Tensor:
-    """Colors around [0, 1] as they are handed out: clamped, and rounded to 0 to 255 for uint8.
+    """Convert colors around [0, 1] to ``dtype``: clamped, and rounded to 0 to 255 for uint8.
 
     Shape: any
 
@@ -101,7 +101,7 @@ def to_range(band: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _channels_first(image: Any) -> Tensor:
-    """Any accepted image as a tensor (B, 3, H, W); refuses the others."""
+    """Convert an image to a tensor (B, 3, H, W); raise ShapeError if it is none of the accepted kinds."""
     if isinstance(image, Image.Image):
         if image.mode != "RGB":
             raise ShapeError("a Pillow image of mode RGB", f"mode {image.mode}", "Convert it: image.convert('RGB').")

@@ -1,6 +1,6 @@
 """Tiled inference at any scale: the output owns the grid, and canonical windows contribute to it.
 
-The core that the function, the command, slides and the viewer share. It needs PyTorch, not MONAI;
+Common core of the function, the command, slides and the viewer. It needs PyTorch, not MONAI;
 :class:`~monai_iste.inferers.ArbitraryScaleInferer` is its MONAI interface.
 """
 
@@ -279,13 +279,13 @@ def inside(region: Region, size: tuple[int, int]) -> Region:
     numbers = list(region)
     if len(numbers) != 4 or not all(isinstance(n, Integral) for n in numbers):
         raise ShapeError(
-            "a region of four whole numbers (top, left, height, width)", repr(region), "Ask for a part of the image."
+            "a region of four whole numbers (top, left, height, width)", repr(region), "Choose a part of the image."
         )
     top, left, height, width = region
     if min(top, left) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
         raise ShapeError(
             f"a region (top, left, height, width) inside {size[0]} x {size[1]} pixels",
             str(tuple(region)),
-            "Ask for a part of the image.",
+            "Choose a part of the image.",
         )
     return Region(*region)

@@ -1,4 +1,4 @@
-"""ISTE and its parts as MONAI networks: one file per box of the paper's Figure 2, :class:`ISTE` wires them."""
+"""ISTE and its parts, one file per box of the paper's Figure 2, and the networks it is compared with."""
 
 from monai_iste.networks.baselines import (
     EDSR,

@@ -1,4 +1,4 @@
-"""Memory with a limit: what was computed last is kept, and never more bytes than were granted."""
+"""Caches with a limit in bytes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 
 class ByteCache:
-    """Values under keys, the least recently used of which give way when all together exceed ``limit`` bytes.
+    """Least-recently-used cache of at most ``limit`` bytes.
 
-    A value that exceeds the limit alone is not kept. May be used from several threads.
+    A value that exceeds the limit alone is not kept. Safe to use from several threads.
 
     Args:
         limit: bytes of all values.
@@ -37,11 +37,11 @@ class ByteCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are held."""
+        """Bytes of all values that are kept."""
         return self._nbytes
 
     def get(self, key: Hashable) -> Any:
-        """The value, or None."""
+        """Return the value, or None."""
         with self._lock:
             if key not in self._values:
                 return None
@@ -49,7 +49,7 @@ class ByteCache:
             return self._values[key]
 
     def put(self, key: Hashable, value: Any) -> None:
-        """Keep a value; what was there under the key is replaced."""
+        """Keep a value; an earlier one under the same key is replaced."""
         nbytes = self.size_of(value)
         with self._lock:
             if key in self._values:
@@ -63,10 +63,10 @@ class ByteCache:
 
 
 class CachingEncoder(nn.Module):
-    """An encoder that knows the feature maps of the windows it saw last.
+    """Encoder that caches the feature maps of its latest inputs.
 
-    Whoever zooms looks at the same windows again and again, at another scale each time: the features stay the same, and
-    only the decoding is new. An image is recognized by its bytes, so that nothing has to be told when it changes.
+    At every zoom the same windows are decoded at another scale: their features stay the same. An input is recognized by
+    its bytes, so that the cache never has to be invalidated.
 
     Args:
         encoder: image -> feature map, in evaluation mode.

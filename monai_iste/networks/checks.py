@@ -12,7 +12,7 @@ def check_image(image: Tensor) -> None:
     """Raise ShapeError unless ``image`` is a float tensor of shape (B, 3, h, w)."""
     if image.ndim != 4 or image.shape[1] != 3 or image.numel() == 0:
         raise ShapeError("an image of shape (B, 3, h, w)", shape_of(image), "Add the batch axis, keep RGB.")
-    if not image.is_floating_point():  # 8-bit levels would be computed with silently
+    if not image.is_floating_point():  # 8-bit levels would pass without an error
         raise ShapeError("an image of floating point, in [0, 1]", str(image.dtype), "Divide 8-bit levels by 255.")
 
 
@@ -27,7 +27,7 @@ def check_queries(image: Tensor, coord: Tensor, cell: Tensor) -> None:
 
 
 def shape_of(tensor: Tensor) -> str:
-    """A tensor's shape as messages show it, "(1, 3, 5)". In its own function because TorchScript has no tuple()."""
+    """Format a tensor's shape for messages, "(1, 3, 5)"; a function of its own because TorchScript has no tuple()."""
     return str(tensor.shape) if torch.jit.is_scripting() else str(tuple(tensor.shape))
 
 

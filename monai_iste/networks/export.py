@@ -1,4 +1,4 @@
-"""ISTE as an ONNX program, for machines without PyTorch.
+"""Export of ISTE to ONNX, for machines without PyTorch.
 
 TorchScript needs nothing from here: ``torch.jit.script(network)`` and MONAI's ``ckpt_export`` compile the network as it
 is. PyTorch's tracing exporter is used because the newer one fixes the number of loops at the example's.
@@ -24,7 +24,7 @@ _OPSET = 17
 
 
 class _Queries(nn.Module):
-    """The network as it is exported: coordinates in, colors out, in one strip."""
+    """Network as it is exported: coordinates in, colors out, all queries at once."""
 
     def __init__(self, network: ISTE) -> None:
         super().__init__()
@@ -37,8 +37,8 @@ class _Queries(nn.Module):
 def export_onnx(network: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a network as an ONNX program (opset 17) that takes images of any size at any scale.
 
-    The program answers all of its queries at once: ask for some ten thousand at a time to keep its memory small. It
-    encodes the image anew each time.
+    The program computes all queries at once: pass some ten thousand at a time to keep its memory small. It encodes the
+    image anew each time.
 
     Args:
         network: on the CPU, with ``inference_keys="lattice"``; it is exported in evaluation mode.

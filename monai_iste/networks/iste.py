@@ -58,7 +58,7 @@ class Encoding(NamedTuple):
 
 
 class ISTE(nn.Module):
-    """Implicit Self-Texture Enhancement: one network, any magnification.
+    """Implicit Self-Texture Enhancement: one network for any scale.
 
     Implements Sec. III, Eq. (1)-(8) of Duan et al., arXiv:2401.15613: a shared encoder, a pixel branch (LFI, LPD) and a
     texture branch (TL, LTD), enhanced twice: stage 1 fuses retrieved texture into the features (STF), stage 2 adds the
@@ -196,12 +196,12 @@ class ISTE(nn.Module):
         return rgb.to(encoding.image.dtype) * 0.5 + 0.5
 
     def decode(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
-        """:meth:`colors`; without gradients in strips of queries, so that memory stays flat."""
+        """Compute :meth:`colors`; without gradients in strips of queries, so that memory stays flat."""
         if torch.is_grad_enabled():
             return self.colors(encoding, coord, cell)
         strip = max(1, tuning.MAX_DECODER_ELEMENTS // (4 * encoding.features.shape[1]))
         rgb = []
-        for start in range(0, max(1, coord.shape[1]), strip):  # no queries have a result too: (B, 0, 3)
+        for start in range(0, max(1, coord.shape[1]), strip):  # zero queries have a result too: (B, 0, 3)
             cells = cell if cell.ndim == 2 else cell[:, start : start + strip]
             rgb.append(self.colors(encoding, coord[:, start : start + strip], cells))
         return torch.cat(rgb, dim=1)
@@ -248,7 +248,7 @@ class ISTE(nn.Module):
         kind = self.training_keys if self.training else self.inference_keys
         if kind == "queries":
             return self.texture_learner(amp_freq, nearest_pixel(coord, size), cell).squeeze(2)
-        cell = cell if cell.ndim == 2 else cell.mean(1)  # the queries of one image share its scale
+        cell = cell if cell.ndim == 2 else cell.mean(1)  # all queries of an image have its scale
         if kind == "lattice":
             return self.texture_learner.keys(amp_freq, cell, self.key_side)
         grid = pixel_centers(self.output_of(cell, size), amp_freq.device)

@@ -94,7 +94,7 @@ def _keys(net: Boxes, feat: Tensor, cell: Tensor) -> Tensor:
 
 
 def _fuse(net: Boxes, feat: Tensor, keys: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
-    """Compute what the decoders read of the low-resolution rows ``first:last``: F_STF as the LPD sees it, A and f."""
+    """Compute the decoders' inputs for the low-resolution rows ``first:last``: features of F_STF, and A and f."""
     top = max(0, first - _MARGIN)
     part = feat[:, :, top : last + _MARGIN]
     kept = slice(first - top, last - top)

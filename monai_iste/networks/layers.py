@@ -1,7 +1,7 @@
-"""Linear layers whose products oneDNN computes, where PyTorch would take a slower library.
+"""Linear layers that use oneDNN where PyTorch would use a slower library, and layers that stay in float32.
 
-On x86 processors PyTorch gives float32 convolutions to oneDNN and float32 linear layers to MKL, which leaves half the
-width of some processors' vectors unused. Both compute the same sums, in another order.
+On x86 processors PyTorch uses oneDNN for float32 convolutions and MKL for float32 linear layers, which leaves half the
+vector width of some processors unused. Both compute the same sums, in another order.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _WORTH_A_CALL = 2**20
 
 
 class Linear(nn.Linear):
-    """``x W^T + b``: :class:`torch.nn.Linear`, with its parameters and its values, in a faster way where there is one.
+    """Linear layer ``x W^T + b`` with the parameters and values of :class:`torch.nn.Linear`, by a faster library.
 
-    The faster way is taken for float32 on x86 processors outside autocast, compilers and exporters, with gradients or
+    oneDNN is used for float32 on x86 processors outside autocast, compilers and exporters, with gradients or
     without; :data:`monai_iste.networks.tuning.FAST_PATHS` switches it off.
 
     Args:
@@ -35,7 +35,7 @@ class Linear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_scripting():  # noqa: SIM102  # by itself, or TorchScript would compile what follows
+        if not torch.jit.is_scripting():  # noqa: SIM102  # separate, or TorchScript would compile the condition below
             if _suits_onednn(x, self.weight):
                 rows: Tensor = _Product.apply(x.reshape(-1, self.in_features), self.weight, self.bias)
                 return rows.view(x.shape[:-1] + rows.shape[1:])
@@ -47,12 +47,12 @@ def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
         tuning.FAST_PATHS
         and not torch.jit.is_tracing()
         and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()  # vmap and its like know PyTorch's layer only
+        and not torch._C._are_functorch_transforms_active()  # vmap and its like support PyTorch's layer only
         and x.dtype == weight.dtype == torch.float32
         and x.shape[-1] == weight.shape[1]
         and x.numel() * weight.shape[0] >= _WORTH_A_CALL
         and x.device.type == weight.device.type == "cpu"
-        and type(x) is Tensor  # no tensor without numbers, and none that counts on being asked first
+        and type(x) is Tensor  # no fake tensor, and no subclass with its own dispatch
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and torch.backends.cpu.get_cpu_capability().startswith("AVX")
@@ -61,7 +61,7 @@ def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
 
 
 class _Product(torch.autograd.Function):
-    """oneDNN's product has no gradient in PyTorch: this is the linear layer's, itself made of such products.
+    """Product of oneDNN with the gradient of a linear layer, which PyTorch lacks.
 
     Shape:
         x: (N, in_features); returns (N, out_features)
@@ -85,9 +85,9 @@ class _Product(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
-    """A linear layer on offsets and cells, which autocast does not round to half precision.
+    """Apply a linear layer to offsets and cells, which autocast must not round to half precision.
 
-    TorchScript knows no such exception: its programs are to be run without autocast.
+    TorchScript has no such exception: run its programs without autocast.
     """
     if torch.jit.is_scripting():
         return F.linear(x.to(weight.dtype), weight, bias)
@@ -96,9 +96,9 @@ def linear(x: Tensor, weight: Tensor, bias: Optional[Tensor] = None) -> Tensor:
 
 
 class FullPrecisionConv2d(nn.Conv2d):
-    """A convolution that autocast leaves alone: the first and the last, whose rounding would be seen in the result.
+    """Convolution in float32 under autocast: for the first and the last layer, whose rounding would be visible.
 
-    The sums along the skips are then in full precision too; it is the blocks that half precision makes faster.
+    The sums along the skips are then in full precision too; half precision makes the blocks faster.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -16,10 +16,10 @@ from monai_iste.networks.layers import Linear, linear
 
 
 class _Colors(nn.Sequential):
-    """``hidden_layers`` linear layers with ReLU, then the color; ``linear_input`` is still to be rectified.
+    """``hidden_layers`` linear layers with ReLU, then the color; with ``linear_input`` a ReLU comes first.
 
-    The last layer is linear and the weights of the answering pixels sum to one, so it is applied to their weighted sum
-    (:meth:`hidden`, then ensemble, then :meth:`color`): the same color, from one product instead of four.
+    The last layer is linear and the weights of the contributing pixels sum to one, so it is applied to their weighted
+    sum (:meth:`hidden`, then ensemble, then :meth:`color`): the same color, from one product instead of four.
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, hidden_layers: int, linear_input: bool = False) -> None:
@@ -49,9 +49,9 @@ class LocalPixelDecoder(nn.Module):
     Args:
         in_channels: width C of the fused features.
         hidden_channels: width D of the hidden layers.
-        hidden_layers: their number; three, from the authors' code ("paper silent").
+        hidden_layers: their number. Not specified in the paper; our choice: three, as in the authors' code.
     Shape:
-        features: (B, D, h, w), from :meth:`features`; samples: four corners of Q queries;
+        features: (B, D, h, w), from :meth:`features`; neighbors: four corners of Q queries;
         cell: (B, 2) or (B, Q, 2); returns (B, Q, 3)
     Units: offsets and cells in half low-resolution pixels; colors in [-1, 1], not clamped.
     """
@@ -63,7 +63,7 @@ class LocalPixelDecoder(nn.Module):
         self.mlp = _Colors(hidden_channels, hidden_channels, hidden_layers - 1, linear_input=True)
 
     def features(self, fused: Tensor) -> Tensor:
-        """The first layer's share that depends on the pixel alone: (B, C, h, w) -> (B, D, h, w)."""
+        """Apply the part of the first layer that depends on the pixel alone: (B, C, h, w) -> (B, D, h, w)."""
         return self.feature_part(fused).contiguous(memory_format=torch.channels_last)
 
     def forward(self, features: Tensor, neighbors: Neighbors, cell: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class LocalPixelDecoder(nn.Module):
 
     @torch.jit.unused
     def on_grid(self, features: Tensor, rows: AxisNeighbors, columns: AxisNeighbors, cell: Tensor) -> Tensor:
-        """The same on a regular grid, where the coordinate part is a sum of one term per row and one per column.
+        """Decode a regular grid, where the coordinate part is a sum of one term per row and one per column.
 
         Shape:
             features: (D, h, w); rows: (R, 2); columns: (W, 2); cell: (2,); returns (R, W, 3)
@@ -91,7 +91,7 @@ class LocalPixelDecoder(nn.Module):
 
 
 class LocalTextureDecoder(nn.Module):
-    """``I_LTD = sum over t of S_t * MLP(F_TL at t)``: the texture's own colors.
+    """``I_LTD = sum over t of S_t * MLP(F_TL at t)``: colors of the texture.
 
     Differs from the paper: none with the nearest pixel's texture (n = 1, weight 1), as printed; with four corners
     (n = 4) it is the reading of the authors' code.
@@ -99,7 +99,7 @@ class LocalTextureDecoder(nn.Module):
     Args:
         in_channels: number of texture channels T.
         hidden_channels: width of the hidden layers.
-        hidden_layers: their number; three, from the authors' code ("paper silent").
+        hidden_layers: their number. Not specified in the paper; our choice: three, as in the authors' code.
     Shape:
         texture: (B, Q, n, T); returns (B, Q, 3)
     Units: colors in [-1, 1], not clamped.
@@ -114,5 +114,5 @@ class LocalTextureDecoder(nn.Module):
 
     @torch.jit.unused
     def on_grid(self, texture: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> Tensor:
-        """The same on a regular grid: texture (R, n', n, W, T); returns (R, W, 3)."""
+        """Decode a regular grid: texture (R, n', n, W, T); returns (R, W, 3)."""
         return self.mlp.color(ensemble_grid(self.mlp.hidden(texture), rows, columns))

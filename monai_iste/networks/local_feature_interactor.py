@@ -16,13 +16,13 @@ from monai_iste.networks.checks import shape_of
 
 
 def _window(x: Tensor) -> list[Tensor]:
-    """The neighbors of every pixel, row by row, of a map padded by one: (B, h + 2, w + 2, ...) -> 9 (B, h, w, ...)."""
+    """Neighbors of every pixel, row by row, of a map padded by one: (B, h + 2, w + 2, ...) -> 9 (B, h, w, ...)."""
     h, w = x.shape[1] - 2, x.shape[2] - 2
     return [x[:, i // 3 : i // 3 + h, i % 3 : i % 3 + w] for i in range(9)]
 
 
 class QueryProjection(nn.Module):
-    """F_LFI -> F_LFIC: from the encoder's width to that of the texture keys. Alone, it is the ablation "w/o LFI".
+    """Projection F_LFI -> F_LFIC to the width of the texture keys. Alone, it is the ablation "w/o LFI".
 
     Differs from the paper: none; the paper does not define this step. The authors' code uses a 3x3 convolution; the
     default here is 1x1, because it keeps the retrieval of Eq. (4) low-rank (a similarity of 64 + 1 instead of 576 + 1
@@ -50,12 +50,12 @@ class QueryProjection(nn.Module):
         return self.projection(self.attend(feat))
 
     def attend(self, feat: Tensor) -> Tensor:
-        """F_LFI, (B, in_channels, h, w); here the features themselves."""
+        """Compute F_LFI, (B, in_channels, h, w); here the features themselves."""
         return feat
 
     @torch.jit.unused
     def projection_matrix(self) -> Optional[Tensor]:
-        """The projection as (query_channels, in_channels + 1), bias last, if it is 1x1 and widens what it projects."""
+        """Matrix (query_channels, in_channels + 1) of the projection, bias last; None unless it is 1x1 and widens."""
         weight, bias = self.projection.weight, cast(Tensor, self.projection.bias)
         if weight.shape[2] != 1 or weight.shape[0] <= weight.shape[1] + 1:
             return None
@@ -63,15 +63,15 @@ class QueryProjection(nn.Module):
 
 
 class LocalFeatureInteractor(QueryProjection):
-    """One query (the pixel) against ten tokens (the pixel, the mean of its 3x3 window, its eight neighbors).
+    """Attention of one query (the pixel) to ten tokens (the pixel, the mean of its 3x3 window, its eight neighbors).
 
     ``F_LFI = softmax(Q K^T / sqrt(d)) V`` with one set of projections for all tokens, followed by the projection
     F_LFI -> F_LFIC. Because the projections are linear, they are applied once per pixel and the mean's key and value
     are the mean of the nine keys and values, which is exact.
 
     Differs from the paper: the square root stands inside the exponential (as printed it would stand outside, which
-    would make the weights sum to 1/sqrt(d)). One head, as printed; the authors' code uses eight. Borders replicate:
-    "paper silent"; replication also works on images of one pixel.
+    would make the weights sum to 1/sqrt(d)). One head, as printed; the authors' code uses eight. Not specified in the
+    paper; our choice: replicated borders, which also work on images of one pixel.
 
     Args:
         in_channels: width C of the feature map.
@@ -97,7 +97,7 @@ class LocalFeatureInteractor(QueryProjection):
         self.qkv = nn.Conv2d(in_channels, 3 * in_channels, 1)
 
     def attend(self, feat: Tensor) -> Tensor:
-        """F_LFI, (B, C, h, w)."""
+        """Compute F_LFI, (B, C, h, w)."""
         if feat.ndim != 4 or feat.shape[1] * 3 != self.qkv.out_channels:
             raise ShapeError(
                 f"features of shape (B, {self.qkv.in_channels}, h, w)", shape_of(feat), "Check the encoder."

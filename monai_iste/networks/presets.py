@@ -1,4 +1,4 @@
-"""Named configurations of :class:`~monai_iste.networks.ISTE` and of what it is compared with."""
+"""Named configurations of :class:`~monai_iste.networks.ISTE` and of the networks it is compared with."""
 
 from __future__ import annotations
 
@@ -19,8 +19,15 @@ from monai_iste.networks.weights import INDEX, files_of
 
 
 class Preset(NamedTuple):
-    """A configuration under a name: one line about it, the network's arguments (the encoder as a factory, where there
-    is one to choose), the terms under which its released weights may be used, and the network's class."""
+    """Named configuration of a network.
+
+    Attributes:
+        summary: one line about it.
+        encoder: factory of the encoder, where there is one to choose.
+        arguments: other arguments of the network.
+        terms: license terms of the released weights.
+        network: class of the network.
+    """
 
     summary: str
     encoder: Callable[[], EDSREncoder | SwinIREncoder] | None
@@ -66,7 +73,7 @@ def _baseline(summary: str, network: Callable[..., nn.Module], encoder: Any = No
     return Preset(summary, encoder, arguments, network=network)
 
 
-#: The rows of the paper's Table I beside ISTE. ``_small`` and ``_light`` have the encoder and the residual of the ISTE
+#: Rows of the paper's Table I beside ISTE. ``_small`` and ``_light`` have the encoder and the residual of the ISTE
 #: preset of that size, or as many parameters; fixed-scale networks are built for ``scale=2`` unless told otherwise.
 BASELINES = {
     "bicubic": _baseline("bicubic interpolation, no parameters", Bicubic),
@@ -102,7 +109,7 @@ BASELINES = {
 
 
 def create_iste(preset: str, **changes: Any) -> ISTE:
-    """An ISTE network by the name of its preset, with random weights.
+    """Create an ISTE network by the name of its preset, with random weights.
 
     Args:
         preset: a key of :data:`PRESETS`.
@@ -118,7 +125,7 @@ def create_iste(preset: str, **changes: Any) -> ISTE:
 
 
 def create_network(preset: str, **changes: Any) -> nn.Module:
-    """A network by the name of its preset, with random weights: ISTE, or what it is compared with.
+    """Create a network by the name of its preset, with random weights: ISTE, or one it is compared with.
 
     Args:
         preset: a key of :data:`PRESETS` or :data:`BASELINES`.
@@ -143,10 +150,10 @@ def _create(presets: dict[str, Preset], name: str, changes: dict[str, Any]) -> n
 
 
 def released_weights(preset: str) -> Path | None:
-    """The file of weights that travels with the package for a preset, or None: one file, or the index of its shards.
+    """Return the weights of a preset that are part of the package, or None: one file, or the index of its shards.
 
     Raises:
-        CheckpointError: it is not the file that was released, by its SHA-256.
+        CheckpointError: the file differs from the released one, by its SHA-256.
 
     Example:
         >>> released_weights("iste_huge") is None
@@ -162,10 +169,10 @@ def released_weights(preset: str) -> Path | None:
 
 
 def require_weights(preset: str) -> Path:
-    """The file of :func:`released_weights`, or a refusal that names the presets which have one.
+    """Return the file of :func:`released_weights`.
 
     Raises:
-        ConfigError: none are released for this preset.
+        ConfigError: none are released for this preset; the message names the presets that have some.
     """
     path = released_weights(preset)
     if path is None:

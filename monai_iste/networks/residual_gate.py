@@ -1,4 +1,4 @@
-"""Where a network that learns the difference to bicubic has something to add: not on flat ground."""
+"""Gate of networks that learn the difference to bicubic: 0 where the image is flat."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 def residual_gate(image: Tensor, level: float = 2 / 255) -> Tensor:
-    """``v / (v + level^2)``, with v the mean squared difference of a pixel to its eight neighbors: 0 on flat ground.
+    """Compute ``v / (v + level^2)``, with v the mean squared difference of a pixel to its eight neighbors.
 
-    A network that learns the difference to bicubic leaves an error there too, a tint of some 8-bit levels that differs
-    from color to color; multiplied by this it fades out, and one color stays exactly that color at any scale.
-    Tissue, whose neighbors differ by ten levels and more, keeps 99 % of it. Not in the paper.
+    A network that learns the difference to bicubic has an error in flat areas too: a tint of some 8-bit levels that
+    depends on the color. The gate removes it, so that a constant image stays exactly constant at any scale. Tissue,
+    whose neighbors differ by ten levels and more, keeps 99 % of the difference. Not in the paper.
 
     Args:
-        level: the difference, in the image's units, that counts half: one 8-bit level.
+        level: difference, in the image's units, at which the gate is one half; default: one 8-bit level.
     Shape:
         image: (B, C, h, w); returns (B, 1, h, w), in [0, 1)
     Units: image in [-1, 1].

@@ -1,7 +1,7 @@
-"""Eq. (4) on a GPU as one kernel: similarities are compared where they are computed and never written to memory.
+"""Triton kernel of Eq. (4): similarities are compared where they are computed and never written to memory.
 
-:func:`monai_iste.networks.self_texture_fusion.most_similar` takes it where Triton is installed, as it is with PyTorch
-for CUDA; the PyTorch version beside it is the reference and the fallback. Importing this module needs Triton.
+:func:`monai_iste.networks.self_texture_fusion.most_similar` uses it where Triton is installed, as it is with PyTorch
+for CUDA. The PyTorch version there is the reference and the fallback. Importing this module needs Triton.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _kernel(
                 mask=(columns[None, :] < key_count) & (c[:, None] < channels),
                 other=0.0,
             )
-            similarity = tl.dot(q, k, similarity, input_precision="ieee")  # TF32 would flip what is nearly a tie
+            similarity = tl.dot(q, k, similarity, input_precision="ieee")  # TF32 would flip near ties
         similarity = tl.where(columns[None, :] < key_count, similarity, float("-inf"))
         highest, place = tl.max(similarity, axis=1, return_indices=True)  # the lowest index on ties
         better = highest > best

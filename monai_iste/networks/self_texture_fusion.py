@@ -1,4 +1,4 @@
-"""Self-Texture Fusion (STF): every feature retrieves the most similar texture of the image and takes it up.
+"""Self-Texture Fusion (STF): every feature retrieves the most similar texture of the image and is fused with it.
 
 Implements Sec. III-D, Eq. (4)-(5) of Duan et al., arXiv:2401.15613: stage 1, the enhancement in the feature domain.
 """
@@ -22,11 +22,11 @@ from monai_iste.networks.layers import Linear
 def most_similar(query: Tensor, keys: Tensor, matrix: Optional[Tensor] = None) -> Tensor:
     """Index of the key with the highest cosine similarity to each query, the lowest index on ties (Eq. 4).
 
-    The keys are normalized once; the query's own norm cannot change the order and is left out. Always float32: the
-    argmax must not depend on the precision around it.
+    The keys are normalized once; the norm of the query cannot change the order and is left out. Always float32: the
+    argmax must not depend on the surrounding precision.
 
-    With ``matrix`` the queries are ``matrix @ [query, 1]``, and it is the keys that are brought to the queries' width:
-    for the paper's widths a similarity then takes 65 products instead of 256.
+    With ``matrix`` the queries are ``matrix @ [query, 1]``, and the keys are multiplied by it instead: for the paper's
+    widths a similarity then takes 65 products instead of 256.
 
     Shape:
         query: (B, N, C); keys: (B, K, C); returns (B, N), int64; with matrix (C, c + 1) query: (B, N, c)
@@ -39,7 +39,7 @@ def most_similar(query: Tensor, keys: Tensor, matrix: Optional[Tensor] = None) -
 
 @torch.jit.unused
 def _most_similar_eager(query: Tensor, keys: Tensor, matrix: Optional[Tensor]) -> Tensor:
-    """The same outside TorchScript: without autocast, on a GPU in one kernel."""
+    """:func:`most_similar` outside TorchScript: without autocast, on a GPU in one kernel."""
     with torch.autocast(query.device.type, enabled=False):
         query, keys = query.float(), keys.float()
         if matrix is None:
@@ -78,7 +78,8 @@ class SelfTextureFusion(nn.Module):
     of output pixels by output pixels is ever formed.
 
     Differs from the paper: queries are low-resolution pixels instead of output pixels, which gives the same values
-    wherever the query feature is the same (the nearest pixel's). The MLP's depth is "paper silent": one hidden layer.
+    wherever the query feature is the same (the nearest pixel's). Not specified in the paper; our choice: one hidden
+    layer in the MLP.
 
     Args:
         query_channels: width of queries, keys and the result; the cosine needs one width.
@@ -111,14 +112,14 @@ class SelfTextureFusion(nn.Module):
     def retrieve(
         self, query: Tensor, keys: Tensor, source: Optional[Tensor] = None, matrix: Optional[Tensor] = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Which key every query retrieves, that key (A), and their cosine similarity (S): Eq. (4).
+        """Retrieve a key for every query: its index, the key (A), and their cosine similarity (S); Eq. (4).
 
         Shape:
             as above; returns (B, h * w), int64, (B, h * w, C) and (B, h * w)
         """
         b, c, h, w = query.shape
         if keys.ndim != 3 or keys.shape[0] != b or keys.shape[2] != c:
-            raise ShapeError(f"keys of shape ({b}, K, {c})", shape_of(keys), "Queries and keys share a width.")
+            raise ShapeError(f"keys of shape ({b}, K, {c})", shape_of(keys), "Queries and keys have the same width.")
         rows = query.permute(0, 2, 3, 1).reshape(b, h * w, c)
         if source is not None and matrix is not None:
             index = most_similar(source.permute(0, 2, 3, 1).reshape(b, h * w, matrix.shape[1] - 1), keys, matrix)

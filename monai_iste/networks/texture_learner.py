@@ -20,15 +20,15 @@ class TextureLearner(nn.Module):
     """``texture = A * sin(f_y * dy + f_x * dx + phase)``, with ``phase = 2 pi sigmoid(Linear(cell))``.
 
     Amplitude A and frequencies f come from one 3x3 convolution of the feature map (:meth:`amp_freq`, once per image);
-    dy, dx is the offset of the query from the low-resolution pixel that answers.
+    dy, dx is the offset of the query from a contributing low-resolution pixel.
 
     Differs from the paper: none. The factor 2 pi is the authors' code; the text prints only the sigmoid.
 
     Args:
         in_channels: width of the encoder's feature map.
-        texture_channels: number T of amp_freq.
+        texture_channels: number T of sine waves.
     Shape:
-        amp_freq: (B, 3 T, h, w); samples: n pixels for each of Q queries; cell: (B, 2) or (B, Q, 2);
+        amp_freq: (B, 3 T, h, w); neighbors: n pixels for each of Q queries; cell: (B, 2) or (B, Q, 2);
         returns (B, Q, n, T)
     Units: offsets and cells in half low-resolution pixels; frequencies in radians per half pixel.
 
@@ -54,7 +54,7 @@ class TextureLearner(nn.Module):
 
     @torch.jit.unused
     def on_grid(self, amp_freq: Tensor, rows: AxisNeighbors, columns: AxisNeighbors, cell: Tensor) -> Tensor:
-        """The same on a regular grid, where the angle is a sum of one term per row and one per column.
+        """Compute texture on a regular grid, where the angle is a sum of one term per row and one per column.
 
         Shape:
             amp_freq: (3 T, h, w); rows: (R, n'); columns: (W, n); cell: (2,); returns (R, n', n, W, T)
@@ -80,7 +80,7 @@ class TextureLearner(nn.Module):
 
     @torch.jit.unused
     def keys_from_features(self, feat: Tensor, cell: Tensor, side: int = 48) -> Tensor:
-        """:meth:`keys` from the feature map: the amp_freq of the pixels that give a key, and no others.
+        """Compute :meth:`keys` from the feature map, with ``amp_freq`` only for the pixels that give a key.
 
         Shape:
             feat: (B, C, h, w); cell: (B, 2); returns (B, K, T)
@@ -88,12 +88,12 @@ class TextureLearner(nn.Module):
         return self._on_lattice(_strided(self.conv, feat, side), (feat.shape[2], feat.shape[3]), cell, side)
 
     def _on_lattice(self, amp_freq: Tensor, size: tuple[int, int], cell: Tensor, side: int) -> Tensor:
-        """The keys of amp_freq (B, K, 3 T), those of an image of ``size`` that give one."""
+        """Compute the keys from ``amp_freq`` (B, K, 3 T) of the pixels of an image of ``size`` that give one."""
         offset = key_lattice(size, amp_freq.device).transpose(0, 1).view(1, 2, size[0], size[1])
         return self._wave(amp_freq, _thin(offset, side), self._phase(cell))
 
     def _phase(self, cell: Tensor) -> Tensor:
-        """(B, 1 or Q, T)"""
+        """Compute the phase, (B, 1 or Q, T)."""
         cell = cell.unsqueeze(1) if cell.ndim == 2 else cell
         return 2 * math.pi * torch.sigmoid(linear(cell, self.phase.weight, self.phase.bias))
 
@@ -103,7 +103,7 @@ class TextureLearner(nn.Module):
 
 
 class ConvTexture(nn.Module):
-    """The ablation "w/o TL": a convolution in its place, the same texture everywhere within a low-resolution pixel.
+    """Ablation "w/o TL": a convolution instead, with constant texture within a low-resolution pixel.
 
     Same methods and shapes as :class:`TextureLearner`, with T channels where it has 3 T.
     """
@@ -132,7 +132,7 @@ class ConvTexture(nn.Module):
 
 
 def _strided(conv: nn.Conv2d, feat: Tensor, side: int) -> Tensor:
-    """``_thin(conv(feat), side)``, computed only where it is kept."""
+    """Compute ``_thin(conv(feat), side)`` only where it is kept."""
     step = key_step((feat.shape[2], feat.shape[3]), side)
     padded = F.pad(feat, (1, 1, 1, 1), mode="replicate")
     return F.conv2d(padded, conv.weight, conv.bias, stride=step).permute(0, 2, 3, 1).flatten(1, 2)
@@ -140,6 +140,6 @@ def _strided(conv: nn.Conv2d, feat: Tensor, side: int) -> Tensor:
 
 @torch.jit.script_if_tracing  # the step is that of the image's size, not of the traced example's
 def _thin(amp_freq: Tensor, side: int) -> Tensor:
-    """The pixels that give a key: (B, C, h, w) -> (B, K, C)."""
+    """Select the pixels that give a key: (B, C, h, w) -> (B, K, C)."""
     step = key_step((amp_freq.shape[2], amp_freq.shape[3]), side)
     return amp_freq[:, :, ::step, ::step].permute(0, 2, 3, 1).flatten(1, 2)

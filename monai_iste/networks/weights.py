@@ -1,5 +1,7 @@
-"""Weights from files: safetensors, in one file or in shards, or the ``.pt`` files that MONAI's workflows write; nothing
-else is unpickled."""
+"""Reading of weights: safetensors, in one file or in shards, and the ``.pt`` files of MONAI's workflows.
+
+Other pickled objects are never loaded.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from monai_iste.errors import CheckpointError
 from monai_iste.io.files import read_json
 
-#: How the name of a file ends that says which shard holds which tensor, as on model hubs.
+#: File name ending of the index that maps tensors to shards, as on model hubs.
 INDEX = ".safetensors.index.json"
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -42,7 +44,7 @@ def load_weights(network: Network, path: str | Path) -> Network:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The state dictionary in a file, on the CPU; see :func:`load_weights` for what is read and refused."""
+    """Read the state dictionary in a file, on the CPU; formats and errors as for :func:`load_weights`."""
     path = Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
@@ -62,7 +64,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that hold the tensors: the shards of an index, which lie beside it, or the file itself.
+    """List the files that hold the tensors: the shards of an index, in the same folder, or the file itself.
 
     Example:
         >>> [file.name for file in files_of(Path("iste_light.safetensors"))]
@@ -74,7 +76,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def misfits(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
-    """The names of the tensors that only one of a network and a state dictionary has, or that differ in shape."""
+    """Name the tensors that only one of a network and a state dictionary has, or that differ in shape."""
     own = network.state_dict()
     state = state if isinstance(state, dict) else {}  # a foreign file may hold anything
     return sorted(

@@ -1,4 +1,4 @@
-"""What ISTE is compared with, called the same way: ``network(image, scale=3.7)``."""
+"""Networks that ISTE is compared with. The call is the same: ``network(image, scale=3.7)``."""
 
 from monai_iste.networks.baselines.bicubic import Bicubic
 from monai_iste.networks.baselines.edsr import EDSR

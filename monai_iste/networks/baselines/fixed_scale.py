@@ -1,4 +1,4 @@
-"""What the networks with one built-in magnification share: EDSR, SwinIR, SWD-Net and the U-Net of Li et al."""
+"""Base class of networks with one built-in scale: EDSR, SwinIR, SWD-Net and the U-Net of Li et al."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from monai_iste.networks.residual_gate import residual_gate
 
 
 class FixedScaleNetwork(nn.Module):
-    """A network that magnifies by the one whole factor it was built for; called as the others are.
+    """Network with one whole scale factor, with the same call as networks of any scale.
 
-    A subclass says how (:meth:`upscale`). Coordinates get the color of the magnified pixel in which they lie, so that
-    windows of any image can be asked for as from a network of any scale.
+    A subclass implements :meth:`upscale`. Coordinates get the color of the output pixel in which they lie, so that the
+    inferer treats these networks as any other.
 
     Args:
         scale: the factor, 2 or more.
@@ -73,7 +73,7 @@ class FixedScaleNetwork(nn.Module):
         return result[:, :, _pixel_at(rows, result.shape[2])][..., _pixel_at(columns, result.shape[3])]
 
     def whole(self, image: Tensor) -> Tensor:
-        """The magnified image with what the network learned the difference to, in [0, 1]."""
+        """Upscale the whole image, in [0, 1]; includes the bicubic interpolation with ``bicubic_residual``."""
         image = (image - 0.5) / 0.5
         rgb = self.upscale(image)
         if self.bicubic_residual:

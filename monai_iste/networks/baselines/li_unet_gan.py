@@ -1,8 +1,8 @@
-"""Li et al.: a U-Net that sharpens an image which bicubic interpolation has brought to its final size, and its critic.
+"""U-Net of Li et al., which sharpens a bicubically upsampled image, and its discriminator.
 
 Implements the networks of Li, Keikhosravi, Loeffler and Eliceiri, "Single image super-resolution for whole slide image
 using convolutional neural networks and self-supervised color normalization", Medical Image Analysis 68 (2021) 101938.
-What their text leaves open (biases, where a skip joins) is chosen so that the networks have the published sizes.
+Not specified in the paper; our choice: biases and the place where a skip joins, so that the sizes are the published.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHANNELS = (64, 128, 256, 512)
 
 
 def bicubic_upsampled(image: Tensor, size: Sequence[int]) -> Tensor:
-    """The image at its final size, before the network sees it: bicubic (a = -0.75), not antialiased, not clamped.
+    """Upsample the input of the U-Net to its final size: bicubic (a = -0.75), not antialiased, not clamped.
 
     Shape:
         image: (B, C, h, w); returns (B, C, H, W) for the size (H, W)
@@ -74,22 +74,22 @@ class _UpBlock(nn.Module):
 
 
 class LiUNetGAN(FixedScaleNetwork):
-    """The generator: ``I = PixelShuffle(conv1x1(U-Net(bicubic(image))))``.
+    """Generator of Li et al.: ``I = PixelShuffle(conv1x1(U-Net(bicubic(image))))``.
 
-    Four halving blocks, three doubling ones, and a pixel shuffle for the last doubling. On the way up, what comes from
-    below is concatenated with the halved map of that size, and the same map through a block of twice its width is added
-    to both.
+    Four halving blocks, three doubling ones, and a pixel shuffle for the last doubling. On the way up, the map from
+    below is concatenated with the halved map of that size. A block of twice the width, applied to the same halved map,
+    is added to the result.
 
     7,388,122 parameters at x2 and at any other scale, which is the published 7.39 M.
 
     Differs from the paper: doubling keeps pixels where they lie (``align_corners=False``; the authors' code stretches
     every map by an amount that depends on its size). Images of any size are padded to multiples of 16 by replication at
-    the bottom and right, and cropped. Paper silent on the range of the input: [-1, 1].
+    the bottom and right, and cropped. Not specified in the paper; our choice: inputs in [-1, 1].
 
     Args:
         scale: the factor, 2 or more.
         channels: widths of the four halving blocks.
-        bicubic_residual: learn the difference to the bicubic image, faded out on flat ground
+        bicubic_residual: learn the difference to the bicubic image, gated to 0 where the image is flat
             (:func:`~monai_iste.networks.residual_gate.residual_gate`, here of the image at its final size). Not in
             the paper.
     Shape:
@@ -118,7 +118,7 @@ class LiUNetGAN(FixedScaleNetwork):
         self.last = nn.Sequential(nn.Conv2d(2 * a, 12, 1), nn.PixelShuffle(2))
 
     def unet(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 3, H, W), for any H and W."""
+        """Apply the U-Net, (B, 3, H, W) -> (B, 3, H, W), for any H and W."""
         h, w = x.shape[2], x.shape[3]
         x = F.pad(x, (0, -w % 16, 0, -h % 16), mode="replicate")
         halved = []
@@ -130,7 +130,7 @@ class LiUNetGAN(FixedScaleNetwork):
         return self.last(x)[:, :, :h, :w]
 
     def sharpen(self, image: Tensor) -> Tensor:
-        """An image at its final size, (B, 3, H, W) -> (B, 3, H, W), both in [-1, 1]."""
+        """Sharpen an image at its final size, (B, 3, H, W) -> (B, 3, H, W), both in [-1, 1]."""
         rgb = self.unet(image)
         return rgb * residual_gate(image) + image if self.learns_difference else rgb
 
@@ -152,7 +152,7 @@ class LiUNetGAN(FixedScaleNetwork):
 
 
 class ConditionalDiscriminator(nn.Module):
-    """The critic of the U-Net: a PatchGAN that sees an image beside the bicubic image it was made from.
+    """Discriminator of the U-Net: a PatchGAN conditioned on the bicubic image.
 
     Four 4x4 convolutions of stride 2 with LeakyReLU 0.2, no normalization, then one 4x4 convolution to a judgment for
     every 16 x 16 pixels: near 1 for real, near 0 for generated, without an activation (least squares).
@@ -164,7 +164,7 @@ class ConditionalDiscriminator(nn.Module):
     Shape:
         rgb: (B, 3, H, W), at least 16 x 16; condition: (B, 3, H, W) or the low-resolution image (B, 3, h, w), which is
         brought to that size; returns (B, 1, H // 16, W // 16)
-    Units: images in [0, 1]; [-1, 1] inside (paper silent).
+    Units: images in [0, 1]; [-1, 1] inside (not specified in the paper; our choice).
     Raises:
         ShapeError: an image is not (B, 3, H, W), or is smaller than one judgment. ConfigError: there are not four
             widths.

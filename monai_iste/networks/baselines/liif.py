@@ -1,4 +1,4 @@
-"""LIIF: a local implicit image function, one MLP that is asked for the color at any point.
+"""LIIF: a local implicit image function, one MLP that computes the color at any point.
 
 Implements Chen et al., "Learning Continuous Image Representation with Local Implicit Image Function",
 arXiv:2012.09161.

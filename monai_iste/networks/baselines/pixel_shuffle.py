@@ -1,4 +1,4 @@
-"""What EDSR and SwinIR share: an encoder at low resolution, then pixel shuffles up to the size of the result."""
+"""Base class of EDSR and SwinIR: an encoder at low resolution, then pixel shuffles up to the output size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monai_iste.networks.layers import FullPrecisionConv2d
 
 
 def pixel_shuffle_head(channels: int, scale: int) -> nn.Sequential:
-    """Convolutions that make ``factor^2`` times the channels, each followed by a pixel shuffle; then one to RGB.
+    """Create convolutions to ``factor^2`` times the channels, each with a pixel shuffle, and a last one to RGB.
 
     A scale of 3 is one stage, a power of 2 as many stages of 2 as it takes.
 

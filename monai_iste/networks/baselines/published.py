@@ -1,14 +1,14 @@
-"""Weights that the authors of EDSR, SwinIR, LIIF and LTE published, under the names that our networks give them.
+"""Conversion of the weights that the authors of EDSR, SwinIR, LIIF and LTE published.
 
-Files are recognized by the names of their tensors. What is read, and where it comes from:
+Files are recognized by the names of their tensors. Supported files and their sources:
 
 * EDSR, baseline size: ``edsr_baseline_x2-1bc95232.pt`` and its like (sanghyun-son/EDSR-PyTorch);
 * SwinIR for classical super-resolution: ``001_classicalSR_*_SwinIR-M_x2.pth`` and its like (JingyunLiang/SwinIR);
 * LIIF and LTE on EDSR-baseline and SwinIR: ``edsr-baseline-liif.pth``, ``swinir-lte.pth`` and their like
   (yinboc/liif, jaewon-lee-b/lte).
 
-Refused, because no network here has that architecture: SwinIR for lightweight and for real-world super-resolution and
-for denoising, EDSR at 256 channels, the RDN encoder, LTE+ (``lte-fast``).
+Not supported, because no network here has that architecture: SwinIR for lightweight and for real-world
+super-resolution and for denoising, EDSR at 256 channels, the RDN encoder, LTE+ (``lte-fast``).
 
 EDSR and SwinIR count colors from the mean of DIV2K, EDSR in 8-bit levels; LIIF and LTE in [-1, 1], as we do. The
 factors go into the weights, the mean into the buffer of :class:`PixelShuffleNetwork`.
@@ -75,8 +75,8 @@ _HEADS = {"EDSR": ("tail.0.", "tail.1."), "SwinIR": ("upsample.", "conv_last.")}
 def load_published(network: Network, path: str | Path) -> Network:
     """Fill a network with the weights that its authors published; returns the network.
 
-    It then gives what their program gives, to rounding, for images whose sides are multiples of SwinIR's window (it
-    reflects the border of others, see :class:`SwinIREncoder`), except where :class:`ImplicitNetwork` says.
+    The results equal those of the authors' program, to rounding, for images whose sides are multiples of SwinIR's
+    window (it reflects the border of others, see :class:`SwinIREncoder`). :class:`ImplicitNetwork` states an exception.
 
     Args:
         network: an :class:`EDSR`, :class:`SwinIR`, :class:`LIIF` or :class:`LTE` of the published size, without
@@ -111,9 +111,9 @@ exist. Train first, or name another.
 
 
 def _tensors(path: str | Path) -> _State:
-    """The tensors of a file by their published names, out of what they are packed in."""
+    """Read the tensors of a file by their published names."""
     content: Any = read_weights(path)
-    if isinstance(content, dict) and isinstance(content.get("model"), dict):  # what to build, and its weights
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):  # the configuration and the weights
         content = content["model"].get("sd") if content["model"].get("name") in ("liif", "lte") else None
     elif isinstance(content, dict):  # SwinIR
         content = content.get("params", content.get("params_ema", content))
@@ -123,7 +123,7 @@ def _tensors(path: str | Path) -> _State:
 
 
 def _expect(wanted: str, state: _State, path: str | Path) -> None:
-    """Refuse the files of another architecture."""
+    """Raise CheckpointError for a file of another architecture."""
     found = _architecture(state)
     if found != wanted:
         received = f"those of {found}" if found else f"tensors of another ({min(state)}, ...)"
@@ -131,7 +131,7 @@ def _expect(wanted: str, state: _State, path: str | Path) -> None:
 
 
 def _architecture(state: _State) -> str | None:
-    """Whose tensors these are, by names that no other has."""
+    """Name the architecture of tensors by names that no other has."""
     if "imnet.layers.0.weight" in state:
         return "LTE" if "coef.weight" in state else "LIIF"
     marks = {"SwinIR": "conv_first.weight", "EDSR": "head.0.weight"}
@@ -139,7 +139,7 @@ def _architecture(state: _State) -> str | None:
 
 
 def _renamed(state: _State, names: list[tuple[str, str | None]], path: str | Path) -> _State:
-    """The same tensors under our names; one without a name is part of a network that we do not have."""
+    """Rename tensors; one without a name here belongs to an unsupported network."""
     ours = {}
     for name, tensor in state.items():
         match, new = next(((m, new) for old, new in names if (m := re.match(old, name))), (None, None))
@@ -163,7 +163,7 @@ def _below(prefix: str, state: _State) -> _State:
 
 
 def _encoder(state: _State, path: str | Path) -> _State:
-    """EDSR or SwinIR up to the feature map."""
+    """Convert EDSR or SwinIR up to the feature map."""
     kind = _architecture(state)
     if kind == "EDSR" and state["head.0.weight"].shape[0] == 256:
         raise CheckpointError(
@@ -173,7 +173,7 @@ def _encoder(state: _State, path: str | Path) -> _State:
 
 
 def _encoder_inside(wanted: str, state: _State, path: str | Path) -> _State:
-    """The encoder of LIIF or LTE by itself."""
+    """Convert the encoder of LIIF or LTE alone."""
     if _architecture(state) in _ENCODERS:
         raise CheckpointError(
             f"an encoder for colors in [-1, 1], as it is inside LIIF and LTE, in {path}",
@@ -188,7 +188,7 @@ def _encoder_inside(wanted: str, state: _State, path: str | Path) -> _State:
 
 
 def _fixed_scale(wanted: str, state: _State, path: str | Path) -> _State:
-    """EDSR or SwinIR: an encoder and a head; colors come and go from 0 to ``span``, less their mean."""
+    """Convert EDSR or SwinIR, an encoder and a head; their colors are from 0 to ``span``, less their mean."""
     _expect(wanted, state, path)
     if wanted == "SwinIR" and not {"conv_before_upsample.0.weight", "conv_last.weight"} <= state.keys():
         raise CheckpointError(
@@ -211,7 +211,7 @@ def _fixed_scale(wanted: str, state: _State, path: str | Path) -> _State:
 
 
 def _implicit(wanted: str, state: _State, path: str | Path) -> _State:
-    """LIIF or LTE: an encoder and a decoder."""
+    """Convert LIIF or LTE, an encoder and a decoder."""
     _expect(wanted, state, path)
     encoder = _below("encoder.", _encoder(_under("encoder.", state), path))
     state = {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
@@ -232,7 +232,7 @@ def _implicit(wanted: str, state: _State, path: str | Path) -> _State:
 
 
 def _size(ours: _State) -> str:
-    """How a network with these tensors is built."""
+    """Describe the construction of a network with these tensors."""
     encoder = _under("encoder.", ours) or ours
     if "shallow.weight" in encoder:
         layers = [name.split(".")[1] for name in encoder if name.endswith(".norm1.weight")]

@@ -1,4 +1,4 @@
-"""Blocks of SWD-Net: how its streams inform each other, and convolutions shaped like wavelets."""
+"""Blocks of SWD-Net: fusion of its streams, and convolutions shaped like wavelets."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class ChannelSELayer(nn.Module):
 
 
 class RefineContextFusion(nn.Module):
-    """What one stream learns from the other: ``squeeze-excite(backbone) + MLP(sum over pixels of share * bypass)``.
+    """Fusion of two streams: ``squeeze-excite(backbone) + MLP(sum over pixels of share * bypass)``.
 
-    The shares are a softmax over all pixels of a 1x1 convolution of the backbone. The MLP's last layer begins at zero,
-    so a new network's streams do not mix. The convolution has no bias: a softmax does not see it.
+    The ``share`` is a softmax over all pixels of a 1x1 convolution of the backbone. The MLP's last layer is initialized
+    with zeros, so that a new network's streams do not mix. The convolution has no bias: a softmax does not see it.
 
     Args:
         channels: of both streams, 2 or more.
@@ -62,7 +62,7 @@ class RefineContextFusion(nn.Module):
 
 
 class AlignedMultiPathConv(nn.Module):
-    """The sum of four paths, each shaped like what a band of wavelets sees; PReLU after every convolution.
+    """Sum of four paths, each shaped like one band of a wavelet transform; PReLU after every convolution.
 
     Approximation: 3x3; detail along x: 1x3, 1x3; along y: 3x1, 3x1; along both: 3x3, 3x3.
 
@@ -100,11 +100,11 @@ class ResidualBlock(nn.Module):
 
 
 def conv_prelu(in_channels: int, out_channels: int, kernel: tuple[int, int] = (3, 3)) -> nn.Sequential:
-    """A convolution that keeps the size (odd kernels), then PReLU with a slope for every channel."""
+    """Create a convolution that keeps the size (odd kernels), and a PReLU with a slope for every channel."""
     padding = (kernel[0] // 2, kernel[1] // 2)
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, kernel, padding=padding), nn.PReLU(out_channels))
 
 
 def feature_adaption(channels: int) -> ChannelSELayer:
-    """Squeeze-and-excitation with factors in (-1, 1)."""
+    """Create a squeeze-and-excitation layer with factors in (-1, 1)."""
     return ChannelSELayer(channels, 2, nn.PReLU(channels // 2), nn.Tanh())

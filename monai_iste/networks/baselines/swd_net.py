@@ -1,4 +1,4 @@
-"""SWD-Net: an image is magnified in space, then corrected among its Haar wavelets.
+"""SWD-Net: upscaling in space, then a correction of the Haar wavelet coefficients.
 
 Implements Chen et al., "Joint Spatial-Wavelet Dual-Stream Network for Super-Resolution", MICCAI 2020. Sizes are those
 of the authors' release.
@@ -26,7 +26,7 @@ from monai_iste.networks.residual_gate import residual_gate
 class SWDNet(FixedScaleNetwork):
     """``I_S = upsampled + spatial stage(image)``, ``I = I_S + inverse Haar(wavelet stage(Haar(I_S)))``.
 
-    Both stages work in two streams, one at half the other's resolution, that inform each other through
+    Both stages have two streams, one at half the resolution of the other, which exchange features through
     :class:`RefineContextFusion`. The loss looks at both images, see :class:`~monai_iste.losses.SpatialWaveletLoss`: in
     training mode the network returns them stacked, as MONAI's DynUNet returns its heads; in evaluation mode the final
     one. The predicted wavelets are no third result: the transform can be inverted, so they are the final image's.
@@ -46,15 +46,15 @@ class SWDNet(FixedScaleNetwork):
         channels: width of the spatial stage.
         blocks: residual blocks in each stream of each of its six rounds.
         wavelet_channels: width of the wavelet stage's finer stream; the coarser one has four times as many.
-        bicubic_residual: the spatial stage adds to bicubic interpolation instead of nearest (the paper's), and what
-            both stages add fades out on flat ground (:func:`~monai_iste.networks.residual_gate.residual_gate`).
+        bicubic_residual: the spatial stage adds to bicubic interpolation instead of nearest (the paper's), and both
+            stages are gated to 0 where the image is flat (:func:`~monai_iste.networks.residual_gate.residual_gate`).
     Shape:
         image: (B, 3, h, w); returns (B, 3, h * scale, w * scale), in training mode (B, 2, 3, h * scale, w * scale):
         final, spatial. With coordinates as :class:`FixedScaleNetwork`, in evaluation mode only.
     Units: images and results in [0, 1], results not clamped.
     Raises:
         ShapeError: a tensor's shape does not fit; ScaleError: the scale is not the network's, or not 2, 3, 4, ...;
-        ConfigError: a width is below 2, there are no blocks, or coordinates are asked for in training mode.
+        ConfigError: a width is below 2, there are no blocks, or coordinates are given in training mode.
 
     Example:
         >>> SWDNet(3, 8, 4, 1, 4).eval()(torch.rand(1, 3, 5, 7)).shape
@@ -70,7 +70,7 @@ class SWDNet(FixedScaleNetwork):
         wavelet_channels: int = 24,
         bicubic_residual: bool = False,
     ) -> None:
-        super().__init__(scale)  # without its residual: the wavelet stage must see the whole image, see magnify
+        super().__init__(scale)  # without its residual: the wavelet stage must see the whole image, see upscale
         if min(shallow_channels, channels, wavelet_channels) < 2 or blocks < 1:
             received = f"{shallow_channels}, {channels}, {wavelet_channels} and {blocks}"
             raise ConfigError(
@@ -105,13 +105,13 @@ class SWDNet(FixedScaleNetwork):
             )
 
     def upscale(self, image: Tensor) -> Tensor:
-        """The final image, (B, 3, H, W); in training mode both stages', (B, 2, 3, H, W)."""
+        """Compute the final image, (B, 3, H, W); in training mode those of both stages, (B, 2, 3, H, W)."""
         upsampled = F.interpolate(image, scale_factor=self.scale, mode=self.upsampling)
-        fading: Tensor | float = 1.0
+        gate: Tensor | float = 1.0
         if self.upsampling == "bicubic":
-            fading = F.interpolate(residual_gate(image), upsampled.shape[2:], mode="bilinear", align_corners=False)
-        spatial = upsampled + fading * self.spatial_stage(image)
-        final = spatial + fading * self.wavelet_stage(spatial)
+            gate = F.interpolate(residual_gate(image), upsampled.shape[2:], mode="bilinear", align_corners=False)
+        spatial = upsampled + gate * self.spatial_stage(image)
+        final = spatial + gate * self.wavelet_stage(spatial)
         return torch.stack([final, spatial], dim=1) if self.training else final
 
 
@@ -119,7 +119,7 @@ class SpatialStage(nn.Sequential):
     """Shallow layers, two dual-stream modules whose results are joined, PixelShuffle, three convolutions.
 
     Shape:
-        image: (B, 3, h, w); returns what is added to the upsampled image, (B, 3, h * scale, w * scale)
+        image: (B, 3, h, w); returns the residual of the upsampled image, (B, 3, h * scale, w * scale)
     """
 
     def __init__(self, scale: int, shallow_channels: int, channels: int, blocks: int) -> None:
@@ -143,7 +143,7 @@ class WaveletStage(nn.Module):
     """Haar coefficients of two levels, adapted channel by channel, through three rounds of two streams.
 
     Shape:
-        image: (B, 3, H, W); returns what is added to it, (B, 3, H, W)
+        image: (B, 3, H, W); returns its residual, (B, 3, H, W)
     """
 
     def __init__(self, channels: int) -> None:

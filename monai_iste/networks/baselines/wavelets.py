@@ -1,4 +1,4 @@
-"""The Haar transform of an image and its inverse, each a few additions per pixel."""
+"""Haar transform of an image and its inverse, each a few additions per pixel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monai_iste.networks.checks import shape_of
 
 
 def haar(image: Tensor) -> Tensor:
-    """One level of the orthonormal Haar transform: every 2x2 block becomes its sum and three differences, halved.
+    """Compute one level of the orthonormal Haar transform: sum and differences of every 2x2 block, halved.
 
     Of a block ``[[a, b], [c, d]]``: ``(a+b+c+d)/2``, ``(a-b+c-d)/2``, ``(a+b-c-d)/2``, ``(a-b-c+d)/2``. In wavelet
     words: approximation, then detail along x, along y, and along both (PyWavelets: cA, cV, cH, cD). Applied again, it
@@ -38,7 +38,7 @@ def haar(image: Tensor) -> Tensor:
 
 
 def inverse_haar(bands: Tensor) -> Tensor:
-    """The image whose :func:`haar` transform is ``bands``.
+    """Invert :func:`haar`.
 
     Shape:
         bands: (B, 4 * C, h, w); returns (B, C, 2 * h, 2 * w)
@@ -50,7 +50,7 @@ def inverse_haar(bands: Tensor) -> Tensor:
         [[[[4.0, 2.0], [1.0, 1.0]]]]
     """
     if bands.ndim != 4 or bands.shape[1] % 4:
-        raise ShapeError("four bands, (B, 4 * C, h, w)", shape_of(bands), "Pass what haar() returns.")
+        raise ShapeError("four bands, (B, 4 * C, h, w)", shape_of(bands), "Pass the result of haar().")
     mean, slope = bands.chunk(2, dim=1)
     across = torch.stack([mean + slope, mean - slope], dim=3).flatten(2, 3)
     mean, slope = across.chunk(2, dim=1)
@@ -58,7 +58,7 @@ def inverse_haar(bands: Tensor) -> Tensor:
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Rows and columns repeated at the bottom and on the right until both sides divide; no pixel moves.
+    """Repeat the last row and column until both sides are multiples; no pixel moves.
 
     Shape:
         image: (B, C, H, W); returns (B, C, H', W'), the smallest multiples that are not below H and W.

@@ -15,25 +15,25 @@ from monai_iste.networks.layers import Linear
 
 
 def _partition(x: Tensor, window: int) -> Tensor:
-    """(B, h, w, C) -> (B, windows, window * window, C)."""
+    """Partition a map into windows, (B, h, w, C) -> (B, windows, window * window, C)."""
     b, h, w, c = x.shape
     x = x.view(b, h // window, window, w // window, window, c).transpose(2, 3)
     return x.reshape(b, -1, window * window, c)
 
 
 def _merge(windows: Tensor, window: int, size: tuple[int, int]) -> Tensor:
-    """(B, windows, window * window, C) -> (B, h, w, C)."""
+    """Merge windows into a map, (B, windows, window * window, C) -> (B, h, w, C)."""
     b, c = windows.shape[0], windows.shape[-1]
     h, w = size
     return windows.view(b, h // window, w // window, window, window, c).transpose(2, 3).reshape(b, h, w, c)
 
 
 def _shift(size: tuple[int, int], window: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """What windows shifted by half their side need: a mask, and where pixels move.
+    """Attention mask and pixel order of windows that are shifted by half their side.
 
     Shape:
-        returns the additive mask (windows, window * window, window * window): 0 where two pixels may see each other,
-        -100 where they were no neighbors before the map was rolled; for every place in the order of the shifted
+        returns the additive mask (windows, window * window, window * window): 0 for pixels that attend to each other,
+        -100 for pixels that were no neighbors before the map was rolled; for every place in the order of the shifted
         windows the place in that of the plain windows, (h * w,); and the way back.
     """
     h, w = size
@@ -122,7 +122,7 @@ class _SwinLayer(nn.Module):
         windows, once = x.shape[1], max(1, tuning.MAX_ATTENTION_PIXELS // (x.shape[0] * x.shape[2]))
         if torch.is_grad_enabled() or windows <= once:
             return self._windows(x, mask)
-        # No window sees another: some at a time keep the memory of large images flat.
+        # Windows are independent: a few at a time keep the memory of large images flat.
         parts = [
             self._windows(x[:, i : i + once], mask[i : i + once] if mask is not None else None)
             for i in range(0, windows, once)
@@ -137,8 +137,8 @@ class _SwinLayer(nn.Module):
 class _SwinGroup(nn.Module):
     """Residual Swin Transformer block: Swin layers, alternately shifted, a convolution, and the skip.
 
-    All that a layer does outside its windows is done pixel by pixel, so pixels stay in the order of the windows, and
-    from one layer to the next they only change places.
+    Outside its windows a layer works pixel by pixel. Pixels therefore stay in the order of the windows, and are only
+    permuted from one layer to the next.
     """
 
     def __init__(self, dim: int, heads: int, window: int, mlp_ratio: float, drop_path: list[float]) -> None:
@@ -174,7 +174,8 @@ class SwinIREncoder(nn.Module):
         heads: attention heads; must divide ``dim``.
         window: side of the attention windows, in pixels.
         mlp_ratio: hidden width of the MLPs over ``dim``.
-        drop_path: stochastic depth of the last layer, rising linearly from 0; SwinIR's own 0.1 ("paper silent").
+        drop_path: stochastic depth of the last layer, rising linearly from 0. Not specified in the paper; our choice:
+            SwinIR's own 0.1.
     Shape:
         image: (B, 3, h, w); returns (B, out_channels, h, w)
     Units: intensities in [-1, 1].
