@@ -153,7 +153,7 @@ def test_positions_are_computed_in_double_precision():
     # On a slide of 100,003 pixels a float32 coordinate is worth 0.003 pixels; a float64 one must lose nothing.
     n = 100_003
     pixels = [0, 1, 49_999, 77_777, n - 1]
-    quarter = [[float(reference.center(i, n) + Fraction(1, 2 * n)), 0.0] for i in pixels]
+    quarter = [[float(reference.centre(i, n) + Fraction(1, 2 * n)), 0.0] for i in pixels]
     coord = torch.tensor(quarter, dtype=torch.float64)
     np.testing.assert_allclose(position(coord, (n, 1))[:, 0], [i + 0.25 for i in pixels], rtol=0, atol=1e-6)
     samples = nearest_pixel(coord.unsqueeze(0), (n, 1))
@@ -197,7 +197,7 @@ def test_ties_ignore_rounding_noise(n, scale):
     along = pixel_centers((length, 1))[:, 0]
     up, down = torch.full_like(along, 2), torch.full_like(along, -2)
     noisy = [along, along.nextafter(up), along.nextafter(down), along.nextafter(up).nextafter(up)]
-    exact = [reference.position(reference.center(i, length), n) for i in range(length)]
+    exact = [reference.position(reference.centre(i, length), n) for i in range(length)]
     rows = [min(math.floor(p + Fraction(1, 2)), n - 1) for p in exact]
     bases = [max(math.floor(p), 0) for p in exact]
     for coord in noisy:

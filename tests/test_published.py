@@ -254,7 +254,7 @@ def corners(query, size):
             for c, towards, n in zip(query, (towards_y, towards_x), size, strict=True):
                 position = ((c + Fraction(towards, n)) + 1) * n / 2 - Fraction(1, 2)  # half a pixel away, in pixels
                 pixel.append(min(max(math.floor(position + Fraction(1, 2)), 0), n - 1))
-                offset.append(float((c - reference.center(pixel[-1], n)) * n))
+                offset.append(float((c - reference.centre(pixel[-1], n)) * n))
             found.append((pixel[0] * size[1] + pixel[1], torch.tensor(offset, dtype=torch.float64)))
     areas = [abs(float(offset[0] * offset[1])) + 1e-9 for _, offset in found][::-1]  # the opposite corner's
     return [(pixel, offset, area / sum(areas)) for (pixel, offset), area in zip(found, areas, strict=True)]
