@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Quickstart: magnify an image by any factor
+# # Quickstart: upscale an image by any factor
 #
 # Everything here runs offline on a CPU in under a minute. The image is the immunohistochemistry sample of scikit-image,
-# a real slide image, at half its size, because at full size it shows the blocks of its JPEG; name your own in `TILE`.
-# **Not for diagnosis**: magnified pixels are inferred, not measured.
+# a real slide image. It is reduced to half its size, because the full size shows JPEG blocks. Set `TILE` to use an
+# image of your own. **Not for diagnosis**: super-resolved pixels are inferred, not measured.
 
 # %%
 import numpy as np
@@ -26,35 +26,35 @@ if TILE is None:
     sample = Image.fromarray(immunohistochemistry())
     tile = np.array(sample.resize((256, 256), Image.Resampling.BICUBIC))[152:248, 110:238]  # (H, W, 3), uint8
 else:
-    tile = np.array(Image.open(TILE).convert("RGB"))[:96, :128]  # a corner is enough to see how it goes
+    tile = np.array(Image.open(TILE).convert("RGB"))[:96, :128]  # a corner is enough here
 
 # %% [markdown]
 # ## Five lines
 #
-# The default network, `iste_light`, comes with its weights. Any factor from 1 upwards will do; arrays, Pillow images
-# and tensors come back as what they were.
+# The default network, `iste_light`, comes with its weights. The factor can be any number from 1 upwards. Arrays, Pillow
+# images and tensors are returned as the same type.
 
 # %%
 model = monai_iste.load("iste_light")
-magnified = monai_iste.upscale(tile, scale=3.7, model=model)
-print(tile.shape, "->", magnified.shape)
-assert magnified.shape == (round(tile.shape[0] * 3.7), round(tile.shape[1] * 3.7), 3)
-Image.fromarray(magnified).save("quickstart_x3.7.png")
+upscaled = monai_iste.upscale(tile, scale=3.7, model=model)
+print(tile.shape, "->", upscaled.shape)
+assert upscaled.shape == (round(tile.shape[0] * 3.7), round(tile.shape[1] * 3.7), 3)
+Image.fromarray(upscaled).save("quickstart_x3.7.png")
 
 # %% [markdown]
-# Left the tile's own pixels, right what the network makes of them:
+# Left: the tile's own pixels. Right: super-resolved by 3.7.
 
 # %%
-size = magnified.shape[1::-1]  # Pillow counts (width, height)
+size = upscaled.shape[1::-1]  # Pillow has (width, height)
 own_pixels = Image.fromarray(tile).resize(size, Image.Resampling.NEAREST)
-contact_sheet([{"the tile": own_pixels, "x3.7": Image.fromarray(magnified)}])
+contact_sheet([{"the tile": own_pixels, "x3.7": Image.fromarray(upscaled)}])
 
 # %% [markdown]
-# ## Is it any good?
+# ## Compare with the ground truth
 #
-# Make the tile smaller under a named protocol, magnify it again, and compare with the truth, beside bicubic
-# interpolation. The picture shows input, bicubic, the network and the truth, then how far both are from it: black is
-# not at all.
+# Reduce the tile under a named protocol, upscale it again, and compare the result with the ground truth and with
+# bicubic interpolation. The picture shows input, bicubic, network and ground truth, then the errors of bicubic and
+# network. Black means no error.
 
 # %%
 protocol = get_protocol("iste-rgb")  # Gaussian blur, then bicubic reduction; the paper's degradation
@@ -72,12 +72,12 @@ for scale in (2.0, 3.0, 4.0):
 comparison(rows, window=72)
 
 # %% [markdown]
-# On the command line, the last row is `monai-iste compare tile.png --scale 4 --degrade`.
+# `monai-iste compare tile.png --scale 4 --degrade` draws the last row on the command line.
 #
 # ## A part of a large image
 #
-# The inferer works in windows, so memory does not grow with the image, and a region is exactly what the whole run would
-# have put there.
+# The inferer works in windows, so memory does not grow with the image. A region has exactly the same pixels as in the
+# whole output.
 
 # %%
 image = torch.from_numpy(tile).permute(2, 0, 1)[None] / 255

@@ -1,10 +1,10 @@
 # %% [markdown]
-# # A whole slide to 0.25 micrometers per pixel, and into QuPath
+# # Super-resolve a whole slide to 0.25 micrometers per pixel, and open it in QuPath
 #
-# Name a slide of your own in `SLIDE` (SVS, NDPI, MRXS, tiled TIFF, ...; OpenSlide's `CMU-1-Small-Region.svs` is a small
-# real one). Without it a stand-in is made: scikit-image's sample at half its size, as if it had been scanned at 0.5 um
-# per pixel, so that the truth is known. Needs the extra `slides`: `pip install -e ".[slides]"`. **Not for diagnosis**:
-# magnified pixels are inferred, not measured.
+# Set `SLIDE` to use a slide of your own (SVS, NDPI, MRXS, tiled TIFF, ...; OpenSlide's `CMU-1-Small-Region.svs` is a
+# small real one). Otherwise a substitute is made: scikit-image's sample at half its size, with a stated pixel size of
+# 0.5 um, so that the ground truth is known. Needs the extra `slides`: `pip install -e ".[slides]"`. **Not for
+# diagnosis**: super-resolved pixels are inferred, not measured.
 
 # %%
 from pathlib import Path
@@ -22,7 +22,7 @@ from monai_iste.visualize import contact_sheet
 
 SLIDE = None  # "slide.svs", a slide of your own
 
-slide_file = SLIDE or "stand_in.ome.tiff"
+slide_file = SLIDE or "example.ome.tiff"
 if SLIDE is None and not Path(slide_file).exists():
     truth = Image.fromarray(immunohistochemistry())
     pixels = np.asarray(truth.resize((256, 256), Image.Resampling.BICUBIC))
@@ -34,17 +34,17 @@ if SLIDE is None and not Path(slide_file).exists():
     write_slide(slide_file, read, pixels.shape[:2], half_micrometer, work_dir=".", compression="lossless")
 
 # %% [markdown]
-# ## What the slide says about itself
+# ## Open a slide
 #
-# The pixel size is the vendor's, OME's or TIFF's, in this order, and never guessed: if nobody states it, `slide.mpp` is
-# None, and you say it: `Slide(file, input_mpp=0.5)`.
+# The pixel size is read from the vendor's metadata, OME or TIFF tags, in this order. It is never guessed: if the file
+# does not state it, `slide.mpp` is None, and you give it: `Slide(file, input_mpp=0.5)`.
 
 # %%
 slide = Slide(slide_file)
 print(f"{slide.size} pixels (H, W), {slide.mpp} um/px (y, x) by {slide.mpp_source}, levels {slide.levels}")
 
 # %% [markdown]
-# Any region can be read at any pixel size: the best level is taken, and resampled without shift or aliasing.
+# Any region can be read at any pixel size. The best level is chosen and resampled without shift or aliasing.
 
 # %%
 overview = slide.read_at(slide.size_at(1.0), Region(0, 0, *slide.size_at(1.0)))
@@ -52,15 +52,15 @@ print("at 1.0 um/px:", overview.shape)
 Image.fromarray(overview)
 
 # %% [markdown]
-# ## Plan, then work
+# ## Plan and run
 #
-# A plan fixes what comes out, to the last pixel; the job makes it. Here a part of the slide is enough; leave out
-# `region` for all of it. On the command line the same is
+# A plan determines the size of the output and its windows. A job computes it. Here a part of the slide is enough; leave
+# out `region` for the whole slide. On the command line the same is
 #
-#     monai-iste upscale slide.svs magnified.ome.tiff --mpp 0.25 --region 140,100,100,140 --consistency
+#     monai-iste upscale slide.svs super_resolved.ome.tiff --mpp 0.25 --region 140,100,100,140 --consistency
 #
-# with `--resume` to go on after an interruption, `--tissue-only` to spare bare glass, and `--workers 4` for several
-# processes ([scale out](08_scale_out.md)).
+# with `--resume` to continue after an interruption, `--tissue-only` to interpolate the background, and `--workers 4`
+# for several processes ([scale out](08_scale_out.md)).
 
 # %%
 network = monai_iste.load("iste_light")
@@ -70,7 +70,7 @@ print(f"x{plan.scale[0]:.3f}: {plan.region.height} x {plan.region.width} pixels 
 
 job = SlideJob(
     slide,
-    Path("magnified.ome.tiff"),
+    Path("super_resolved.ome.tiff"),
     plan,
     network,
     network_provenance("iste_light"),
@@ -83,68 +83,67 @@ report = job.run()
 # %% [markdown]
 # ## Open it
 #
-# OpenSlide, QuPath (Bio-Formats) and tifffile see every level and the new pixel size.
+# OpenSlide, QuPath (Bio-Formats) and tifffile read all levels and the new pixel size.
 
 # %%
-with OpenSlide("magnified.ome.tiff") as result:
+with OpenSlide("super_resolved.ome.tiff") as result:
     print(result.level_dimensions, f"{float(result.properties['openslide.mpp-x']):.4f} um/px")
     assert abs(float(result.properties["openslide.mpp-x"]) - 0.25) < 0.001
-    magnified = result.read_region((0, 0), 0, result.dimensions).convert("RGB")
+    result_image = result.read_region((0, 0), 0, result.dimensions).convert("RGB")
 
 # %% [markdown]
-# **In QuPath**, drag `magnified.ome.tiff` into the window, or choose *File > Open*, and *Brightfield (H&E)* as the
-# image type if it asks. QuPath reads the file through Bio-Formats. The pixel size in its OME-XML, 0.25 um, is what the
-# *Image* tab shows and what cells and areas are measured with. Bio-Formats was run on files of this kind, QuPath itself
-# was not. This is what they go by:
+# **In QuPath**, drag `super_resolved.ome.tiff` into the window, or choose *File > Open*. Set the image type to
+# *Brightfield (H&E)* if asked. QuPath reads the file through Bio-Formats. The pixel size in its OME-XML, 0.25 um, is
+# shown in the *Image* tab and used for measurements. We tested Bio-Formats on such files, but not QuPath itself. This
+# is the metadata that they read:
 
 # %%
-with tifffile.TiffFile("magnified.ome.tiff") as tiff:
+with tifffile.TiffFile("super_resolved.ome.tiff") as tiff:
     pixels_of = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]
     notes = tiff.ome_metadata
 print({key: value for key, value in pixels_of.items() if key.startswith(("Size", "PhysicalSize"))})
 assert abs(pixels_of["PhysicalSizeX"] - 0.25) < 0.001
-assert "Not for diagnosis" in notes  # the file says of itself how it was made
+assert "Not for diagnosis" in notes  # the file records how it was made
 
 # %% [markdown]
 # ## Before and after
 #
-# The slide's own pixels, the result over the same place, and, of the stand-in, what was there before it was reduced. No
-# result has all of that: what is between two pixels of the slide can only be guessed.
+# Left to right: the slide's own pixels, the result, and, for the substitute, the ground truth. The result cannot
+# recover everything: detail between two pixels of the slide is estimated.
 
 # %%
 before = Image.fromarray(slide.read(region))
-panels = {f"{slide.mpp[1]:.3g} um/px, as scanned": before, "0.25 um/px, inferred": magnified}
+panels = {f"{slide.mpp[1]:.3g} um/px, as scanned": before, "0.25 um/px, inferred": result_image}
 if SLIDE is None:
     x, y = plan.region.left, plan.region.top
-    panels["0.25 um/px, the truth"] = truth.crop((x, y, x + magnified.width, y + magnified.height))
+    panels["0.25 um/px, the truth"] = truth.crop((x, y, x + result_image.width, y + result_image.height))
 zoomed = {caption: panel.resize((420, 300), Image.Resampling.NEAREST) for caption, panel in panels.items()}
 contact_sheet([zoomed])
 
 # %% [markdown]
-# ## How far to trust it
+# ## Check the consistency
 #
-# The map beside the result (`magnified.consistency.png`) shows, block by block, how many 8-bit levels the result
-# departs from the slide when it is reduced again. Bright blocks contradict what was scanned. Dark ones do not, which
-# is necessary, not sufficient: what lies between the slide's pixels can be invented all the same.
+# The map beside the result (`super_resolved.consistency.png`) shows the difference between the slide and the result
+# when it is reduced again, block by block, in 8-bit levels. Bright blocks contradict the scan. Dark blocks are
+# consistent with it, which does not prove that their detail is right.
 
 # %%
 print({key: round(report["consistency"][key], 2) for key in ("mean", "p95", "p99")})
 assert report["consistency"]["mean"] < 8
-Image.open("magnified.consistency.png")
+Image.open("super_resolved.consistency.png")
 
 # %% [markdown]
 # ## A part has the pixels of the whole
 #
-# A region has exactly the pixels that a run over the whole slide would have put there: what you look at in a part today
-# you find again in the slide tomorrow.
+# A region has exactly the same pixels as in an output of the whole slide.
 
 # %%
 top, left, height, width = plan.region
 if max(slide.size) < 400:
     whole = slide.read(Region(0, 0, *slide.size))
     whole = monai_iste.upscale(whole, size=plan.output, model=network)
-    assert np.array_equal(np.asarray(magnified), whole[top : top + height, left : left + width])
+    assert np.array_equal(np.asarray(result_image), whole[top : top + height, left : left + width])
 slide.close()
 
 # %% [markdown]
-# More: [whole slides](../slides.md), and the other way to look at one, [the viewer](06_serve_and_view.md).
+# More: [whole slides](../slides.md), and [the viewer](06_serve_and_view.md).

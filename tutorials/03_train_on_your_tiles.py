@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Train on your own tiles
 #
-# One command trains, and the same command goes on after an interruption. Name a folder of yours in `TILES`; without it
-# tiles are cut from scikit-image's sample. The lengths here, some tens of steps, are for trying: a training worth its
-# electricity takes 500 steps and more (`max_epochs=10`, `steps_per_epoch=50`, which is the default). In a clone of the
-# repository: `pip install -e .`
+# One command trains, and the same command resumes after an interruption. Set `TILES` to use a folder of your own.
+# Otherwise tiles are cut from scikit-image's sample. The trainings here have some tens of steps, which only shows the
+# procedure. A useful training has 500 steps and more (`max_epochs=10`, `steps_per_epoch=50`, the defaults). In a clone
+# of the repository: `pip install -e .`
 
 # %%
 import csv
@@ -26,13 +26,13 @@ bundle = Path(monai_iste.__file__).parents[1] / "bundles" / "iste"
 # ## The folder
 #
 #     tiles/
-#       train/   a.png b.png ...    learned from
-#       val/     c.png ...          scored while it trains; says which weights are kept as the best
-#       test/    d.png ...          scored by you, once, at the end
+#       train/   a.png b.png ...    for training
+#       val/     c.png ...          scored during training; selects the best weights
+#       test/    d.png ...          scored once, at the end
 #
-# PNG, JPEG, BMP, TIFF, of any size from 128 x 128 (`lr_size` times `max_scale`). If there are no such folders, one in
-# ten images is kept for validation. Split by patient, not by tile: neighbors know too much about each other. Tiles
-# should be sharp: they are the truth that the network learns to guess.
+# Images are PNG, JPEG, BMP or TIFF, of any size from 128 x 128 (`lr_size` times `max_scale`). Without these subfolders,
+# one in ten images is used for validation. Split by patient, not by tile: tiles of one slide are similar. Tiles should
+# be sharp, because they are the ground truth of the training.
 
 # %%
 if TILES is None:
@@ -58,30 +58,30 @@ print({part.name: len(list(part.iterdir())) for part in sorted(Path(tiles).iterd
 #     python -m monai.bundle run training --config_file bundles/iste/train.json --dataset_dir tiles \
 #         --output_dir trained --val_crop 128 --batch_size 4 --steps_per_epoch 10 --max_epochs 2
 #
-# Of these settings only `--dataset_dir` is needed. `monai.bundle.run` is what the command calls:
+# Only `--dataset_dir` is required. The command calls `monai.bundle.run`:
 
 # %%
 short = {"dataset_dir": tiles, "val_crop": 128, "batch_size": 4, "steps_per_epoch": 10, "num_workers": 0}
-logging.disable(logging.WARNING)  # MONAI's dated lines
+logging.disable(logging.WARNING)  # MONAI's log lines
 run("training", config_file=str(bundle / "train.json"), output_dir="trained", max_epochs=2, **short)
 
 # %% [markdown]
-# **The table.** Images of `val/` were reduced, magnified again and compared with the truth: `bicubic` is interpolation,
-# `iste_step0` the network before its first step, `iste` now. `gain` is the difference to bicubic. After 20 steps from
-# nothing a network has barely caught up with interpolation; after 500 it is ahead (the README's first command).
+# **The table.** Images of `val/` were reduced, upscaled again and compared with the ground truth. `bicubic` is
+# interpolation, `iste_step0` the network before its first step, and `iste` the trained network. `gain` is the
+# difference to bicubic. After 20 steps from random weights a network is about as good as interpolation. After 500 steps
+# it is better.
 #
-# What lies in `trained`:
+# Files in `trained`:
 
 # %%
 print(*sorted(path.name for path in Path("trained").iterdir()), sep="\n")
 assert Path("trained/model.pt").is_file()
 
 # %% [markdown]
-# ## Go on
+# ## Resume
 #
-# The same command again, after a power cut or with more epochs, goes on from the last complete epoch: weights,
-# optimizer and schedule are in the checkpoint. Other settings in the same folder are refused; `--resume False` starts
-# anew.
+# The same command, after an interruption or with more epochs, resumes from the last complete epoch: weights, optimizer
+# and schedule are in the checkpoint. Other settings in the same folder are refused. `--resume False` starts again.
 
 # %%
 run("training", config_file=str(bundle / "train.json"), output_dir="trained", max_epochs=3, **short)
@@ -90,9 +90,9 @@ assert Path("trained/checkpoint_epoch=3.pt").is_file()
 # %% [markdown]
 # ## Fine-tune, with an overlay
 #
-# A short training goes further from the released weights (`--pretrained`) than from nothing. And what has no option of
-# its own is changed by a second file, which holds what differs and nothing else. This one takes smaller steps and
-# another loss, and scores at x3.7 too:
+# A short training gives better results from the released weights (`--pretrained`) than from random ones. Settings
+# without an option of their own are changed by an overlay, a second file with the differences only. This one has a
+# smaller learning rate and another loss, and adds scores at x3.7:
 
 # %%
 Path("mine.yaml").write_text(
@@ -112,7 +112,7 @@ run("training", config_file=[str(bundle / "train.json"), "mine.yaml"], **setting
 #     python -m monai.bundle run training --config_file "['bundles/iste/train.json', 'mine.yaml']" --dataset_dir tiles \
 #         --output_dir fine_tuned --pretrained bundles/iste/models/iste_light.safetensors
 #
-# `iste_step0` are the released weights now. Every training leaves a picture, `comparison.png`:
+# `iste_step0` is now the network with the released weights. Every training writes a picture, `comparison.png`:
 
 # %%
 Image.open("fine_tuned/comparison.png")
@@ -120,7 +120,7 @@ Image.open("fine_tuned/comparison.png")
 # %% [markdown]
 # ## Evaluate
 #
-# On tiles that nothing was chosen by:
+# Evaluate on tiles that were used neither for training nor for the choice of weights:
 #
 #     python -m monai.bundle run evaluating --config_file bundles/iste/configs/evaluate.json --dataset_dir tiles/test \
 #         --checkpoint fine_tuned/model.pt --output_dir evaluated --crop 128 --scales "[2, 3.7]"
@@ -137,7 +137,7 @@ run(
 )
 
 # %% [markdown]
-# `evaluated/metrics.csv` has a line for each image, for statistics of your own:
+# `evaluated/metrics.csv` has a line for each image, for your own statistics:
 
 # %%
 with open("evaluated/metrics.csv") as file:
@@ -157,5 +157,6 @@ model = monai_iste.load("iste_light", weights="fine_tuned/model.pt")
 print(monai_iste.upscale(Image.new("RGB", (40, 30)), scale=2.5, model=model).size)
 
 # %% [markdown]
-# Or `monai-iste upscale slide.svs large.ome.tiff --mpp 0.25 --weights fine_tuned/model.pt`. The paper's recipe, several
-# GPUs and the recipe for scans compressed to JPEG are overlays too: `bundles/iste/docs/README.md` lists them.
+# On the command line: `monai-iste upscale slide.svs large.ome.tiff --mpp 0.25 --weights fine_tuned/model.pt`. The
+# paper's recipe, training on several GPUs and the recipe for JPEG-compressed scans are overlays too: see
+# `bundles/iste/docs/README.md`.

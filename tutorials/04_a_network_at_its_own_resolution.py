@@ -1,9 +1,9 @@
 # %% [markdown]
-# # A network that was trained at 40x, on a slide at 10x
+# # Run a network trained at 40x on a slide at 10x
 #
-# A network knows nuclei of a certain size in pixels. On a coarser slide they are smaller, and it finds little. This
-# walk trains a small MONAI network at 0.25 micrometers per pixel, gives it a slide of 1.0, and puts a reader between
-# them that shows the slide at 0.25. Needs the extra `slides`: `pip install -e ".[slides]"`. **Not for diagnosis**: the
+# A network learns nuclei of a certain size in pixels. On a coarser slide they are smaller, and it misses many. This
+# tutorial trains a small MONAI network at 0.25 micrometers per pixel and runs it on a slide of 1.0 um. A reader between
+# them presents the slide at 0.25 um. Needs the extra `slides`: `pip install -e ".[slides]"`. **Not for diagnosis**: the
 # pixel size is right, the detail is estimated.
 
 # %%
@@ -24,19 +24,19 @@ from monai_iste.visualize import contact_sheet
 SLIDE = None  # "10x.svs", a slide of your own that states its pixel size
 
 torch.manual_seed(0)
-sample = immunohistochemistry()  # let its pixels have 0.25 um
+sample = immunohistochemistry()  # taken as 0.25 um per pixel
 learned, unseen = sample[:256], sample[256:]
 
 # %% [markdown]
-# ## A network at 0.25
+# ## Train a network at 0.25 um
 #
-# Its task: where is a nucleus? A formula answers, so that this walk needs no annotations: spots of hematoxylin some
-# pixels wide. A U-Net of MONAI learns it from the upper half of the picture.
+# Its task is to segment nuclei. The labels are computed by a formula, so that no annotations are needed: spots of
+# hematoxylin some pixels wide. A MONAI U-Net learns it from the upper half of the image.
 
 
 # %%
 def nuclei(rgb):
-    """1 where there is more hematoxylin than around it, else 0: (H, W, 3) -> (H, W)."""
+    """Label pixels with more hematoxylin than their surroundings: (H, W, 3) -> (H, W), 0 or 1."""
     blue = rgb2hed(rgb)[..., 0]
     return (gaussian_filter(blue, 1.5) - gaussian_filter(blue, 6) > 0.008).astype(np.float32)
 
@@ -59,7 +59,7 @@ network.eval()
 
 
 def find(patch):
-    """What the network takes for nuclei: (3, H, W) in [0, 1] -> (H, W) of 0 and 1."""
+    """Segment nuclei: (3, H, W) in [0, 1] -> (H, W), 0 or 1."""
     with torch.no_grad():
         return (network(patch[None].as_subclass(torch.Tensor))[0, 0] > 0).float().numpy()
 
@@ -71,18 +71,19 @@ def dice(found):
     return 2 * (found * truth).sum() / (found.sum() + truth.sum())
 
 
-at_home = find(torch.from_numpy(unseen.transpose(2, 0, 1).copy()) / 255)
-print(f"Dice at 0.25 um, on the half that it has not seen: {dice(at_home):.2f}")
+at_own_size = find(torch.from_numpy(unseen.transpose(2, 0, 1).copy()) / 255)
+print(f"Dice at 0.25 um, on the other half: {dice(at_own_size):.2f}")
 
 # %% [markdown]
-# ## A slide at 1.0
+# ## Make a slide at 1.0 um
 #
-# The unseen half, as a scanner with a 10x objective would have it: four times smaller along each side.
+# The slide is the other half of the image, as a scanner with a 10x objective would produce it: four times smaller along
+# each side.
 
 
 # %%
 def write(file, picture, mpp):
-    """A slide from a picture."""
+    """Write an image as a slide."""
     pixels = np.asarray(picture)
 
     def read(region):
@@ -98,10 +99,10 @@ if SLIDE is None:
     write(slide, coarse, 1.0)
 
 # %% [markdown]
-# ## Without and with
+# ## Read the slide without and with super-resolution
 #
 # The pipeline is MONAI's: patches of the slide, scaled to [0, 1]. Only the reader differs. `SuperResolvedWSIReader`
-# shows the slide as if it had been scanned at 0.25; in a bundle's configuration it is
+# presents the slide as if it had been scanned at 0.25 um. In a bundle's configuration it is
 # `{"_target_": "monai_iste.slides.SuperResolvedWSIReader", "mpp": 0.25}`.
 
 # %%
@@ -118,12 +119,12 @@ for name, patches in (("without", without), ("with", with_reader)):
     print(f"{name:8}{len(patches)} patches of {tuple(patches[0]['image'].shape)}")
 
 # %% [markdown]
-# What the network sees. It wants nuclei of the size in the right picture:
+# Inputs of the network. It was trained on nuclei of the size in the right image:
 
 
 # %%
 def to_picture(pixels):
-    """(3, H, W) in [0, 1] as a picture."""
+    """Convert (3, H, W) in [0, 1] to an image."""
     return Image.fromarray((np.asarray(pixels) * 255).round().astype(np.uint8).transpose(1, 2, 0))
 
 
@@ -135,7 +136,7 @@ contact_sheet([{name: picture.resize((2 * 128, 2 * 128), Image.Resampling.NEARES
 
 # %%
 def find_all(patches):
-    """The network's answer for the whole slide, put together from its patches."""
+    """Segment the whole slide, patch by patch."""
     reader = patches.wsi_reader
     size = reader.get_size(reader.read(patches[0]["image"].meta["path"]), 0)
     found = np.zeros(size, np.float32)
@@ -149,11 +150,11 @@ def find_all(patches):
 found = {"without": np.kron(find_all(without), np.ones((4, 4))), "with": find_all(with_reader)}
 
 # %% [markdown]
-# ## How much it matters
+# ## Compare the results
 #
-# Beside both stands the cheapest remedy, bicubic interpolation to the right size. The right size is most of the gain;
-# what estimated detail adds to it depends on the task. Measure it on yours, on slides of your own, before you trust a
-# count.
+# Bicubic interpolation to the right pixel size is the simplest alternative. The right size gives most of the gain. The
+# contribution of estimated detail depends on the task. Measure it on your own task and slides before you rely on
+# counts.
 
 # %%
 if SLIDE is None:
@@ -164,7 +165,7 @@ if SLIDE is None:
     assert dice(found["with"]) > dice(found["without"]) + 0.2
 
 # %% [markdown]
-# In white what is found, at right what there is to find:
+# White: detected nuclei. Right: the labels.
 
 # %%
 maps = {"without": found["without"], "with": found["with"]}
@@ -175,11 +176,11 @@ contact_sheet(
 )
 
 # %% [markdown]
-# ## Patches that are cut already
+# ## Data sets of patches
 #
-# Where a data set holds patches, not slides, a transform in front of the others does it: `SuperResolveToMppd`. It reads
-# the pixel size from the patch's metadata, or is told: `source_mpp=1.0`. Each patch is magnified alone, so neighbors
-# need not match at their edges, as they do with the reader.
+# For patches instead of slides, use the transform `SuperResolveToMppd` before the others. It reads the pixel size from
+# the patch's metadata, or takes it from `source_mpp=1.0`. Each patch is upscaled separately, so adjacent patches may
+# differ at their edges; with the reader they match.
 
 # %%
 chain = Compose([SuperResolveToMppd("image", mpp=0.25, size=(128, 128)), to_unit])
@@ -187,5 +188,5 @@ cut = SlidingPatchWSIDataset([{"image": slide}], patch_size=32, reader=WSIReader
 print(f"{len(cut)} patches of {tuple(cut[0]['image'].shape)}, {cut[0]['image'].meta['mpp']} um per pixel")
 if SLIDE is None:
     difference = (cut[1]["image"] - with_reader[1]["image"]).abs()[:, 32:96, 32:96].mean() * 255
-    print(f"in the middle of a patch, mean difference to the reader: {difference:.2f} of 255 levels")
+    print(f"center of a patch, mean difference to the reader: {difference:.2f} of 255 levels")
     assert difference < 2

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Reproduce a table
 #
-# The paper's Table I compares methods that were trained alike. Here one command does all of it: trains every method
-# with one budget, scores them on the same images under one protocol, and writes the table. Name your data in `DATA`;
-# without it tiles are cut from scikit-image's sample, and ten steps of training show how it goes, **not which method is
-# better**. What a larger budget gave is linked below. Needs a clone of the repository and the extra `experiments`:
+# The paper's Table I compares methods that were trained alike. One command trains every method with one budget, scores
+# them on the same images under one protocol, and writes the table. Set `DATA` to use your own data. Otherwise tiles are
+# cut from scikit-image's sample, and ten steps of training show the procedure, **not which method is better**. Results
+# with a larger budget are linked below. Needs a clone of the repository and the extra `experiments`:
 # `pip install -e ".[experiments]"`.
 
 # %%
@@ -40,8 +40,8 @@ if DATA is None:
 #     python -m experiments table1 --root tiles --output-dir table --methods bicubic,liif,iste \
 #         --steps 10 --scales 2,4 --crop 96
 #
-# Without `--methods` and `--steps` it is all eight methods with 1,000 steps each; `--seeds 3` trains each three times,
-# and `--budget paper` is the paper's, for GPUs. The function does what the command does:
+# The defaults are all eight methods with 1,000 steps each. `--seeds 3` trains each method three times. `--budget paper`
+# is the paper's budget, for GPUs. The function does the same as the command:
 
 # %%
 table1(
@@ -54,8 +54,8 @@ table1(
 )
 
 # %% [markdown]
-# Type it again after an interruption, and it goes on: what is there is not done again. Each training has a folder, with
-# its log, its weights, and `run.json`, which says what was asked for:
+# After an interruption, the same command resumes; finished runs are not repeated. Each run has a folder with its log,
+# its weights and `run.json`, which records its settings:
 
 # %%
 for path in sorted(Path("table/runs").glob("*/run.json")):
@@ -64,9 +64,9 @@ for path in sorted(Path("table/runs").glob("*/run.json")):
 assert Path("table/runs/iste-10-seed0/model.pt").is_file()
 
 # %% [markdown]
-# ## Read it
+# ## Read the table
 #
-# `table1.csv` has a line for each method and scale, unrounded; `.md` and `.tex` are for papers.
+# `table1.csv` has a line for each method and scale, unrounded. `.md` and `.tex` are formatted for papers.
 
 # %%
 with open("table/table1.csv") as file:
@@ -76,13 +76,13 @@ for row in rows:
 assert {row["method"] for row in rows} == {"bicubic", "liif", "iste"}
 
 # %% [markdown]
-# ## What the intervals mean
+# ## Interpret the intervals
 #
-# `table1-differences.csv` holds ISTE minus every other method of any scale: the mean over the test images, and its 95 %
-# interval by a paired bootstrap. Paired: an image that is hard for one method is hard for all, so differences are taken
-# image by image. If the interval does not contain 0, then *these two trained networks* would most likely differ in the
-# same direction on other images of this kind. It says nothing about another training: that is what seeds are for. Crops
-# of one picture, as here, are no independent images, and make it too narrow.
+# `table1-differences.csv` has the difference of ISTE to every other method of any scale: the mean over the test images,
+# and its 95 % interval by a paired bootstrap. Images that are hard for one method are hard for all, so differences are
+# taken image by image. If the interval does not contain 0, *these two trained networks* would most likely differ in the
+# same direction on other images of this kind. The interval does not cover other trainings: use several seeds for that.
+# Crops of one image, as here, are not independent, and make the interval too narrow.
 
 # %%
 with open("table/table1-differences.csv") as file:
@@ -93,15 +93,14 @@ for row in differences:
     assert low <= mean <= high
 
 # %% [markdown]
-# The sample teaches the difference: after ten steps LIIF is ahead, by an interval far from 0, and these two networks
-# would differ so on other crops as well. But with 500 steps and three seeds, on H&E tiles, it is ISTE that is ahead:
-# [results](../results/README.md#tables-i-and-ii). An interval speaks of networks that are trained already, not of
-# methods.
+# The example shows the limits: after ten steps LIIF is better, with an interval far from 0, and these two networks
+# would differ likewise on other crops. With 500 steps and three seeds on H&E tiles, ISTE is better:
+# [results](../results/README.md#tables-i-and-ii). An interval describes trained networks, not methods.
 #
-# ## What it was made with
+# ## Read the manifest
 #
 # `table1-manifest.json` has versions, hardware, hashes of images and weights, and the processor time of every run, so
-# that somebody else can tell whether they did the same.
+# that others can compare their conditions.
 
 # %%
 manifest = json.loads(Path("table/table1-manifest.json").read_text())
@@ -110,7 +109,7 @@ print(*sorted(manifest), sep=", ")
 # %% [markdown]
 # ## Figures
 #
-# Figures 5 to 10 have a command each. Figure 9 shows what the two decoders add up to:
+# Figures 5 to 10 have a command each. Figure 9 shows the contributions of the two decoders:
 #
 #     python -m experiments figure 9 --image tile.png --out figure9.png
 
@@ -122,10 +121,9 @@ nine = Image.open("nine.png")
 nine.resize((1000, round(nine.height * 1000 / nine.width)), Image.Resampling.LANCZOS)
 
 # %% [markdown]
-# Trainings of a table are compared in pictures by
+# Networks of a table are compared in a figure by
 #
 #     python -m experiments figure 5 --image tile.png --out figure5.png \
 #         --method liif_light=table/runs/liif-10-seed0/model.pt --weights table/runs/iste-10-seed0/model.pt
 #
-# The other tables and figures, official data sets, and a method of your own in the table:
-# [experiments](../experiments.md).
+# The other tables and figures, official data sets, and your own method in the table: [experiments](../experiments.md).

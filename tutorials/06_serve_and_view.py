@@ -1,10 +1,10 @@
 # %% [markdown]
-# # Serve slides, and look at them
+# # Serve and view slides
 #
-# `monai-iste view slide.svs` opens a viewer in the browser ([its keys](../viewer.md)). Behind it is a server that
-# answers the [IIIF Image API](https://iiif.io/api/image/3.0/), so other programs can ask it for any place at any scale.
-# Here the standard library does. Name your slides in `SLIDES`. Needs the extras `viewer` and `slides`:
-# `pip install -e ".[viewer,slides]"`. **Not for diagnosis**: magnified pixels are inferred, not measured.
+# `monai-iste view slide.svs` opens a viewer in the browser ([its keys](../viewer.md)). Its server implements the
+# [IIIF Image API](https://iiif.io/api/image/3.0/), so other programs can request any region at any scale. Here Python's
+# standard library does. Set `SLIDES` to use your own slides. Needs the extras `viewer` and `slides`:
+# `pip install -e ".[viewer,slides]"`. **Not for diagnosis**: super-resolved pixels are inferred, not measured.
 
 # %%
 import io
@@ -42,16 +42,16 @@ if not files:
         write_slide(files[0], read, pixels.shape[:2], half_micrometer, work_dir=".", compression="lossless")
 
 # %% [markdown]
-# ## Start it
+# ## Start the server
 #
-# In a terminal, Ctrl-C ends it:
+# In a terminal (Ctrl-C stops it):
 #
 #     monai-iste view slide.svs more_slides/ --port 8765 --no-browser
 #
-# In Python it is an ASGI application like any other. Here uvicorn runs it in a thread; port 0 is whichever is free.
+# In Python it is an ASGI application. Here uvicorn runs it in a thread; port 0 selects a free port.
 
 # %%
-network = network_loader("iste_light", None, "cpu", "fp32")  # loads the weights when the first picture needs them
+network = network_loader("iste_light", None, "cpu", "fp32")  # loads the weights with the first request
 about = {**network_provenance("iste_light"), "device": "cpu"}
 app = create_app(Viewer(Catalog(files), Renderer(network), about))
 server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
@@ -62,53 +62,53 @@ while not server.started:
 base = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 
 
-def ask(address):
-    """An answer of the server: its headers and its bytes."""
-    with urlopen(base + address) as answer:
-        return answer.headers, answer.read()
+def fetch(address):
+    """Request an address; return headers and bytes."""
+    with urlopen(base + address) as response:
+        return response.headers, response.read()
 
 
-def picture_of(address):
-    headers, data = ask(address)
+def fetch_image(address):
+    headers, data = fetch(address)
     return headers, Image.open(io.BytesIO(data)).convert("RGB")
 
 
 # %% [markdown]
-# ## What there is
+# ## List the slides
 #
-# An id is made of the file's name; nothing but the named files is served.
+# An id is derived from the file name. Only the given files are served.
 
 # %%
-slides = json.loads(ask("/api/images")[1])
+slides = json.loads(fetch("/api/images")[1])
 for slide in slides:
     print({key: slide[key] for key in ("id", "name", "width", "height", "mpp")})
 name, (width, height) = slides[0]["id"], (slides[0]["width"], slides[0]["height"])
 
 # %% [markdown]
-# ## A place at an exact scale
+# ## Request a region at an exact scale
 #
-# An IIIF address is `id/region/size/rotation/quality.format`. The region is `x,y,w,h` in pixels of the slide, the size
-# is that of the answer, and `^` allows it to be larger. Any factor will do: 60 pixels become 222 at x3.7. Headers say
-# what the pixels are.
+# An IIIF address is `id/region/size/rotation/quality.format`. The region is `x,y,w,h` in pixels of the slide. The size
+# is that of the response; `^` allows it to be larger than the region. Any factor works: 60 pixels become 222 at x3.7.
+# Response headers describe the pixels.
 
 # %%
-headers, view = picture_of(f"/iiif/{name}/130,165,60,60/^222,222/0/default.png")
+headers, view = fetch_image(f"/iiif/{name}/130,165,60,60/^222,222/0/default.png")
 for key in ("X-Region", "X-Scale", "X-Method", "X-Inferred", "X-Preset"):
     print(f"{key}: {headers[key]}")
 assert view.size == (222, 222)
 assert headers["X-Inferred"] == "true"
 
 # %% [markdown]
-# Up to the slide's own pixels nothing is inferred, and the answer says so:
+# Up to the slide's own resolution nothing is inferred, and the headers say so:
 
 # %%
-headers, own = picture_of(f"/iiif/{name}/130,165,60,60/60,60/0/default.png")
+headers, own = fetch_image(f"/iiif/{name}/130,165,60,60/60,60/0/default.png")
 print("X-Method:", headers["X-Method"], "  X-Inferred:", headers["X-Inferred"])
 assert headers["X-Inferred"] == "false"
 contact_sheet([{"the slide's pixels": own.resize(view.size, Image.Resampling.NEAREST), "x3.7": view}])
 
 # %% [markdown]
-# These are the pixels that `monai-iste upscale` writes at the same scale, at the same place of its grid:
+# `monai-iste upscale` writes the same pixels at the same scale and position:
 
 # %%
 if not SLIDES:
@@ -117,27 +117,27 @@ if not SLIDES:
     assert np.array_equal(np.asarray(view), whole[y : y + 222, x : x + 222])
 
 # %% [markdown]
-# ## The ids that end in -sr
+# ## Ids that end in -sr
 #
-# Most IIIF clients never ask for more pixels than an image declares. For them every slide is there twice more:
-# `<id>-sr` and `<id>-bicubic` declare eight times its width and height, and what is asked of them is super-resolved, or
-# interpolated. So any IIIF client zooms past the last level, a tile at a time: give it the address of `info.json`.
+# Most IIIF clients never request more pixels than an image declares. For them every slide has two more ids: `<id>-sr`
+# and `<id>-bicubic` declare eight times its width and height. Their pixels are super-resolved or interpolated. With the
+# address of their `info.json`, any IIIF client zooms past the last level, tile by tile.
 
 # %%
 for ending in ("", "-sr", "-bicubic"):
-    information = json.loads(ask(f"/iiif/{name}{ending}/info.json")[1])
+    information = json.loads(fetch(f"/iiif/{name}{ending}/info.json")[1])
     print(f"{name + ending:18}{information['width']:6} x {information['height']}")
     assert information["width"] == width * (8 if ending else 1)
 
 # %% [markdown]
-# ## A curtain
+# ## Compare with a curtain
 #
-# The same tile of both: 512 pixels of the magnified image at half its size are a magnification of 4. Left of the line
-# bicubic, right of it super-resolved; they meet, because both lie on the same grid.
+# The same tile of both: 512 pixels of the 8x image at half size are a scale of 4. Left of the line it is bicubic, right
+# of it super-resolved. The halves match, because both have the same grid.
 
 # %%
 place = f"{4 * width - 256},{4 * height + 128},1024,768/512,384/0/default.png"
-sides = {ending: picture_of(f"/iiif/{name}-{ending}/{place}") for ending in ("bicubic", "sr")}
+sides = {ending: fetch_image(f"/iiif/{name}-{ending}/{place}") for ending in ("bicubic", "sr")}
 for ending, (headers, _) in sides.items():
     print(f"{ending:8} X-Scale: {headers['X-Scale']}, X-Inferred: {headers['X-Inferred']}")
 curtain = sides["bicubic"][1].copy()
@@ -146,11 +146,12 @@ ImageDraw.Draw(curtain).line([(256, 0), (256, 384)], fill="white", width=2)
 contact_sheet([{"bicubic | super-resolved, x4": curtain}])
 
 # %% [markdown]
-# In the viewer `c` draws this line, and it can be dragged.
+# In the viewer, the key `c` draws this line, which can be dragged.
 #
-# ## End it
+# ## Stop the server
 #
-# The server listens on this machine alone, and has no password: keep it so, or put one before it.
+# The server listens on this machine only and has no password. Keep it so, or put a proxy with authentication in front
+# of it.
 
 # %%
 server.should_exit = True

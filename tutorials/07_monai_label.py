@@ -1,13 +1,13 @@
 # %% [markdown]
-# # MONAI Label: ask a server
+# # MONAI Label: request super-resolution from a server
 #
 # [MONAI Label](https://github.com/Project-MONAI/MONAILabel) serves models over HTTP to viewers and scripts. The app in
-# `monai_iste.label` makes it serve magnification: of a study, or of a region of a slide. Whoever asks needs nothing of
-# this package: one file of the standard library alone, `monai_iste/label/client.py`, does it, and curl does too.
-# **Not for diagnosis**: magnified pixels are inferred, not measured.
+# `monai_iste.label` adds super-resolution of a study, or of a region of a slide. Clients do not need this package: the
+# file `monai_iste/label/client.py` uses the standard library only, and curl works too. **Not for diagnosis**:
+# super-resolved pixels are inferred, not measured.
 #
-# MONAI Label forces old packages, so the server has an environment of its own ([how to make it](../label.md)). Name its
-# Python in the variable `LABEL_PYTHON` of your environment; without it the one that runs this walk is taken.
+# MONAI Label requires older packages, so the server has a separate environment ([how to make it](../label.md)). Set the
+# environment variable `LABEL_PYTHON` to its Python. Otherwise the Python of this tutorial is used.
 
 # %%
 import io
@@ -39,11 +39,11 @@ if STUDIES is None:
 # %% [markdown]
 # ## Start the server
 #
-# In a terminal, in its own environment; Ctrl-C ends it:
+# In a terminal, in the separate environment (Ctrl-C stops it):
 #
 #     python -m monai_iste.label studies --port 8000
 #
-# It listens on this machine alone. Here it is started on a free port, and waited for:
+# It listens on this machine only. Here it is started on a free port:
 
 # %%
 with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -56,24 +56,24 @@ with log.open("w") as file:
     server = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
 
 
-def answers():
+def is_ready():
     try:
         return urlopen(f"{address}/info/").status == 200
     except OSError:
         return False
 
 
-while not answers():
+while not is_ready():
     assert server.poll() is None, log.read_text()[-2000:]  # is MONAI Label installed for this Python?
     time.sleep(0.5)
 print("the server answers")
 
 # %% [markdown]
-# ## Ask for a study
+# ## Request a study
 #
 #     python -m monai_iste.label.client http://127.0.0.1:8000 tile --scale 2.5 --out tile_x2.5.png
 #
-# A study's name is its file's name without the ending. In Python:
+# The name of a study is its file name without the suffix. In Python:
 
 # %%
 answer = infer(address, "tile", {"scale": 2.5, "device": "cpu"})
@@ -85,7 +85,7 @@ if STUDIES is None:
     assert whole.size == (640, 640)
 
 # %% [markdown]
-# Beside the image comes a record, which says how it was made, and that its pixels are inferred:
+# The response includes a record of how the image was made, and that its pixels are inferred:
 
 # %%
 for key in ("software", "preset", "notice"):
@@ -93,9 +93,9 @@ for key in ("software", "preset", "notice"):
 assert "Not for diagnosis" in answer.params["provenance"]["notice"]
 
 # %% [markdown]
-# ## Ask for a region
+# ## Request a region
 #
-# Place and size are x, y and width, height in the study's own pixels. Of a slide of gigabytes nothing else is read.
+# Location and size are x, y and width, height in the study's own pixels. Only this part of a slide is read.
 #
 #     python -m monai_iste.label.client http://127.0.0.1:8000 tile --scale 3.7 --location 120 150 --size 80 80 \
 #         --out region.png
@@ -108,8 +108,8 @@ own = Image.open(studies / "tile.png").crop((120, 150, 200, 230)) if STUDIES is 
 contact_sheet([{"the study": own.resize(region.size, Image.Resampling.NEAREST), "x3.7": region}])
 
 # %% [markdown]
-# These are the pixels that the whole study's magnification has there. Between environments with other versions of
-# PyTorch or other numbers of threads, one may differ by one 8-bit level:
+# The whole study super-resolved has the same pixels there. With other versions of PyTorch or other numbers of threads,
+# pixels may differ by one 8-bit level:
 
 # %%
 if STUDIES is None:
@@ -120,9 +120,9 @@ if STUDIES is None:
     assert difference.max() <= 1
 
 # %% [markdown]
-# ## What it refuses
+# ## Errors
 #
-# A refusal is one sentence:
+# An invalid request gives a one-sentence error:
 
 # %%
 for study, params in (("nobody", {}), ("tile", {"scale": 0.5})):
@@ -134,7 +134,7 @@ for study, params in (("nobody", {}), ("tile", {"scale": 0.5})):
         raise AssertionError("it should have been refused")
 
 # %% [markdown]
-# ## End it
+# ## Stop the server
 
 # %%
 server.terminate()

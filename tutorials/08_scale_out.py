@@ -1,9 +1,10 @@
 # %% [markdown]
-# # Scale out: several processes, several machines
+# # Scale out: several processes and machines
 #
-# A slide is magnified in windows, and a window is the same whoever computes it. So the work can be shared out, killed,
-# and taken up by others, and the pixels do not tell. Name a slide of yours in `SLIDE`. Needs the extra `distributed`:
-# `pip install -e ".[distributed]"`. **Not for diagnosis**: magnified pixels are inferred, not measured.
+# A slide is computed in windows, and a window does not depend on who computes it. So the work can be distributed,
+# interrupted and resumed by other workers, and the pixels stay the same. Set `SLIDE` to use a slide of your own. Needs
+# the extra `distributed`: `pip install -e ".[distributed]"`. **Not for diagnosis**: super-resolved pixels are inferred,
+# not measured.
 
 # %%
 import json
@@ -24,8 +25,8 @@ from monai_iste.slides import Slide, SlideMetadata, write_slide
 
 SLIDE = None  # "slide.svs", a slide of your own
 
-torch.set_num_threads(1)  # as the workers below, so that results are equal to the last bit
-slide = SLIDE or "stand_in.ome.tiff"
+torch.set_num_threads(1)  # as the workers below, so that results are bit-identical
+slide = SLIDE or "example.ome.tiff"
 if SLIDE is None:
     pixels = immunohistochemistry()
 
@@ -38,21 +39,21 @@ if SLIDE is None:
 # %% [markdown]
 # ## Workers on this machine
 #
-#     monai-iste upscale slide.svs magnified.ome.tiff --mpp 0.25 --workers 4
+#     monai-iste upscale slide.svs super_resolved.ome.tiff --mpp 0.25 --workers 4
 #
-# starts four processes. With several GPUs each takes its own, so name as many workers as GPUs; on a CPU, workers times
-# `--threads` should be the number of cores. Let us start two, and kill the command (SIGKILL, as a cluster does when
-# time is up) as soon as some windows are done.
+# starts four processes. With several GPUs each process uses its own GPU, so use as many workers as GPUs. On a CPU,
+# workers times `--threads` should be the number of cores. Here we start two and kill the command (SIGKILL, as a cluster
+# does at its time limit) after some windows.
 
 # %%
-magnified = Path("magnified.ome.tiff")
-upscale = [sys.executable, "-m", "monai_iste.cli.main", "upscale", slide, str(magnified), "--mpp", "0.25"]
+output = Path("super_resolved.ome.tiff")
+upscale = [sys.executable, "-m", "monai_iste.cli.main", "upscale", slide, str(output), "--mpp", "0.25"]
 upscale += ["--compression", "lossless", "--threads", "1"]
 
 
 def windows_done():
-    """How many windows the ledger of the unfinished work names."""
-    ledger = Path(f"{magnified}.work/ledger.txt")
+    """Count the windows in the ledger of the unfinished work."""
+    ledger = Path(f"{output}.work/ledger.txt")
     return len(ledger.read_text().splitlines()) if ledger.exists() else 0
 
 
@@ -62,23 +63,23 @@ while windows_done() < 4 and command.poll() is None:
 command.kill()
 command.wait()
 killed_at = windows_done()
-print("killed; there is no result yet:", not magnified.exists())
-print("what is left:", *sorted(path.name for path in Path(f"{magnified}.work").iterdir()))
+print("killed; there is no result yet:", not output.exists())
+print("what is left:", *sorted(path.name for path in Path(f"{output}.work").iterdir()))
 assert killed_at >= 4
-assert not magnified.exists()
+assert not output.exists()
 
 # %% [markdown]
-# The ledger names every window that is done, with a checksum, in the order in which they were done.
+# The ledger lists the finished windows with a checksum, in the order in which they were finished.
 #
-# ## A scheduler, and workers wherever they are
+# ## A scheduler, and workers on other machines
 #
-# A Dask scheduler hands out tasks; workers come and go. On a cluster:
+# A Dask scheduler distributes tasks to workers, which can join and leave. On a cluster:
 #
 #     dask scheduler                                    # prints its address
 #     dask worker tcp://10.0.0.5:8786 --nthreads 1      # on every machine, or one for each GPU
-#     monai-iste upscale slide.svs magnified.ome.tiff --mpp 0.25 --scheduler tcp://10.0.0.5:8786 --resume
+#     monai-iste upscale slide.svs super_resolved.ome.tiff --mpp 0.25 --scheduler tcp://10.0.0.5:8786 --resume
 #
-# All of them need this package in the same version, and see slide and work folder under the same paths. Whoever reaches
+# All of them need the same version of this package, and the same paths to slide and work folder. Anyone who can reach
 # the scheduler's port can run programs on the workers: keep it inside your network. Here both are on this machine:
 
 # %%
@@ -102,7 +103,7 @@ print("the scheduler listens at", address.rpartition(":")[0])
 # %% [markdown]
 # ## Resume
 #
-# The same command with `--resume` goes on with what is done, whoever did it:
+# The same command with `--resume` keeps the finished windows, whoever computed them:
 
 # %%
 done = subprocess.run([*upscale, "--scheduler", address, "--resume"], capture_output=True, text=True)
@@ -113,16 +114,15 @@ assert done.returncode == 0, done.stderr
 kept = next(line for line in done.stderr.splitlines() if line.startswith("goes on in"))
 print(kept)
 assert f": {killed_at} of " in kept
-assert not Path(f"{magnified}.work").exists()
+assert not Path(f"{output}.work").exists()
 
 # %% [markdown]
-# ## The same pixels
+# ## Compare the pixels
 #
-# Two workers, one kill and two more workers later, the slide has the pixels that one process gives in one go, every one
-# of them:
+# After two workers, one kill and two more workers, the slide has the same pixels as with a single process:
 
 # %%
-with tifffile.TiffFile(magnified) as tiff:
+with tifffile.TiffFile(output) as tiff:
     found = tiff.series[0].levels[0].asarray()
 print(found.shape)
 if SLIDE is None:
@@ -131,14 +131,14 @@ if SLIDE is None:
     assert np.array_equal(found, expected)
 
 # %% [markdown]
-# Windows are 192 pixels of the slide wide and overlap by 16. This is a place where four of them meet, magnified; no
-# border is to be seen:
+# Windows are 192 pixels of the slide wide and overlap by 16. This is a place where four of them meet. No border is
+# visible:
 
 # %%
-with Slide(magnified) as result:
+with Slide(output) as result:
     corner = result.read(Region(2 * 184 - 160, 2 * 184 - 240, 320, 480))
 Image.fromarray(corner)
 
 # %% [markdown]
-# On one kind of device with one number of threads the pixels are equal; between CPUs and GPUs, or other numbers of
-# threads, one may differ by one 8-bit level. Slurm, and how the work is kept: [whole slides](../slides.md).
+# With one kind of device and one number of threads the pixels are equal. Between CPUs and GPUs, or with other numbers
+# of threads, they may differ by one 8-bit level. Slurm, and how work is stored: [whole slides](../slides.md).
