@@ -44,14 +44,14 @@ def nuclei(rgb):
 network = BasicUNet(2, in_channels=3, out_channels=1, features=(8, 8, 16, 16, 16, 8), norm="batch")
 optimizer = torch.optim.Adam(network.parameters(), 0.01)
 image = torch.from_numpy(learned.transpose(2, 0, 1).copy()) / 255
-answer = torch.from_numpy(nuclei(learned))[None]
+target = torch.from_numpy(nuclei(learned))[None]
 random = np.random.default_rng(0)
 for _ in range(100):
     corners = [(random.integers(0, 129), random.integers(0, 385)) for _ in range(2)]
-    crops, answers = (
-        torch.stack([whole[:, y : y + 128, x : x + 128] for y, x in corners]) for whole in (image, answer)
+    crops, targets = (
+        torch.stack([whole[:, y : y + 128, x : x + 128] for y, x in corners]) for whole in (image, target)
     )
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(network(crops), answers)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(network(crops), targets)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -142,8 +142,8 @@ def find_all(patches):
     found = np.zeros(size, np.float32)
     for item in patches:
         top, left = (int(n) for n in item["image"].meta["location"])
-        answer = find(item["image"])[: size[0] - top, : size[1] - left]
-        found[top : top + answer.shape[0], left : left + answer.shape[1]] = answer
+        prediction = find(item["image"])[: size[0] - top, : size[1] - left]
+        found[top : top + prediction.shape[0], left : left + prediction.shape[1]] = prediction
     return found
 
 

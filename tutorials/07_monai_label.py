@@ -66,7 +66,7 @@ def is_ready():
 while not is_ready():
     assert server.poll() is None, log.read_text()[-2000:]  # is MONAI Label installed for this Python?
     time.sleep(0.5)
-print("the server answers")
+print("the server is ready")
 
 # %% [markdown]
 # ## Request a study
@@ -76,11 +76,11 @@ print("the server answers")
 # The name of a study is its file name without the suffix. In Python:
 
 # %%
-answer = infer(address, "tile", {"scale": 2.5, "device": "cpu"})
-whole = Image.open(io.BytesIO(answer.image)).convert("RGB")
+response = infer(address, "tile", {"scale": 2.5, "device": "cpu"})
+whole = Image.open(io.BytesIO(response.image)).convert("RGB")
 print(whole.size)
 for key in ("scale", "result_size"):
-    print(f"{key}: {answer.params.get(key)}")
+    print(f"{key}: {response.params.get(key)}")
 if STUDIES is None:
     assert whole.size == (640, 640)
 
@@ -89,8 +89,8 @@ if STUDIES is None:
 
 # %%
 for key in ("software", "preset", "notice"):
-    print(f"{key}: {answer.params['provenance'][key]}")
-assert "Not for diagnosis" in answer.params["provenance"]["notice"]
+    print(f"{key}: {response.params['provenance'][key]}")
+assert "Not for diagnosis" in response.params["provenance"]["notice"]
 
 # %% [markdown]
 # ## Request a region
@@ -101,8 +101,8 @@ assert "Not for diagnosis" in answer.params["provenance"]["notice"]
 #         --out region.png
 
 # %%
-answer = infer(address, "tile", {"scale": 3.7, "location": [120, 150], "size": [80, 80], "device": "cpu"})
-region = Image.open(io.BytesIO(answer.image)).convert("RGB")
+response = infer(address, "tile", {"scale": 3.7, "location": [120, 150], "size": [80, 80], "device": "cpu"})
+region = Image.open(io.BytesIO(response.image)).convert("RGB")
 print(region.size)
 own = Image.open(studies / "tile.png").crop((120, 150, 200, 230)) if STUDIES is None else region
 contact_sheet([{"the study": own.resize(region.size, Image.Resampling.NEAREST), "x3.7": region}])
@@ -114,7 +114,7 @@ contact_sheet([{"the study": own.resize(region.size, Image.Resampling.NEAREST), 
 # %%
 if STUDIES is None:
     expected = monai_iste.upscale(np.asarray(tile), scale=3.7)
-    (x, y), (width, height) = answer.params["result_location"], answer.params["result_size"]
+    (x, y), (width, height) = response.params["result_location"], response.params["result_size"]
     difference = np.abs(expected[y : y + height, x : x + width].astype(int) - np.asarray(region))
     print("largest difference, in levels:", int(difference.max()))
     assert difference.max() <= 1

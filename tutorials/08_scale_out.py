@@ -86,24 +86,25 @@ assert not output.exists()
 dask = [sys.executable, "-m", "dask"]
 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 local = ["--host", "127.0.0.1", "--no-dashboard"]
-meeting = Path("scheduler.json")  # the scheduler writes its address into it
-meeting.unlink(missing_ok=True)
+address_file = Path("scheduler.json")  # the scheduler writes its address into it
+address_file.unlink(missing_ok=True)
 cluster = [
-    subprocess.Popen([*dask, "scheduler", *local, "--port", "0", "--scheduler-file", str(meeting)], **quiet),
+    subprocess.Popen([*dask, "scheduler", *local, "--port", "0", "--scheduler-file", str(address_file)], **quiet),
     subprocess.Popen(
-        [*dask, "worker", *local, "--nworkers", "2", "--nthreads", "1", "--scheduler-file", str(meeting)], **quiet
+        [*dask, "worker", *local, "--nworkers", "2", "--nthreads", "1", "--scheduler-file", str(address_file)],
+        **quiet,
     ),
 ]
-while not meeting.exists() or not meeting.read_text():
+while not address_file.exists() or not address_file.read_text():
     time.sleep(0.1)
     assert cluster[0].poll() is None
-address = json.loads(meeting.read_text())["address"]
+address = json.loads(address_file.read_text())["address"]
 print("the scheduler listens at", address.rpartition(":")[0])
 
 # %% [markdown]
 # ## Resume
 #
-# The same command with `--resume` keeps the finished windows, whoever computed them:
+# The same command with `--resume` keeps the finished windows of all workers:
 
 # %%
 done = subprocess.run([*upscale, "--scheduler", address, "--resume"], capture_output=True, text=True)

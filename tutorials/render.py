@@ -1,4 +1,4 @@
-"""Run tutorials and write them as pages, with what they print and draw: ``python -m tutorials.render [FILE...]``.
+"""Run tutorials and write them as pages with their output: ``python -m tutorials.render [FILE...]``.
 
 Each file is run by a Jupyter kernel in an empty folder and becomes ``docs/tutorials/<name>.md`` with pictures in
 ``docs/tutorials/images``. Without names it renders all of them. Needs the extra ``docs``. Pages are not edited by hand.
@@ -19,8 +19,8 @@ from PIL import Image
 
 TUTORIALS = Path(__file__).parent
 PAGES = TUTORIALS.parent / "docs" / "tutorials"
-SECONDS = 1800  # for one cell; a busy machine is slow
-MAX_BYTES = 200_000  # of a picture
+SECONDS = 1800  # time limit of one cell
+MAX_BYTES = 200_000  # largest size of a picture
 
 
 def main(files: Annotated[list[Path] | None, typer.Argument(help="Tutorials; default: all.")] = None) -> None:
@@ -33,8 +33,8 @@ def render(file: Path) -> Path:
     """Run a tutorial and replace its page and pictures.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: a cell failed; the old page stays.
-        ValueError: a folder of this machine appears in what was printed.
+        nbclient.exceptions.CellExecutionError: a cell failed; the old page is kept.
+        ValueError: the output contains a path of this machine.
     """
     import jupytext  # the module is imported without the extra where its command is looked up
     from nbclient import NotebookClient
@@ -47,7 +47,7 @@ def render(file: Path) -> Path:
         NotebookClient(notebook, resources={"metadata": {"path": folder}}, **options).execute()
         private = [folder, tempfile.gettempdir(), str(TUTORIALS.parent), str(Path.home()), sys.prefix]
     for cell in notebook.cells:
-        cell["outputs"] = [_published(output) for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+        cell["outputs"] = [_compress(output) for output in cell.get("outputs", []) if output.get("name") != "stderr"]
     names = {"output_filename_template": "images/{unique_key}_{cell_index}{extension}"}
     exporter = MarkdownExporter(config=Config({"ExtractOutputPreprocessor": names}))
     text, resources = exporter.from_notebook_node(notebook, {"unique_key": file.stem})
@@ -64,8 +64,8 @@ def render(file: Path) -> Path:
     return page
 
 
-def _published(output: Any) -> Any:
-    """An output with its picture as JPEG, which shows tissue at a tenth of PNG's size, and full color resolution."""
+def _compress(output: Any) -> Any:
+    """Convert the picture of an output to JPEG, a tenth of PNG's size, without chroma subsampling."""
     data = output.get("data", {})
     if "image/png" in data:
         picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
@@ -79,7 +79,7 @@ def _published(output: Any) -> Any:
 
 
 def _tidy(text: str) -> str:
-    """Pictures named after the heading above them; no heaps of blank lines."""
+    """Name pictures after the heading above them, and merge blank lines."""
     lines, heading, code = [], "", False
     for line in text.strip().split("\n"):
         line = line.rstrip()
