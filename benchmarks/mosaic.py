@@ -27,7 +27,7 @@ from monai_iste.inferers import Region
 from monai_iste.io.files import open_output
 from monai_iste.io.image_reader import IMAGE_SUFFIXES
 from monai_iste.slides.reader import Slide
-from monai_iste.slides.tissue import glass_color, tissue_mask
+from monai_iste.slides.tissue import background_color, tissue_mask
 
 __all__ = ["Islands", "app", "mosaic", "tissue_pieces"]
 
@@ -97,7 +97,7 @@ def tissue_pieces(source: Path, seed: int = 0) -> tuple[list[np.ndarray], np.nda
     # A few images are enough; each of them is searched.
     for path in [paths[i] for i in sorted(random.permutation(len(paths))[:_PIECES])]:
         with Slide(path) as slide:
-            background = glass_color(slide) if background is None else background
+            background = background_color(slide) if background is None else background
             mpp = mpp or slide.mpp
             pieces += _pieces_of(slide, _BACKGROUND if background is None else background, random)
     if not pieces:

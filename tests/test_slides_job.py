@@ -268,7 +268,7 @@ def test_a_result_that_is_being_replaced_is_gone_on_with(monkeypatch):
 
 def test_resume_begins_anew_where_there_is_nothing():
     result = succeeded("a.tif", "b.ome.tiff", "--scale", 1.5, "--resume")
-    assert "begins anew" in result.output
+    assert "starts from the beginning" in result.output
     assert len(stated_job_of("b.ome.tiff")) == 64
 
 

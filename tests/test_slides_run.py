@@ -270,7 +270,7 @@ def test_no_chunk_is_empty(network, tmp_path, size):
     with Slide(write_slide_file(tmp_path / "a.tif", pixels, levels=1)) as slide:
         plan = plan_slide(slide, network, scale=2)
         store = finished(plan, tmp_path / "work", slide, network)
-    for name in ("interior", "frame"):
+    for name in ("interior", "border"):
         array = zarr.open_group(tmp_path / "work" / "windows.zarr", mode="r")[name]
         assert min(array.shape) >= 1
         assert min(array.chunks) >= 1
@@ -355,7 +355,7 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(slide, network, tmp_path, m
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     full = WindowStore(tmp_path / "work", plan)
-    monkeypatch.setitem(full.__dict__, "_arrays", {"interior": Full(), "frame": Full()})
+    monkeypatch.setitem(full.__dict__, "_arrays", {"interior": Full(), "border": Full()})
     with pytest.raises(OutputError, match=r"No space left.*--resume"):
         compute_windows(full, plan.windows[2:], slide, network, None, nothing)
     assert WindowStore(tmp_path / "work", plan).done == store.done

@@ -13,7 +13,7 @@ from skimage.data import immunohistochemistry
 from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.slides import tissue as module
 from monai_iste.slides.reader import Slide
-from monai_iste.slides.tissue import TissueMask, glass_color, tissue_mask
+from monai_iste.slides.tissue import TissueMask, background_color, tissue_mask
 
 GLASS = (244, 243, 243)
 GRAY_GLASS = (203, 204, 208)
@@ -164,7 +164,7 @@ def test_tissue_of_any_stain_is_found(glass, color):
     far[tuple(slice(s.start - 140, s.stop + 140) for s in SQUARE)] = False
     assert not weight[far].any()
     if glass != (255, 255, 255):
-        np.testing.assert_allclose(glass_color(Picture(pixels)), glass, atol=1)
+        np.testing.assert_allclose(background_color(Picture(pixels)), glass, atol=1)
 
 
 @pytest.mark.parametrize("mpp", [None, (0.5, 0.5), (0.25, 0.25), (1.0, 0.5)])
@@ -229,14 +229,14 @@ def test_all_glass_has_no_tissue(glass, noise):
 @pytest.mark.parametrize("level", range(170, 256, 7))
 def test_glass_of_any_gray_is_its_own_white(level):
     slide = Picture(paint((128, 160), glass=(level, level - 2, level), noise=0))
-    np.testing.assert_array_equal(glass_color(slide), (level, level - 2, level))
+    np.testing.assert_array_equal(background_color(slide), (level, level - 2, level))
     assert tissue_mask(slide).fraction == 0
 
 
 def test_the_brightest_glass_is_the_white():
     """Pale, flat and gray as it is, an area darker than the glass is tissue, even where it is the larger one."""
     pixels = paint(area=(slice(None), slice(0, 800), (219, 214, 220), 0.5))
-    np.testing.assert_allclose(glass_color(Picture(pixels)), GLASS, atol=1)
+    np.testing.assert_allclose(background_color(Picture(pixels)), GLASS, atol=1)
     weight = weights(tissue_mask(Picture(pixels)))
     assert (weight[:, :800] == 1).all()
     assert not weight[:, 950:].any()
@@ -245,7 +245,7 @@ def test_the_brightest_glass_is_the_white():
 def test_tissue_as_flat_as_glass_when_reduced_is_known_by_its_texture():
     fine = paint(all=(slice(None), slice(None), (226, 222, 228), 0))
     fine = (fine + texture(fine.shape[:2], 9, 0.7)).clip(0, 255).round().astype(np.uint8)
-    assert glass_color(Picture(fine)) is None
+    assert background_color(Picture(fine)) is None
     assert tissue_mask(Picture(fine)).to_array().min() == 255
 
 
@@ -258,7 +258,7 @@ def test_what_the_scanner_left_out_is_neither_tissue_nor_the_white(blank):
     assert (weight[300:420, 700:860] == 1).all()
     # Their border may count as tissue: a sample that lies on it is partly black.
     assert weight[:, :270].max() == weight[:, 530:560].max() == 0
-    np.testing.assert_allclose(glass_color(Picture(pixels)), GRAY_GLASS, atol=1)
+    np.testing.assert_allclose(background_color(Picture(pixels)), GRAY_GLASS, atol=1)
 
 
 def test_faint_specks_are_noise_and_faint_areas_are_tissue():
@@ -348,6 +348,6 @@ def test_a_slide_from_a_file(tmp_path):
     Image.fromarray(paint(island=(*SQUARE, PALE_STROMA, 6))).save(tmp_path / "a.png")
     with Slide(tmp_path / "a.png", input_mpp=0.5) as slide:
         weight = weights(tissue_mask(slide))
-        np.testing.assert_allclose(glass_color(slide), GLASS, atol=1)
+        np.testing.assert_allclose(background_color(slide), GLASS, atol=1)
     assert (weight[SQUARE] == 1).all()
     assert weight[:150].max() == weight[:, :250].max() == 0

@@ -112,7 +112,7 @@ for process in reversed(cluster):
     process.terminate()
     process.wait()
 assert done.returncode == 0, done.stderr
-kept = next(line for line in done.stderr.splitlines() if line.startswith("goes on in"))
+kept = next(line for line in done.stderr.splitlines() if line.startswith("continues in"))
 print(kept)
 assert f": {killed_at} of " in kept
 assert not Path(f"{output}.work").exists()

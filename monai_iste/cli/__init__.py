@@ -1,1 +1,1 @@
-"""The command ``monai-iste``."""
+"""Command ``monai-iste``."""

@@ -1,4 +1,4 @@
-"""A file beside its magnifications: with the truth where the image is reduced first, without where it is not."""
+"""Command ``monai-iste compare``: an image beside its upscaled versions, with or without ground truth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def with_truth(source: Path, scale: float, network: nn.Module) -> Image.Image:
-    """Input, bicubic, ISTE, truth and errors of an image that is first reduced under the protocol iste-rgb."""
+    """Draw input, bicubic, ISTE, truth and errors of an image that is first reduced under the protocol iste-rgb."""
     import torch
 
     from monai_iste.functional import upscale_bands
@@ -41,7 +41,7 @@ def with_truth(source: Path, scale: float, network: nn.Module) -> Image.Image:
 
 
 def without_truth(source: Path, scale: float, network: nn.Module, side: int = 320) -> Image.Image:
-    """Input, bicubic and ISTE, of the window of at most side x side output pixels that varies most."""
+    """Draw input, bicubic and ISTE in the window of at most side x side output pixels with the highest variance."""
     import torch
     from PIL import Image
 

@@ -1,6 +1,6 @@
-"""The command ``monai-iste``: magnify images and slides, compare with bicubic, list the presets, view slides.
+"""Command ``monai-iste``: upscale images and slides, compare with bicubic, list the presets, view slides.
 
-Every refusal is one sentence on standard error and an exit code: 2 options, presets or configuration, 3 input,
+Every error is one sentence on standard error and an exit code: 2 options, presets or configuration, 3 input,
 4 output, 5 weights, 7 shape, 8 scale (those of :mod:`monai_iste.errors`), 130 interrupted (Ctrl-C), 143 terminated
 (SIGTERM). Results go to standard output.
 
@@ -25,12 +25,12 @@ from monai_iste.cli.view import view
 
 app = typer.Typer(
     name="monai-iste",
-    help="Magnify H&E histopathology by any factor. Not for diagnosis: magnified pixels are inferred, not measured.",
+    help="Super-resolve H&E histopathology by any factor. Not for diagnosis: new pixels are inferred, not measured.",
     epilog="Exit codes: 0 done, 2 options or preset, 3 input, 4 output, 5 weights, 7 shape, 8 scale, 130 interrupted, "
     "143 terminated.",
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_enable=False,  # a refusal is a sentence, and a defect keeps its plain traceback
+    pretty_exceptions_enable=False,  # errors are sentences, and defects keep their plain traceback
     rich_markup_mode=None,
 )
 
@@ -43,7 +43,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: a file's name may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: file names may not be valid text
     app(prog_name="monai-iste")
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they end."""
+"""Options that several commands share, and their conversion of errors to exit codes."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ UntrainedOption = Annotated[bool, typer.Option("--allow-untrained", help="Random
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a scheduler or ``timeout`` sends it: cleaned up after like Ctrl-C."""
+    """SIGTERM, as schedulers and ``timeout`` send it; handled like Ctrl-C."""
 
 
 @contextmanager
 def sentences() -> Iterator[None]:
-    """Errors of the family, Ctrl-C and SIGTERM, as one line and an exit code."""
+    """Convert errors of the library, Ctrl-C and SIGTERM to one line and an exit code."""
     from PIL import Image
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it logs of a damaged file, the sentence says
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large is refused, the rest is no bomb
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the error says the same
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # images that are too large raise a DataError
     try:
         yield
     except (ISTEError, RuntimeError) as error:
@@ -57,14 +57,14 @@ def sentences() -> Iterator[None]:
             raise
         typer.echo(f"error: {known}", err=True)
         raise typer.Exit(known.exit_code) from error
-    except BrokenPipeError:  # whoever read along has ended
+    except BrokenPipeError:  # the reader of the output has ended
         raise
-    except OSError as error:  # an input's, such as a name that is too long: outputs have OutputError
+    except OSError as error:  # of an input, such as a name that is too long: outputs raise OutputError
         typer.echo(f"error: {error.strerror}: {error.filename or 'standard output'}", err=True)
         raise typer.Exit((DataError if error.filename else OutputError).exit_code) from error
     except KeyboardInterrupt as error:
         what, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
-        typer.echo(f"{what}: finished files are kept; an unfinished slide goes on with --resume", err=True)
+        typer.echo(f"{what}: finished files are kept; an unfinished slide continues with --resume", err=True)
         raise typer.Exit(code) from error
 
 
@@ -83,7 +83,11 @@ def network_of(
     threads: int | None,
     allow_untrained: bool,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The network as it will be used, and what a report says about it."""
+    """Load the network of a command.
+
+    Returns:
+        the network, and its description for a report.
+    """
     import torch
 
     from monai_iste.networks.presets import released_weights
@@ -102,5 +106,5 @@ def network_of(
     return network, {"version": monai_iste.__version__, **about}
 
 
-#: At most more than any machine has; a system that cannot make them all ends the process.
+#: Option of several commands. The limit is above what any machine has: systems end a process that asks for too many.
 ThreadsOption = Annotated[Optional[int], typer.Option("--threads", min=1, max=1024, help="Processor threads.")]

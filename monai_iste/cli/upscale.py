@@ -1,4 +1,4 @@
-"""The command ``monai-iste upscale``: an image, a slide, or a folder of them, to files of another size."""
+"""Command ``monai-iste upscale``: super-resolve an image, a slide, or a folder of them."""
 
 from __future__ import annotations
 

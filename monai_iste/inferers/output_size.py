@@ -29,7 +29,7 @@ class OutputSize:
     """Requested size of a result: exactly one of a scale, a size and a pixel size.
 
     Two pixel sizes that differ by at most 1 % are the same (:func:`~monai_iste.io.pixel_size.same_mpp`): a slide that
-    states 0.2498 or 0.252 um is a 0.25 um slide, and an axis on which it is keeps its number of pixels at ``mpp=0.25``.
+    states 0.2498 or 0.252 um is a 0.25 um slide. At ``mpp=0.25`` its size stays as it is, axis by axis.
 
     Args:
         scale: magnification of both axes.
@@ -42,9 +42,11 @@ class OutputSize:
     Example:
         >>> OutputSize(scale=3.7).resolve((300, 260)), OutputSize(size=(301, 520)).resolve((300, 260))
         ((1110, 962), (301, 520))
-        >>> OutputSize(mpp=0.25).resolve((1000, 800), (0.5, 0.5)), OutputSize(mpp=0.25).resolve((1000, 800), (0.252, 0.252))
-        ((2000, 1600), (1000, 800))
-    """  # noqa: E501
+        >>> OutputSize(mpp=0.25).resolve((1000, 800), (0.5, 0.5))
+        (2000, 1600)
+        >>> OutputSize(mpp=0.25).resolve((1000, 800), (0.252, 0.252))
+        (1000, 800)
+    """
 
     scale: float | None = None
     size: Size | None = None

@@ -44,7 +44,7 @@ def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
 
     * 8-bit RGB is returned as stored; color profiles and EXIF orientation are left alone.
     * 8-bit grayscale is repeated in three channels, palettes are looked up.
-    * Transparency is composited over white, the color of bare glass.
+    * Transparency is composited over white, the color of the background.
     * 16-bit RGB is divided by 257 and rounded; float RGB must lie in [0, 1] and is multiplied by 255.
     * 16-bit or float grayscale, and anything of 2 or more than 4 channels, is refused: it may be fluorescence.
     * Several pages or slices of equal size are refused; of a pyramid, the full-resolution level is read.
@@ -123,7 +123,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 class _Source(NamedTuple):
-    """An opened file.
+    """Opened image file.
 
     Attributes:
         kind, size: as in :class:`ImageInfo`.
@@ -161,7 +161,7 @@ def _opened(path: Path) -> Iterator[_Source]:
         raise
     except Image.DecompressionBombError as error:
         raise _too_large(path, "more, which Pillow does not decode", 2 * (Image.MAX_IMAGE_PIXELS or 0)) from error
-    except Exception as error:  # whatever a decoder raises on bytes it does not understand
+    except Exception as error:  # any error of a decoder
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         remedy = "Copy or export it again" + (", or install monai_iste[slides]." if "imagecodecs" in reason else ".")
         raise DataError(f"a readable image in {path}", f"a damaged or unsupported file ({reason})", remedy) from error
@@ -252,7 +252,7 @@ def _open_nifti(path: Path) -> Iterator[_Source]:
 
 
 def _pillow_pixels(image: ImageFile.ImageFile, path: Path) -> np.ndarray:
-    """Pixels of an opened image, (H, W) or (H, W, 3 or 4), uint8 or uint16."""
+    """Decode an opened image to (H, W) or (H, W, 3 or 4), uint8 or uint16."""
     rawmode = image.tile[0].args if image.format == "PNG" and image.tile else ""
     if rawmode in ("RGB;16B", "RGBA;16B"):
         return _sixteen_bit_png(image, rawmode, path)
@@ -266,7 +266,7 @@ def _pillow_pixels(image: ImageFile.ImageFile, path: Path) -> np.ndarray:
 
 
 def _sixteen_bit_png(image: ImageFile.ImageFile, rawmode: str, path: Path) -> np.ndarray:
-    """Both bytes of a 16-bit RGB(A) PNG: Pillow keeps one of them, so the data are read in either byte order."""
+    """Decode a 16-bit RGB(A) PNG: Pillow keeps one byte of two, so the data are read in either byte order."""
     tile = image.tile[0]
     high = np.asarray(image).astype(np.uint16)
     with Image.open(path, formats=("PNG",)) as again:
@@ -275,7 +275,7 @@ def _sixteen_bit_png(image: ImageFile.ImageFile, rawmode: str, path: Path) -> np
 
 
 def _eight_bit_rgb(pixels: np.ndarray, path: Path) -> np.ndarray:
-    """(H, W) or (H, W, C) of any number type to (H, W, 3) uint8, by the rules of :func:`read_rgb`."""
+    """Convert (H, W) or (H, W, C) of any number type to (H, W, 3) uint8, by the rules of :func:`read_rgb`."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3:

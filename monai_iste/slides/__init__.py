@@ -1,6 +1,7 @@
-"""Whole slides: read at any pixel size, magnified in bounded memory, written as pyramids.
+"""Whole slides: reading at any pixel size, super-resolution in bounded memory, writing as pyramids.
 
-:class:`Slide` reads, :func:`plan_slide` says what shall come out, :class:`SlideJob` makes it, whatever interrupts it.
+:class:`Slide` reads regions. :func:`plan_slide` describes a result. :class:`SlideJob` computes it, and can be
+interrupted and resumed.
 """
 
 from monai_iste.slides.job import SlideJob

@@ -1,4 +1,4 @@
-"""Open a slide's file as pixels that are read by regions, and refuse in one sentence what is none."""
+"""Opening of slide files, by OpenSlide or as plain images, and the checks before anything is decoded."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from monai_iste.io.image_reader import IMAGE_SUFFIXES, MAX_PIXELS, probe, read_r
 from monai_iste.io.pixel_size import PixelSize, find_mpp, is_tiff
 from monai_iste.slides.resampling import Size
 
-#: Largest width * height that a slide may declare; the whole glass, 26 x 76 mm at 0.12 um/px, is 137 thousand million.
+#: Largest width * height that a slide may declare; a glass of 26 x 76 mm at 0.12 um/px has 137 gigapixels.
 MAX_SLIDE_PIXELS = 150_000_000_000
 
 # Largest tile of a TIFF, which is decoded as a whole: 8192 x 8192, 270 MB. Scanners write tiles of up to 2048.
 _MAX_TILE_PIXELS = 2**26
 
-# Most pixels that a byte of a file stands for. The best that a codec does is zstd on one color, 128 KiB in 4 bytes:
-# 11,000 RGB or 33,000 gray pixels a byte (deflate: 344, JPEG: 500). A tile of 512 x 512 that is not stored at all still
-# has 6 bytes in the directory of its TIFF: 43,690. So bare glass passes, and a few bytes that claim terabytes do not.
+# Largest number of pixels per byte of a file. The best compression is zstd on one color, 128 KiB in 4 bytes: 11,000 RGB
+# or 33,000 gray pixels a byte (deflate: 344, JPEG: 500). A tile of 512 x 512 that is not stored at all still has 6
+# bytes in the directory of its TIFF: 43,690. So empty background passes, and a few bytes that claim terabytes do not.
 _MAX_PIXELS_PER_BYTE = 50_000
 
-# Formats in which OpenSlide makes RGB of whatever the TIFF declares, fluorescence too.
+# Formats in which OpenSlide converts any TIFF to RGB, fluorescence too.
 _DECLARED_BY_TIFF = ("generic-tiff", "aperio")
 
 
 class Pixels(Protocol):
-    """An opened file, addressed in pixels of level 0.
+    """Interface of an opened file, addressed in pixels of level 0.
 
     Attributes:
         levels: (h, w) of each level, from the largest to the smallest.
@@ -48,7 +48,11 @@ class Pixels(Protocol):
     steps: tuple[float, ...]
 
     def read(self, level: int, start: Size, size: Size) -> np.ndarray:
-        """(height, width, 3) uint8 of a level, from the level-0 pixel (y, x) on; may be a view."""
+        """Read ``size`` (height, width) of a level, from the level-0 pixel ``start`` (y, x) on.
+
+        Shape:
+            returns (height, width, 3) uint8, which may be a view.
+        """
 
     def pixel_size(self) -> PixelSize:
         """Read the pixel size that the file states."""
@@ -57,18 +61,18 @@ class Pixels(Protocol):
         """Read the RGB color profile."""
 
     def close(self) -> None:
-        """Let go of the file; may be called again."""
+        """Close the file; further calls do nothing."""
 
 
 def open_pixels(path: Path) -> Pixels:
-    """Open a file by OpenSlide or, where that does not know it or would misread it, as an image that is held in memory.
+    """Open a slide with OpenSlide, or an image that OpenSlide does not know or would misread in memory.
 
-    What a file declares is checked before anything is decoded, and a tiled TIFF for being whole: what is missing would
-    otherwise be found hours later.
+    The declared size is checked before anything is decoded. A tiled TIFF is checked for truncation, which would
+    otherwise show hours later.
 
     Raises:
-        DataError: the file is missing, empty, cut short, larger than :data:`MAX_SLIDE_PIXELS`, too small for what it
-            claims, or neither a slide nor an RGB image.
+        DataError: the file is missing, empty, truncated, larger than :data:`MAX_SLIDE_PIXELS`, too small for the
+            declared size, or neither a slide nor an RGB image.
     """
     _check_file(path)
     header = _tiff_header(path)
@@ -92,7 +96,7 @@ def open_pixels(path: Path) -> Pixels:
 
 
 class _OpenSlidePixels:
-    """A slide that MONAI reads through OpenSlide. Both may be called from several threads at once."""
+    """Slide that is read by MONAI through OpenSlide; both are thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -150,7 +154,7 @@ class _OpenSlidePixels:
 
 
 class _ImagePixels:
-    """A plain image, decoded when it is first read, and held."""
+    """Plain image, decoded at the first reading and kept in memory."""
 
     def __init__(self, path: Path) -> None:
         self._info = probe(path)
@@ -193,7 +197,7 @@ def _background(properties: Mapping[str, str]) -> np.ndarray:
 
 
 def _over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """(h, w, 4) over a background color: (h, w, 3), a view where nothing is transparent."""
+    """Composite (h, w, 4) over a background color to (h, w, 3); a view where nothing is transparent."""
     opacity = rgba[..., 3:]
     if opacity.min() == 255:
         return rgba[..., :3]
@@ -201,11 +205,11 @@ def _over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
     return ((rgba[..., :3] * opacity + background * (255 - opacity) + 127) // 255).astype(np.uint8)
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- checks -----------------------------------------------------------------------------------------------------------
 
 
 class _TiffHeader(NamedTuple):
-    """What a TIFF declares: its (H, W), whether it is one RGB image of integers, and where its last tile ends."""
+    """Header of a TIFF: (H, W), whether it is one RGB image of integers, and the end of its last tile in bytes."""
 
     size: Size
     is_rgb: bool
@@ -213,7 +217,7 @@ class _TiffHeader(NamedTuple):
 
 
 def _tiff_header(path: Path) -> _TiffHeader | None:
-    """None for other files, and for those that tifffile does not understand: whoever reads them will say so."""
+    """Read the header of a TIFF; None for other files, and for damaged ones, which their reader will report."""
     if not is_tiff(path):
         return None
     try:

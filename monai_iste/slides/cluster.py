@@ -1,8 +1,8 @@
-"""Windows on several processes or machines, through Dask (extra ``distributed``).
+"""Computation of windows on several processes or machines, with Dask (extra ``distributed``).
 
 A window is a task that can be repeated: a worker reads its part of the slide, computes it and writes its chunks into
-the work folder, which every worker must see under the same path, like the slide. The ledger is written by the process
-that started the work, alone. What a killed worker had not finished is given to another.
+the work folder. Every worker must see slide and work folder under the same path. Only the process that started the
+work writes the ledger. The unfinished windows of a killed worker are given to others.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from monai_iste.slides.reader import Slide
 from monai_iste.slides.tissue import TissueMask
 from monai_iste.slides.window_store import Key, WindowStore
 
-_QUEUED = 4  # windows that each thread of the cluster has before it, so that none waits and few are lost
+_QUEUED = 4  # windows queued per thread of the cluster, so that none waits and few are lost
 
-#: How often a window may lose its worker before the work is given up; Dask's own three is one bad night's.
+#: Number of times that a window may lose its worker before the job fails; Dask's default of three is too few.
 _LOSSES = 20
 
 
@@ -34,14 +34,14 @@ _LOSSES = 20
 def cluster_client(
     workers: int | None = None, scheduler: str | None = None, threads: int | None = None
 ) -> Iterator[Any]:
-    """A Dask client: of a local cluster with so many processes, or of a scheduler that runs already.
+    """Open a Dask client, of a new local cluster or of a running scheduler.
 
     Args:
-        workers: processes on this machine; with several GPUs, as many as GPUs.
-        scheduler: address, such as ``tcp://10.0.0.5:8786``, instead.
-        threads: processor threads for each process; default: this machine's, shared out.
+        workers: number of processes on this machine; with several GPUs, one per GPU.
+        scheduler: address of a running scheduler, such as ``tcp://10.0.0.5:8786``.
+        threads: CPU threads of each process; default: those of this machine, divided by ``workers``.
     Raises:
-        ConfigError: the extra is missing, or nothing answers at that address.
+        ConfigError: the extra is missing, or no scheduler runs at the address.
     """
     distributed = require_extra("distributed", "distributed")
     dask = require_extra("dask", "distributed")
@@ -73,7 +73,7 @@ def cluster_client(
 
 
 def dask_setup(worker: Any) -> None:
-    """Called by each worker of a local cluster as it starts: Ctrl-C is for the process that ends them."""
+    """Ignore Ctrl-C in the workers of a local cluster (Dask calls this at their start): their parent ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -91,7 +91,7 @@ def compute_windows_on(
 
     Args:
         client: a ``distributed.Client``.
-        device: where the workers compute; of several GPUs in a local cluster, each worker takes its own.
+        device: device of the workers; in a local cluster with several GPUs, each worker uses its own.
     """
     distributed = require_extra("distributed", "distributed")
     (job,) = client.scatter([(store.plan, store.folder.resolve(), network.cpu(), mask)], broadcast=True, hash=False)
@@ -118,7 +118,7 @@ def compute_windows_on(
 
 
 def _task(job: tuple[SlidePlan, Path, nn.Module, TissueMask | None], key: Key, device: str) -> tuple[Key, int]:
-    """On a worker: compute a window and write its chunks; repeating it does no harm."""
+    """Compute a window on a worker and write its chunks; may be repeated."""
     plan, folder, network, mask = job
     network.to(_own_device(device)).eval()
     window = plan.window(key)
@@ -132,7 +132,7 @@ def _task(job: tuple[SlidePlan, Path, nn.Module, TissueMask | None], key: Key, d
 
 
 def _own_device(device: str) -> str:
-    """Worker i of a local cluster takes GPU i; elsewhere the scheduler of the machines shares them out."""
+    """Choose GPU i for worker i of a local cluster; elsewhere the machines' scheduler assigns GPUs."""
     if device != "cuda" or torch.cuda.device_count() < 2:
         return device
     name = require_extra("distributed", "distributed").get_worker().name

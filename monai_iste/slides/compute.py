@@ -1,8 +1,8 @@
-"""The windows of a slide, computed one by one.
+"""Computation of a slide's windows, one by one.
 
-Every pixel comes from the canonical windows of :class:`~monai_iste.inferers.ArbitraryScaleInferer`: it is the same
-whatever the order, the region, the number of workers and of interruptions, on one kind of device with one number of
-threads. Across those it may differ by one 8-bit level.
+Every pixel comes from the canonical windows of :class:`~monai_iste.inferers.Tiler`. It does not depend on the order,
+the region, the number of workers or interruptions, on one kind of device with one number of threads. Across those it
+may differ by one 8-bit level.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from monai_iste.slides.reader import Slide
 from monai_iste.slides.tissue import TissueMask
 from monai_iste.slides.window_store import WindowStore
 
-_AHEAD = 2  # windows that are read before their turn, and kept waiting to be written
+_AHEAD = 2  # windows that are read ahead, and windows that wait to be written
 
 Progress = Callable[[Window], None]
 
 
 class Interpolation(nn.Module):
-    """What glass gets: bicubic, which is also what a light network's answer fades to on flat ground.
+    """Bicubic interpolation, used for background windows.
+
+    A network with a bicubic residual fades to it on flat areas.
 
     Shape:
         image: (B, C, h, w); rows: (H,); columns: (W,); cell: not used; returns (B, C, H, W)
@@ -93,10 +95,10 @@ def compute_windows(
     mask: TissueMask | None,
     progress: Progress,
 ) -> None:
-    """Compute windows in this process; while one is computed the next ones are read and the last ones written.
+    """Compute windows in this process; reading and writing run in threads of their own.
 
     Args:
-        progress: called with every window that is in the ledger.
+        progress: called with every window that was entered into the ledger.
     """
 
     def keep(window: Window, output: Tensor) -> None:

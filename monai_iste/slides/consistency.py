@@ -1,4 +1,4 @@
-"""How far a magnified slide, reduced again, is from the slide it was made from: a map, a line and a picture."""
+"""Consistency of a super-resolved slide with its source: difference after reduction, as map, summary and picture."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Size = tuple[int, int]
 
 Progress = Callable[[int, int], None]
 
-#: What the picture draws in its last color, in 8-bit levels.
+#: Difference drawn in the picture's last color, in 8-bit levels.
 FULL_RANGE = 8.0
 
-#: Blocks above this many levels are counted by :func:`summary`.
+#: Difference above which :func:`summary` counts a block, in 8-bit levels.
 NOTABLE = 4.0
 
-_REACH = 2048  # output pixels a side that are reduced at once
+_REACH = 2048  # side of the squares that are reduced at once, in output pixels
 
 
 _SUPPORT = 2  # of the bicubic filter, in input pixels
@@ -36,7 +36,7 @@ _SUPPORT = 2  # of the bicubic filter, in input pixels
 
 _PASSES = 3  # box blurs that make up Pillow's Gaussian
 
-# The picture: black, blue, red-purple, orange, yellow. Lightness rises steadily, so that it reads in gray and with any
+# Colors of the picture: black, blue, red-purple, orange, yellow. Lightness rises steadily, for gray prints and any
 # color vision.
 _COLORS = ((0, 0, 0), (28, 44, 120), (150, 52, 108), (238, 128, 54), (255, 236, 130))
 
@@ -59,30 +59,29 @@ def consistency_map(
     progress: Progress | None = None,
     region: Region | None = None,
 ) -> np.ndarray:
-    """How many 8-bit levels the magnified slide, reduced again, differs from the slide, block by block.
+    """Compute the difference between the reduced super-resolved slide and the slide, block by block.
 
-    With the slide ``x`` (h x w), its magnification ``y`` (H x W) and the reduction ``D`` by which training pairs are
-    made (``blur_bicubic`` of :mod:`monai_iste.transforms.degradation`)::
+    With the slide ``x`` (h x w), the super-resolved slide ``y`` (H x W) and the reduction ``D`` by which training pairs
+    are made (``blur_bicubic`` of :mod:`monai_iste.transforms.degradation`)::
 
         m    = (H / h + W / w) / 2
         D(y) = bicubic reduction, antialiased, of a Gaussian blur of y with sigma (m - 1) / 2 output pixels
         map  = mean of |D(y) - x| over the pixels of a block and the three channels
 
-    ``D(y)`` is not rounded, so that a faithful magnification is charged with the rounding of ``y`` only. The slide is
-    worked through in squares with the margins that blur and filter need: the map does not depend on them.
+    ``D(y)`` is not rounded, so that only the rounding of ``y`` counts for a faithful result. The slide is processed in
+    squares with the margins that blur and filter need; the map does not depend on them.
 
-    A low value is necessary, not sufficient: what is added between the slide's pixels can be invented and still
-    reduce to them. A high value is a contradiction of what was scanned, and means that the magnification is not to be
-    trusted there. Sharpness is charged too where the slide's own pixels are blurred otherwise than by ``D``:
-    interpolation is the yardstick, not 0.
+    A low value is necessary, not sufficient: details between the slide's pixels can be invented and still reduce to
+    them. A high value contradicts the scan, and means that the result is not to be trusted there. Sharpness counts too
+    where the slide's own blur differs from ``D``: compare with the map of interpolation, not with 0.
 
     Args:
         read_input: reads a region of the slide, (height, width, 3) uint8.
         read_output: reads a region of the super-resolved slide, (height, width, 3) uint8.
         size: (h, w) of the slide.
-        output_size: (H, W) of the magnified slide.
+        output_size: (H, W) of the super-resolved slide.
         block: side of a block in pixels of the slide; the last ones of a row and a column may be smaller.
-        progress: called with (squares done, squares in all).
+        progress: called with (squares done, number of squares).
         region: part of the super-resolved slide that exists, in its pixels; default: all of it. The map then covers
             the pixels that :func:`comparable` returns. The positions passed to the readers stay those of the whole
             slide.
@@ -90,8 +89,8 @@ def consistency_map(
         returns (ceil(h / block), ceil(w / block)), float32, for the h x w pixels that are compared.
     Units: 8-bit levels.
     Raises:
-        ShapeError: the block is empty, or the region, or not inside the output. ScaleError: the output is smaller than
-            the slide.
+        ShapeError: the block or the region is empty, or the region is not inside the output. ScaleError: the output is
+            smaller than the slide.
 
     Example:
         >>> x, y = np.full((40, 33, 3), 100, np.uint8), np.full((60, 99, 3), 103, np.uint8)
@@ -124,7 +123,7 @@ def comparable(size: Size, output_size: Size, region: Region | None = None) -> R
 
     Args:
         size: (h, w) of the slide.
-        output_size: (H, W) of the magnified slide.
+        output_size: (H, W) of the super-resolved slide.
         region: in pixels of the super-resolved slide; default: all of it.
     Raises:
         ShapeError, ScaleError: as :func:`consistency_map`.
@@ -135,9 +134,9 @@ def comparable(size: Size, output_size: Size, region: Region | None = None) -> R
     """
     if any(big < n or n < 1 for big, n in zip(output_size, size, strict=True)):
         raise ScaleError(
-            f"a magnified slide of at least {size[0]} x {size[1]} (H x W)",
+            f"a super-resolved slide of at least {size[0]} x {size[1]} (H x W)",
             f"{output_size[0]} x {output_size[1]}",
-            "Compare a slide with its magnification.",
+            "Compare a slide with its own result.",
         )
     region = region or Region(0, 0, *output_size)
     # In whole numbers: as fractions, a border that lies on a pixel's could fall on either side.
@@ -155,7 +154,7 @@ def comparable(size: Size, output_size: Size, region: Region | None = None) -> R
 
 
 def _squares(box: Region, scales: list[float], block: int) -> Iterator[Region]:
-    """Parts of a box of the slide, whole blocks, small enough after magnification."""
+    """Split a region of the slide into squares of whole blocks, of at most :data:`_REACH` output pixels a side."""
     height, width = (max(1, int(_REACH / scale / block)) * block for scale in scales)
     bottom, right = box[0] + box[2], box[1] + box[3]
     for top in range(box[0], bottom, height):
@@ -164,7 +163,7 @@ def _squares(box: Region, scales: list[float], block: int) -> Iterator[Region]:
 
 
 def _reduce(read: Read, size: Size, output_size: Size, made: Region, square: Region) -> np.ndarray:
-    """D(y) in a part of the slide: (height, width, 3), float32 in [0, 255]."""
+    """Compute D(y) in a region of the slide: (height, width, 3), float32 in [0, 255]."""
     scales = [big / n for big, n in zip(output_size, size, strict=True)]
     sigma = (sum(scales) / 2 - 1) / 2
     crop, edges = [], []
@@ -188,7 +187,7 @@ def _reduce(read: Read, size: Size, output_size: Size, made: Region, square: Reg
 
 
 def _blur_reach(sigma: float) -> int:
-    """How far Pillow's Gaussian looks: each of its box blurs has 2 r + 1 = sqrt(12 sigma^2 / n + 1) pixels."""
+    """Compute the reach of Pillow's Gaussian: each of its box blurs has 2 r + 1 = sqrt(12 sigma^2 / n + 1) pixels."""
     return _PASSES * (int((math.sqrt(12 * sigma**2 / _PASSES + 1) - 1) / 2) + 1)
 
 
@@ -200,14 +199,17 @@ def _block_means(values: np.ndarray, block: int) -> np.ndarray:
     return means
 
 
-# --- in one line ------------------------------------------------------------------------------------------------------
+# --- summary ----------------------------------------------------------------------------------------------------------
 
 
 class ConsistencySummary(NamedTuple):
-    """A map in a few numbers; as text, one line.
+    """Statistics of a consistency map; one line as text.
 
-    ``mean``, ``p95`` and ``p99`` are in 8-bit levels, ``notable`` is the share of blocks above :data:`NOTABLE`,
-    ``worst`` the highest block, whose first pixel in the slide is (``row``, ``column``).
+    Attributes:
+        mean, p95, p99: mean and percentiles, in 8-bit levels.
+        notable: fraction of blocks above :data:`NOTABLE`.
+        worst: value of the highest block.
+        row, column: first pixel of that block in the slide.
     """
 
     mean: float
@@ -229,12 +231,12 @@ class ConsistencySummary(NamedTuple):
 def summary(
     levels: np.ndarray, weight: np.ndarray | None = None, block: int = 16, origin: Size = (0, 0)
 ) -> ConsistencySummary:
-    """A map of :func:`consistency_map` in one line.
+    """Summarize a map of :func:`consistency_map`.
 
-    A percentile is the lowest value such that blocks up to it have at least that share of the weight.
+    A percentile is the lowest value such that blocks up to it have at least that fraction of the weight.
 
     Args:
-        weight: how much each block counts, such as its tissue; default: all the same. What has none does not count.
+        weight: weight of each block, such as its fraction of tissue; default: equal weights.
         block: side of the map's blocks, in pixels of the slide.
         origin: the slide's pixel (y, x) at which the map begins.
     Shape:
@@ -257,20 +259,20 @@ def summary(
     counted = np.where(weight > 0, levels, -1.0)
     row, column = (int(i) for i in np.unravel_index(counted.argmax(), levels.shape))
     order = np.argsort(levels, axis=None)
-    values, share = levels.ravel()[order], weight.ravel()[order].cumsum(dtype=np.float64)
-    p95, p99 = (float(values[np.searchsorted(share, p * share[-1])]) for p in (0.95, 0.99))
+    values, cumulated = levels.ravel()[order], weight.ravel()[order].cumsum(dtype=np.float64)
+    p95, p99 = (float(values[np.searchsorted(cumulated, p * cumulated[-1])]) for p in (0.95, 0.99))
     return ConsistencySummary(
         mean=float(np.average(levels, weights=weight)),
         p95=p95,
         p99=p99,
-        notable=float(weight[levels > NOTABLE].sum(dtype=np.float64) / share[-1]),
+        notable=float(weight[levels > NOTABLE].sum(dtype=np.float64) / cumulated[-1]),
         worst=float(levels[row, column]),
         row=origin[0] + row * block,
         column=origin[1] + column * block,
     )
 
 
-# --- for the eye ------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def write_consistency(
@@ -281,13 +283,13 @@ def write_consistency(
     mpp: tuple[float, float] | None = None,
     overwrite: bool = False,
 ) -> tuple[Path, Path]:
-    """Write a map as a picture with a scale (PNG), and its numbers beside it (float32 TIFF of the same name).
+    """Write a map as a picture with a color scale (PNG), and its values beside it (float32 TIFF of the same name).
 
-    The picture goes from black (no difference) to yellow (8 levels and more). A map too large for a picture is drawn by
-    the highest of its blocks, so that no bad place is lost.
+    The picture goes from black (no difference) to yellow (8 levels and more). In a map too large for a
+    picture, each pixel is the highest of its blocks, so that no bad place is lost.
 
     Args:
-        path: the picture's name; ends in ``.png``.
+        path: file of the picture; ends in ``.png``.
         block: side of the map's blocks, in pixels of the slide.
         mpp: micrometers per pixel of the slide, (y, x), for the TIFF's resolution tags.
         overwrite: whether existing files are replaced.
@@ -338,7 +340,7 @@ def _draw(levels: np.ndarray) -> Image.Image:
 
 
 def _draw_legend(sheet: Image.Image, left: int, top: int, height: int) -> None:
-    """The scale, highest value at the top, with a figure every two levels."""
+    """Draw the color scale, highest value at the top, with a number every two levels."""
     bar = _LEGEND // 3
     sheet.paste(Image.fromarray(_color(np.linspace(FULL_RANGE, 0, height)[:, None]).repeat(bar, 1)), (left, top))
     words, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT)
@@ -350,7 +352,7 @@ def _draw_legend(sheet: Image.Image, left: int, top: int, height: int) -> None:
 
 
 def _color(levels: np.ndarray) -> np.ndarray:
-    """(n, m) levels as (n, m, 3) uint8, straight between the colors."""
+    """Convert (n, m) levels to colors (n, m, 3) uint8, interpolated linearly."""
     stops = np.linspace(0, FULL_RANGE, len(_COLORS))
     channels = [np.interp(levels, stops, channel) for channel in zip(*_COLORS, strict=True)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What a job will cost, extrapolated from a part of it that was done."""
+"""Estimate of time, disk and memory of a job, extrapolated from a few windows."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the rest of a job will take.
+    """Cost of the rest of a job.
 
     Attributes:
-        windows: that are left.
-        seconds: to compute them in one process; writing the result comes on top.
-        disk: bytes that are needed until it is done, the result included.
-        memory: bytes of one process.
+        windows: number of windows that are left.
+        seconds: time to compute them in one process, without writing the result.
+        disk: bytes of disk until the job is done, the result included.
+        memory: bytes of memory of one process.
 
     Example:
         >>> print(Estimate(1200, 9000.0, 5_200_000_000, 700_000_000))
@@ -35,12 +35,12 @@ class Estimate:
 
 
 def folder_bytes(folder: Path) -> int:
-    """The bytes of all files in a folder."""
+    """Sum up the bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def peak_memory() -> int:
-    """The largest resident memory of this process so far, in bytes; 0 where the system does not tell."""
+    """Measure the largest resident memory of this process so far, in bytes; 0 where the system does not report it."""
     try:
         import resource
     except ImportError:
@@ -49,7 +49,8 @@ def peak_memory() -> int:
 
 
 def _gigabytes(nbytes: int) -> str:
-    """
+    """Format bytes in gigabytes.
+
     Example:
         >>> _gigabytes(2_100_000), _gigabytes(123_400_000_000)
         ('0.0021 GB', '123 GB')
@@ -58,7 +59,8 @@ def _gigabytes(nbytes: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """
+    """Format a duration in seconds, minutes or hours.
+
     Example:
         >>> _duration(12), _duration(754), _duration(9000)
         ('12 s', '13 min', '2.5 h')

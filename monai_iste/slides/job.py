@@ -1,4 +1,4 @@
-"""One slide from its file to a magnified file: plan, work, result; what ``monai-iste upscale`` does with slides."""
+"""Super-resolution of one slide, from its file to the result: check, compute, write."""
 
 from __future__ import annotations
 
@@ -40,21 +40,23 @@ _FILE_BYTES = {"jpeg": 1.0, "lossless": 3.0}
 
 @dataclass
 class SlideJob:
-    """The magnification of one slide to one file.
+    """Super-resolution of one slide to one file; it can be interrupted and resumed.
 
     Args:
-        slide: opened.
-        target: ends in one of :data:`~monai_iste.slides.writers.writer.SLIDE_SUFFIXES`, or is a plain image.
-        plan: what to make.
-        network: on its device, in evaluation mode; the one of the plan.
-        about: what the result shall say of its network (:func:`~monai_iste.slides.provenance.network_provenance`).
-        work_dir: where the folder of unfinished work is made; default: beside the target.
+        slide: slide, opened.
+        target: file of the result; ends in one of :data:`~monai_iste.io.image_writer.SLIDE_SUFFIXES`, or is a plain
+            image.
+        plan: plan of the slide.
+        network: network of the plan, on its device, in evaluation mode.
+        about: provenance of the network (:func:`~monai_iste.slides.provenance.network_provenance`).
+        work_dir: parent of the folder of unfinished work; default: the folder of the target.
         compression: ``jpeg`` or ``lossless``, for slides.
-        consistency: whether the map is written beside the result (:mod:`monai_iste.slides.consistency`).
-        resume, overwrite: what is done about unfinished work, and about a result that is there already.
+        consistency: whether a consistency map is written beside the result (:mod:`monai_iste.slides.consistency`).
+        resume: continue unfinished work, and keep a complete result.
+        overwrite: replace an existing result, and delete unfinished work that is not continued.
         log: receives progress messages, one line each.
-        compute: computes windows, called as :func:`~monai_iste.slides.compute.compute_windows` is.
-        quiet: no progress bars; default: none where standard error is not a terminal.
+        compute: function with the signature of :func:`~monai_iste.slides.compute.compute_windows`.
+        quiet: hide progress bars; default: hidden unless standard error is a terminal.
     """
 
     slide: Slide
@@ -77,11 +79,11 @@ class SlideJob:
         self.folder = beside / f"{self.target.name}.work"
         self.store = WindowStore(self.folder, self.plan)
 
-    # --- before the work ----------------------------------------------------------------------------------------------
+    # --- checks -------------------------------------------------------------------------------------------------------
 
     @property
     def metadata(self) -> SlideMetadata:
-        """What is written into the result."""
+        """Metadata of the result."""
         box, full = self.plan.region, (0, 0, *self.plan.output)
         provenance = {
             "software": f"monai_iste {monai_iste.__version__}",
@@ -89,7 +91,7 @@ class SlideJob:
             "scale": f"{self.plan.scale[0]:.6g} x {self.plan.scale[1]:.6g} (y, x)",
             "source mpp": _um(self.plan.mpp) + f" ({self.slide.mpp_source})",
             "region": "all" if tuple(box) == full else f"top {box.top}, left {box.left}, of {full[2]} x {full[3]}",
-            "glass": "interpolated" if self.plan.tissue_only else "magnified by the network",
+            "background": "interpolated" if self.plan.tissue_only else "super-resolved",
             "job": self.plan.digest,
             "notice": "Super-resolved: pixels are inferred, not measured. Not for diagnosis.",
         }
@@ -101,10 +103,10 @@ class SlideJob:
         return self.plan.region.height, self.plan.region.width
 
     def is_complete(self) -> bool:
-        """Whether the result is there already, made by this very job.
+        """Check whether the result of this job exists.
 
         Raises:
-            OutputError: something else has its name, and may not be overwritten.
+            OutputError: another file has its name, and may not be overwritten.
         """
         if not self.target.exists() or self.overwrite or not self.resume:
             return False
@@ -117,13 +119,13 @@ class SlideJob:
     def _states_job(self) -> bool:
         if slide_suffix(self.target):
             return stated_job(self.target) == self.plan.digest
-        try:  # plain images do not say how they were made
+        try:  # plain images have no provenance
             return image_size(self.target) == self.size
         except DataError:
             return False
 
     def check(self) -> None:
-        """Refuse what can be refused before hours of work."""
+        """Check compression, format, name and disk space of the result before any work."""
         if self.compression not in COMPRESSIONS:
             raise ConfigError(
                 f"compression {' or '.join(COMPRESSIONS)}", repr(self.compression), "Choose one of these."
@@ -136,17 +138,21 @@ class SlideJob:
     # --- the work -----------------------------------------------------------------------------------------------------
 
     def estimate(self) -> dict[str, Any]:
-        """What the whole job will cost, found by two windows that are thrown away."""
+        """Estimate the cost of the whole job from two windows, which are discarded."""
         with TemporaryDirectory() as folder:
             trial = replace(self, work_dir=folder)
             trial.store.begin()
-            cost = trial._calibrate(trial._todo(), trial._mask())
-        self.log(str(cost))
-        self._check_room(cost.disk)
-        return {"estimate": asdict(cost)}
+            estimate = trial._calibrate(trial._todo(), trial._mask())
+        self.log(str(estimate))
+        self._check_room(estimate.disk)
+        return {"estimate": asdict(estimate)}
 
     def run(self) -> dict[str, Any]:
-        """Do all of it, and remove the unfinished work; returns what a report says beside :meth:`record`."""
+        """Compute and write the result, and delete the work folder.
+
+        Returns:
+            counts and times for a report, beside :meth:`record`.
+        """
         if self.is_complete():
             self.log(f"{self.target} is complete already")
             return {"complete": True}
@@ -156,13 +162,13 @@ class SlideJob:
         with self.store.lock():
             mask, total, reused = self._mask(), len(self.plan.windows), len(self.store.done)
             if continued:
-                self.log(f"goes on in {self.folder}: {reused:,} of {total:,} windows are done and are kept")
+                self.log(f"continues in {self.folder}: {reused:,} of {total:,} windows are done and are kept")
             elif self.resume:
-                self.log("there is no unfinished work of this job: it begins anew")
+                self.log("there is no unfinished work of this job: it starts from the beginning")
             started = time.perf_counter()
-            cost = self._calibrate(self._todo(), mask)
-            self.log(str(cost))
-            self._check_room(cost.disk)
+            estimate = self._calibrate(self._todo(), mask)
+            self.log(str(estimate))
+            self._check_room(estimate.disk)
             self._compute(mask)
             computed, work = time.perf_counter(), folder_bytes(self.folder)
             result = self._write()
@@ -180,7 +186,7 @@ class SlideJob:
         return report
 
     def record(self) -> dict[str, Any]:
-        """The job as plain values."""
+        """Return the job as plain values."""
         return {
             "input": str(self.slide.path),
             "output": str(self.target),
@@ -210,12 +216,12 @@ class SlideJob:
         return [window for window in self.plan.windows if window.key not in self.store.done]
 
     def _calibrate(self, todo: list[Window], mask: TissueMask | None) -> Estimate:
-        """Compute two windows, of which the first warms up, and extrapolate from the second; both are kept.
+        """Compute two windows, and extrapolate from the second; the first is for warming up. Both are kept.
 
-        A window of glass takes next to nothing, so that only those with tissue count.
+        Windows without tissue take almost no time, and are not counted.
         """
-        asked = [window for window in todo if mask is None or _touches(self.plan, mask, window)] or todo
-        samples = [asked[0], asked[len(asked) // 2]] if len(asked) > 1 else asked
+        costly = [window for window in todo if mask is None or _touches(self.plan, mask, window)] or todo
+        samples = [costly[0], costly[len(costly) // 2]] if len(costly) > 1 else costly
         seconds, before = 0.0, folder_bytes(self.folder)
         for window in samples:
             started = time.perf_counter()
@@ -224,19 +230,19 @@ class SlideJob:
         rest = len(todo) - len(samples)
         each = (folder_bytes(self.folder) - before) / max(1, len(samples))
         return Estimate(
-            rest, (len(asked) - len(samples)) * seconds, round(each * rest + self._writing_bytes()), peak_memory()
+            rest, (len(costly) - len(samples)) * seconds, round(each * rest + self._writing_bytes()), peak_memory()
         )
 
     def _result_bytes(self) -> int:
-        """Room for the result."""
+        """Estimate the bytes of the result."""
         return round(math.prod(self.size) * (_FILE_BYTES[self.compression] * 4 / 3 if slide_suffix(self.target) else 3))
 
     def _writing_bytes(self) -> int:
-        """Room for the result and for its levels while it is written."""
+        """Estimate the bytes of the result and of its levels while it is written."""
         return self._result_bytes() + (math.prod(self.size) if slide_suffix(self.target) else 0)
 
     def _check_room(self, needed: int) -> None:
-        """Refuse a disk that is too small for the work, or another one that is too small for the result."""
+        """Raise OutputError if a disk is too small for the work or for the result."""
         for place, nbytes in ((self.folder, needed), (self.target, self._result_bytes())):
             free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
             if nbytes > free:
@@ -251,7 +257,7 @@ class SlideJob:
         total = math.prod(self.size)
         initial = total - sum(plan.pixels(window) for window in todo)
         with tqdm(
-            total=total, initial=initial, unit="px", unit_scale=True, desc="magnifying", disable=self.quiet
+            total=total, initial=initial, unit="px", unit_scale=True, desc="upscaling", disable=self.quiet
         ) as bar:
             self.compute(
                 self.store, todo, self.slide, self.network, mask, lambda window: bar.update(plan.pixels(window))
@@ -260,7 +266,7 @@ class SlideJob:
     # --- the result ---------------------------------------------------------------------------------------------------
 
     def _write(self) -> dict[str, Any]:
-        """The result and the map beside it."""
+        """Write the result, and the consistency map beside it."""
         with tqdm(total=math.prod(self.size), unit="px", unit_scale=True, desc="writing", disable=self.quiet) as bar:
             if slide_suffix(self.target):
                 write_slide(
@@ -296,7 +302,7 @@ class SlideJob:
         )
 
     def _write_consistency(self) -> dict[str, Any]:
-        """The map beside the result, one line about it, and that line in the report."""
+        """Write the consistency map beside the result, log its summary and return it for the report."""
         plan = self.plan
         levels = consistency_map(self.slide.read, self.store.assemble, plan.size, plan.output, region=plan.region)
         first = comparable(plan.size, plan.output, plan.region)[:2]
@@ -307,7 +313,7 @@ class SlideJob:
 
 
 def map_name(target: Path) -> Path:
-    """Where a result's consistency map is drawn.
+    """Name the picture of a result's consistency map.
 
     Example:
         >>> map_name(Path("a.1.ome.tiff")).name, map_name(Path("a.png")).name
@@ -318,8 +324,8 @@ def map_name(target: Path) -> Path:
 
 
 def _touches(plan: SlidePlan, mask: TissueMask, window: Window) -> bool:
-    """Whether the network is asked for a window; where not, it takes next to nothing."""
-    y, x = (plan.positions(span, axis) for axis, span in enumerate(window))
+    """Check whether a window has tissue, so that the network runs for it."""
+    y, x = (plan.positions(axis_window, axis) for axis, axis_window in enumerate(window))
     return mask.touches(float(y[0]), float(x[0]), float(y[-1]) + 1, float(x[-1]) + 1)
 
 

@@ -1,7 +1,7 @@
-"""What a magnified slide is to be: its size, its windows, and everything else that its pixels depend on.
+"""Plan of a super-resolved slide: size, windows, and everything else that its pixels depend on.
 
-A plan is a description without open files. Two plans with one :attr:`SlidePlan.digest` give the same pixels, which is
-how interrupted work is recognized (:mod:`monai_iste.slides.window_store`).
+A plan holds no open files. Two plans with the same :attr:`SlidePlan.digest` give the same pixels, by which interrupted
+work is recognized (:mod:`monai_iste.slides.window_store`).
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from monai_iste.inferers.output_size import OutputSize
 from monai_iste.inferers.tiling import AxisWindow, Region, Tiler, inside
 from monai_iste.slides.reader import Slide
 
-#: Largest width * height of a magnified slide: 600 GB before compression.
+#: Largest width * height of a super-resolved slide, 200 gigapixels: 600 GB before compression.
 MAX_OUTPUT_PIXELS = 200_000_000_000
 
-#: Largest magnification of a slide. Memory grows with its square (a window of 208 pixels becomes 3,328), and far below
-#: it a network has nothing left to add to interpolation.
+#: Largest magnification of a slide. Memory grows with its square: a window of 208 pixels becomes 3,328. Networks add
+#: nothing to interpolation far below it.
 MAX_SCALE = 16.0
 
-_FORMAT = 1  # raised when the pixels of a plan change, or the way in which they are kept
+_FORMAT = 2  # incremented when the pixels of a plan or the format of the window store change
 
 
-_SAMPLE = 2**20  # bytes at either end of a file by which it is told from another
+_SAMPLE = 2**20  # bytes at each end of a file that its digest covers
 
 
 class Window(NamedTuple):
@@ -43,7 +43,7 @@ class Window(NamedTuple):
 
     @property
     def key(self) -> tuple[int, int]:
-        """Its (row, column) in the lattice of the whole slide."""
+        """Row and column in the lattice of the whole slide."""
         return self.row.number, self.column.number
 
     @property
@@ -55,17 +55,17 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class SlidePlan:
-    """The magnification of one slide.
+    """Description of the super-resolution of one slide.
 
     Attributes:
-        source: the slide's file. Not part of the digest: a slide may be moved between two runs.
+        source: file of the slide. It is not part of the digest: a slide may be moved between two runs.
         size: (h, w) of the slide.
-        output: (H, W) of the whole slide, magnified.
-        region: the part of the output that is wanted, in output pixels.
+        output: (H, W) of the whole super-resolved slide.
+        region: part of the output to compute, in output pixels.
         mpp: micrometers per pixel of the slide, (y, x), if known.
-        tissue_only: whether bare glass is interpolated instead of being shown to the network.
+        tissue_only: whether the background is interpolated instead of super-resolved.
         precision: ``fp32`` or ``bf16``.
-        slide_digest, network_digest: fingerprints of the slide's file and of the network.
+        slide_digest, network_digest: digests of the slide's file and of the network.
     """
 
     source: Path
@@ -94,58 +94,61 @@ class SlidePlan:
 
     @cached_property
     def rows(self) -> list[AxisWindow]:
-        """The rows of windows that the region needs."""
-        return self._spans(0, self.region.top, self.region.height)
+        """Rows of windows that contribute to the region."""
+        return self._axis_windows(0, self.region.top, self.region.height)
 
     @cached_property
     def columns(self) -> list[AxisWindow]:
-        """The columns of windows that the region needs."""
-        return self._spans(1, self.region.left, self.region.width)
+        """Columns of windows that contribute to the region."""
+        return self._axis_windows(1, self.region.left, self.region.width)
 
-    def _spans(self, axis: int, begin: int, length: int) -> list[AxisWindow]:
+    def _axis_windows(self, axis: int, begin: int, length: int) -> list[AxisWindow]:
         return self.tiler.axis_windows(self.size[axis], self.output[axis], begin, begin + length)
 
     @property
     def windows(self) -> list[Window]:
-        """Every window that the region needs, row by row."""
+        """All windows that contribute to the region, row by row."""
         return [Window(row, column) for row in self.rows for column in self.columns]
 
     def window(self, key: tuple[int, int]) -> Window:
-        """The window with this :attr:`Window.key`."""
+        """Return the window with a :attr:`Window.key`."""
         return Window(self.rows[key[0] - self.rows[0].number], self.columns[key[1] - self.columns[0].number])
 
     def pixels(self, window: Window) -> int:
-        """How many pixels a window adds to the region; what it shares with the next is counted there.
+        """Count the pixels of the region that a window finishes; overlaps count for the following window.
 
-        Over all windows they sum up to the region.
+        The counts of all windows sum up to the region.
         """
         box = self.region
-        height = _new(window.row, self.rows, box.top, box.top + box.height)
-        return height * _new(window.column, self.columns, box.left, box.left + box.width)
+        height = _finished(window.row, self.rows, box.top, box.top + box.height)
+        return height * _finished(window.column, self.columns, box.left, box.left + box.width)
 
-    def positions(self, span: AxisWindow, axis: int) -> Tensor:
-        """Where a window's output pixels lie along an axis of the slide, in its pixels; float64."""
-        index = torch.arange(span.start, span.stop, dtype=torch.float64)
+    def positions(self, window: AxisWindow, axis: int) -> Tensor:
+        """Compute the positions of a window's output pixels along an axis, in pixels of the slide; float64."""
+        index = torch.arange(window.start, window.stop, dtype=torch.float64)
         return (index + 0.5) * self.size[axis] / self.output[axis] - 0.5
 
     @cached_property
     def digest(self) -> str:
-        """A hash of everything that the pixels depend on, but the kind of device and its number of threads, across
-        which they may differ by one 8-bit level."""
+        """SHA-256 of everything that the pixels depend on.
+
+        The kind of device and the number of threads are not part of it: across them pixels may differ by one 8-bit
+        level.
+        """
         record = dataclasses.asdict(self) | {"format": _FORMAT, "windows": vars(self.tiler)}
         del record["source"]
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def record(self) -> dict[str, Any]:
-        """The plan as plain values, with its digest."""
+        """Return the plan as plain values, with its digest."""
         plain = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
         return plain | {"source": self.source.name, "digest": self.digest}
 
 
-def _new(span: AxisWindow, spans: list[AxisWindow], begin: int, end: int) -> int:
-    following = spans[span.number - spans[0].number + 1 :]
-    stop = following[0].start if following else span.stop
-    return max(0, min(stop, end) - max(span.start, begin))
+def _finished(window: AxisWindow, windows: list[AxisWindow], begin: int, end: int) -> int:
+    following = windows[window.number - windows[0].number + 1 :]
+    stop = following[0].start if following else window.stop
+    return max(0, min(stop, end) - max(window.start, begin))
 
 
 def plan_slide(
@@ -159,14 +162,16 @@ def plan_slide(
     tissue_only: bool = False,
     precision: str = "fp32",
 ) -> SlidePlan:
-    """Plan the magnification of a slide by one of a scale, a size and a pixel size.
+    """Plan the super-resolution of a slide by one of a scale, a size and a pixel size.
 
     Args:
-        network: what the windows will be shown to; its weights become part of the plan.
+        network: network of the job; its weights are part of the digest.
         scale: magnification, at least 1.
-        size: (H, W) of the magnified slide.
-        mpp: micrometers per pixel of the result.
-        region: the part that is wanted, (top, left, height, width) in pixels of the slide; default: all of it.
+        size: (H, W) of the whole super-resolved slide.
+        mpp: micrometers per pixel of the result (:class:`~monai_iste.inferers.output_size.OutputSize`).
+        region: part of the slide, in its pixels; default: all of it.
+        tissue_only: whether the background is interpolated.
+        precision: ``fp32`` or ``bf16``.
     Raises:
         ScaleError: the magnification is below 1, above :data:`MAX_SCALE`, or gives more than
             :data:`MAX_OUTPUT_PIXELS`. DataError: ``mpp`` is given, but the slide's own is unknown.
@@ -180,7 +185,7 @@ def plan_slide(
         source=slide.path.resolve(),
         size=slide.size,
         output=output,
-        region=_magnified(region, slide.size, output),
+        region=_on_output(region, slide.size, output),
         mpp=slide.mpp,
         tissue_only=tissue_only,
         precision=precision,
@@ -189,8 +194,8 @@ def plan_slide(
     )
 
 
-def _magnified(region: Region | None, size: tuple[int, int], output: tuple[int, int]) -> Region:
-    """A region of the slide in pixels of the output: every output pixel whose center lies in it."""
+def _on_output(region: Region | None, size: tuple[int, int], output: tuple[int, int]) -> Region:
+    """Convert a region of the slide to output pixels: those whose centers lie in it."""
     if region is None:
         return Region(0, 0, *output)
     top, left, height, width = inside(region, size)
@@ -202,7 +207,7 @@ def _magnified(region: Region | None, size: tuple[int, int], output: tuple[int, 
 
 
 def slide_digest(slide: Slide) -> str:
-    """A fingerprint of a slide's file: its length and the bytes at its ends; hashing gigabytes would take minutes."""
+    """Compute the digest of a slide's file from its length and the bytes at its ends, which takes no minutes."""
     found = hashlib.sha256(str(slide.size).encode())
     with open(slide.path, "rb") as file:
         length = file.seek(0, 2)
@@ -214,7 +219,7 @@ def slide_digest(slide: Slide) -> str:
 
 
 def network_digest(network: nn.Module) -> str:
-    """A fingerprint of a network: its class, and the names and values of its tensors."""
+    """Compute the digest of a network from its class and the names and values of its tensors."""
     found = hashlib.sha256(type(network).__name__.encode())
     for name, tensor in sorted(network.state_dict().items()):
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

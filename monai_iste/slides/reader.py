@@ -1,4 +1,4 @@
-"""Read any region of a whole slide at any pixel size."""
+"""Reading of regions of whole slides, at any pixel size."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from monai_iste.slides.resampling import LevelPixels, Size, best_level, level_ex
 
 
 class Slide:
-    """A whole slide, or a plain image, of which regions are read; opening it decodes nothing.
+    """Whole slide or plain image that is read by regions; opening it decodes nothing.
 
-    * What OpenSlide recognizes (SVS, NDPI, MRXS, DICOM, tiled TIFF, ...) is read through MONAI's ``WSIReader``. Where a
-      slide has no pixels, its background color is put, white if it names none.
-    * Everything else goes through :func:`~monai_iste.io.read_rgb` (PNG, JPEG, BMP, striped TIFF), by its rules: it
-      has one level, which is decoded at the first reading and held. So does a TIFF that is not RGB of 8 or 16 bits, of
-      which OpenSlide would show something regardless, or nothing.
+    * Formats that OpenSlide recognizes (SVS, NDPI, MRXS, DICOM, tiled TIFF, ...) are read through MONAI's
+      ``WSIReader``. Where a slide has no pixels, its background color is returned, white if it states none.
+    * Other images (PNG, JPEG, BMP, striped TIFF) are read by :func:`~monai_iste.io.read_rgb`. They have one level,
+      which is decoded at the first reading and kept in memory. So are TIFFs other than RGB of 8 or 16 bits, which
+      OpenSlide would misread.
 
-    A slide may be read from several threads. After OpenSlide has failed once, it refuses everything: open the slide
-    again.
+    A slide may be read from several threads. After OpenSlide has failed once, it refuses every further call; open the
+    slide again.
 
     Args:
-        path: the file; of formats with several files, the one that OpenSlide is given.
-        input_mpp: micrometers per pixel by the user's word, which counts more than the file's.
+        path: file of the slide; for formats with several files, the one to pass to OpenSlide.
+        input_mpp: micrometers per pixel given by the user, instead of the file's.
     Attributes:
-        path: the file.
+        path: file of the slide.
         size: (h, w) of level 0.
         levels: (h, w) of each level, from the largest to the smallest.
-        mpp: micrometers per pixel of level 0, (y, x); None if nobody said, or only something implausible.
-        mpp_source: who said so: the vendor ("aperio"), "OME", "TIFF tags", "--input-mpp" or "unknown"; see
+        mpp: micrometers per pixel of level 0, (y, x); None if unknown or implausible.
+        mpp_source: source of ``mpp``: the vendor ("aperio"), "OME", "TIFF tags", "--input-mpp" or "unknown"; see
             :func:`~monai_iste.io.pixel_size.find_mpp`.
-        stated_mpp: what the file states, where it contradicts ``input_mpp`` by more than 1 %; else None.
+        stated_mpp: pixel size that the file states, if it contradicts ``input_mpp`` by more than 1 %; else None.
         icc: RGB color profile, or None. It is not applied to the pixels.
     Shape:
         pixels are (height, width, 3).
     Units: uint8, 0 to 255; positions in pixels, rows from top to bottom.
     Raises:
-        DataError: the file is missing, damaged, cut short, too large, smaller than what it claims, or not RGB.
+        DataError: the file is missing, damaged, truncated, too large, too small for the declared size, or not RGB.
         ConfigError: ``input_mpp`` is not above 0.
 
     Example:
@@ -79,14 +79,14 @@ class Slide:
     def read(self, region: Region, level: int = 0) -> np.ndarray:
         """Read a region of a level, in that level's pixels.
 
-        A level of rounded size (a quarter of 1001 pixels, 250) can only be entered at level-0 pixels: its regions
-        may lie beside the position asked for, by up to half a level-0 pixel. :meth:`read_at` accounts for that.
+        OpenSlide addresses levels in level-0 pixels. Regions of a level of rounded size (a quarter of 1001 pixels, 250)
+        are therefore off by up to half a level-0 pixel. :meth:`read_at` accounts for that.
 
         Shape:
             returns (height, width, 3), contiguous.
         Raises:
             ShapeError: the region is not inside the level, or there is no such level.
-            DataError: it cannot be decoded; the file and the region are named.
+            DataError: it cannot be decoded; the message names the file and the region.
         """
         if not 0 <= level < len(self.levels):
             raise ShapeError(
@@ -100,8 +100,8 @@ class Slide:
     def read_at(self, size: Size, region: Region) -> np.ndarray:
         """Read a region of the whole slide resampled to ``size``; the pixels do not depend on the region.
 
-        It is made from the smallest level that is large enough, by Lanczos's filter over all the pixels it reaches,
-        with pixel centers where they belong; see :func:`~monai_iste.slides.resampling.resample_region`.
+        The smallest level that is large enough is reduced by Lanczos's filter, with exact pixel centers; see
+        :func:`~monai_iste.slides.resampling.resample_region`.
 
         Args:
             size: (H, W) of the resampled slide, see :meth:`size_at`. It may be larger than level 0.
@@ -134,7 +134,7 @@ class Slide:
         return OutputSize(mpp=mpp).resolve(self.size, self.mpp, self.path)
 
     def close(self) -> None:
-        """Let go of the file. Reading after that is an error; closing again is none."""
+        """Close the file; further calls do nothing."""
         self._pixels.close()
 
     def __enter__(self) -> Slide:

@@ -1,4 +1,4 @@
-"""A region of a large image resampled as part of the whole: where it is cut out changes none of its pixels."""
+"""Resampling of regions of a large image; the pixels do not depend on the region."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL import Image
 
 from monai_iste.inferers import Region
 
-# Lanczos, because it keeps what the new grid can hold and folds back little of what it cannot: tissue brought from 0.5
-# to 1.2 um/px and back loses less of itself than with Pillow's bicubic, and is changed less by sampling it elsewhere.
+# Lanczos keeps more of what the new grid can represent, and aliases less, than Pillow's bicubic: tissue brought from
+# 0.5 to 1.2 um/px and back loses less.
 _FILTER, _SUPPORT = Image.Resampling.LANCZOS, 3
 
-# Output pixels along the side of a block: so many that they need about _READ pixels of the level.
+# Side of a block in output pixels, chosen so that it needs about _READ pixels of the level.
 _READ, _LEAST_BLOCK, _LARGEST_BLOCK = 2048, 16, 128
 
 # Pixels of a level that are read at once; 4 bytes each.
@@ -25,11 +25,11 @@ Size = tuple[int, int]
 
 
 class LevelPixels(NamedTuple):
-    """One level of a pyramid, which is addressed in pixels of level 0.
+    """Level of a pyramid, addressed in pixels of level 0.
 
     Args:
         size: (h, w) of the level.
-        extent: what all of level 0 measures in the level's pixels, (y, x): see :func:`level_extent`.
+        extent: extent of level 0 in the level's pixels, (y, x); see :func:`level_extent`.
         step: level-0 pixels from one of its pixels to the next; 1 for level 0.
         read: (start, size) -> (*size, 3) uint8, from the level-0 pixel ``start`` (y, x) on, as
             :meth:`~monai_iste.slides.backends.Pixels.read`. A level whose step is not a whole number cannot be entered
@@ -43,16 +43,22 @@ class LevelPixels(NamedTuple):
 
     @property
     def exact(self) -> bool:
-        """Whether every pixel of the level begins at a pixel of level 0, to a thousandth of a pixel."""
+        """True if every pixel of the level begins at a pixel of level 0, to a thousandth of a pixel."""
         return abs(self.step - round(self.step)) * max(self.size) < 1e-3
 
 
 class _AxisBlock(NamedTuple):
-    """One block along one axis.
+    """Block of the output along one axis.
 
-    The output pixels of the block cover ``box`` of the level, counted from the level's pixel ``first`` on: a margin for
-    the filter lies within. Of the block, the output pixels ``part`` are wanted (``target`` in the region), and for them
-    the level's pixels ``taken``. It has ``inside`` pixels from there to its end; the last is repeated to ``padded``.
+    Attributes:
+        target: output pixels of the block in the requested region.
+        part: the same output pixels in the block.
+        length: number of output pixels of the block.
+        first: first pixel of the level that the block needs, with a margin for the filter.
+        taken: pixels of the level that ``part`` needs, counted from ``first``.
+        inside: number of the level's pixels from ``first`` to its end.
+        padded: number of pixels to which the last one is repeated.
+        box: interval of the level that the block covers, counted from ``first``.
     """
 
     target: slice
@@ -66,11 +72,11 @@ class _AxisBlock(NamedTuple):
 
 
 def level_extent(level: Size, full: Size) -> tuple[float, float]:
-    """What level 0, of size ``full``, measures in the pixels of a level: where the two lie over each other.
+    """Compute the extent of level 0, of size ``full``, in the pixels of a level.
 
-    Most pyramids average k x k pixels, whether k divides the size or not: then the level's pixel i covers those from
-    k i on, and its last one is left out or cut. So it is read where the level's size is that of full / k rounded up or
-    down, axis by axis. Any other level was resampled as a whole, and its edges are those of level 0.
+    Most pyramids average k x k pixels, whether k divides the size or not: the level's pixel i covers those from k i on,
+    and an incomplete last one is dropped or kept. This is assumed, axis by axis, where the level's size is full / k
+    rounded up or down. Any other level is taken as resampled as a whole, with the edges of level 0.
 
     Example:
         >>> level_extent((501, 1003), (1003, 2007)), level_extent((100, 333), (1003, 1000))
@@ -88,9 +94,9 @@ def _axis_extent(n: int, whole: int) -> float:
 
 
 def best_level(levels: tuple[Size, ...], size: Size) -> int:
-    """The smallest level that is not smaller than wanted on either axis, or level 0 where all are.
+    """Choose the smallest level that is not smaller than ``size`` on either axis, or level 0.
 
-    A level that lacks a pixel is large enough: sizes of levels are rounded.
+    A level may lack one pixel: sizes of levels are rounded.
 
     Example:
         >>> levels = (1001, 2003), (500, 1001), (250, 500)
@@ -106,14 +112,13 @@ def best_level(levels: tuple[Size, ...], size: Size) -> int:
 
 
 def resample_region(level: LevelPixels, size: Size, region: Region) -> np.ndarray:
-    """A region of what :meth:`PIL.Image.Image.resize` would make of a whole level, to within its rounding.
+    """Resample a region of a level as :meth:`PIL.Image.Image.resize` resamples the whole, to within its rounding.
 
-    Output pixel i is centerd at ``(i + 0.5) * e / N - 0.5`` of the level's pixels (level 0, which measures e of them,
-    becomes N pixels), so that a level of rounded size is used where it lies. The output is made in blocks of a fixed
-    lattice, each with all the pixels that the filter reaches, from one place of the level on: so a pixel is the same,
-    bit for bit, in whichever region it is asked for, although Pillow keeps positions in single precision, and although
-    a level that is entered between its pixels is blurred by where it was entered. Only what the region needs is read,
-    in strips that bound the memory.
+    Output pixel i is centered at ``(i + 0.5) * e / N - 0.5`` of the level's pixels, where e is the extent of level 0
+    and N the number of output pixels; so levels of rounded size are not shifted. The output is computed in blocks of a
+    fixed lattice, each from all the pixels that the filter reaches, read from one position of the level. A pixel is
+    therefore the same, bit for bit, in every region, although Pillow keeps positions in single precision, and although
+    reading a level between its pixels blurs it. Only what the region needs is read, in strips that bound the memory.
 
     Args:
         size: (H, W) of the whole output; may be larger than the level.
@@ -159,9 +164,9 @@ def _axis_blocks(level: LevelPixels, axis: int, full: int, start: int, length: i
 
 
 def _block(level: LevelPixels, rows: _AxisBlock, columns: _AxisBlock) -> np.ndarray:
-    """Across, strip by strip, then down: the two passes of Pillow's own resizing, with its rounding between them.
+    """Resample a block across, strip by strip, then down: the two passes of Pillow's resizing, rounded in between.
 
-    What lies outside the rows and columns that are taken is left black; only unwanted output pixels see it.
+    Pixels outside ``taken`` stay black; they reach only output pixels outside the region.
     """
     across = np.zeros((rows.padded, columns.length, 3), np.uint8)
     strip = max(1, _STRIP_PIXELS // columns.padded)

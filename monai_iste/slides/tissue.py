@@ -1,4 +1,4 @@
-"""Where on a slide there is tissue: one mask for the whole slide, feathered, the same for every region and request."""
+"""Tissue mask of a whole slide, feathered; it does not depend on the requested region."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.inferers import Region
 
-# One sample of the mask: fine enough that a single cell fills one, coarse enough to average away noise and JPEG blocks.
+# Spacing of the mask's samples: a single cell fills one, and noise and JPEG blocks are averaged out.
 _SPACING_UM = 8.0
 
 
@@ -27,41 +27,41 @@ _SPACING_RANGE = (8.0, 32.0)  # in pixels
 _MAX_SAMPLES = 4_000_000
 
 
-_DETAIL = 2  # samples are looked at in 2 x 2 parts, which show what an average hides
+_DETAIL = 2  # a sample is read as 2 x 2 parts, whose spread measures texture
 
 
-_BLOCK = 256  # samples of a block that is read at once
+_BLOCK = 256  # side of the blocks that are read at once, in samples
 
-# A sample is glass if none of these is exceeded; all are shares of the white that glass has on this slide.
-_ABSORBED = 0.045  # light missing in the most absorbed channel
-
-
-_CHROMA = 0.03  # between the most and the least absorbed channel
+# A sample is background if it exceeds none of these limits, relative to the slide's white.
+_ABSORBED = 0.045  # absorption in the most absorbed channel
 
 
-_TEXTURE = 0.035  # between the parts of the sample
+_CHROMA = 0.03  # difference between the most and the least absorbed channel
 
 
-_CERTAIN = 2.0  # a limit exceeded this often is tissue even if nothing beside it is
+_TEXTURE = 0.035  # difference between the parts of the sample
 
 
-_FEWEST = 16  # samples that are tissue together although none of them is certain
+_CERTAIN = 2.0  # a sample that exceeds a limit by this factor is tissue even if it is isolated
 
 
-_LARGEST_HOLE = 64  # samples of glass that are filled: a lumen
-
-# What may be bare glass before its white is known, in 8-bit levels.
-_GLASS_DARKEST, _GLASS_CHROMA, _GLASS_SPREAD, _GLASS_NOISE = 150, 16, 7, 5.0
+_MIN_GROUP = 16  # smallest group of samples that is tissue without a certain one
 
 
-_GLASS_SHARE = 0.002
+_MIN_HOLE = 64  # holes of fewer samples, such as a lumen, are filled
+
+# Limits of background before the slide's white is known, in 8-bit levels.
+_BACKGROUND_DARKEST, _BACKGROUND_CHROMA, _BACKGROUND_SPREAD, _BACKGROUND_NOISE = 150, 16, 7, 5.0
+
+
+_MIN_BACKGROUND = 0.002
 
 
 _PROBES, _PROBE_SIDE = 24, 32
 
 
 class _Slide(Protocol):
-    """What is needed of :class:`~monai_iste.slides.reader.Slide`."""
+    """Interface of the slide: the part of :class:`~monai_iste.slides.reader.Slide` that the mask needs."""
 
     @property
     def size(self) -> tuple[int, int]: ...
@@ -72,24 +72,24 @@ class _Slide(Protocol):
 
 
 class TissueMask:
-    """A weight in [0, 1] at every position of a slide: 1 on tissue, 0 on glass, a smooth fall between.
+    """Weight in [0, 1] at every position of a slide: 1 on tissue, 0 on background, with a smooth transition.
 
-    Held are samples ``q`` (8 bits) on a grid of n x m over the slide of h x w pixels. A position y (0 at the center of
-    the first pixel) lies at ``t = (y + 0.5) * n / h - 0.5`` samples, clamped to [0, n - 1]; with ``i = floor(t)``
-    and ``f = t - i``, and likewise j and g along x::
+    The mask holds samples ``q`` (8 bits) on a grid of n x m over the slide of h x w pixels. A position y (0 at the
+    center of the first pixel) lies at ``t = (y + 0.5) * n / h - 0.5`` samples, clamped to [0, n - 1]; with ``i =
+    floor(t)`` and ``f = t - i``, and likewise j and g along x::
 
         weight = ((1 - f) (1 - g) q[i, j] + (1 - f) g q[i, j + 1] + f (1 - g) q[i + 1, j] + f g q[i + 1, j + 1]) / 255
 
-    in float64, element by element: a function of the position alone, whichever others are asked for with it.
+    in float64, element by element: the weight depends on the position alone.
 
     Args:
-        samples: ``q``, as :meth:`to_array` gives it back.
+        samples: ``q``, see :meth:`to_array`.
         size: (h, w) of the slide's level 0.
     Shape:
         samples: (n, m) uint8
     Units: positions in level-0 pixels.
     Raises:
-        ShapeError: the samples are not such an array.
+        ShapeError: the samples are not a non-empty uint8 array of two dimensions.
 
     Example:
         >>> mask = TissueMask(np.array([[0, 255]], np.uint8), (16, 32))
@@ -110,7 +110,7 @@ class TissueMask:
         self.size = size
 
     def weight(self, y: Tensor, x: Tensor) -> Tensor:
-        """The weight at every pair of positions.
+        """Compute the weight at every pair of positions.
 
         Shape:
             y: (H,); x: (W,); returns (H, W), float32, on the device of y
@@ -119,15 +119,14 @@ class TissueMask:
         left, right, g = self._neighbors(x, 1)
         samples = torch.from_numpy(self._samples).to(y.device)
         f = f.unsqueeze(1)
-        # Rows first: (1 - f) and f are shared by a row, g by a column.
+        # Rows first: f is constant along a row, g along a column.
         rows = samples[upper].double() * (1 - f) + samples[lower].double() * f
         return ((rows[:, left] * (1 - g) + rows[:, right] * g) / 255).float()
 
     def touches(self, top: float, left: float, bottom: float, right: float) -> bool:
-        """Whether the weight is above 0 anywhere in the pixels ``top:bottom``, ``left:right``, borders included.
+        """Check whether the weight is above 0 anywhere in the pixels ``top:bottom``, ``left:right``.
 
-        Exact: the positions meant are those from ``top - 0.5`` to ``bottom - 0.5``, and a sample counts if it has a
-        share in one of them.
+        The check is exact for the positions from ``top - 0.5`` to ``bottom - 0.5``, borders included.
         """
         rows, columns = (
             slice(math.floor(self._sample(a - 0.5, axis)), math.ceil(self._sample(b - 0.5, axis)) + 1)
@@ -137,10 +136,10 @@ class TissueMask:
 
     @property
     def fraction(self) -> float:
-        """Share of the slide's area whose weight is above 0.
+        """Fraction of the slide's area where the weight is above 0.
 
-        Between four samples the weight is above 0 if one of theirs is; beyond the outermost samples lies half a
-        spacing on each side.
+        Between four samples the weight is above 0 if one of theirs is; half a spacing lies beyond the outermost samples
+        on each side.
         """
         positive = np.pad(self._samples > 0, 1, mode="edge")
         positive = positive[1:] | positive[:-1]
@@ -149,11 +148,11 @@ class TissueMask:
         return float(height @ positive @ width / self._samples.size)
 
     def to_array(self) -> np.ndarray:
-        """The samples, (n, m) uint8: with the slide's size, all that makes the same mask again."""
+        """Return the samples, (n, m) uint8, from which the mask can be restored with the slide's size."""
         return self._samples.copy()
 
     def _sample(self, position: Any, axis: int) -> Any:
-        """Positions in pixels as positions in samples, numbers or float64 tensors."""
+        """Convert positions in pixels to positions in samples, numbers or float64 tensors."""
         count = self._samples.shape[axis]
         t = (position + 0.5) * count / self.size[axis] - 0.5
         return t.clamp(0, count - 1) if isinstance(t, Tensor) else min(max(t, 0), count - 1)
@@ -165,22 +164,21 @@ class TissueMask:
 
 
 def tissue_mask(slide: _Slide, margin: float = 16, feather: float = 48) -> TissueMask:
-    """Find the tissue of a slide, once, from the whole of it reduced.
+    """Find the tissue of a slide from a reduced version of the whole.
 
-    The grid is fixed by the slide alone: a sample every 8 um (16 pixels where the pixel size is unknown), at least
-    every 8 and at most every 32 pixels, and coarser where that would be more than four million. Let ``c`` be a
-    sample's mean color, ``s`` the largest difference in a channel between its 2 x 2 parts, and ``white`` the
-    :func:`glass_color`. Then::
+    The grid depends on the slide alone: a sample every 8 um (16 pixels where the pixel size is unknown), within 8 to 32
+    pixels, and coarser where that would be more than four million samples. Let ``c`` be a sample's mean color, ``s``
+    the largest difference in a channel between its 2 x 2 parts, and ``white`` the :func:`background_color`. Then::
 
         r = c / white
         score = max( (1 - min r) / 0.045,  (max r - min r) / 0.03,  s / (0.035 white) )
 
-    over the channels: glass is bright, without color and without texture. A score above 1 is tissue if some sample of
-    its connected group is above 2, or the group has at least 16 samples; a single cell is enough, a speck of noise is
-    not. Holes of fewer than 64 samples are filled. No threshold is taken from the histogram: on a slide that is all
-    tissue it would find two halves. In doubt a sample is tissue; that costs time, the opposite would cost detail. A pen
-    mark or dust counts as tissue too. Without any glass everything is tissue, except what the scanner left out
-    (exactly black or white).
+    over the channels: background is bright, without color and without texture. A connected group of samples with a
+    score above 1 is tissue if one of its scores is above 2, or if it has at least 16 samples. A single cell is enough,
+    a speck of noise is not. Holes of fewer than 64 samples are filled. No threshold is taken from the histogram, which
+    would split a slide that is all tissue. In doubt a sample is tissue: that costs time, the opposite would cost
+    detail. Pen marks and dust count as tissue. Without any background everything is tissue, except pixels that were not
+    scanned (exactly black or white).
 
     With ``d`` the distance of a sample from the center of the nearest tissue sample and ``spacing`` the distance of
     samples, both in level-0 pixels, and ``S(u) = u^2 (3 - 2 u)``, u clamped to [0, 1]::
@@ -191,7 +189,7 @@ def tissue_mask(slide: _Slide, margin: float = 16, feather: float = 48) -> Tissu
 
     Args:
         margin: pixels around tissue in which the weight is still 1.
-        feather: pixels over which it falls to 0; at least two samples' distance is taken.
+        feather: pixels over which it falls to 0; at least two spacings of the samples.
     Raises:
         ConfigError: margin or feather is negative.
     """
@@ -210,26 +208,26 @@ def tissue_mask(slide: _Slide, margin: float = 16, feather: float = 48) -> Tissu
     return TissueMask(np.round(255 * (1 - u * u * (3 - 2 * u))).astype(np.uint8), slide.size)
 
 
-def glass_color(slide: _Slide) -> np.ndarray | None:
-    """The color of bare glass on a slide, (3,) float32 in 8-bit levels; None if there is no glass to be seen.
+def background_color(slide: _Slide) -> np.ndarray | None:
+    """Measure the background color of a slide, (3,) float32 in 8-bit levels; None if there is no background.
 
-    Looked at are the samples of :func:`tissue_mask` that are bright, nearly gray and like their neighbors. Glass is
-    the brightest of them: the white is their mean around the brightest peak of their brightness that has a tenth of
-    the highest. It is confirmed at full resolution, where tissue has a texture however pale it is: the median of the
-    standard deviations of some probes is at most 5 levels.
+    Candidates are the samples of :func:`tissue_mask` that are bright, nearly gray and like their neighbors. The white
+    is the mean of those around the brightest peak of the histogram of brightness that reaches a tenth of the highest
+    peak. It is confirmed at full resolution, where even pale tissue has a texture: the median of the standard
+    deviations of some probes is at most 5 levels.
     """
     return _white(slide, _measure(slide))
 
 
 class _Measured(NamedTuple):
-    """What the reduced slide shows, sample by sample: mean color (n, m, 3) and spread of the parts (n, m), uint8."""
+    """Measurements of the reduced slide per sample: mean color (n, m, 3) and spread of the parts (n, m), uint8."""
 
     color: np.ndarray
     spread: np.ndarray
 
     @property
     def blank(self) -> np.ndarray:
-        """Where the scanner left out: (n, m), exactly black or white."""
+        """Samples that were not scanned, exactly black or white, (n, m) bool."""
         darkest, brightest = self.color.min(2), self.color.max(2)
         return (self.spread == 0) & ((brightest == 0) | (darkest == 255))
 
@@ -243,7 +241,7 @@ def _grid(slide: _Slide) -> tuple[int, int]:
 
 
 def _measure(slide: _Slide) -> _Measured:
-    """Read the whole slide once, reduced, block by block."""
+    """Read the whole reduced slide once, block by block."""
     rows, columns = _grid(slide)
     fine = (rows * _DETAIL, columns * _DETAIL)
     found = _Measured(np.empty((rows, columns, 3), np.uint8), np.empty((rows, columns), np.uint8))
@@ -260,11 +258,15 @@ def _measure(slide: _Slide) -> _Measured:
 
 def _white(slide: _Slide, found: _Measured) -> np.ndarray | None:
     darkest, brightest = found.color.min(2), found.color.max(2)
-    flat = maximum_filter(brightest, 3).astype(int) - minimum_filter(brightest, 3) <= _GLASS_SPREAD
-    flat &= (found.spread <= _GLASS_SPREAD) & (darkest >= _GLASS_DARKEST) & (brightest - darkest <= _GLASS_CHROMA)
+    flat = maximum_filter(brightest, 3).astype(int) - minimum_filter(brightest, 3) <= _BACKGROUND_SPREAD
+    flat &= (
+        (found.spread <= _BACKGROUND_SPREAD)
+        & (darkest >= _BACKGROUND_DARKEST)
+        & (brightest - darkest <= _BACKGROUND_CHROMA)
+    )
     flat &= ~found.blank
     where = np.argwhere(flat)
-    if len(where) < max(1, _GLASS_SHARE * flat.size):
+    if len(where) < max(1, _MIN_BACKGROUND * flat.size):
         return None
     colors = found.color[flat].astype(np.float32)
     brightness = colors.mean(1)
@@ -272,14 +274,14 @@ def _white(slide: _Slide, found: _Measured) -> np.ndarray | None:
     flank = max(level for level in range(256) if counts[level] >= 0.1 * counts.max())
     summit = np.percentile(brightness[np.abs(brightness - flank + 3) <= 7], 50, method="lower")
     chosen = np.abs(brightness - summit) <= 3
-    if _noise(slide, where[chosen], found.spread.shape) > _GLASS_NOISE:
+    if _noise(slide, where[chosen], found.spread.shape) > _BACKGROUND_NOISE:
         return None
     white: np.ndarray = colors[chosen].mean(0)
     return white
 
 
 def _noise(slide: _Slide, samples: np.ndarray, grid: tuple[int, ...]) -> float:
-    """Median standard deviation of the brightness at full resolution around some of the samples, in levels."""
+    """Measure the median standard deviation of the brightness at full resolution at some samples, in levels."""
     height, width = (min(_PROBE_SIDE, n) for n in slide.size)
     deviations = []
     for row, column in samples[np.linspace(0, len(samples) - 1, min(_PROBES, len(samples))).astype(int)]:
@@ -290,7 +292,7 @@ def _noise(slide: _Slide, samples: np.ndarray, grid: tuple[int, ...]) -> float:
 
 
 def _tissue(found: _Measured, white: np.ndarray | None) -> np.ndarray:
-    """(n, m) bool, by the rules of :func:`tissue_mask`."""
+    """Classify the samples by the rules of :func:`tissue_mask`; returns (n, m) bool."""
     if white is None:
         return ~found.blank
     relative = found.color / white
@@ -298,14 +300,14 @@ def _tissue(found: _Measured, white: np.ndarray | None) -> np.ndarray:
     score = np.maximum((1 - least) / _ABSORBED, (most - least) / _CHROMA)
     score = np.maximum(score, found.spread / (_TEXTURE * white.mean()))
     score[found.blank] = 0
-    tissue = _large_groups(score > 1, _FEWEST, score > _CERTAIN)
-    return ~_large_groups(~tissue, _LARGEST_HOLE)
+    tissue = _large_groups(score > 1, _MIN_GROUP, score > _CERTAIN)
+    return ~_large_groups(~tissue, _MIN_HOLE)
 
 
-def _large_groups(mask: np.ndarray, fewest: int, certain: np.ndarray | None = None) -> np.ndarray:
-    """The connected groups of at least ``fewest`` samples, or with a certain one."""
+def _large_groups(mask: np.ndarray, min_size: int, certain: np.ndarray | None = None) -> np.ndarray:
+    """Keep connected groups of at least ``min_size`` samples, or with a certain one."""
     groups = label(mask, connectivity=2)
-    keep = np.bincount(groups.ravel()) >= fewest
+    keep = np.bincount(groups.ravel()) >= min_size
     if certain is not None:
         keep[groups[certain & mask]] = True
     keep[0] = False

@@ -1,11 +1,10 @@
-"""The windows of a slide that are done, on disk: what a killed run leaves, and the next one finds.
+"""Resumable on-disk store of computed windows.
 
-Of every window two chunks of a Zarr group are kept: its interior, where it answers alone, as the final 8-bit pixels,
-and its frame, where neighbors blend, as its weighted share in float32. Summed up in the order of the windows, shares
-give the pixels that :class:`~monai_iste.inferers.ArbitraryScaleInferer` gives in one go, in whatever order they were
-computed.
+Each window has two Zarr chunks: the interior as final uint8 pixels, and the blended border as weighted float32
+contributions. The contributions are summed up in the order of the windows, so that the pixels equal those of
+:class:`~monai_iste.inferers.Tiler` in one run, in whatever order the windows were computed.
 
-A window counts as done when its line stands in the ledger, and the line is written after its chunks.
+A window is done when the ledger has a line for it. The line is written after the chunks.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from monai_iste.inferers.tiling import AxisWindow, Region
 from monai_iste.io.files import held, writing
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.tissue import TissueMask
-from monai_iste.slides.windows import alone, overlap, parts
+from monai_iste.slides.windows import overlap, parts, unblended
 
 _CACHED_BYTES = 64 * 2**20
 
@@ -51,21 +50,21 @@ Key = tuple[int, int]
 
 
 class _Stored(NamedTuple):
-    """A window as it was kept: the interior (h, w, 3) uint8, and the four sides of the frame (h, w, 3) float32."""
+    """Stored window: the interior (h, w, 3) uint8, and the four sides of the border (h, w, 3) float32."""
 
     interior: np.ndarray
     sides: list[np.ndarray]
 
 
 class WindowStore:
-    """The folder in which one slide's windows are collected.
+    """Store of one slide's windows, in a folder.
 
-    Making the object touches nothing: :meth:`begin` does, once, in the process that owns the work. Others may
-    :meth:`write` windows.
+    The constructor touches no files. :meth:`begin` creates the folder, once, in the process that owns the work. Other
+    processes may :meth:`write` windows.
 
     Args:
-        folder: where.
-        plan: what is being made.
+        folder: folder of the store.
+        plan: plan of the slide.
     """
 
     def __init__(self, folder: str | os.PathLike[str], plan: SlidePlan) -> None:
@@ -75,14 +74,16 @@ class WindowStore:
     # --- the folder ---------------------------------------------------------------------------------------------------
 
     def begin(self, resume: bool = False, discard: bool = False) -> bool:
-        """Make the folder, or take over what is in it; returns whether there was work to go on with.
+        """Create the folder, or continue the work in it.
 
         Args:
-            resume: go on with what is there. Otherwise the folder may not hold unfinished work.
-            discard: begin anew, whatever work is there that is not gone on with.
+            resume: continue unfinished work of the same plan. Otherwise the folder may not hold unfinished work.
+            discard: delete unfinished work that is not continued.
+        Returns:
+            whether there is work to continue.
         Raises:
-            OutputError: the folder holds the work of another plan, unfinished work that was not asked for, or something
-                that is no work at all; or it cannot be written. ConfigError: Zarr is not installed.
+            OutputError: the folder holds work of another plan, work that may neither be continued nor deleted, or other
+                files; or it cannot be written. ConfigError: Zarr is not installed.
         """
         require_extra("zarr", "slides")  # before there is a folder
         record = self.folder / "plan.json"
@@ -95,7 +96,7 @@ class WindowStore:
             if record.exists():
                 if resume and self._is_same(record):
                     return True
-                with self.lock():  # what another process is at is not discarded
+                with self.lock():  # work of a running process is not deleted
                     self._check_discarded(resume, discard)
                     shutil.rmtree(self.folder)
             elif found:  # killed while the folder was being made
@@ -108,13 +109,13 @@ class WindowStore:
             return False
 
     def _is_same(self, record: Path) -> bool:
-        """Whether the work is that of this plan."""
+        """Check whether the work belongs to this plan."""
         with suppress(ValueError, KeyError, TypeError):
             return bool(json.loads(record.read_text())["digest"] == self.plan.digest)
         return False
 
     def _check_discarded(self, resume: bool, discard: bool) -> None:
-        """Refuse to begin where there is work, unless it was said that it may be discarded."""
+        """Raise OutputError where there is work that may not be deleted."""
         if discard:
             return
         if not resume:
@@ -131,13 +132,15 @@ class WindowStore:
         zarr = require_extra("zarr", "slides")
         rows, columns = self.plan.rows, self.plan.columns
         grid = (len(rows), len(columns))
-        heights, widths = ({(length, stop - start) for start, stop, length in map(alone, s)} for s in (rows, columns))
+        heights, widths = (
+            {(length, stop - start) for start, stop, length in map(unblended, s)} for s in (rows, columns)
+        )
         height, width = (max(inner for _, inner in lengths) for lengths in (heights, widths))
-        frame = max(h * w - inner_h * inner_w for h, inner_h in heights for w, inner_w in widths)
-        # Windows may have no interior, and a single one has no frame. Zarr 3.4 and later refuse an empty chunk.
-        height, width, frame = max(1, height), max(1, width), max(1, frame)
+        border = max(h * w - inner_h * inner_w for h, inner_h in heights for w, inner_w in widths)
+        # Windows may have no interior, and a single one has no border. Zarr 3.4 and later refuse an empty chunk.
+        height, width, border = max(1, height), max(1, width), max(1, border)
         group = zarr.create_group(self.folder / "windows.zarr")
-        for name, shape, kind in (("interior", (height, width, 3), "uint8"), ("frame", (frame, 3), "float32")):
+        for name, shape, kind in (("interior", (height, width, 3), "uint8"), ("border", (border, 3), "float32")):
             group.create_array(
                 name,
                 shape=(*grid, *shape),
@@ -156,8 +159,8 @@ class WindowStore:
             group = zarr.open_group(self.folder / "windows.zarr", mode="r+")
             # Without it a chunk of zeros, a black window, would not be stored.
             with zarr.config.set({"array.write_empty_chunks": True}):
-                return {name: group[name] for name in ("interior", "frame")}
-        except Exception as error:  # whatever Zarr raises on a description of its arrays that is damaged or gone
+                return {name: group[name] for name in ("interior", "border")}
+        except Exception as error:  # any error of Zarr on damaged or missing metadata
             raise DataError(
                 f"the store of windows in {self.folder} as it was made",
                 f"a damaged one ({type(error).__name__})",
@@ -166,27 +169,29 @@ class WindowStore:
 
     @property
     def _window_bytes(self) -> int:
-        height, width = (max(s.stop - s.start for s in spans) for spans in (self.plan.rows, self.plan.columns))
+        height, width = (max(s.stop - s.start for s in windows) for windows in (self.plan.rows, self.plan.columns))
         return 4 * height * width
 
     def remove(self) -> None:
-        """Delete the folder, when its work is done."""
+        """Delete the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes of this machine out while the context lasts."""
+        """Lock the store against other processes of this machine while the block runs."""
         with held(self.folder / "plan.json") as mine:
             if not mine:
                 raise OutputError(
-                    "work that no other process is at", f"{self.folder}, which is in use", "Wait for it, or stop it."
+                    "work that no other process is running",
+                    f"{self.folder}, which is in use",
+                    "Wait for it, or stop it.",
                 )
             yield
 
     # --- the mask -----------------------------------------------------------------------------------------------------
 
     def keep_mask(self, mask: TissueMask) -> None:
-        """Keep the mask of tissue, so that a run that goes on has the same."""
+        """Store the tissue mask for resumed runs."""
         with writing(self.folder, _REMEDY):
             part = self.folder / "tissue.npy.part"
             with open(part, "wb") as file:
@@ -194,7 +199,7 @@ class WindowStore:
             os.replace(part, self.folder / "tissue.npy")
 
     def mask(self) -> TissueMask | None:
-        """The mask that was kept, if any; a damaged one is none, because the slide gives it again."""
+        """Read the stored tissue mask; None if there is none, or if it is damaged."""
         path = self.folder / "tissue.npy"
         with suppress(FileNotFoundError, ValueError, EOFError):
             return TissueMask(np.load(path, allow_pickle=False), self.plan.size)
@@ -204,7 +209,7 @@ class WindowStore:
 
     @cached_property
     def done(self) -> dict[Key, int]:
-        """Checksums of the windows that are done. A line that was cut off by a crash does not count."""
+        """Checksums of the windows that are done. A line that a crash has truncated does not count."""
         done = {}
         path = self.folder / "ledger.txt"
         for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []:
@@ -215,7 +220,7 @@ class WindowStore:
         return done
 
     def enter(self, key: Key, checksum: int) -> None:
-        """Write into the ledger that a window is done; by the one process that owns the work, in one write."""
+        """Enter a window into the ledger as done, in one write; only the process that owns the work may do this."""
         with writing(self.folder, _REMEDY), open(self.folder / "ledger.txt", "ab") as file:
             if file.tell() and not self._ends_with_a_line():
                 file.write(b"\n")
@@ -229,23 +234,25 @@ class WindowStore:
 
     # --- windows ------------------------------------------------------------------------------------------------------
 
-    def write(self, window: Window, share: Tensor) -> int:
-        """Keep a window's share; returns its checksum for :meth:`enter`. Any process may do this.
+    def write(self, window: Window, output: Tensor) -> int:
+        """Store the contribution of a window; any process may do this.
 
         Shape:
-            share: (3, H, W), as :meth:`ArbitraryScaleInferer.share` returns it.
+            output: (3, H, W), as returned by :meth:`~monai_iste.inferers.Tiler.window_output`.
+        Returns:
+            the checksum for :meth:`enter`.
         """
         interior, sides = parts(window)
-        pixels = share.permute(1, 2, 0)
+        pixels = output.permute(1, 2, 0)
         inner = to_range(pixels[interior.slices], torch.uint8).numpy()
-        frame = np.concatenate([pixels[side.slices].reshape(-1, 3).numpy() for side in sides])
+        border = np.concatenate([pixels[side.slices].reshape(-1, 3).numpy() for side in sides])
         place = self._place(window.key)
         with writing(self.folder, _REMEDY):
-            for name, values in (("interior", inner), ("frame", frame)):
+            for name, values in (("interior", inner), ("border", border)):
                 array = self._arrays[name]
-                # Whole chunks: what lies there, damaged perhaps, is not read.
+                # Whole chunks, so that Zarr does not read existing ones, which may be damaged.
                 array[place] = np.pad(values, [(0, n - m) for n, m in zip(array.shape[2:], values.shape, strict=True)])
-        return _checksum(inner, frame)
+        return _checksum(inner, border)
 
     def _read(self, key: Key) -> _Stored:
         interior, sides = parts(self.plan.window(key))
@@ -253,20 +260,20 @@ class WindowStore:
         try:
             height, width = interior.height, interior.width
             inner = np.asarray(arrays["interior"][(*place, slice(height), slice(width))])
-            frame = np.asarray(arrays["frame"][(*place, slice(sum(side.height * side.width for side in sides)))])
-        except Exception as error:  # whatever Zarr and its codecs raise on a file that is damaged or gone
+            border = np.asarray(arrays["border"][(*place, slice(sum(side.height * side.width for side in sides)))])
+        except Exception as error:  # any error of Zarr and its codecs on a damaged or missing file
             raise self._damaged(key) from error
-        if _checksum(inner, frame) != self.done[key]:
+        if _checksum(inner, border) != self.done[key]:
             raise self._damaged(key)
         cuts = np.cumsum([side.height * side.width for side in sides])[:-1]
-        flat = np.split(frame, cuts)
+        flat = np.split(border, cuts)
         return _Stored(
             inner,
             [part.reshape(s.height, s.width, 3) for part, s in zip(flat, sides, strict=True)],
         )
 
     def _damaged(self, key: Key) -> ISTEError:
-        """What is damaged is struck from the ledger, so that the next run computes it again."""
+        """Remove a damaged window from the ledger, so that the next run computes it again."""
         self.done.pop(key, None)
         with writing(self.folder, _REMEDY):
             part = self.folder / "ledger.txt.part"
@@ -284,7 +291,7 @@ class WindowStore:
     # --- the result ---------------------------------------------------------------------------------------------------
 
     def assemble(self, region: Region) -> np.ndarray:
-        """The finished pixels of a part of the output, all of whose windows are done.
+        """Read finished pixels of a region of the output, whose windows must be done.
 
         Args:
             region: in pixels of the whole output.
@@ -293,11 +300,11 @@ class WindowStore:
         """
         top, left, height, width = region
 
-        def touched(spans: list[AxisWindow], begin: int, end: int) -> list[AxisWindow]:
-            return [span for span in spans if span.start < end and span.stop > begin]
+        def touched(windows: list[AxisWindow], begin: int, end: int) -> list[AxisWindow]:
+            return [window for window in windows if window.start < end and window.stop > begin]
 
         result = np.empty((height, width, 3), np.uint8)
-        shares = np.zeros((height, width, 3), np.float32)
+        sums = np.zeros((height, width, 3), np.float32)
         blended = np.zeros((height, width), bool)
         for row in touched(self.plan.rows, top, top + height):
             for column in touched(self.plan.columns, left, left + width):
@@ -308,12 +315,12 @@ class WindowStore:
                 result[here] = stored.interior[there]
                 for side, values in zip(sides, stored.sides, strict=True):
                     here, there = overlap(side, corner, (height, width))
-                    shares[here] += values[there]
+                    sums[here] += values[there]
                     blended[here] = True
         if blended.any():
-            result[blended] = to_range(torch.from_numpy(shares[blended]), torch.uint8).numpy()
+            result[blended] = to_range(torch.from_numpy(sums[blended]), torch.uint8).numpy()
         return result
 
 
-def _checksum(interior: np.ndarray, frame: np.ndarray) -> int:
-    return zlib.crc32(frame.tobytes(), zlib.crc32(interior.tobytes()))
+def _checksum(interior: np.ndarray, border: np.ndarray) -> int:
+    return zlib.crc32(border.tobytes(), zlib.crc32(interior.tobytes()))

@@ -1,4 +1,4 @@
-"""A window in parts: the interior, where it answers alone, and the frame, where it is blended with its neighbors."""
+"""Parts of a window: the interior, which it alone covers, and the border, where it is blended with its neighbors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Slices = tuple[slice, slice]
 
 
 class Rectangle(NamedTuple):
-    """Part of a window: rows ``top:bottom`` and columns ``left:right``, from the window's own corner."""
+    """Part of a window: rows ``top:bottom`` and columns ``left:right``, counted from the window's corner."""
 
     top: int
     bottom: int
@@ -32,8 +32,8 @@ class Rectangle(NamedTuple):
 
 
 def parts(window: Window) -> tuple[Rectangle, list[Rectangle]]:
-    """The interior of a window, and the four sides of its frame: above, left, right, below."""
-    (top, bottom, height), (left, right, width) = (alone(span) for span in window)
+    """Split a window into its interior and the four sides of its border: above, left, right, below."""
+    (top, bottom, height), (left, right, width) = (unblended(axis) for axis in window)
     return Rectangle(top, bottom, left, right), [
         Rectangle(0, top, 0, width),
         Rectangle(top, bottom, 0, left),
@@ -42,15 +42,15 @@ def parts(window: Window) -> tuple[Rectangle, list[Rectangle]]:
     ]
 
 
-def alone(span: AxisWindow) -> tuple[int, int, int]:
-    """Where along an axis a window's weight is 1 (first pixel, and the one after the last), and its length."""
-    inner = (span.weight == 1).nonzero().flatten()
-    length = len(span.weight)
+def unblended(window: AxisWindow) -> tuple[int, int, int]:
+    """Find the pixels of weight 1 along an axis: the first, the one after the last, and the window's length."""
+    inner = (window.weight == 1).nonzero().flatten()
+    length = len(window.weight)
     return (int(inner[0]), int(inner[-1]) + 1, length) if len(inner) else (length, length, length)
 
 
 def overlap(part: Rectangle, corner: tuple[int, int], size: tuple[int, int]) -> tuple[Slices, Slices]:
-    """Where part of a window at ``corner`` meets an image of ``size``: in the image, and in the part itself.
+    """Intersect part of a window at ``corner`` with an image of ``size``: slices of the image, and of the part.
 
     Example:
         >>> overlap(Rectangle(0, 4, 2, 9), corner=(-1, 3), size=(10, 8))

@@ -1,4 +1,4 @@
-"""Whole slides for MONAI's slide datasets, as if they had been scanned at another pixel size."""
+"""Reader for MONAI's slide datasets that shows slides as if scanned at another pixel size."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ _POWER_UM = 10.0  # an objective's power by the usual convention: 40x at 0.25 um
 
 @dataclass(frozen=True)
 class VirtualSlide:
-    """A slide as :class:`SuperResolvedWSIReader` shows it.
+    """Slide as :class:`SuperResolvedWSIReader` shows it.
 
-    It holds no open file: thousands may be listed, and data loaders may copy it into their workers.
+    It holds no open file, so that data loaders may copy thousands of them into their workers.
 
     Attributes:
-        path: the slide's file.
+        path: file of the slide.
         size, mpp: (h, w) and micrometers per pixel (y, x) of the slide itself.
         levels: (H, W) of the virtual levels.
-        downsamples: how much coarser each is than level 0.
+        downsamples: factor by which each level is coarser than level 0.
     """
 
     path: Path
@@ -62,27 +62,27 @@ class VirtualSlide:
 
 
 class SuperResolvedWSIReader(BaseWSIReader):
-    """Show MONAI a slide as if it had been scanned at ``mpp``: a pipeline for 40x slides then takes those at 10x.
+    """Read slides as if they had been scanned at ``mpp``, so that a pipeline for 40x slides accepts those at 10x.
 
-    It takes the place of the reader in MONAI's ``PatchWSIDataset``, ``SlidingPatchWSIDataset``,
+    It replaces the reader in MONAI's ``PatchWSIDataset``, ``SlidingPatchWSIDataset``,
     ``MaskedPatchWSIDataset``, ``WSISlidingWindowSplitter`` and ``LoadImage``. Sizes, locations, levels and pixel sizes
     are those of the virtual slide: level 0 has ``mpp``, each further level is coarser by two. A level that is finer
-    than the slide is computed by the network, the others are reduced from the slide's own levels, so that masks and
-    thumbnails cost no more than usual. A slide within 1 % of ``mpp`` is passed on as it is.
+    than the slide is computed by the network. The others are reduced from the slide's own levels, so that masks and
+    thumbnails cost no more than usual. An axis whose pixel size is within 1 % of ``mpp`` is left alone.
 
-    A pixel's value is that of the whole slide's magnification (:class:`~monai_iste.inferers.ArbitraryScaleInferer`)
-    and does not depend on the patch: overlapping patches agree exactly, touching ones show no seam. The price is that
-    a patch needs all windows that it touches, each 192 slide pixels wide, whatever the patch's own size. Windows are
-    therefore kept in a cache; patches that are read in an order in which neighbors follow each other profit.
+    The value of a pixel is that of the whole super-resolved slide (:class:`~monai_iste.inferers.Tiler`) and does not
+    depend on the patch. Overlapping patches agree exactly, and adjacent ones show no seam. A patch needs all windows
+    that it touches, each 192 slide pixels wide. Windows are therefore cached, which helps if neighboring patches are
+    read one after another.
 
-    What lies beyond the slide is white, and transparent in mode "RGBA".
+    Pixels beyond the slide are white, and transparent in mode "RGBA".
 
     Args:
         mpp: pixel size of level 0, one number or (y, x).
         model: a network, which is put into evaluation mode, or the name of a preset with released weights (default:
             ``iste_light``).
         source_mpp: pixel size of the slides, instead of what their files state.
-        downsamples: how much coarser than level 0 each level is, if a pipeline expects other levels than powers of two:
+        downsamples: factor of each level relative to level 0, if a pipeline expects other levels than powers of two;
             ``(1, 4, 16, 32)`` is usual for Aperio.
         network_device: where the network runs; default: where it is, or for a preset the GPU if there is one. Data
             loaders with worker processes need ``"cpu"``.
@@ -92,8 +92,8 @@ class SuperResolvedWSIReader(BaseWSIReader):
             :class:`monai.data.BaseWSIReader`. An objective's power is taken as 10 / mpp.
     Units: micrometers per pixel; patches from 0 to 255, whatever their type.
     Raises:
-        ConfigError: a pixel size, level or argument that cannot be. DataError: a file that is no slide or does not
-            state its pixel size. ScaleError: a patch of more than 500,000,000 pixels.
+        ConfigError: a pixel size, level or argument is invalid. DataError: the file is not a slide, or does not state
+            its pixel size. ScaleError: a patch has more than 500,000,000 pixels.
 
     Example:
         >>> import tempfile
@@ -135,7 +135,7 @@ class SuperResolvedWSIReader(BaseWSIReader):
         self._network: nn.Module | None = None
 
     def read(self, data: Sequence[PathLike] | PathLike | np.ndarray, **kwargs: Any) -> Any:
-        """The virtual slide of a file, or a list of those of several."""
+        """Open the virtual slide of a file, or a list of those of several files."""
         slides = [self._open(Path(str(path))) for path in ensure_tuple(data)]
         return slides if len(slides) > 1 else slides[0]
 
@@ -220,7 +220,7 @@ class SuperResolvedWSIReader(BaseWSIReader):
             raise
 
     def _cached_network(self) -> nn.Module:
-        """Loaded at the first patch that needs it, in the process that needs it."""
+        """Load the network at the first patch that needs it, in the process that needs it."""
         if self._network is None:
             network = resolve_network(self.model, self.network_device, self.precision)
             self._network = _Cached(network, self.cache)
@@ -228,10 +228,10 @@ class SuperResolvedWSIReader(BaseWSIReader):
 
 
 def _opened(path: Path) -> Slide:
-    """The slide, open in this process; a file that was replaced is opened anew."""
+    """Open a slide once per process; a file that was replaced is opened again."""
     try:
         modified = path.stat().st_mtime_ns
-    except OSError:  # the slide has a sentence for that
+    except OSError:  # Slide raises a DataError for it
         modified = 0
     return _open_in(os.getpid(), path, modified)
 
@@ -256,7 +256,7 @@ def _powers_of_two(size: Size) -> tuple[float, ...]:
 
 
 class _Cache:
-    """The latest results, up to a number of bytes in all; copies of it, as other processes get, begin empty."""
+    """Least-recently-used cache of results with a limit in bytes; copies for other processes are empty."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.bytes = limit, 0
@@ -284,9 +284,9 @@ class _Cache:
 
 
 class _Cached(nn.Module):
-    """A network that remembers its answers by the content of its questions.
+    """Network that caches its outputs by the content of its inputs.
 
-    So nothing needs to know which window of which slide was asked for, and bare glass is computed once.
+    Windows of different slides need no names, and empty background is computed once.
     """
 
     def __init__(self, network: nn.Module, cache: _Cache) -> None:

@@ -1,4 +1,4 @@
-"""Writers of slides: pyramids as OME-TIFF, OME-Zarr and DICOM."""
+"""Writers of pyramidal slides: OME-TIFF, OME-Zarr and DICOM."""
 
 from monai_iste.slides.writers.pyramid import Pyramid, SlideMetadata
 from monai_iste.slides.writers.writer import write_slide

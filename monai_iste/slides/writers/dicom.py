@@ -1,4 +1,4 @@
-"""DICOM whole-slide images: a folder with one instance per level, converted from an OME-TIFF by wsidicomizer."""
+"""Writer of DICOM whole-slide images: a folder with one instance per level, converted from OME-TIFF by wsidicomizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monai_iste.slides.writers.pyramid import Pyramid, SlideMetadata
 
 
 def check_dicom(metadata: SlideMetadata) -> None:
-    """Refuse early what DICOM cannot be written without.
+    """Check what DICOM needs: a pixel size, packages, and a library.
 
     Raises:
         DataError: the pixel size is unknown. ConfigError: a package, or the library that it needs, is missing.
@@ -51,7 +51,7 @@ def write_dicom(
 
 
 def convert(source: Path, folder: Path, metadata: SlideMetadata, compression: str) -> None:
-    """Convert an OME-TIFF to DICOM instances that say that they are derived, and how.
+    """Convert an OME-TIFF to DICOM instances that are marked as derived.
 
     Patient, study and specimen stay empty or "Unknown"; the slide begins a study of its own. Without a color profile,
     which DICOM demands, wsidicomizer states sRGB.
@@ -86,12 +86,12 @@ def _describe(dataset: Any, metadata: SlideMetadata) -> Any:
 
 
 def _ascii(text: str) -> str:
-    """DICOM's texts without a character set; a backslash would separate two values."""
+    """Convert text to ASCII, without the backslash, which separates values in DICOM."""
     return text.encode("ascii", "replace").decode().replace("\\", "/")
 
 
 def _mark_derived(dataset: Any) -> None:
-    """wsidicomizer takes level 0 for the scanner's own."""
+    """Mark level 0 as derived, which wsidicomizer takes for the scanner's own."""
     dataset.ImageType = ["DERIVED", *dataset.ImageType[1:]]
     frames = dataset.SharedFunctionalGroupsSequence[0].WholeSlideMicroscopyImageFrameTypeSequence[0]
     frames.FrameType = dataset.ImageType

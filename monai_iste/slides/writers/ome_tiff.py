@@ -1,4 +1,4 @@
-"""OME-TIFF whose levels every reader finds.
+"""Writer of OME-TIFF pyramids whose levels every reader finds.
 
 OME-TIFF keeps the lower levels in SubIFDs, where Bio-Formats (QuPath) and tifffile look for them; OpenSlide (and with
 it MONAI) looks for them in the chain of main directories. Both are written: the directories of the SubIFDs are repeated
@@ -56,7 +56,7 @@ def write_ome_tiff(file: BinaryIO, pyramid: Pyramid, metadata: SlideMetadata, co
 
 
 def _may_pass_4_gb(sizes: list[Size]) -> bool:
-    """The margin is for tiles that do not shrink, and for their directories."""
+    """Decide on BigTIFF, with a margin for incompressible tiles and for directories."""
     tiles = sum(math.prod(-(-n // TILE) for n in size) for size in sizes)
     return 3.3 * TILE**2 * tiles > 2**32
 
@@ -80,7 +80,7 @@ def _resolution(metadata: SlideMetadata, factor: int) -> dict[str, Any]:
 
 
 def _padded(pixels: np.ndarray) -> np.ndarray:
-    """TIFF's tiles are of one size. The edge is repeated, because a black margin would shine through in JPEG."""
+    """Pad a tile to full size by repeating its edge; a black margin would be visible in JPEG."""
     height, width = pixels.shape[:2]
     return np.pad(pixels, ((0, TILE - height), (0, TILE - width), (0, 0)), mode="edge")
 
@@ -110,7 +110,7 @@ _CODECS: dict[str, tuple[Encoder, dict[str, Any]]] = {
 
 
 def ome_xml(size: Size, metadata: SlideMetadata) -> bytes:
-    """The OME-XML of one RGB image of (H, W), with its pixel size if that is known, and its provenance.
+    """Build the OME-XML of one RGB image of (H, W), with its pixel size, if known, and its provenance.
 
     Example:
         >>> xml = ome_xml((20, 30), SlideMetadata((0.25, 0.25), None, {"scale": "2.5"})).decode()
@@ -139,15 +139,15 @@ def ome_xml(size: Size, metadata: SlideMetadata) -> bytes:
 
 
 def _xml_text(text: str) -> str:
-    """XML, and TIFF's text, have no place for control characters."""
+    """Replace control characters, which XML and TIFF's text do not allow."""
     return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)
 
 
-# --- the second way to the levels -------------------------------------------------------------------------------------
+# --- chain of directories ---------------------------------------------------------------------------------------------
 
 
 def _chain_levels(file: BinaryIO) -> None:
-    """Repeat the directories of the SubIFDs at the end of the file, as a chain that begins behind the first one."""
+    """Repeat the directories of the SubIFDs at the end of the file, chained to the first directory."""
     file.flush()
     with open(file.name, "rb") as source:  # the file itself may be open for writing only
         with tifffile.TiffFile(source) as tiff:
@@ -155,7 +155,7 @@ def _chain_levels(file: BinaryIO) -> None:
         count_format, entry, offset_format = ("<Q", 20, "<Q") if big else ("<H", 12, "<I")
 
         def entries(directory: int) -> bytes:
-            """A directory without the pointer to the next one."""
+            """Read a directory without the pointer to the next one."""
             source.seek(directory)
             count = source.read(struct.calcsize(count_format))
             return count + source.read(entry * struct.unpack(count_format, count)[0])

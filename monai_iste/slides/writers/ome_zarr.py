@@ -1,4 +1,4 @@
-"""OME-Zarr 0.5: a folder with one zarr 3 array per level, which napari and cloud viewers read. Always lossless."""
+"""Writer of OME-Zarr 0.5: a folder with one Zarr 3 array per level, always lossless."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from monai_iste.slides.writers.pyramid import TILE, Pyramid, SlideMetadata, Tile
 def write_ome_zarr(folder: Path, pyramid: Pyramid, metadata: SlideMetadata) -> None:
     """Write all levels, each an array (3, H, W) in chunks of (3, 512, 512), compressed with zstd.
 
-    No shards: two processes that write into one would lose chunks of each other's.
+    Shards are not used: two processes that write into one would lose each other's chunks.
 
     Args:
         folder: an existing, empty folder.
     Raises:
-        OSError: writing failed, or somebody else removed what was written.
+        OSError: writing failed, or chunks were removed meanwhile.
     """
     import zarr
     from zarr.codecs import ZstdCodec
@@ -46,7 +46,7 @@ def write_ome_zarr(folder: Path, pyramid: Pyramid, metadata: SlideMetadata) -> N
 
 
 def _check_complete(folder: Path, levels: int) -> None:
-    """zarr makes a folder that has vanished again, and reads what was lost with it as background."""
+    """Raise OSError if chunks are missing: zarr recreates a removed folder and reads lost chunks as background."""
     import zarr
 
     group = zarr.open_group(str(folder), mode="r")
@@ -57,7 +57,7 @@ def _check_complete(folder: Path, levels: int) -> None:
 
 
 def _attributes(pyramid: Pyramid, metadata: SlideMetadata) -> dict[str, Any]:
-    """OME-Zarr has no place for provenance and color profiles: they get one of their own."""
+    """Build the attributes; provenance and color profile, which OME-Zarr does not define, get a key of their own."""
     own: dict[str, Any] = {"provenance": dict(metadata.provenance)}
     if metadata.icc is not None:
         own["icc_profile"] = base64.b64encode(metadata.icc).decode()
@@ -65,7 +65,7 @@ def _attributes(pyramid: Pyramid, metadata: SlideMetadata) -> dict[str, Any]:
 
 
 def ome_attributes(levels: int, mpp: tuple[float, float] | None) -> dict[str, Any]:
-    """The metadata of OME-Zarr 0.5 for an RGB pyramid with axes c, y, x.
+    """Build the metadata of OME-Zarr 0.5 for an RGB pyramid with axes c, y, x.
 
     Pixel i of level k covers the pixels from 2**k * i of level 0, so its center lies (2**k - 1) / 2 pixels of level 0
     further than 2**k * i: that is the level's translation. Without a pixel size the unit is the pixel of level 0.

@@ -1,4 +1,4 @@
-"""The levels of a slide, made tile by tile: what all writers share, whatever the size of the slide."""
+"""Levels of a slide, computed tile by tile in bounded memory; shared by all writers."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ S = TypeVar("S")
 
 
 class SlideMetadata(NamedTuple):
-    """What a written slide says about itself. Nothing of the source's description: it may name a patient.
+    """Metadata of a written slide. The source's description is left out, because it may name a patient.
 
     Args:
-        mpp: micrometers per pixel of level 0, (y, x); None = unknown, then nothing is stated.
+        mpp: micrometers per pixel of level 0, (y, x); None if unknown.
         icc: RGB color profile.
-        provenance: how the pixels came about, such as software, preset, hash of the weights, scale, and a notice.
+        provenance: origin of the pixels, such as software, preset, checksum of the weights, scale, and a notice.
     """
 
     mpp: tuple[float, float] | None
@@ -56,7 +56,7 @@ class Tile(NamedTuple):
 
 
 def level_sizes(size: Size) -> list[Size]:
-    """(H, W) of every level: each half of the one before, rounded up, until one tile holds it.
+    """Compute (H, W) of every level: each half of the one before, rounded up, until it fits into one tile.
 
     Example:
         >>> level_sizes((1300, 2001))
@@ -70,7 +70,7 @@ def level_sizes(size: Size) -> list[Size]:
 
 
 def halve(pixels: np.ndarray) -> np.ndarray:
-    """The mean of every 2 x 2 pixels, halves rounded up; an odd last row or column counts twice.
+    """Average 2 x 2 pixels, halves rounded up; an odd last row or column counts twice.
 
     Shape:
         pixels: (H, W, 3) uint8; returns (ceil(H / 2), ceil(W / 2), 3) uint8.
@@ -88,20 +88,20 @@ def halve(pixels: np.ndarray) -> np.ndarray:
 
 
 class Pyramid:
-    """Hands out the levels of a slide one after the other, each tile once, in row-major order.
+    """Iterator over the levels of a slide, one after another, each tile once, in row-major order.
 
-    While a level's tiles are handed out, each is halved and put aside for the next level, so that no pixel of level 0
-    is asked for twice. What is put aside lies, compressed, in nameless files in ``folder``, at most a third of the
-    slide's bytes; they end with the process, however it ends. Memory holds some tiles per thread, never a row of them.
+    Every tile is halved and stored for the next level, so that no pixel of level 0 is read twice. Stored tiles lie,
+    compressed, in unnamed temporary files in ``folder``, of at most a third of the slide's bytes; the system deletes
+    them when the process ends. Memory holds some tiles per thread, never a row of them.
 
     Args:
         read: reads a region of level 0, (height, width, 3) uint8. It is called once per tile of :data:`TILE` pixels, in
             row-major order, by several threads.
         size: (H, W) of level 0.
         folder: an existing folder for temporary files.
-        progress: called with a number of pixels of level 0 when they have been handed out.
+        progress: called with a number of pixels of level 0 when they are finished.
     Raises:
-        ShapeError: ``read`` returned something else. OSError: no room in the folder.
+        ShapeError: ``read`` returned another shape or type. OSError: the disk is full.
 
     Example:
         >>> pixels = np.zeros((700, 300, 3), np.uint8)
@@ -119,7 +119,7 @@ class Pyramid:
     ) -> None:
         self.sizes = level_sizes(size)
         self._read, self._folder, self._progress = read, folder, progress
-        self._aside: list[_Aside | None] = [None]  # where each level was put aside, as far as they have been begun
+        self._stored: list[_StoredLevel | None] = [None]  # stored levels that were begun
         self._workers = min(8, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._workers)
 
@@ -129,26 +129,26 @@ class Pyramid:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)  # nothing is written any more when this returns
-        self._close(len(self._aside))
+        self._pool.shutdown(wait=True, cancel_futures=True)  # all writing has ended
+        self._close(len(self._stored))
 
     def _close(self, levels: int) -> None:
-        for aside in self._aside[:levels]:
-            if aside is not None:
-                aside.close()
+        for stored in self._stored[:levels]:
+            if stored is not None:
+                stored.close()
 
     def tiles(self, level: int, finish: Callable[[Tile, np.ndarray], T]) -> Iterator[T]:
-        """What ``finish`` makes of each tile of a level, in row-major order. Levels are asked for from 0 upwards.
+        """Yield ``finish(tile, pixels)`` for each tile of a level, in row-major order; levels must follow each other.
 
         Args:
             finish: called by several threads with a tile and its pixels, (height, width, 3) uint8.
         """
-        if level != len(self._aside) - 1:
-            raise ValueError(f"level {len(self._aside) - 1} comes next, not {level}")
+        if level != len(self._stored) - 1:
+            raise ValueError(f"level {len(self._stored) - 1} comes next, not {level}")
         self._close(level)
-        source = self._aside[level]
-        below = _Aside(self.sizes[level + 1], self._folder) if level + 1 < len(self.sizes) else None
-        self._aside.append(below)
+        source = self._stored[level]
+        below = _StoredLevel(self.sizes[level + 1], self._folder) if level + 1 < len(self.sizes) else None
+        self._stored.append(below)
 
         def work(tile: Tile) -> tuple[Tile, T]:
             pixels = self._level_0(tile) if source is None else source.read(tile)
@@ -173,7 +173,7 @@ class Pyramid:
         return pixels
 
     def _in_order(self, work: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
-        """``map`` by several threads; a few items are under way at once."""
+        """Map items on several threads, a few at once, and yield the results in order."""
         pending: deque[Future[T]] = deque()
         for item in items:
             pending.append(self._pool.submit(work, item))
@@ -190,11 +190,11 @@ def _grid(size: Size) -> Iterator[Tile]:
             yield Tile(row, column, Region(top, left, min(TILE, height - top), min(TILE, width - left)))
 
 
-class _Aside:
-    """A level between two passes: one chunk for each tile of the level above, four of which make up a tile.
+class _StoredLevel:
+    """Temporary storage of a level: one chunk for each tile of the level above, four of which make up a tile.
 
-    All in one nameless file. A folder of files, or a zarr array, could lose some of them to whoever tidies up, and
-    zarr reads what is lost as black.
+    All chunks are in one unnamed file. Files in a folder, or a Zarr array, could be removed by others, and Zarr would
+    read missing chunks as black.
     """
 
     def __init__(self, size: Size, folder: str | os.PathLike[str] | None) -> None:

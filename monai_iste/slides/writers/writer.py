@@ -1,4 +1,4 @@
-"""Write a slide as OME-TIFF, OME-Zarr or DICOM: a pyramid that appears under its name complete, or not at all."""
+"""Writing of slides as OME-TIFF, OME-Zarr or DICOM; they appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ def write_slide(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> None:
-    """Write level 0 and all levels below it, each half of the one before, in memory that does not grow with the slide.
+    """Write a slide with all its levels, in memory that does not grow with the slide.
 
-    The levels are those of :class:`~monai_iste.slides.writers.Pyramid`, in tiles of 512 x 512. What the source said
-    about itself is not copied, because it may name a patient; of the metadata, what is given is written.
+    The levels are those of :class:`~monai_iste.slides.writers.Pyramid`, each half of the one before, in tiles of
+    512 x 512. Only the given metadata is written.
 
     Args:
-        path: ends in one of :data:`SLIDE_SUFFIXES`, which says the format.
+        path: file or folder of the slide; its ending, one of :data:`~monai_iste.io.image_writer.SLIDE_SUFFIXES`,
+            selects the format.
         read: reads a region of level 0, (height, width, 3) uint8. It is called once per tile, in row-major order, by
             several threads.
         size: (H, W) of level 0.
@@ -51,7 +52,7 @@ def write_slide(
         progress: called with a number of pixels of level 0 when they have been written.
     Raises:
         OutputError, ConfigError: see :func:`check_slide_output`, or writing failed; the path is as it was before.
-        ShapeError: ``read`` returned something else.
+        ShapeError: ``read`` returned another shape or type.
 
     Example:
         >>> import tempfile
@@ -75,7 +76,7 @@ def write_slide(
     check_slide_output(path, size, metadata, overwrite)
     levels = (read, size, work_dir, progress)
     name = path.name.lower()
-    # The pyramid is the inner context: its threads have ended when what they wrote is given its name or removed.
+    # The pyramid is the inner context: its threads have ended when the output is renamed or removed.
     with writing(path):
         if name.endswith(".ome.zarr"):
             with _open_folder(path, overwrite) as folder, Pyramid(*levels) as pyramid:
@@ -91,13 +92,13 @@ def write_slide(
 def check_slide_output(
     path: str | os.PathLike[str], size: Size, metadata: SlideMetadata, overwrite: bool = False
 ) -> None:
-    """Refuse what can be refused before hours of work: the name, the folder, a missing package, an unknown pixel size.
+    """Check name, folder, packages and pixel size of an output before any work.
 
     Args:
         size: (H, W) of level 0.
     Raises:
-        OutputError: names what is in the way. ConfigError: a package is missing. ShapeError: not a size.
-            DataError: DICOM must state a pixel size, and none is known.
+        OutputError: names the obstacle. ConfigError: a package is missing. ShapeError: the size is empty. DataError:
+            the pixel size is unknown, which DICOM needs.
 
     Example:
         >>> check_slide_output("slide.svs", (20, 30), SlideMetadata(None, None, {}))
@@ -129,7 +130,7 @@ def check_slide_output(
 
 @contextmanager
 def _open_folder(path: Path, overwrite: bool) -> Iterator[Path]:
-    """An empty folder that takes its name in one step when the block ends well, and otherwise leaves nothing behind.
+    """Open an empty folder that takes its name in one step when the block ends without error, and else leaves nothing.
 
     A folder cannot be replaced in one step: an old one is put aside first, and comes back if the new one cannot come.
     """
