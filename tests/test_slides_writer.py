@@ -174,7 +174,7 @@ def test_a_full_disk_is_told_in_a_sentence(tmp_path, suffix, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(pyramid._Aside, "write", full)
+    monkeypatch.setattr(pyramid._StoredLevel, "write", full)
     with pytest.raises(OutputError) as caught:
         write_slide(tmp_path / f"a{suffix}", reader(texture(600, 700)), (600, 700), KNOWN, tmp_path)
     assert_teaches(caught.value, f"a{suffix}", "No space left")
