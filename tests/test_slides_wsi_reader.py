@@ -253,7 +253,7 @@ def test_the_oldest_windows_go_first(network, slide):
     for box, calls in ((left, 1), (right, 2), (right, 2), (left, 3), (left, 3), (right, 4)):
         reader.get_data(wsi, **box)
         assert counting.calls == calls
-        assert reader.cache.bytes == sum(kept.nbytes for kept in reader.cache.entries.values()) <= 9 * 2**20
+        assert reader.cache.nbytes == sum(kept.nbytes for kept in reader.cache._values.values()) <= 9 * 2**20
 
 
 def test_windows_of_different_slides_are_not_confused(tmp_path, network, slide, whole):
@@ -272,9 +272,9 @@ def test_windows_of_different_slides_are_not_confused(tmp_path, network, slide, 
 def test_a_copy_of_the_reader_begins_without_windows(reader, slide):
     wsi = reader.read(slide)
     expected, _ = reader.get_data(wsi, location=(0, 0), size=(8, 8))
-    assert reader.cache.entries
+    assert reader.cache._values
     copied, wsi = pickle.loads(pickle.dumps((reader, wsi)))  # noqa: S301 - what a data loader does
-    assert not copied.cache.entries
+    assert not copied.cache._values
     assert np.array_equal(copied.get_data(wsi, location=(0, 0), size=(8, 8))[0], expected)
 
 

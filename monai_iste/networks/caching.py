@@ -35,6 +35,9 @@ class ByteCache:
         self._lock = Lock()
         self._nbytes = 0
 
+    def __reduce__(self) -> tuple[type[ByteCache], tuple[int, Callable[[Any], int]]]:
+        return ByteCache, (self.limit, self.size_of)  # copies for other processes are empty
+
     @property
     def nbytes(self) -> int:
         """Bytes of all values that are kept."""

@@ -29,7 +29,8 @@ Progress = Callable[[Window], None]
 class Interpolation(nn.Module):
     """Bicubic interpolation, used for background windows.
 
-    A network with a bicubic residual fades to it on flat areas.
+    The kernel is that of the networks' bicubic residual, to which their output fades on flat areas. It differs from
+    that of :class:`~monai_iste.networks.Bicubic`, which is Pillow's.
 
     Shape:
         image: (B, C, h, w); rows: (H,); columns: (W,); cell: not used; returns (B, C, H, W)

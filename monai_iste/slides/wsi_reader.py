@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from monai_iste.inferers import Region, Tiler
 from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS, OutputSize, Size
 from monai_iste.io.image_reader import SLIDE_ENDINGS
 from monai_iste.io.pixel_size import MPP_KEY, MPP_SPACING_KEY, Mpp, mpp_pair
+from monai_iste.networks.caching import ByteCache
 from monai_iste.networks.grid_sampling import query_grid
 from monai_iste.networks.runtime import resolve_network
 from monai_iste.slides.reader import Slide
@@ -131,7 +132,7 @@ class SuperResolvedWSIReader(BaseWSIReader):
         self.source_mpp = None if source_mpp is None else mpp_pair(source_mpp)
         self.downsamples = None if downsamples is None else _ascending(downsamples)
         self.model, self.network_device, self.precision = model, network_device, precision
-        self.cache = _Cache(int(cache_mb * 2**20))
+        self.cache = ByteCache(int(cache_mb * 2**20), attrgetter("nbytes"))
         self._network: nn.Module | None = None
 
     def read(self, data: Sequence[PathLike] | PathLike | np.ndarray, **kwargs: Any) -> Any:
@@ -223,7 +224,7 @@ class SuperResolvedWSIReader(BaseWSIReader):
         """Load the network at the first patch that needs it, in the process that needs it."""
         if self._network is None:
             network = resolve_network(self.model, self.network_device, self.precision)
-            self._network = _Cached(network, self.cache)
+            self._network = _CachingNetwork(network, self.cache)
         return self._network
 
 
@@ -255,41 +256,13 @@ def _powers_of_two(size: Size) -> tuple[float, ...]:
     return tuple(values)
 
 
-class _Cache:
-    """Least-recently-used cache of results with a limit in bytes; copies for other processes are empty."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.bytes = limit, 0
-        self.entries: dict[bytes, Tensor] = {}  # the least recently used first
-        self.lock = threading.Lock()
-
-    def __reduce__(self) -> tuple[type[_Cache], tuple[int]]:
-        return _Cache, (self.limit,)
-
-    def get(self, key: bytes) -> Tensor | None:
-        with self.lock:
-            value = self.entries.pop(key, None)
-            if value is not None:
-                self.entries[key] = value
-            return value
-
-    def put(self, key: bytes, value: Tensor) -> None:
-        with self.lock:
-            if key in self.entries or value.nbytes > self.limit:
-                return
-            self.entries[key] = value
-            self.bytes += value.nbytes
-            while self.bytes > self.limit:
-                self.bytes -= self.entries.pop(next(iter(self.entries))).nbytes
-
-
-class _Cached(nn.Module):
+class _CachingNetwork(nn.Module):
     """Network that caches its outputs by the content of its inputs.
 
     Windows of different slides need no names, and empty background is computed once.
     """
 
-    def __init__(self, network: nn.Module, cache: _Cache) -> None:
+    def __init__(self, network: nn.Module, cache: ByteCache) -> None:
         super().__init__()
         self.network, self.cache = network, cache
 
@@ -298,8 +271,8 @@ class _Cached(nn.Module):
         for tensor in (image, rows, columns, cell):
             digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.contiguous().cpu().numpy().data)
-        known = self.cache.get(digest.digest())
-        if known is None:
-            known = query_grid(self.network, image, rows, columns, cell).cpu()
-            self.cache.put(digest.digest(), known)
-        return known.to(image.device)
+        output: Tensor | None = self.cache.get(digest.digest())
+        if output is None:
+            output = query_grid(self.network, image, rows, columns, cell).cpu()
+            self.cache.put(digest.digest(), output)
+        return output.to(image.device)
