@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from monai_iste.inferers.tiling import Region, Tiler
+from monai_iste.inferers.tiling import Region
+from monai_iste.inferers.tiling import Tiler as Tiler
 
 if TYPE_CHECKING:
     from monai_iste.inferers.arbitrary_scale import ArbitraryScaleInferer
 
-__all__ = ["ArbitraryScaleInferer", "Region", "Tiler"]
+__all__ = ["ArbitraryScaleInferer", "Region"]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,14 +15,16 @@ from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor
-from monai_iste.networks.presets import BASELINES, PRESETS, create_iste, create_network, released_weights
+from monai_iste.networks.presets import BASELINES as BASELINES
+from monai_iste.networks.presets import PRESETS, create_network
+from monai_iste.networks.presets import create_iste as create_iste
+from monai_iste.networks.presets import released_weights as released_weights
 from monai_iste.networks.runtime import load_network
 from monai_iste.networks.self_texture_fusion import SelfTextureFusion
 from monai_iste.networks.texture_learner import TextureLearner
-from monai_iste.networks.weights import load_weights
+from monai_iste.networks.weights import load_weights as load_weights
 
 __all__ = [
-    "BASELINES",
     "EDSR",
     "ISTE",
     "LIIF",
@@ -40,10 +42,7 @@ __all__ = [
     "SwinIR",
     "SwinIREncoder",
     "TextureLearner",
-    "create_iste",
     "create_network",
     "load_network",
     "load_published",
-    "load_weights",
-    "released_weights",
 ]

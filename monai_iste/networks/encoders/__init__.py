@@ -1,6 +1,4 @@
 """Encoders: image -> feature map of the same size (F_LR of the paper's Figure 2). Padding is done inside."""
 
-from monai_iste.networks.encoders.edsr import EDSREncoder
-from monai_iste.networks.encoders.swinir import SwinIREncoder
-
-__all__ = ["EDSREncoder", "SwinIREncoder"]
+from monai_iste.networks.encoders.edsr import EDSREncoder as EDSREncoder
+from monai_iste.networks.encoders.swinir import SwinIREncoder as SwinIREncoder
