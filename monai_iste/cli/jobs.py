@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,13 +20,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from monai_iste.cli.folder import Pair
 from monai_iste.cli.options import log
 from monai_iste.errors import ConfigError, DataError, OutputError
 from monai_iste.functional import to_range, upscale_bands
 from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize, Size
 from monai_iste.io.files import check_apart, make_folder
-from monai_iste.io.image_reader import IMAGE_SUFFIXES, SLIDE_ENDINGS, ImageInfo, image_size, probe, read_rgb
+from monai_iste.io.image_reader import ImageInfo, image_size, probe, read_rgb
 from monai_iste.io.image_writer import (
     MAX_FILE_PIXELS,
     SLIDE_SUFFIXES,
@@ -40,8 +40,6 @@ from monai_iste.io.pixel_size import Mpp
 
 if TYPE_CHECKING:
     from monai_iste.slides import SlideJob
-
-Pair = tuple[Path, Path]  # an input and its output
 
 
 @dataclass(frozen=True)
@@ -62,35 +60,6 @@ class SlideOptions:
             raise ConfigError("--compression jpeg or lossless", repr(self.compression), "Choose one of these.")
         if self.workers is not None and self.scheduler is not None:
             raise ConfigError("one of --workers and --scheduler", "both", "Give the one you mean.")
-
-
-def pair_folder(source: Path, target: Path) -> list[Pair]:
-    """Pair every image and slide of a folder with its output.
-
-    Outputs have the same relative paths, with an ending that can be written: slides become OME-TIFF.
-    """
-    if target.exists() and not target.is_dir():
-        raise OutputError("a folder for the results of a folder", f"the file {target}", "Name another.")
-    if target.resolve().is_relative_to(source.resolve()):
-        raise OutputError(f"an output outside {source}", str(target), "Results beside inputs would become inputs.")
-    from monai_iste.data.datasets import image_datalist
-
-    names = [Path(item["image"]).relative_to(source) for item in image_datalist(source, IMAGE_SUFFIXES + SLIDE_ENDINGS)]
-    counts = Counter(map(_output_name, names))
-    return [(source / name, target / _unique_name(name, counts)) for name in names]
-
-
-def _output_name(name: Path) -> Path:
-    suffix = name.suffix.lower()
-    if suffix in SLIDE_ENDINGS:
-        return name.with_suffix(".ome.tiff")
-    return name if suffix in WRITABLE_SUFFIXES else name.with_name(f"{name.name}.png")
-
-
-def _unique_name(name: Path, counts: Counter[Path]) -> Path:
-    """Keep the ending of slides whose outputs would have one name, as those of a.svs and a.ndpi."""
-    output = _output_name(name)
-    return output if counts[output] == 1 or output == name else name.with_name(f"{name.name}.ome.tiff")
 
 
 class Upscaler:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 PresetOption = Annotated[str, typer.Option("--preset", help="Network, see: monai-iste presets.")]
-
-
 WeightsOption = Annotated[
     Optional[Path],
     typer.Option("--weights", help="Weights of the preset, .safetensors or .pt, instead of the released."),
@@ -27,14 +25,8 @@ WeightsOption = Annotated[
 
 
 DeviceOption = Annotated[Optional[str], typer.Option("--device", help="cpu, cuda, cuda:1; default: the GPU if any.")]
-
-
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 or bf16.")]
-
-
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
-
-
 UntrainedOption = Annotated[bool, typer.Option("--allow-untrained", help="Random weights where none are released.")]
 
 

@@ -76,7 +76,8 @@ def upscale(
     with sentences():
         from tqdm import tqdm
 
-        from monai_iste.cli.jobs import SlideOptions, Upscaler, pair_folder
+        from monai_iste.cli.folder import pair_folder
+        from monai_iste.cli.jobs import SlideOptions, Upscaler
         from monai_iste.inferers.output_size import OutputSize, require_one
         from monai_iste.io.pixel_size import check_mpp
 

@@ -25,11 +25,7 @@ from monai_iste.io.pixel_size import Mpp, PixelSize, Stated, first_plausible, ti
 MAX_PIXELS = 400_000_000
 
 _PILLOW = (".png", ".jpg", ".jpeg", ".bmp")
-
-
 _TIFF = (".tif", ".tiff", ".svs")
-
-
 _NIFTI = (".nii", ".nii.gz")
 
 #: File name endings that :func:`read_rgb` knows, lower case.

@@ -29,16 +29,10 @@ MAX_FILE_PIXELS = 20_000_000_000
 FINEST_MPP = 5e-4
 
 _TIFF_TILE = 256
-
-
 _JPEG_SIDE = 65_500
-
-
 _JPEG_PIXELS = 500_000_000  # 1.5 GB: a JPEG is encoded from memory
 
 Size = tuple[int, int]
-
-
 Bands = Iterable[np.ndarray]
 
 

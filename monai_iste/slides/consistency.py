@@ -18,8 +18,6 @@ from monai_iste.inferers.tiling import Read
 from monai_iste.io.files import open_output
 
 Size = tuple[int, int]
-
-
 Progress = Callable[[int, int], None]
 
 #: Difference drawn in the picture's last color, in 8-bit levels.
@@ -29,24 +27,14 @@ FULL_RANGE = 8.0
 NOTABLE = 4.0
 
 _REACH = 2048  # side of the squares that are reduced at once, in output pixels
-
-
 _SUPPORT = 2  # of the bicubic filter, in input pixels
-
-
 _PASSES = 3  # box blurs that make up Pillow's Gaussian
 
 # Colors of the picture: black, blue, red-purple, orange, yellow. Lightness rises steadily, for gray prints and any
 # color vision.
 _COLORS = ((0, 0, 0), (28, 44, 120), (150, 52, 108), (238, 128, 54), (255, 236, 130))
-
-
 _SIDES = (480, 2048)  # shortest and longest side of the drawn map
-
-
 _LEGEND, _EDGE, _FONT = 64, 8, 14
-
-
 _CAPTION = ("Difference to the slide when reduced again, in levels of 0 to 255.", "Dark: agrees. Bright: contradicts.")
 
 

@@ -30,8 +30,6 @@ MAX_OUTPUT_PIXELS = 200_000_000_000
 MAX_SCALE = 16.0
 
 _FORMAT = 2  # incremented when the pixels of a plan or the format of the window store change
-
-
 _SAMPLE = 2**20  # bytes at each end of a file that its digest covers
 
 

@@ -16,47 +16,23 @@ from monai_iste.inferers import Region
 
 # Spacing of the mask's samples: a single cell fills one, and noise and JPEG blocks are averaged out.
 _SPACING_UM = 8.0
-
-
 _SPACING_PX = 16.0  # where the pixel size is unknown: 8 um at 20x
-
-
 _SPACING_RANGE = (8.0, 32.0)  # in pixels
-
-
 _MAX_SAMPLES = 4_000_000
-
-
 _DETAIL = 2  # a sample is read as 2 x 2 parts, whose spread measures texture
-
-
 _BLOCK = 256  # side of the blocks that are read at once, in samples
 
 # A sample is background if it exceeds none of these limits, relative to the slide's white.
 _ABSORBED = 0.045  # absorption in the most absorbed channel
-
-
 _CHROMA = 0.03  # difference between the most and the least absorbed channel
-
-
 _TEXTURE = 0.035  # difference between the parts of the sample
-
-
 _CERTAIN = 2.0  # a sample that exceeds a limit by this factor is tissue even if it is isolated
-
-
 _MIN_GROUP = 16  # smallest group of samples that is tissue without a certain one
-
-
 _MIN_HOLE = 64  # holes of fewer samples, such as a lumen, are filled
 
 # Limits of background before the slide's white is known, in 8-bit levels.
 _BACKGROUND_DARKEST, _BACKGROUND_CHROMA, _BACKGROUND_SPREAD, _BACKGROUND_NOISE = 150, 16, 7, 5.0
-
-
 _MIN_BACKGROUND = 0.002
-
-
 _PROBES, _PROBE_SIDE = 24, 32
 
 

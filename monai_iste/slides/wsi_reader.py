@@ -31,14 +31,8 @@ from monai_iste.networks.runtime import resolve_network
 from monai_iste.slides.reader import Slide
 
 _SUFFIXES = [ending.removeprefix(".") for ending in SLIDE_ENDINGS] + ["tif", "tiff", "dcm", "png", "jpg", "jpeg"]
-
-
 _BACKGROUND = 255  # value of pixels beyond the slide
-
-
 _SMALLEST = 32  # pixels along the shorter side of the coarsest level, unless the levels are given
-
-
 _POWER_UM = 10.0  # an objective's power by the usual convention: 40x at 0.25 um, 20x at 0.5
 
 

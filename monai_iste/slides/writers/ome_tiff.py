@@ -20,8 +20,6 @@ import tifffile
 from monai_iste.slides.writers.pyramid import TILE, Pyramid, Size, SlideMetadata, Tile
 
 _OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
-
-
 _JPEG_QUALITY = 90
 
 # What DICOM calls YBR_FULL_422. Full color resolution would be better still, but Bio-Formats 7.3 converts it to RGB

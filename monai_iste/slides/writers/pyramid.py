@@ -22,14 +22,8 @@ from monai_iste.inferers.tiling import Read
 TILE = 512
 
 Size = tuple[int, int]
-
-
 Progress = Callable[[int], object]
-
-
 T = TypeVar("T")
-
-
 S = TypeVar("S")
 
 
