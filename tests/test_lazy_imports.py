@@ -80,6 +80,22 @@ def test_configurations_may_name_the_subpackages():
     assert last_line(program, imports, *names) == str(["monai_iste"] * len(names))
 
 
+CREATE_TRAINER = """
+from monai.bundle import ConfigWorkflow
+config = "{config}"
+flow = ConfigWorkflow(config, workflow_type="train", logging_file=False, output_dir="out", max_epochs=1)
+print([type(flow.parser.get_parsed_content(name)).__name__ for name in ("loss", "train#trainer", "network")])
+"""
+
+
+def test_the_bundle_finds_every_name_where_the_package_was_imported_before_monai(tmp_path, monkeypatch):
+    from monai_iste.bundle import config_file
+
+    monkeypatch.chdir(tmp_path)
+    program = "import monai_iste" + CREATE_TRAINER.format(config=config_file("train"))
+    assert last_line(program) == str(["L1Loss", "SupervisedTrainer", "ISTE"])
+
+
 def test_unknown_attributes_are_refused():
     import monai_iste
 
