@@ -221,7 +221,7 @@ def test_every_equation_has_its_code_its_reference_and_its_test():
     assert {number for row in rows for number in re.findall(r"Eq\. \((\d)\)", row[0])} == set("12345678")
     for row in rows:
         assert "../monai_iste/networks/" in row[2], row[0]
-        assert "(../tests/reference.py)" in row[3], row[0]
+        assert "(../tests/helpers/reference.py)" in row[3], row[0]
         assert "`test_" in row[4], row[0]
 
 

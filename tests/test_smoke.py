@@ -19,6 +19,7 @@ from PIL import Image
 from slide_files import picture, write_slide_file
 
 import monai_iste
+from monai_iste.inferers import Region
 from monai_iste.io.image_writer import save_image
 from monai_iste.slides.writers import SlideMetadata, write_slide
 
@@ -37,7 +38,7 @@ def run(folder: Path, *arguments: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def magnified():
+def upscaled():
     return monai_iste.upscale(PIXELS, 2.5)
 
 
@@ -65,16 +66,16 @@ def test_the_main_job(tmp_path):
     assert {row["scale"] for row in rows} == {2, 3, 4}
 
 
-def test_upscale_an_image(tmp_path, magnified):
+def test_upscale_an_image(tmp_path, upscaled):
     Image.fromarray(PIXELS).save(tmp_path / "a.png")
     run(tmp_path, COMMAND, "upscale", "a.png", "b.png", "--scale", 2.5)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "b.png")), magnified)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "b.png")), upscaled)
 
 
-def test_upscale_a_slide(tmp_path, magnified):
+def test_upscale_a_slide(tmp_path, upscaled):
     write_slide_file(tmp_path / "a.svs", PIXELS, mpp=0.5)
     run(tmp_path, COMMAND, "upscale", "a.svs", "b.ome.tiff", "--mpp", 0.2, "--compression", "lossless")
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.ome.tiff"), magnified)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.ome.tiff"), upscaled)
     with OpenSlide(tmp_path / "b.ome.tiff") as slide:
         assert float(slide.properties["openslide.mpp-x"]) == pytest.approx(0.2, rel=1e-2)
 
@@ -91,8 +92,8 @@ def test_slide_writers(tmp_path, name):
     zarr = pytest.importorskip("zarr")
     pixels = picture(600, 530)
 
-    def read(top: int, left: int, height: int, width: int) -> np.ndarray:
-        return pixels[top : top + height, left : left + width]
+    def read(region: Region) -> np.ndarray:
+        return pixels[region.slices]
 
     metadata = SlideMetadata(mpp=(0.5, 0.5), icc=None, provenance={})
     write_slide(tmp_path / name, read, (600, 530), metadata, tmp_path, compression="lossless")
@@ -103,13 +104,13 @@ def test_slide_writers(tmp_path, name):
     np.testing.assert_array_equal(found, pixels)
 
 
-def test_inference_by_the_bundle(tmp_path, magnified):
+def test_inference_by_the_bundle(tmp_path, upscaled):
     (tmp_path / "in").mkdir()
     Image.fromarray(PIXELS).save(tmp_path / "in" / "a.png")
     arguments = ("--dataset_dir", tmp_path / "in", "--output_dir", tmp_path / "out", "--scale", 2.5)
     config = ("--config_file", BUNDLE / "inference.json")
     run(tmp_path, sys.executable, "-m", "monai.bundle", "run", "inference", *config, *arguments)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "a_x2.5.png")), magnified)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "a_x2.5.png")), upscaled)
 
 
 def test_the_viewer_comes_up_and_goes_down(tmp_path):
@@ -121,8 +122,8 @@ def test_the_viewer_comes_up_and_goes_down(tmp_path):
         try:
             said = process.stdout.readline()
             address = re.search(r"http://127\.0\.0\.1:\d+/", said)[0]
-            with urllib.request.urlopen(f"{address}iiif/a/full/max/0/default.png", timeout=60) as answer:
-                assert Image.open(BytesIO(answer.read())).size == (75, 60)
+            with urllib.request.urlopen(f"{address}iiif/a/full/max/0/default.png", timeout=60) as response:
+                assert Image.open(BytesIO(response.read())).size == (75, 60)
             os.kill(process.pid, signal.CTRL_BREAK_EVENT if windows else signal.SIGINT)
             assert process.wait(60) == 0 or windows
         finally:

@@ -17,7 +17,7 @@ from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.weights import read_weights
 from scripts.release import release
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODELS, WEIGHTS = Path("bundles/iste/models"), Path("monai_iste/weights")
 RELEASED = f"{DEFAULT_PRESET}.safetensors"
 

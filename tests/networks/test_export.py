@@ -18,7 +18,7 @@ from monai_iste.errors import ConfigError, OutputError
 from monai_iste.networks import ISTE, EDSREncoder, SwinIREncoder, create_iste, export
 from monai_iste.networks import tuning as limits
 
-BUNDLE = Path(__file__).parents[1] / "bundles" / "iste"
+BUNDLE = Path(__file__).parents[2] / "bundles" / "iste"
 NARROW = {"texture_channels": 8, "hidden_channels": 8}
 NETWORKS = {
     "light": lambda: create_iste("iste_light"),

@@ -1,4 +1,4 @@
-// The page's arithmetic, by node's own test runner: node --test tests/viewer_geometry.mjs
+// The page's arithmetic, by node's own test runner: node --test tests/viewer/viewer_geometry.mjs
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";

@@ -17,7 +17,7 @@ from monai_iste.handlers import Checkpoints, LoadWeights
 from monai_iste.handlers.ema import EMAWeights
 from monai_iste.networks import load_weights, released_weights
 
-CONFIGS = Path(__file__).parents[1] / "bundles" / "iste" / "configs"
+CONFIGS = Path(__file__).parents[2] / "bundles" / "iste" / "configs"
 
 
 def small_network(seed=0):

@@ -1,6 +1,6 @@
-// Drives the viewer's page in a real browser, and prints as JSON what was seen; tests/test_viewer_page.py judges.
+// Drives the viewer's page in a real browser, and prints as JSON what was seen; tests/viewer/test_page.py judges.
 //
-// node tests/viewer_page.mjs '{"playwright": DIR, "chromium": FILE, "base": URL, "image": ID, "out": DIR, "moves": 200}'
+// node tests/viewer/viewer_page.mjs '{"playwright": DIR, "chromium": FILE, "base": URL, "image": ID, "out": DIR, "moves": 200}'
 import { createRequire } from "node:module";
 import { join } from "node:path";
 

@@ -12,7 +12,8 @@ from PIL import Image
 from reference import assert_teaches
 
 from monai_iste.errors import DataError
-from monai_iste.io import image_size, read_rgb
+from monai_iste.io import read_rgb
+from monai_iste.io.image_reader import image_size
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)

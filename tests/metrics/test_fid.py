@@ -287,7 +287,7 @@ def test_a_second_run_starts_anew_and_batches_do_not_matter(inception, tmp_path)
     assert [row["fid"] for row in other] == pytest.approx([row["fid"] for row in first], rel=1e-3)
 
 
-CONFIG = Path(__file__).parents[1] / "bundles" / "iste" / "configs" / "evaluate.json"
+CONFIG = Path(__file__).parents[2] / "bundles" / "iste" / "configs" / "evaluate.json"
 
 
 def bundle(tmp_path: Path, **changes) -> ConfigWorkflow:
