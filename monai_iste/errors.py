@@ -19,8 +19,6 @@ __all__ = [
     "ScaleError",
     "ShapeError",
     "TrainingError",
-    "find_error",
-    "require_extra",
     "show_errors_as_sentences",
 ]
 

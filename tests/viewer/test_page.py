@@ -19,7 +19,7 @@ from PIL import Image
 from slide_files import picture, write_slide_file
 
 HERE = Path(__file__).parent
-STATIC = HERE.parent / "monai_iste" / "viewer" / "static"
+STATIC = HERE.parents[1] / "monai_iste" / "viewer" / "static"
 SIZE = 800, 1000  # 3.37 times that is whole: the scale of the log is then exactly what was asked for
 SERVE = "import typer; from monai_iste.cli.view import view; typer.run(view)"
 ANSWER = re.compile(r"view png (\S+) (\w+) x([\d.]+) \(y ([\d.]+)\) grid (\d+)x(\d+) at")

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-const STATIC = new URL("../monai_iste/viewer/static/", import.meta.url);
+const STATIC = new URL("../../monai_iste/viewer/static/", import.meta.url);
 
 /** A module of the page; without a package.json beside it node would not take it for one. */
 const load = (name) => import(`data:text/javascript,${encodeURIComponent(readFileSync(new URL(name, STATIC), "utf8"))}`);
