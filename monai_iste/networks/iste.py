@@ -40,6 +40,7 @@ _TEXTURE_CORNERS = {"nearest": (nearest_pixel, nearest_axis), "four": (four_corn
 _TRAINING_KEYS = ("queries", "lattice")
 
 
+_BLENDS = ("colors", "features")
 _INFERENCE_KEYS = ("lattice", "all")
 
 
@@ -83,6 +84,9 @@ class ISTE(nn.Module):
             point of the output grid (the paper's words; the cost grows with m^2). Neither depends on the coordinates
             of a call.
         key_side: see ``inference_keys``; 48 gives as many keys as the paper trains with.
+        blend: ``"colors"``: the colors of the corners are blended, as printed; ``"features"``: their hidden features
+            are, before the decoders' other layers, which then run once per query instead of once per corner. Not in the
+            paper.
         bicubic_residual: add the bicubic interpolation of the image, so that the network learns the difference. The
             difference is gated to 0 where the image is flat
             (:func:`monai_iste.networks.residual_gate.residual_gate`).
@@ -118,6 +122,7 @@ class ISTE(nn.Module):
         training_keys: str = "queries",
         inference_keys: str = "lattice",
         key_side: int = 48,
+        blend: str = "colors",
         bicubic_residual: bool = False,
         scale: float = 2.0,
         use_lfi: bool = True,
@@ -129,6 +134,7 @@ class ISTE(nn.Module):
         _check_choice("texture_corners", texture_corners, tuple(_TEXTURE_CORNERS))
         _check_choice("training_keys", training_keys, _TRAINING_KEYS)
         _check_choice("inference_keys", inference_keys, _INFERENCE_KEYS)
+        _check_choice("blend", blend, _BLENDS)
         self.texture_neighbors, self.texture_axis = _TEXTURE_CORNERS[texture_corners]
         self.training_keys = training_keys
         self.inference_keys = inference_keys
@@ -144,8 +150,8 @@ class ISTE(nn.Module):
         )
         self.texture_learner = TextureLearner(c, t) if use_tl else ConvTexture(c, t)
         self.self_texture_fusion = SelfTextureFusion(t) if use_stf else None
-        self.local_pixel_decoder = LocalPixelDecoder(t, hidden_channels, hidden_layers)
-        self.local_texture_decoder = LocalTextureDecoder(t, hidden_channels, hidden_layers) if use_ltd else None
+        self.local_pixel_decoder = LocalPixelDecoder(t, hidden_channels, hidden_layers, blend)
+        self.local_texture_decoder = LocalTextureDecoder(t, hidden_channels, hidden_layers, blend) if use_ltd else None
 
     def forward(
         self,

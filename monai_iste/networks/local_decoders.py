@@ -44,20 +44,26 @@ class LocalPixelDecoder(nn.Module):
     The first linear layer is split: its feature part is applied once per low-resolution pixel (:meth:`features`), its
     coordinate part once per corner. That is the same sum in another order, at a fraction of the work.
 
-    Differs from the paper: S_t is the diagonally opposite area, see :func:`monai_iste.coordinates.four_corners`.
+    Differs from the paper: S_t is the diagonally opposite area, see :func:`monai_iste.coordinates.four_corners`. With
+    ``blend="features"`` it is ``MLP'(sum over t of S_t * ReLU(first layer at t))``: the corners are blended before the
+    other layers, which are then applied once instead of four times.
 
     Args:
         in_channels: width C of the fused features.
         hidden_channels: width D of the hidden layers.
         hidden_layers: their number. Not specified in the paper; our choice: three, as in the authors' code.
+        blend: ``"colors"``, as printed, or ``"features"``.
     Shape:
         features: (B, D, h, w), from :meth:`features`; neighbors: four corners of Q queries;
         cell: (B, 2) or (B, Q, 2); returns (B, Q, 3)
     Units: offsets and cells in half low-resolution pixels; colors in [-1, 1], not clamped.
     """
 
-    def __init__(self, in_channels: int = 256, hidden_channels: int = 256, hidden_layers: int = 3) -> None:
+    def __init__(
+        self, in_channels: int = 256, hidden_channels: int = 256, hidden_layers: int = 3, blend: str = "colors"
+    ) -> None:
         super().__init__()
+        self.blend = blend
         self.feature_part = nn.Conv2d(in_channels, hidden_channels, 1)
         self.coordinate_part = nn.Linear(4, hidden_channels, bias=False)
         self.mlp = _Colors(hidden_channels, hidden_channels, hidden_layers - 1, linear_input=True)
@@ -70,6 +76,8 @@ class LocalPixelDecoder(nn.Module):
         cell = cell.unsqueeze(1) if cell.ndim == 2 else cell
         where = torch.cat([neighbors.offset, cell.unsqueeze(2).expand_as(neighbors.offset)], dim=-1)
         hidden = gather(features, neighbors.pixel) + linear(where, self.coordinate_part.weight)
+        if self.blend == "features":  # never negative, so that the MLP's own first ReLU changes nothing
+            return self.mlp(ensemble(hidden.relu(), neighbors))
         return self.mlp.color(ensemble(self.mlp.hidden(hidden), neighbors))
 
     @torch.jit.unused
@@ -87,6 +95,8 @@ class LocalPixelDecoder(nn.Module):
         hidden = vectors.new_empty(rows.pixel.shape + vectors.shape[1:])
         for part, pixels in row_groups(rows):
             torch.add(vectors[pixels], row_part[part], out=hidden[part])
+        if self.blend == "features":
+            return self.mlp(ensemble_grid(hidden.relu_(), rows, columns))
         return self.mlp.color(ensemble_grid(self.mlp.hidden(hidden), rows, columns))
 
 
@@ -94,25 +104,34 @@ class LocalTextureDecoder(nn.Module):
     """``I_LTD = sum over t of S_t * MLP(F_TL at t)``: colors of the texture.
 
     Differs from the paper: none with the nearest pixel's texture (n = 1, weight 1), as printed; with four corners
-    (n = 4) it is the reading of the authors' code.
+    (n = 4) it is the reading of the authors' code. With ``blend="features"`` it is
+    ``MLP(sum over t of S_t * F_TL at t)``.
 
     Args:
         in_channels: number of texture channels T.
         hidden_channels: width of the hidden layers.
         hidden_layers: their number. Not specified in the paper; our choice: three, as in the authors' code.
+        blend: ``"colors"``, as printed, or ``"features"``.
     Shape:
         texture: (B, Q, n, T); returns (B, Q, 3)
     Units: colors in [-1, 1], not clamped.
     """
 
-    def __init__(self, in_channels: int = 256, hidden_channels: int = 256, hidden_layers: int = 3) -> None:
+    def __init__(
+        self, in_channels: int = 256, hidden_channels: int = 256, hidden_layers: int = 3, blend: str = "colors"
+    ) -> None:
         super().__init__()
+        self.blend = blend
         self.mlp = _Colors(in_channels, hidden_channels, hidden_layers)
 
     def forward(self, texture: Tensor, neighbors: Neighbors) -> Tensor:
+        if self.blend == "features":
+            return self.mlp(ensemble(texture, neighbors))
         return self.mlp.color(ensemble(self.mlp.hidden(texture), neighbors))
 
     @torch.jit.unused
     def on_grid(self, texture: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> Tensor:
         """Decode a regular grid: texture (R, n', n, W, T); returns (R, W, 3)."""
+        if self.blend == "features":
+            return self.mlp(ensemble_grid(texture, rows, columns))
         return self.mlp.color(ensemble_grid(self.mlp.hidden(texture), rows, columns))

@@ -16,6 +16,8 @@ from monai_iste.slides.compute import Interpolation
 VARIANTS = {
     "as printed": {},
     "four corners": {"texture_corners": "four", "bicubic_residual": True, "heads": 2},
+    "features blended": {"texture_corners": "four", "bicubic_residual": True, "blend": "features"},
+    "features blended, nearest texture": {"blend": "features", "hidden_layers": 1},
     "all keys": {"inference_keys": "all", "query_kernel": 3},
     "few keys": {"key_side": 2},
     "wide": {"texture_channels": 9, "hidden_layers": 1, "bicubic_residual": True},

@@ -38,6 +38,56 @@ def test_texture_decoder_equals_the_equation(corners, layers):
             assert_close(actual[b, q], expected)
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("size", SIZES)
+def test_pixel_decoder_that_blends_features_equals_the_equation(size, scale, layers):
+    """MLP'(sum of S_t ReLU(first layer of [feature, offset, cell] at t)), one query and one corner at a time."""
+    module = randomise(LocalPixelDecoder(5, 6, layers, blend="features"))
+    fused, state = random(2, 5, *size), weights(module)
+    output = output_size(size, scale)
+    queries = reference.grid(output)[:: 1 + output[0] * output[1] // 40]
+    cell = reference.cell_of(size, output)
+    actual = module(
+        module.features(fused),
+        four_corners(inexact(queries).expand(2, -1, -1), size),
+        cell_size(size, output).expand(2, -1),
+    )
+    first = np.concatenate([state["feature_part.weight"][:, :, 0, 0], state["coordinate_part.weight"]], axis=1)
+    rest = reference.linear_layers(reference.part(state, "mlp"))
+    for b, x in enumerate(fused.double().numpy()):
+        for q, query in enumerate(queries):
+            blended = np.zeros(6)
+            for t in reference.corners(query, size):
+                seen = np.concatenate([x[:, t.row, t.col], t.offset, cell])
+                blended += t.weight * np.maximum(first @ seen + state["feature_part.bias"], 0)
+            assert_close(actual[b, q], reference.perceptron(rest, blended))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_texture_decoder_that_blends_features_equals_the_equation(layers):
+    """MLP(sum of S_t F_TL)."""
+    module = randomise(LocalTextureDecoder(5, 6, layers, blend="features"))
+    texture, rest = random(2, 7, 4, 5), reference.linear_layers(reference.part(weights(module), "mlp"))
+    share = torch.rand(2, 7, 4, 1, generator=torch.Generator().manual_seed(1))
+    share = share / share.sum(2, keepdim=True)
+    neighbors = Neighbors(torch.zeros(2, 7, 4).long(), torch.zeros(2, 7, 4, 2), share)
+    actual = module(texture, neighbors)
+    for b in range(2):
+        for q in range(7):
+            blended = sum(share[b, q, t, 0].item() * texture[b, q, t].double().numpy() for t in range(4))
+            assert_close(actual[b, q], reference.perceptron(rest, blended))
+
+
+def test_blending_features_is_another_function_of_the_same_weights():
+    colors, features = (LocalPixelDecoder(5, 6, 2, blend) for blend in ("colors", "features"))
+    features.load_state_dict(randomise(colors).state_dict())
+    coord, cell = pixel_centers((9, 8))[None], torch.ones(1, 2)
+    fused = colors.features(random(1, 5, 3, 4))
+    corners = four_corners(coord, (3, 4))
+    assert (colors(fused, corners, cell) - features(fused, corners, cell)).abs().max() > 1e-3
+
+
 def test_three_hidden_layers_of_256():
     # The paper's decoders: 260 -> 256 -> 256 -> 256 -> 3 and 256 -> 256 -> 256 -> 256 -> 3.
     pixel = 260 * 256 + 256 + 2 * (256 * 256 + 256) + 256 * 3 + 3
