@@ -34,7 +34,7 @@ __all__ = [
     "Row",
     "clock",
     "environment",
-    "format_spread",
+    "format_range",
     "load_preset",
     "peak_macs",
     "ratios",
@@ -229,11 +229,11 @@ def split_numbers(text: str) -> list[float]:
     return [float(word) for word in split_words(text)]
 
 
-def format_spread(values: Iterable[float], form: str = "{:.3g}") -> str:
+def format_range(values: Iterable[float], form: str = "{:.3g}") -> str:
     """Format the median, with the smallest and largest value if there are several.
 
     Example:
-        >>> format_spread([3, 1, 2]), format_spread([2.5])
+        >>> format_range([3, 1, 2]), format_range([2.5])
         ('2 (1-3)', '2.5')
     """
     values = sorted(values)

@@ -138,7 +138,7 @@ def _format_row(row: Row) -> Row:
         "LR": f"{row['height']}x{row['width']}",
         "scale": f"x{row['scale']:g}",
         "output megapixels": f"{row['output_megapixels']:.3g}",
-        "seconds": common.format_spread(row["seconds"]),
+        "seconds": common.format_range(row["seconds"]),
         "runs": len(row["seconds"]),
         "idle MiB": f"{row['idle_mib']:.0f}",
         "peak above idle MiB": f"{row['above_idle_mib']:.0f}",

@@ -93,10 +93,10 @@ class NaiveISTE(nn.Module):
             at_corners = _rows(fused, (row * output[1] + col).flatten(1)).unflatten(1, (-1, 4))
 
         rgb = torch.zeros_like(texture[..., :3])
-        samples = self.network.texture_neighbors(coord, size)
-        for t in range(samples.pixel.shape[2]):
-            texture = self._texture(feat, samples.pixel[:, :, t], samples.offset[:, :, t], cell)
-            rgb = rgb + samples.weight[:, :, t] * self._perceptron("local_texture_decoder.mlp", texture)
+        neighbors = self.network.texture_neighbors(coord, size)
+        for t in range(neighbors.pixel.shape[2]):
+            texture = self._texture(feat, neighbors.pixel[:, :, t], neighbors.offset[:, :, t], cell)
+            rgb = rgb + neighbors.weight[:, :, t] * self._perceptron("local_texture_decoder.mlp", texture)
         for t in range(4):
             rgb = rgb + corners.weight[:, :, t] * self._lpd(at_corners[:, :, t], corners.offset[:, :, t], cell)
         if self.network.bicubic_residual:
@@ -120,8 +120,8 @@ class NaiveISTE(nn.Module):
         return (attention @ value).reshape(b, h * w, c).mT.reshape(b, c, h, w)
 
     def _texture(self, feat: Tensor, pixel: Tensor, offset: Tensor, cell: Tensor) -> Tensor:
-        waves = self._convolution("texture_learner.conv", feat)
-        amplitude, freq_y, freq_x = (_at(part, pixel) for part in waves.chunk(3, dim=1))
+        amp_freq = self._convolution("texture_learner.conv", feat)
+        amplitude, freq_y, freq_x = (_at(part, pixel) for part in amp_freq.chunk(3, dim=1))
         phase = 2 * math.pi * torch.sigmoid(F.linear(cell, *self._layer("texture_learner.phase")))
         return amplitude * torch.sin(freq_y * offset[..., :1] + freq_x * offset[..., 1:] + phase)
 

@@ -152,7 +152,7 @@ def _format_row(row: Row) -> Row:
     return {
         "network": row["what"],
         "parameters, M": f"{row['parameters'] / 1e6:.2f}",
-        "s/megapixel": common.format_spread(row["seconds_per_megapixel"]),
+        "s/megapixel": common.format_range(row["seconds_per_megapixel"]),
         "tiles timed": len(row["seconds_per_megapixel"]),
         "PSNR dB": f"{statistics.fmean(row['psnr']):.2f}" if row["psnr"] else "no weights",
     }

@@ -156,7 +156,7 @@ def _against_literal(
         "max_difference": difference,
         "changed_retrievals": changed,
         "distinct_keys": distinct,
-        "note": f"{common.format_spread(ratio)} x '{ALL_KEYS}'; max difference {difference:.1e}; "
+        "note": f"{common.format_range(ratio)} x '{ALL_KEYS}'; max difference {difference:.1e}; "
         f"{changed} of {expected.numel():,} retrievals changed ({distinct} distinct keys)",
     }
 
@@ -262,12 +262,12 @@ def _format_row(row: Row) -> Row:
     }
     if "seconds" in row:
         shown |= {
-            "seconds": common.format_spread(row["seconds"]),
+            "seconds": common.format_range(row["seconds"]),
             "runs": len(row["seconds"]),
             "s/megapixel": f"{row['seconds_per_megapixel']:.3g}",
             "GMAC": f"{row['macs'] / 1e9:.3g}",
             "of peak": f"{row['share_of_peak']:.2f}",
-            "x ISTE": common.format_spread(row["times_iste"]),
+            "x ISTE": common.format_range(row["times_iste"]),
         }
     return {**shown, "note": row.get("note", "")}
 

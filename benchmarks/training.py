@@ -97,10 +97,10 @@ def _format_row(row: Row) -> Row:
     }
     if "seconds" in row:
         shown |= {
-            "seconds a step": common.format_spread(row["seconds"]),
+            "seconds a step": common.format_range(row["seconds"]),
             "runs": len(row["seconds"]),
             "GMAC": f"{row['macs'] / 1e9:.3g}",
-            "x ISTE": common.format_spread(row["times_iste"]),
+            "x ISTE": common.format_range(row["times_iste"]),
         }
     return {**shown, "note": row.get("note", "")}
 

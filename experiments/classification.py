@@ -89,7 +89,7 @@ def table4(
     classifier(0)  # raises for unknown names before any data is read
     settings = _settings(sr or [DEFAULT_PRESET], scale, device, bicubic_residual)
     parts = pcam_datalists(dataset_dir, crops=crops)
-    test = _spread(parts["test"], max_test)
+    test = _evenly_spaced(parts["test"], max_test)
     dataset = {"train": _fingerprint(parts["train"]), "test": _fingerprint(test)}
     training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
     about = {"experiment": "table4", "network": network, "scale": scale, "training": training, "dataset": dataset}
@@ -137,7 +137,7 @@ def _settings(
     return settings
 
 
-def _spread(items: Items, count: int | None) -> Items:
+def _evenly_spaced(items: Items, count: int | None) -> Items:
     """Select at most ``count`` items, evenly spread."""
     if count is None or count >= len(items):
         return items
@@ -147,7 +147,7 @@ def _spread(items: Items, count: int | None) -> Items:
 def _fingerprint(items: Items) -> dict[str, Any]:
     """Count the patches and hash a thousand of them, evenly spread; reading all of PCam would take minutes."""
     digest = hashlib.sha256()
-    for item in _spread(items, 1000):
+    for item in _evenly_spaced(items, 1000):
         digest.update(f"{item['name']} {item['label']} ".encode())
         digest.update(np.ascontiguousarray(item["image"]).tobytes())
     return {"count": len(items), "sha256": digest.hexdigest()}

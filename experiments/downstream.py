@@ -88,7 +88,7 @@ class Reconstructor:
 
     @property
     def name(self) -> str:
-        """Preset, scale and hash of the identity; unique, so that stored reconstructions are never mixed up."""
+        """Preset, scale and hash of the identity; unique, so that stored reconstructions are never confused."""
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
         return f"{self.preset}-x{self.scale:g}-{digest[:8]}"
 

@@ -19,7 +19,6 @@ __all__ = [
     "ScaleError",
     "ShapeError",
     "TrainingError",
-    "show_errors_as_sentences",
 ]
 
 

@@ -9,6 +9,8 @@ from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.networks.baselines.wavelets import haar, pad_to_multiple
 from monai_iste.networks.checks import shape_of
 
+__all__ = ["ColorL1Loss", "SpatialWaveletLoss"]
+
 
 class ColorL1Loss(nn.Module):
     """L1 loss of the colors, plus ``weight`` times the L1 loss of the mean color of each image.

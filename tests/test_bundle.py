@@ -239,7 +239,7 @@ def test_training_can_start_from_weights(trained, tmp_path):
     train(tmp_path, pretrained=str(trained / "model.pt"))
     after = json.loads((tmp_path / "out" / "metrics.json").read_text())["images"]
     start, end = (
-        [r["psnr"] for r in rows if r["method"] == m] for rows, m in ((after, "iste_step0"), (before, "iste"))
+        [r["psnr"] for r in rows if r["method"] == m] for rows, m in ((after, "iste, initial"), (before, "iste"))
     )
     assert start == pytest.approx(end, abs=1e-3)
 
@@ -248,11 +248,13 @@ def test_training_leaves_a_model_a_table_and_a_picture(trained):
     report = json.loads((trained / "metrics.json").read_text())
     assert report["protocol"] == "iste-rgb"
     assert [(r["scale"], r["method"]) for r in report["rows"]] == [
-        (scale, method) for scale in (2, 3, 4) for method in ("bicubic", "iste_step0", "iste")
+        (scale, method) for scale in (2, 3, 4) for method in ("bicubic", "iste, initial", "iste")
     ]
     assert all(10 < r["psnr"] < 60 and 0 < r["ssim"] < 1 for r in report["rows"])
-    step0, after = ([r["psnr"] for r in report["rows"] if r["method"] == method] for method in ("iste_step0", "iste"))
-    assert step0 != after
+    initial, after = (
+        [r["psnr"] for r in report["rows"] if r["method"] == method] for method in ("iste, initial", "iste")
+    )
+    assert initial != after
     picture = Image.open(trained / "comparison.png")
     assert picture.width > picture.height > 600
     assert list((trained / "tensorboard").glob("events.*"))
@@ -267,7 +269,7 @@ def test_evaluating_the_trained_model_repeats_its_table(trained, tmp_path, capsy
     again = json.loads((tmp_path / "metrics.json").read_text())["rows"]
     before = json.loads((trained / "metrics.json").read_text())["rows"]
     more = [{key: row.pop(key) for key in ("lr_psnr", "spectrum")} for row in again]  # an evaluation measures these too
-    assert again == [row for row in before if row["method"] != "iste_step0"]
+    assert again == [row for row in before if row["method"] != "iste, initial"]
     assert all(row["lr_psnr"] > 30 > row["spectrum"] > 0 for row in more)
     assert "x4     iste " in capsys.readouterr().out
 
@@ -332,7 +334,7 @@ def test_training_under_the_luma_protocol_still_draws_its_picture(tmp_path):
     assert Image.open(tmp_path / "out" / "comparison.png").mode == "RGB"
 
 
-def test_inference_magnifies_a_folder(tmp_path):
+def test_inference_upscales_a_folder(tmp_path):
     network = create_iste("iste_light")
     for decoder in (network.local_pixel_decoder, network.local_texture_decoder):
         torch.nn.init.zeros_(decoder.mlp[-1].weight)
@@ -357,7 +359,7 @@ def test_inference_magnifies_a_folder(tmp_path):
     assert np.abs(result - expected).mean() < 1.5  # the kernels differ: a = -0.75 and -0.5
 
 
-def test_inference_magnifies_a_slide(tmp_path, capsys):
+def test_inference_upscales_a_slide(tmp_path, capsys):
     """The same pixels as :func:`monai_iste.upscale`, with the pixel size that was asked for."""
     pytest.importorskip("zarr")
     pixels = picture(100, 120)
@@ -390,7 +392,7 @@ def test_inference_magnifies_a_slide(tmp_path, capsys):
         ({"slide": "a.tif", "output": "b.ome.tif", "region": [0, 0, 9]}, "four whole numbers"),
     ],
 )
-def test_a_slide_that_cannot_be_magnified(changes, words, tmp_path, monkeypatch):
+def test_a_slide_that_cannot_be_upscaled(changes, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_slide_file(tmp_path / "a.tif", picture(40, 50))
     flow = workflow("inference_wsi.json", kind="infer", output_dir=".", **{"scale": 2, **changes})
@@ -486,7 +488,7 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_starts_anew(tmp_path, cap
     assert flow.trainer.state.iteration == 6
     assert flow.parser.get_parsed_content("lr_scheduler").last_epoch == 6
     second = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    kept = [[r for r in report["images"] if r["method"] == "iste_step0"] for report in (first, second)]
+    kept = [[r for r in report["images"] if r["method"] == "iste, initial"] for report in (first, second)]
     assert kept[0] == kept[1]
     assert sorted(p.name for p in (tmp_path / "out").glob("checkpoint*")) == [
         "checkpoint_epoch=2.pt",

@@ -24,7 +24,7 @@ from monai_iste.errors import ScaleError, ShapeError
 from monai_iste.networks.checks import check_queries
 from monai_iste.networks.grid_sampling import bicubic_at, ensemble, gather
 
-# --- an image of 2x3 pixels magnified to 4x6, by hand -----------------------------------------------------------------
+# --- an image of 2x3 pixels upscaled to 4x6, by hand -----------------------------------------------------------------
 # Output pixel (i, j) is centerd at y = (2 i + 1) / 4 - 1, x = (2 j + 1) / 6 - 1 in [-1, 1], which is position
 # (i + 0.5) / 2 - 0.5, (j + 0.5) / 2 - 0.5 in low-resolution pixels: y = -0.25, 0.25, 0.75, 1.25, x = -0.25 ... 2.25.
 
@@ -156,38 +156,38 @@ def test_positions_are_computed_in_double_precision():
     quarter = [[float(reference.centre(i, n) + Fraction(1, 2 * n)), 0.0] for i in pixels]
     coord = torch.tensor(quarter, dtype=torch.float64)
     np.testing.assert_allclose(position(coord, (n, 1))[:, 0], [i + 0.25 for i in pixels], rtol=0, atol=1e-6)
-    samples = nearest_pixel(coord.unsqueeze(0), (n, 1))
-    assert samples.pixel.flatten().tolist() == pixels
-    assert_close(samples.offset[0, :, 0, 0], [0.5] * 5, 1e-6)
+    neighbors = nearest_pixel(coord.unsqueeze(0), (n, 1))
+    assert neighbors.pixel.flatten().tolist() == pixels
+    assert_close(neighbors.offset[0, :, 0, 0], [0.5] * 5, 1e-6)
 
 
 # --- nearest pixel and four corners -----------------------------------------------------------------------------------
 
 
-def assert_answers(samples, queries, size, answer):
+def assert_equal_reference(neighbors, queries, size, find):
     for q, query in enumerate(queries):
-        expected = answer(query, size)
-        assert samples.pixel[0, q].tolist() == [t.row * size[1] + t.col for t in expected], query
-        assert_close(samples.offset[0, q], [t.offset for t in expected], 2e-6 * max(size))
-        assert_close(samples.weight[0, q, :, 0], [t.weight for t in expected], 2e-6 * max(size))
+        expected = find(query, size)
+        assert neighbors.pixel[0, q].tolist() == [t.row * size[1] + t.col for t in expected], query
+        assert_close(neighbors.offset[0, q], [t.offset for t in expected], 2e-6 * max(size))
+        assert_close(neighbors.weight[0, q, :, 0], [t.weight for t in expected], 2e-6 * max(size))
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("size", SIZES)
-def test_samples_equal_the_definition_on_the_grid(size, scale):
+def test_neighbors_equal_the_definition_on_the_grid(size, scale):
     output = output_size(size, scale)
     queries = reference.grid(output)[:: 1 + output[0] * output[1] // 200]
     coord = reference.inexact(queries).unsqueeze(0)
-    assert_answers(nearest_pixel(coord, size), queries, size, reference.nearest)
-    assert_answers(four_corners(coord, size), queries, size, reference.corners)
+    assert_equal_reference(nearest_pixel(coord, size), queries, size, reference.nearest)
+    assert_equal_reference(four_corners(coord, size), queries, size, reference.corners)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_samples_equal_the_definition_at_random(size):
+def test_neighbors_equal_the_definition_at_random(size):
     coord = torch.rand(1, 100, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1
     queries = reference.exact(coord[0])
-    assert_answers(nearest_pixel(coord, size), queries, size, reference.nearest)
-    assert_answers(four_corners(coord, size), queries, size, reference.corners)
+    assert_equal_reference(nearest_pixel(coord, size), queries, size, reference.nearest)
+    assert_equal_reference(four_corners(coord, size), queries, size, reference.corners)
 
 
 @pytest.mark.parametrize("scale", [1.5, 2.5, 3.5])
@@ -241,17 +241,17 @@ def test_the_unit_does_not_depend_on_the_size_of_the_image():
     assert torch.equal(cell_size((3, 5), (12, 20)), cell_size((8, 10), (32, 40)))
 
 
-def test_samples_are_float32_and_batched():
+def test_neighbors_are_float32_and_batched():
     coord = torch.stack([pixel_centers((3, 4)), pixel_centers((3, 4)).flip(0)])
-    for samples, n in ((nearest_pixel(coord, (2, 3)), 1), (four_corners(coord.double(), (2, 3)), 4)):
-        assert samples.pixel.shape == (2, 12, n)
-        assert samples.pixel.dtype == torch.int64
-        assert samples.offset.shape == (2, 12, n, 2)
-        assert samples.offset.dtype == torch.float32
-        assert samples.weight.shape == (2, 12, n, 1)
-        assert samples.weight.dtype == torch.float32
-        assert torch.equal(samples.pixel[0], samples.pixel[1].flip(0))
-        assert torch.equal(samples.offset[0], samples.offset[1].flip(0))
+    for neighbors, n in ((nearest_pixel(coord, (2, 3)), 1), (four_corners(coord.double(), (2, 3)), 4)):
+        assert neighbors.pixel.shape == (2, 12, n)
+        assert neighbors.pixel.dtype == torch.int64
+        assert neighbors.offset.shape == (2, 12, n, 2)
+        assert neighbors.offset.dtype == torch.float32
+        assert neighbors.weight.shape == (2, 12, n, 1)
+        assert neighbors.weight.dtype == torch.float32
+        assert torch.equal(neighbors.pixel[0], neighbors.pixel[1].flip(0))
+        assert torch.equal(neighbors.offset[0], neighbors.offset[1].flip(0))
 
 
 # --- gather and ensemble ----------------------------------------------------------------------------------------------

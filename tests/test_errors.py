@@ -30,8 +30,10 @@ def test_found_behind_what_a_configuration_wraps_around_it():
 
 
 def run(body: str) -> subprocess.CompletedProcess:
-    program = f"from monai_iste.errors import *\nshow_errors_as_sentences()\n{body}"
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    program = (
+        f"from monai_iste import errors\nfrom monai_iste.errors import *\nerrors.show_errors_as_sentences()\n{body}"
+    )
+    return subprocess.run([sys.executable, "-c", setup + body], capture_output=True, text=True)
 
 
 def test_a_command_shows_the_sentence_and_the_code():

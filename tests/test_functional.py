@@ -1,4 +1,4 @@
-"""Magnifying in memory: kinds and layouts come back as they went in, sizes are exact, nothing is displaced."""
+"""Upscaling in memory: kinds and layouts come back as they went in, sizes are exact, nothing is displaced."""
 
 import numpy as np
 import pytest
@@ -195,7 +195,7 @@ def test_what_half_precision_loses_is_computed_again(network):
 
 @pytest.mark.parametrize("scale", [1.3, 2, 3.7, 8])
 def test_nothing_is_displaced(scale):
-    """With decoders that answer nothing, what is left is the interpolation: it must lie where Pillow's does."""
+    """With decoders that return 0 the result is the interpolation, at the positions of Pillow's."""
     network = tiny()
     for decoder in (network.local_pixel_decoder, network.local_texture_decoder):
         for parameter in decoder.mlp[-1].parameters():

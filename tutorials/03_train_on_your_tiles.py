@@ -67,7 +67,7 @@ run("training", config_file=str(bundle / "train.json"), output_dir="trained", ma
 
 # %% [markdown]
 # **The table.** Images of `val/` were reduced, upscaled again and compared with the ground truth. `bicubic` is
-# interpolation, `iste_step0` the network before its first step, and `iste` the trained network. `gain` is the
+# interpolation, `iste, initial` the network before its first step, and `iste` the trained network. `gain` is the
 # difference to bicubic. After 20 steps from random weights a network is about as good as interpolation. After 500 steps
 # it is better.
 #
@@ -112,7 +112,7 @@ run("training", config_file=[str(bundle / "train.json"), "mine.yaml"], **setting
 #     python -m monai.bundle run training --config_file "['bundles/iste/train.json', 'mine.yaml']" --dataset_dir tiles \
 #         --output_dir fine_tuned --pretrained bundles/iste/models/iste_light.safetensors
 #
-# `iste_step0` is now the network with the released weights. Every training writes a picture, `comparison.png`:
+# `iste, initial` is now the network with the released weights. Every training writes a picture, `comparison.png`:
 
 # %%
 Image.open("fine_tuned/comparison.png")

@@ -103,8 +103,8 @@ def texture_features(network: ISTE, low: Tensor, scale: float, region: Region) -
     with _output_hook(network.encoder, lambda args, result: seen.append(result)):
         encoding, cell = _encode(network, low, scale)
     coord = _coordinates(low, scale, region).to(cell.device)
-    samples = network.texture_neighbors(coord, (low.shape[1], low.shape[2]))
-    texture = ensemble(network.texture_learner(encoding.amp_freq, samples, cell), samples)
+    neighbors = network.texture_neighbors(coord, (low.shape[1], low.shape[2]))
+    texture = ensemble(network.texture_learner(encoding.amp_freq, neighbors, cell), neighbors)
     return TextureFeatures(
         seen[0][0].float().cpu(), texture[0].mT.reshape(-1, region.height, region.width).float().cpu()
     )

@@ -216,7 +216,7 @@ def _changed_settings(saved: Path, config: dict[str, Any]) -> list[str]:
 
 
 def config_file(name: str) -> Path:
-    """Return the path of one of the bundle's configurations, which are part of the package.
+    """return the path of a configuration of the bundle in the package.
 
     In a clone ``monai_iste/configs`` is a link to ``bundles/iste/configs``, and the path is resolved to the bundle.
 
@@ -237,7 +237,7 @@ def config_file(name: str) -> Path:
 
 
 def bundle_command(workflow: str, configs: Sequence[str | Path], options: Mapping[str, Any]) -> list[str]:
-    """Build the command line of one of the bundle's workflows.
+    """Build the command line of a workflow of the bundle.
 
     Args:
         workflow: "training" or "evaluating".

@@ -67,11 +67,11 @@ class ResultTable:
 class TrainingReport:
     """Write the results of a training: ``model.pt``, ``metrics.json`` (also printed as a table), ``comparison.png``.
 
-    The network is scored before its first step (``iste_step0``) and after its last (``iste``), on the same images and
-    under the same protocol as bicubic interpolation. ``model.pt`` holds the last weights, not the best of the
-    validations, so that the table is not selected on the images it reports. The weights of the validation with the
-    highest mean PSNR are saved as ``model_best.pt``. The scores of step 0 and the best PSNR are part of the checkpoint,
-    so that a resumed run reports the same. ``metrics.json`` states the conditions of the measurement under
+    The network is scored before its first step (``iste, initial``) and after its last (``iste``). Images and protocol
+    are those of bicubic interpolation. ``model.pt`` holds the last weights, not the best of the validations, so that
+    the table is not selected on the images it reports. The weights of the validation with the highest mean PSNR are
+    saved as ``model_best.pt``. The initial scores and the best PSNR are part of the checkpoint, so that a resumed run
+    reports the same. ``metrics.json`` states the conditions of the measurement under
     ``manifest`` (:func:`monai_iste.metrics.manifest.manifest`).
 
     Args:
@@ -132,7 +132,7 @@ class TrainingReport:
     def _score_step0(self, engine: Engine) -> None:
         if not self.step0:
             self.step0 = [
-                {**row, "method": f"{row['method']}_step0"} for row in self._score() if row["method"] != "bicubic"
+                {**row, "method": f"{row['method']}, initial"} for row in self._score() if row["method"] != "bicubic"
             ]
 
     def _write(self, engine: Engine) -> None:
@@ -266,7 +266,7 @@ def format_table(rows: list[dict[str, Any]], protocol: str) -> str:
     lines = [f"protocol {protocol}", "scale  method        PSNR dB    SSIM    gain dB"]
     for row in rows:
         gain = f"{row['psnr'] - bicubic[row['scale']]:+.2f}" if row["scale"] in bicubic else ""
-        lines.append(f"x{row['scale']:<5} {row['method']:<12} {row['psnr']:>8.2f}  {row['ssim']:.4f} {gain:>10}")
+        lines.append(f"x{row['scale']:<5} {row['method']:<13}{row['psnr']:>8.2f}  {row['ssim']:.4f} {gain:>10}")
     return "\n".join(lines)
 
 

@@ -5,33 +5,32 @@ from monai_iste.networks.baselines import (
     LIIF,
     LTE,
     Bicubic,
-    ConditionalDiscriminator,
     LiUNetGAN,
     SWDNet,
     SwinIR,
     load_published,
 )
+from monai_iste.networks.baselines import ConditionalDiscriminator as ConditionalDiscriminator
 from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor
-from monai_iste.networks.presets import BASELINES as BASELINES
-from monai_iste.networks.presets import PRESETS, create_network
+from monai_iste.networks.presets import BASELINES, PRESETS, create_network
 from monai_iste.networks.presets import create_iste as create_iste
 from monai_iste.networks.presets import released_weights as released_weights
 from monai_iste.networks.runtime import load_network
 from monai_iste.networks.self_texture_fusion import SelfTextureFusion
 from monai_iste.networks.texture_learner import TextureLearner
-from monai_iste.networks.weights import load_weights as load_weights
+from monai_iste.networks.weights import load_weights
 
 __all__ = [
+    "BASELINES",
     "EDSR",
     "ISTE",
     "LIIF",
     "LTE",
     "PRESETS",
     "Bicubic",
-    "ConditionalDiscriminator",
     "EDSREncoder",
     "LiUNetGAN",
     "LocalFeatureInteractor",
@@ -45,4 +44,5 @@ __all__ = [
     "create_network",
     "load_network",
     "load_published",
+    "load_weights",
 ]

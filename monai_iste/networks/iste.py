@@ -98,7 +98,8 @@ class ISTE(nn.Module):
     Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centers); cell in half
         low-resolution pixels (2 / scale).
     Raises:
-        ShapeError: a tensor's shape does not fit; ScaleError: the scale is not a positive number;
+        ShapeError: a tensor's shape does not fit.
+        ScaleError: the scale is not a positive number.
         ConfigError: an argument names an unknown variant.
 
     Example:

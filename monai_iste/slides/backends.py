@@ -21,7 +21,7 @@ from monai_iste.io.image_reader import IMAGE_SUFFIXES, MAX_PIXELS, probe, read_r
 from monai_iste.io.pixel_size import PixelSize, find_mpp, is_tiff
 from monai_iste.slides.resampling import Size
 
-#: Largest width * height that a slide may declare; a glass of 26 x 76 mm at 0.12 um/px has 137 gigapixels.
+#: Largest width * height that a slide may declare; a slide of 26 x 76 mm at 0.12 um/px has 137 gigapixels.
 MAX_SLIDE_PIXELS = 150_000_000_000
 
 # Largest tile of a TIFF, which is decoded as a whole: 8192 x 8192, 270 MB. Scanners write tiles of up to 2048.

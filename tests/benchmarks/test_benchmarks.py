@@ -24,7 +24,7 @@ from monai_iste.networks.presets import Preset
 
 @pytest.fixture
 def toy(monkeypatch):
-    """A preset that answers in milliseconds."""
+    """A preset that computes in milliseconds."""
     arguments = {"texture_channels": 6, "hidden_channels": 6}
     monkeypatch.setitem(PRESETS, "toy", Preset("for tests", lambda: EDSREncoder(4, 1), arguments))
     return "toy"
@@ -330,7 +330,7 @@ class Head(torch.nn.Module):
 
 
 def repository_of(folder, kind):
-    """The skeleton of such a repository: a head that answers with its queries."""
+    """The skeleton of such a repository: a head that returns its queries."""
     package = folder / "models"
     package.mkdir(parents=True)
     (folder / "utils.py").write_text(f"KIND = {kind!r}\n")

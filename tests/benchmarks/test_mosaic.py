@@ -17,19 +17,19 @@ from monai_iste.errors import ConfigError, DataError, OutputError
 
 pytest.importorskip("imagecodecs")
 
-GLASS = np.array((240, 238, 241), np.float32)
+BACKGROUND = np.array((240, 238, 241), np.float32)
 PIECES = [np.random.default_rng(i).integers(0, 150, (n, n, 3), dtype=np.uint8) for i, n in enumerate((90, 64, 77))]
 
 
 @pytest.fixture
 def source(tmp_path):
-    """A folder with a picture that is half tissue, and one of glass alone."""
+    """A folder with a picture that is half tissue, and one of background alone."""
     folder = tmp_path / "source"
     folder.mkdir()
-    pixels = np.full((600, 900, 3), GLASS, np.uint8)
+    pixels = np.full((600, 900, 3), BACKGROUND, np.uint8)
     pixels[44:556, :512] = immunohistochemistry()
     Image.fromarray(pixels).save(folder / "tissue.png")
-    Image.fromarray(np.full((600, 900, 3), GLASS, np.uint8)).save(folder / "glass.png")
+    Image.fromarray(np.full((600, 900, 3), BACKGROUND, np.uint8)).save(folder / "background.png")
     (folder / "notes.txt").write_text("not an image")
     return folder
 
@@ -66,7 +66,7 @@ def test_openslide_sees_every_level(source, tmp_path, capsys):
         difference = np.abs(smaller - expected)  # JPEG, twice
         assert max(difference.mean(), difference[-20:].mean(), difference[:, -20:].mean()) < 4
         assert np.abs(smaller[:, 1:] - expected[:, :-1]).mean() > 3 * difference.mean()
-    stained = (GLASS - levels[0]).max(2) > 20
+    stained = (BACKGROUND - levels[0]).max(2) > 20
     assert 0.35 < stained.mean() < 0.5  # the tissue has pale pixels of its own
     with tifffile.TiffFile(out) as tiff:
         assert [page.subfiletype for page in tiff.pages] == [0, 1, 1]
@@ -120,27 +120,27 @@ def test_the_command(source, tmp_path):
 
 
 def test_pieces_are_tissue_of_the_source(source):
-    pieces, glass, mpp = tissue_pieces(source)
+    pieces, background, mpp = tissue_pieces(source)
     assert mpp is None
-    np.testing.assert_allclose(glass, GLASS, atol=1)
+    np.testing.assert_allclose(background, BACKGROUND, atol=1)
     pixels = np.asarray(Image.open(source / "tissue.png"))
     for piece in pieces:
         assert piece.shape == (512, 512, 3)
-        assert ((GLASS - piece).max(2) > 20).mean() >= 0.5
+        assert ((BACKGROUND - piece).max(2) > 20).mean() >= 0.5
         assert any(np.array_equal(piece, pixels[i : i + 512, j : j + 512]) for i in (0,) for j in range(0, 389, 256))
 
 
 @pytest.mark.parametrize("tissue", [0.0, 0.1, 0.5, 0.9, 1.0])
 def test_the_fraction_of_tissue(tissue):
-    islands = Islands(3000, tissue, PIECES, GLASS)
+    islands = Islands(3000, tissue, PIECES, BACKGROUND)
     assert islands.tissue_fraction == pytest.approx(tissue, abs=0.01)
     pixels = whole(islands, 3000)
-    assert ((GLASS - pixels).min(2) > 45).mean() == pytest.approx(tissue, abs=0.05)
+    assert ((BACKGROUND - pixels).min(2) > 45).mean() == pytest.approx(tissue, abs=0.05)
 
 
-def test_glass_has_its_color_and_slight_noise():
-    pixels = whole(Islands(1500, 0, PIECES, GLASS), 1500).astype(float)
-    np.testing.assert_allclose(pixels.mean((0, 1)), GLASS, atol=0.1)
+def test_background_has_its_color_and_slight_noise():
+    pixels = whole(Islands(1500, 0, PIECES, BACKGROUND), 1500).astype(float)
+    np.testing.assert_allclose(pixels.mean((0, 1)), BACKGROUND, atol=0.1)
     assert 0.8 < pixels.std((0, 1)).max() < 1.6
     assert np.abs(pixels[:TILE, :TILE] - pixels[TILE : 2 * TILE, :TILE]).mean() > 0.5  # no tile is the next again
 
@@ -153,7 +153,7 @@ def mirrored(piece, y, x):
 
 
 def test_inside_an_island_there_is_one_mirrored_piece():
-    islands = Islands(3000, 0.8, PIECES, GLASS)
+    islands = Islands(3000, 0.8, PIECES, BACKGROUND)
     pixels = whole(islands, 3000)
     islands_seen = 0
     for owner in range(islands._owner.max() + 1):
@@ -186,7 +186,7 @@ def _offset(piece, pixels, y, x):
 
 def test_edges_are_soft():
     dark = [np.zeros((64, 64, 3), np.uint8)]
-    pixels = whole(Islands(3000, 0.5, dark, GLASS), 3000)[..., 1].astype(float)
+    pixels = whole(Islands(3000, 0.5, dark, BACKGROUND), 3000)[..., 1].astype(float)
     step = np.abs(np.diff(pixels, axis=1))
     assert step.max() < 60
     between = ((pixels > 30) & (pixels < 210)).mean()
@@ -194,7 +194,7 @@ def test_edges_are_soft():
 
 
 def test_a_tile_does_not_depend_on_the_others():
-    islands, again = (Islands(1500, 0.5, PIECES, GLASS, seed=3) for _ in range(2))
+    islands, again = (Islands(1500, 0.5, PIECES, BACKGROUND, seed=3) for _ in range(2))
     places = [(i, j) for i in range(0, 1500, TILE) for j in range(0, 1500, TILE)]
     first = [islands.tile(*place) for place in places]
     for place, tile in reversed(list(zip(places, first, strict=True))):

@@ -350,7 +350,7 @@ def test_options_that_make_no_sense(options, kind, words):
 
 def test_usage_errors():
     many = ["upscale", "a.png", "b.png", "--scale", "2", "--threads", "100000"]  # the system would end the process
-    for arguments in (["upscale"], ["upscale", "a.png", "b.png", "--scale", "much"], ["magnify"], many):
+    for arguments in (["upscale"], ["upscale", "a.png", "b.png", "--scale", "much"], ["enlarge"], many):
         result = CliRunner().invoke(cli.app, arguments)
         assert result.exit_code == 2
         assert "Usage:" in result.stderr

@@ -126,5 +126,5 @@ def test_the_classifier_learns_in_training_mode_and_takes_any_size(tmp_path):
 
 
 def test_the_test_set_is_thinned_evenly():
-    assert classification._spread([{"i": i} for i in range(10)], 4) == [{"i": i} for i in (0, 2, 5, 7)]
-    assert classification._spread([{"i": 0}], 4) == [{"i": 0}]
+    assert classification._evenly_spaced([{"i": i} for i in range(10)], 4) == [{"i": i} for i in (0, 2, 5, 7)]
+    assert classification._evenly_spaced([{"i": 0}], 4) == [{"i": 0}]

@@ -24,7 +24,7 @@ from monai_iste.transforms import degrade
 
 @pytest.mark.parametrize("preset", ["bicubic", "iste_light"])
 @pytest.mark.parametrize("scale", [2.0, 3.7])
-def test_images_are_reduced_by_the_protocol_and_magnified_again(preset, scale):
+def test_images_are_reduced_by_the_protocol_and_upscaled_again(preset, scale):
     image = tissue(0).transpose(2, 0, 1)
     high, low, again = Reconstructor(preset, scale=scale)(image)
     h, w = (int(n / scale + 1e-9) for n in image.shape[1:])

@@ -31,13 +31,13 @@ def test_features_are_the_networks(texture_corners):
     feat = net.encoder(image)
     assert_close(before, feat[0].detach().numpy())
     output = reference.output_size((9, 7), scale)
-    waves, cell = net.texture_learner.amp_freq(feat)[0].detach().double().numpy(), reference.cell_of((9, 7), output)
-    answers = {"nearest": reference.nearest, "four": reference.corners}[texture_corners]
+    amp_freq, cell = net.texture_learner.amp_freq(feat)[0].detach().double().numpy(), reference.cell_of((9, 7), output)
+    corners = {"nearest": reference.nearest, "four": reference.corners}[texture_corners]
     state = reference.weights(net.texture_learner)
     assert after.shape == (5, 11, 6)
     for y, x in ((0, 0), (10, 5), (4, 3)):
         query = reference.centre(3 + y, output[0]), reference.centre(4 + x, output[1])
-        expected = sum(a.weight * reference.texture(state, waves, a, cell) for a in answers(query, (9, 7)))
+        expected = sum(a.weight * reference.texture(state, amp_freq, a, cell) for a in corners(query, (9, 7)))
         assert_close(after[:, y, x], expected)
 
 
@@ -119,14 +119,14 @@ def test_each_part_is_its_decoders(residual):
     net.self_texture_fusion.register_forward_hook(lambda module, args, result: seen.append(result))
     encoding = net.encode(low[None], torch.zeros(1, 1, 2), torch.tensor(cell)[None].float())
     fused = seen[0][0].detach().double().numpy()
-    waves = encoding.amp_freq[0].detach().double().numpy()
+    amp_freq = encoding.amp_freq[0].detach().double().numpy()
     for y, x in ((0, 0), (5, 7), (output[0] - 1, output[1] - 1)):
         query = reference.centre(y, output[0]), reference.centre(x, output[1])
         fade = 1.0
         if residual:
             fade = sum(a.weight * reference.contrast(image, a.row, a.col) for a in reference.corners(query, size))
         (near,) = reference.nearest(query, size)
-        texture = reference.texture(reference.weights(net.texture_learner), waves, near, cell)
+        texture = reference.texture(reference.weights(net.texture_learner), amp_freq, near, cell)
         lpd = reference.lpd(reference.weights(net.local_pixel_decoder), fused, query, cell)
         ltd = reference.ltd(reference.weights(net.local_texture_decoder), [texture], [1.0])
         base = reference.bicubic(image, query) * 0.5 + 0.5 if residual else np.full(3, 0.5)
@@ -135,7 +135,7 @@ def test_each_part_is_its_decoders(residual):
         assert_close(parts.base[:, y, x], base)
 
 
-def test_decoders_answer_again_after_a_figure():
+def test_decoders_are_restored_after_a_figure():
     net, low = network(), torch.rand(1, 3, 6, 6)
     before = net(low, scale=2)
     intermediates.decoder_parts(net, low[0], 2, Region(0, 0, 12, 12))

@@ -101,7 +101,7 @@ def test_the_error_limit_is_not_set_by_outliers():
 
 
 @pytest.mark.parametrize("crop", [Region(20, 30, 17, 17), Region(61, 86, 11, 11)])
-def test_strip_shows_the_same_field_from_the_whole_magnified_tile(crop):
+def test_strip_shows_the_same_field_from_the_whole_upscaled_tile(crop):
     net, scales = network(), (1.3, 2.5, 3.7)
     figure = figures.draw_zoom_strip(TILE, net, scales, crop, mpp=0.5)
     tensor = torch.from_numpy(TILE)

@@ -44,7 +44,7 @@ def planted(use_tl, key_side):
 @pytest.mark.parametrize("use_tl", [True, False])
 @pytest.mark.parametrize(("key_side", "step"), [(5, 2), (3, 3)])
 def test_known_matches_are_found_at_their_place(use_tl, key_side, step):
-    """Every pixel has the color of one of those that give a key, and retrieves it."""
+    """Every pixel has the color of a pixel that gives a key, and retrieves that key."""
     h, w = 9, 8
     net = planted(use_tl, key_side)
     rows, columns = range(0, h, step), range(0, w, step)
@@ -80,21 +80,21 @@ VARIANTS = {
 @pytest.mark.parametrize("scale", [1, 2.5])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_keys_lie_where_the_texture_was_sampled(variant, scale):
-    """The Texture Learner, asked at the place of a key, answers that key."""
+    """The Texture Learner, evaluated at the position of a key, returns that key."""
     net, size = network(**VARIANTS[variant]), (7, 5)
     image = torch.rand(1, 3, *size) * 2 - 1
     cell = cell_size(size, output_size(size, scale)).unsqueeze(0)
-    waves = net.texture_learner.amp_freq(net.encoder(image))
-    keys = net.keys(waves, torch.zeros(1, 1, 2), cell)
+    amp_freq = net.texture_learner.amp_freq(net.encoder(image))
+    keys = net.keys(amp_freq, torch.zeros(1, 1, 2), cell)
     places = net.key_positions(size, cell)
     assert places.shape == (keys.shape[1], 2)
     pixel = (places + 0.5).floor()
-    samples = Neighbors(
+    neighbors = Neighbors(
         (pixel[:, 0] * size[1] + pixel[:, 1]).long().view(1, -1, 1),
         (2 * (places - pixel)).float().view(1, -1, 1, 2),
         torch.ones(1, len(places), 1, 1),
     )
-    assert_close(net.texture_learner(waves, samples, cell).squeeze(2), keys.detach().numpy())
+    assert_close(net.texture_learner(amp_freq, neighbors, cell).squeeze(2), keys.detach().numpy())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

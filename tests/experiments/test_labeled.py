@@ -61,7 +61,7 @@ def test_a_mask_in_colors_is_refused(tmp_path):
 
 
 def stand_in(folder):
-    """Three tiles, one of them half glass, as in a folder of GlaS tiles with masks and labels."""
+    """Three tiles, one of them half background, as in a folder of GlaS tiles with masks and labels."""
     rows = [("train", "benign"), ("val", "malignant"), ("test", "malignant")]
     for split, _ in rows:
         tile = picture(200, 300)
@@ -100,7 +100,7 @@ def test_pcam_stand_in_crops_tissue_without_overlap(root, tmp_path):
     assert {part: [item["label"] for item in items] for part, items in lists.items()} == {
         "train": [0] * 6,
         "valid": [1] * 6,
-        "test": [1] * 2,  # the rest of the tile is glass
+        "test": [1] * 2,  # the rest of the tile is background
     }
     tile = picture(200, 300).transpose(2, 0, 1)
     cells = [tile[:, y : y + 96, x : x + 96] for y in (0, 96) for x in (0, 96, 192)]

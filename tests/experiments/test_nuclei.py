@@ -162,7 +162,7 @@ def test_the_table_and_a_second_run(tiles, tmp_path, monkeypatch, capsys):
         nuclei(tiles, "0.5", out, scale=[2.0, 3.0], distance=1.0, device="cpu")
 
 
-def test_a_magnification_that_loses_nuclei_is_seen(tiles, tmp_path, monkeypatch):
+def test_lost_nuclei_are_counted(tiles, tmp_path, monkeypatch):
     """An image with one nucleus painted over, in the network's place: one of five is missing, the rest is there."""
 
     class Painter(Reconstructor):
@@ -183,7 +183,7 @@ def test_a_magnification_that_loses_nuclei_is_seen(tiles, tmp_path, monkeypatch)
 
 
 def test_tiles_without_nuclei_and_without_pixel_sizes(tmp_path):
-    folder = tmp_path / "glass"
+    folder = tmp_path / "background"
     folder.mkdir()
     Image.new("RGB", (60, 60), "white").save(folder / "a.png")
     with pytest.raises(DataError) as caught:

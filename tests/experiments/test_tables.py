@@ -1,4 +1,4 @@
-"""Statistics on cases with a known answer, the paper's numbers, and tables read back from their files."""
+"""Statistics on cases with a known result, the paper's numbers, and tables read back from their files."""
 
 import csv
 import itertools

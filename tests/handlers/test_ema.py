@@ -184,7 +184,7 @@ def test_the_release_recipe_scores_and_saves_averages_and_learns_on_with_raw_wei
     assert equal(kept["averaging"], {"n_averaged": torch.tensor(2), **{f"module.{k}": v for k, v in average.items()}})
     assert network.keys() == average.keys()
     report = json.loads((tmp_path / "metrics.json").read_text())
-    assert {row["method"] for row in report["rows"]} == {"bicubic", "iste_step0", "iste"}
+    assert {row["method"] for row in report["rows"]} == {"bicubic", "iste, initial", "iste"}
 
     flow = release_recipe(tmp_path, max_epochs=2, pretrained=pretrained)
     flow.run()

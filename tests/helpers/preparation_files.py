@@ -32,9 +32,9 @@ def write_cores(source: Path) -> Path:
 
 
 def write_slides(source: Path) -> Path:
-    """Three slides with 12, 12 and 4 whole tiles of tissue; the other 8 of the third are glass."""
-    for name, shift, glass in ((PUBLIC, 0, 0), ("smith-b.tif", 40, 0), ("smith-c.tif", 80, 2 * TILE)):
+    """Three slides with 12, 12 and 4 whole tiles of tissue; the other 8 of the third are background."""
+    for name, shift, background in ((PUBLIC, 0, 0), ("smith-b.tif", 40, 0), ("smith-c.tif", 80, 2 * TILE)):
         pixels = np.roll(picture(3 * TILE + 20, 4 * TILE + 30), shift, 0)
-        pixels[:glass] = 240
+        pixels[:background] = 240
         write_slide_file(source / name, pixels, mpp=0.25)
     return source

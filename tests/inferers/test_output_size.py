@@ -1,4 +1,4 @@
-"""One size policy: a slide that states almost the requested pixel size has it, whoever is asked."""
+"""One size policy: a stated pixel size within 1 % of the requested one counts as equal, in every interface."""
 
 import json
 import tempfile

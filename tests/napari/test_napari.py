@@ -64,7 +64,7 @@ def test_a_part_has_the_values_and_the_place_of_the_whole(network):
     assert part.shape[:2] == (82, 97)  # to the ends of pixels 31 and 45
     np.testing.assert_array_equal(part, whole[rows : rows + 82, columns : columns + 97])
     assert settings["scale"] == pytest.approx((0.5 / 3.7, 0.25 / 3.7))
-    # Half a pixel of the layer lies before the center of its first pixel, half a magnified one before that one's.
+    # Half a pixel of the layer lies before the center of its first pixel, half a upscaled one before that one's.
     assert around["translate"] == pytest.approx((100 - 0.25 + 0.25 / 3.7, -7 - 0.125 + 0.125 / 3.7))
 
 

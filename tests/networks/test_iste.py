@@ -37,7 +37,7 @@ def image_of(*shape, seed=0):
 
 
 def whole_grid(image, scale):
-    """Coordinates and cells of the magnified image."""
+    """Coordinates and cells of the upscaled image."""
     size = tuple(image.shape[2:])
     output = output_size(size, scale)
     b = image.shape[0]

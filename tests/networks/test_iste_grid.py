@@ -73,7 +73,7 @@ def test_grids_take_the_fast_path(size, scale, one_by_one):
         with torch.no_grad():
             actual = net.forward_grid(image, *part, cell)
         handle.remove()
-        assert not calls  # the decoder that answers queries one by one was not asked
+        assert not calls  # the decoder of single queries was not called
         coord = grid_points(*part).unsqueeze(0)
         assert_close(actual.flatten(2).mT, one_by_one(net, image, coord=coord, cell=cell).numpy(), 2e-6)
 
@@ -168,7 +168,7 @@ def test_nothing_wide_is_held_for_the_whole_image(monkeypatch):
     monkeypatch.setattr(limits, "KEY_CHUNK", 64)
     with torch.no_grad(), LargestTensor() as largest:
         net(image_of(1, 3, 96, 32), scale=2)
-    # The result has 36,864 numbers, F_STF of the whole image would have 98,304 and the waves 294,912.
+    # Elements: 36,864 in the result, 98,304 in F_STF of the whole image, 294,912 in its amplitudes and frequencies.
     assert 36_864 <= largest.elements < 98_304
 
 

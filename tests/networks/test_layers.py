@@ -184,7 +184,7 @@ def test_refuses_another_width_as_pytorch_does(products):
         layer()(torch.zeros(5, 14))
 
 
-def test_is_pytorchs_layer_for_whoever_looks():
+def test_is_an_instance_of_pytorchs_layer():
     net, plain = layer(), nn.Linear(7, 6)
     assert isinstance(net, nn.Linear)
     plain.load_state_dict(net.state_dict())  # same names and shapes

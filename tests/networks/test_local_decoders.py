@@ -30,8 +30,8 @@ def test_texture_decoder_equals_the_equation(corners, layers):
     texture, state = random(2, 7, corners, 5), weights(module)
     share = torch.rand(2, 7, corners, 1, generator=torch.Generator().manual_seed(1))
     share = share / share.sum(2, keepdim=True)
-    samples = Neighbors(torch.zeros(2, 7, corners).long(), torch.zeros(2, 7, corners, 2), share)
-    actual = module(texture, samples)
+    neighbors = Neighbors(torch.zeros(2, 7, corners).long(), torch.zeros(2, 7, corners, 2), share)
+    actual = module(texture, neighbors)
     for b in range(2):
         for q in range(7):
             expected = reference.ltd(state, list(texture[b, q].double().numpy()), share[b, q, :, 0].tolist())
@@ -103,16 +103,16 @@ def test_pixel_decoder_sees_offset_before_cell_and_y_before_x():
         for parameter in module.parameters():
             parameter.zero_()
         module.mlp[1].weight.fill_(1.0)
-        samples = nearest_pixel(pixel_centers((4, 6))[None], (2, 2))  # dy = -+0.5, dx = -+2/3, 0
-        for column, expected in enumerate((samples.offset[..., 0], samples.offset[..., 1])):
+        neighbors = nearest_pixel(pixel_centers((4, 6))[None], (2, 2))  # dy = -+0.5, dx = -+2/3, 0
+        for column, expected in enumerate((neighbors.offset[..., 0], neighbors.offset[..., 1])):
             module.coordinate_part.weight.zero_()
             module.coordinate_part.weight[0, column] = 1.0
-            result = module(module.features(torch.zeros(1, 1, 2, 2)), samples, torch.tensor([[0.3, 0.7]]))
+            result = module(module.features(torch.zeros(1, 1, 2, 2)), neighbors, torch.tensor([[0.3, 0.7]]))
             assert_close(result, expected.clamp(min=0).expand(-1, -1, 3).numpy())
         for column, expected in ((2, 0.3), (3, 0.7)):
             module.coordinate_part.weight.zero_()
             module.coordinate_part.weight[0, column] = 1.0
-            result = module(module.features(torch.zeros(1, 1, 2, 2)), samples, torch.tensor([[0.3, 0.7]]))
+            result = module(module.features(torch.zeros(1, 1, 2, 2)), neighbors, torch.tensor([[0.3, 0.7]]))
             assert_close(result, np.full((1, 24, 3), expected))
 
 
@@ -129,18 +129,18 @@ def test_color_is_continuous_across_pixel_borders():
 def test_cell_per_query_equals_cell_per_image():
     module = randomise(LocalPixelDecoder(5, 6))
     features = module.features(random(2, 5, 3, 4))
-    samples = four_corners(pixel_centers((6, 9)).expand(2, -1, -1), (3, 4))
+    neighbors = four_corners(pixel_centers((6, 9)).expand(2, -1, -1), (3, 4))
     cell = torch.tensor([[1.0, 0.8], [0.5, 0.6]])
-    expected = module(features, samples, cell).detach()
-    assert_close(module(features, samples, cell.unsqueeze(1).expand(2, 54, 2)), expected)
+    expected = module(features, neighbors, cell).detach()
+    assert_close(module(features, neighbors, cell.unsqueeze(1).expand(2, 54, 2)), expected)
 
 
 def test_gradients_reach_every_parameter_and_the_features():
     pixel, texture = randomise(LocalPixelDecoder(5, 6)), randomise(LocalTextureDecoder(5, 6))
-    fused, waves = random(1, 5, 3, 4).requires_grad_(), random(1, 48, 4, 5).requires_grad_()
-    samples = four_corners(pixel_centers((6, 8))[None], (3, 4))
-    result = pixel(pixel.features(fused), samples, torch.ones(1, 2)) + texture(waves, samples)
+    fused, textures = random(1, 5, 3, 4).requires_grad_(), random(1, 48, 4, 5).requires_grad_()
+    neighbors = four_corners(pixel_centers((6, 8))[None], (3, 4))
+    result = pixel(pixel.features(fused), neighbors, torch.ones(1, 2)) + texture(textures, neighbors)
     result.square().sum().backward()
     assert_all_learn(pixel, texture)
     assert (fused.grad.abs().sum(1) > 0).all()
-    assert waves.grad.abs().sum() > 0
+    assert textures.grad.abs().sum() > 0

@@ -26,7 +26,7 @@ COLORS = {
     "hematoxylin": (86, 62, 132),
     "pale stroma": (238, 215, 228),
     "white": (255, 255, 255),
-    "glass": (244, 243, 246),
+    "background": (244, 243, 246),
 }
 
 
@@ -43,7 +43,7 @@ def threads():
 
 
 @cache
-def magnified(network: torch.nn.Module, tile: str, scale: float) -> np.ndarray:
+def upscaled(network: torch.nn.Module, tile: str, scale: float) -> np.ndarray:
     """In fp32, on one thread."""
     return upscale(TILES[tile], scale, model=network)
 
@@ -62,7 +62,7 @@ def test_one_color_stays_that_color(network, color, scale):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("tile", TILES)
 def test_the_mean_color_stays(network, tile, scale):
-    difference = magnified(network, tile, scale).mean((0, 1)) - TILES[tile].mean((0, 1))
+    difference = upscaled(network, tile, scale).mean((0, 1)) - TILES[tile].mean((0, 1))
     assert np.abs(difference).max() <= 0.5
 
 
@@ -76,8 +76,7 @@ def test_nothing_is_displaced(network, tile, scale):
         return F.interpolate(image, size=size, mode="bicubic", antialias=True)[0].mean(0).numpy()
 
     source, result = (
-        torch.from_numpy(a.copy()).permute(2, 0, 1)[None].float()
-        for a in (TILES[tile], magnified(network, tile, scale))
+        torch.from_numpy(a.copy()).permute(2, 0, 1)[None].float() for a in (TILES[tile], upscaled(network, tile, scale))
     )
     bicubic = common(Bicubic()(source, scale=scale))
     shift = phase_cross_correlation(bicubic, common(result), upsample_factor=500)[0]
@@ -89,7 +88,7 @@ def test_nothing_is_displaced(network, tile, scale):
 @pytest.mark.parametrize("scale", [2, 3.7, 8])
 @pytest.mark.parametrize("tile", TILES)
 def test_pixels_of_the_input_leave_no_grid(network, tile, scale):
-    image = torch.from_numpy(magnified(network, tile, scale)).permute(2, 0, 1).float()
+    image = torch.from_numpy(upscaled(network, tile, scale)).permute(2, 0, 1).float()
     across, elsewhere = pixel_steps(image, TILES[tile].shape[:2])
     assert across < 1.1 * elsewhere
 

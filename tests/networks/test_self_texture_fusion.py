@@ -27,7 +27,7 @@ def test_equals_the_equations(size, batch, count):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_confidence_is_the_maximum_of_the_full_similarity(seed):
-    # An MLP that always answers 1 leaves the confidence: fused = query + 1 * S.
+    # An MLP that always returns 1 leaves the confidence: fused = query + 1 * S.
     module = SelfTextureFusion(6)
     with torch.no_grad():
         module.mlp[-1].weight.zero_()

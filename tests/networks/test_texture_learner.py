@@ -20,12 +20,12 @@ from monai_iste.networks import TextureLearner
 from monai_iste.networks.texture_learner import ConvTexture
 
 LEARNERS = [TextureLearner, ConvTexture]
-ANSWERS = {nearest_pixel: reference.nearest, four_corners: reference.corners}
+REFERENCE = {nearest_pixel: reference.nearest, four_corners: reference.corners}
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
 @pytest.mark.parametrize("size", SIZES)
-def test_waves_are_a_convolution_with_replicated_borders(size, learner):
+def test_amp_freq_is_a_convolution_with_replicated_borders(size, learner):
     module = randomise(learner(4, 3))
     feat = random(2, 4, *size)
     state = {"weight": weights(module)["conv.weight"], "bias": weights(module)["conv.bias"]}
@@ -34,19 +34,19 @@ def test_waves_are_a_convolution_with_replicated_borders(size, learner):
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-@pytest.mark.parametrize("samples", ANSWERS)
+@pytest.mark.parametrize("neighbors", REFERENCE)
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("size", SIZES)
-def test_equals_the_equation(size, scale, samples, learner):
+def test_equals_the_equation(size, scale, neighbors, learner):
     module = randomise(learner(4, 3))
-    state, waves = weights(module), random(2, 9 if learner is TextureLearner else 3, *size)
+    state, amp_freq = weights(module), random(2, 9 if learner is TextureLearner else 3, *size)
     output = output_size(size, scale)
     queries = reference.grid(output)[:: 1 + output[0] * output[1] // 40]
     cell = reference.cell_of(size, output)
     coord = inexact(queries).expand(2, -1, -1)
-    actual = module(waves, samples(coord, size), cell_size(size, output).expand(2, -1))
-    for b, x in enumerate(waves.double().numpy()):
-        expected = [[reference.texture(state, x, t, cell) for t in ANSWERS[samples](q, size)] for q in queries]
+    actual = module(amp_freq, neighbors(coord, size), cell_size(size, output).expand(2, -1))
+    for b, x in enumerate(amp_freq.double().numpy()):
+        expected = [[reference.texture(state, x, t, cell) for t in REFERENCE[neighbors](q, size)] for q in queries]
         assert_close(actual[b], expected)
 
 
@@ -55,18 +55,18 @@ def test_equals_the_equation(size, scale, samples, learner):
 @pytest.mark.parametrize("size", SIZES)
 def test_keys_equal_the_lattice(size, scale, learner):
     module = randomise(learner(4, 3))
-    state, waves = weights(module), random(2, 9 if learner is TextureLearner else 3, *size)
+    state, amp_freq = weights(module), random(2, 9 if learner is TextureLearner else 3, *size)
     output = output_size(size, scale)
     cell = reference.cell_of(size, output)
-    actual = module.keys(waves, cell_size(size, output).expand(2, -1))
-    assert_close(actual, [reference.lattice_keys(state, x, cell) for x in waves.double().numpy()])
+    actual = module.keys(amp_freq, cell_size(size, output).expand(2, -1))
+    assert_close(actual, [reference.lattice_keys(state, x, cell) for x in amp_freq.double().numpy()])
 
 
 def one_query(module, amplitude, freq_y, freq_x, dy, dx, cell=(1.0, 1.0)):
-    waves = torch.tensor([amplitude, freq_y, freq_x], dtype=torch.float32).view(1, 3, 1, 1)
+    amp_freq = torch.tensor([amplitude, freq_y, freq_x], dtype=torch.float32).view(1, 3, 1, 1)
     offset = torch.tensor([dy, dx], dtype=torch.float32).view(1, 1, 1, 2)
-    samples = Neighbors(torch.zeros(1, 1, 1).long(), offset, torch.ones(1, 1, 1, 1))
-    return module(waves, samples, torch.tensor([cell])).item()
+    neighbors = Neighbors(torch.zeros(1, 1, 1).long(), offset, torch.ones(1, 1, 1, 1))
+    return module(amp_freq, neighbors, torch.tensor([cell])).item()
 
 
 def test_by_hand():
@@ -87,19 +87,21 @@ def test_by_hand():
 
 def test_cell_per_query_equals_cell_per_image():
     module = randomise(TextureLearner(4, 3))
-    waves, coord = random(2, 9, 3, 4), pixel_centers((6, 10)).expand(2, -1, -1)
+    amp_freq, coord = random(2, 9, 3, 4), pixel_centers((6, 10)).expand(2, -1, -1)
     cell = torch.tensor([[1.0, 0.8], [0.5, 0.6]])
-    samples = four_corners(coord, (3, 4))
-    assert_close(module(waves, samples, cell.unsqueeze(1).expand(2, 60, 2)), module(waves, samples, cell).detach())
+    neighbors = four_corners(coord, (3, 4))
+    assert_close(
+        module(amp_freq, neighbors, cell.unsqueeze(1).expand(2, 60, 2)), module(amp_freq, neighbors, cell).detach()
+    )
 
 
 def test_cell_of_one_query_moves_only_that_query():
     module = randomise(TextureLearner(4, 3))
-    waves, samples = random(1, 9, 3, 4), nearest_pixel(pixel_centers((3, 4))[None], (3, 4))
+    amp_freq, neighbors = random(1, 9, 3, 4), nearest_pixel(pixel_centers((3, 4))[None], (3, 4))
     cell = torch.ones(1, 12, 2)
     changed = cell.clone()
     changed[0, 5] = 0.3
-    moved = (module(waves, samples, cell) - module(waves, samples, changed)).abs().amax((0, 2, 3)) > 0
+    moved = (module(amp_freq, neighbors, cell) - module(amp_freq, neighbors, changed)).abs().amax((0, 2, 3)) > 0
     assert moved.nonzero().flatten().tolist() == [5]
 
 
@@ -123,16 +125,16 @@ def test_gradients_reach_every_parameter(learner):
 def test_offsets_keep_their_precision_under_autocast():
     # High frequencies turn an offset's rounding to half precision (0.002) into an error of the texture.
     module = randomise(TextureLearner(4, 3))
-    waves = random(1, 9, 3, 4) * 64
-    waves = waves.bfloat16().float()
-    samples = nearest_pixel(pixel_centers((9, 13))[None], (3, 4))
+    amp_freq = random(1, 9, 3, 4) * 64
+    amp_freq = amp_freq.bfloat16().float()
+    neighbors = nearest_pixel(pixel_centers((9, 13))[None], (3, 4))
     cell = torch.tensor([[0.5, 0.5]])
     with torch.no_grad():
         module.phase.weight.zero_()
-        expected = module(waves, samples, cell)
+        expected = module(amp_freq, neighbors, cell)
         module.phase.bias.copy_(module.phase.bias.bfloat16())
         with torch.autocast("cpu", torch.bfloat16):
-            actual = module(waves, samples, cell)
+            actual = module(amp_freq, neighbors, cell)
     assert actual.dtype == torch.float32
     assert np.abs((actual - expected).numpy()).max() < 64 * 0.05
 
@@ -141,11 +143,11 @@ def test_offsets_keep_their_precision_under_autocast():
 def test_keys_are_thinned_out_on_large_maps(module):
     torch.manual_seed(0)
     learner, feat, cell = module(2, 3), torch.rand(1, 2, 100, 70), torch.tensor([[0.8, 0.8]])
-    waves = learner.amp_freq(feat)
+    amp_freq = learner.amp_freq(feat)
     h, w = 100, 70
     assert key_step((h, w)) == 2
     offset = key_lattice((h, w)).view(h, w, 2)
     center = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"), -1)
     coord = (2 * (center + offset / 2).double() + 1) / torch.tensor([h, w]) - 1
-    all_keys = learner(waves, nearest_pixel(coord.reshape(1, -1, 2), (h, w)), cell).view(h, w, 3)
-    assert torch.allclose(learner.keys(waves, cell)[0], all_keys[::2, ::2].reshape(-1, 3), atol=1e-5)
+    all_keys = learner(amp_freq, nearest_pixel(coord.reshape(1, -1, 2), (h, w)), cell).view(h, w, 3)
+    assert torch.allclose(learner.keys(amp_freq, cell)[0], all_keys[::2, ::2].reshape(-1, 3), atol=1e-5)

@@ -145,7 +145,7 @@ def test_a_region_has_the_pixels_of_the_whole(slide, network, tmp_path, region):
     np.testing.assert_array_equal(store.assemble(plan.region), expected)
 
 
-def test_glass_is_interpolated_and_tissue_is_not(slide, network, tmp_path):
+def test_background_is_interpolated_and_tissue_is_not(slide, network, tmp_path):
     """Literal reference: the weight of every pixel blends two whole images."""
     samples = np.zeros((1, 5), np.uint8)
     samples[0, :2] = 255
@@ -155,15 +155,15 @@ def test_glass_is_interpolated_and_tissue_is_not(slide, network, tmp_path):
     found = store.assemble(plan.region).astype(float)
     y, x = (torch.arange(2 * n, dtype=torch.float64) / 2 - 0.25 for n in slide.size)
     weight = mask.weight(y, x).numpy()[..., None]
-    magnified = upscale(PIXELS, 2, model=network).astype(float)
+    upscaled = upscale(PIXELS, 2, model=network).astype(float)
     grid = torch.stack(torch.meshgrid((2 * y + 1) / 240 - 1, (2 * x + 1) / 430 - 1, indexing="ij"), -1).view(1, -1, 2)
     image = torch.from_numpy(PIXELS).permute(2, 0, 1)[None].double()
     plain = bicubic_at(image, grid).view(480, 860, 3).clamp(0, 255).numpy()
     assert (weight == 1).any()
     assert (weight == 0).any()
     assert ((weight > 0) & (weight < 1)).any()
-    assert np.abs(found - (weight * magnified + (1 - weight) * plain)).max() < 1.01
-    assert np.abs(magnified - plain).max() > 5  # the two differ: the comparison says something
+    assert np.abs(found - (weight * upscaled + (1 - weight) * plain)).max() < 1.01
+    assert np.abs(upscaled - plain).max() > 5  # the two differ: the comparison says something
 
 
 def test_the_network_is_not_asked_where_there_is_no_tissue(slide, tmp_path):

@@ -157,7 +157,7 @@ def test_regions_without_a_pixel_or_outside_are_refused(region):
     assert_teaches(caught.value, "301 x 411", str(region))
 
 
-def test_what_is_no_magnification_is_refused():
+def test_a_result_smaller_than_the_slide_is_refused():
     with pytest.raises(ScaleError) as caught:
         map_of(np.zeros((3, 30, 30), np.uint8), np.zeros((60, 29, 3), np.uint8))
     assert_teaches(caught.value, "30 x 30", "60 x 29")

@@ -81,7 +81,7 @@ def refused(error, *arguments):
     return lines[0]
 
 
-def magnified(scale, pixels=PIXELS):
+def upscaled(scale, pixels=PIXELS):
     return upscale(pixels, scale, model=load_weights(create_iste("tiny"), "tiny.safetensors"))
 
 
@@ -94,9 +94,9 @@ def pixels_of(path, level=0):
 
 
 @pytest.mark.parametrize("scale", [1.3, 2.7])
-def test_a_slide_is_magnified_exactly(scale):
+def test_a_slide_is_upscaled_exactly(scale):
     succeeded("a.tif", "b.ome.tiff", "--scale", scale, "--compression", "lossless")
-    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), magnified(scale))
+    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), upscaled(scale))
     with OpenSlide("b.ome.tiff") as slide:
         height, width = (round(n * scale) for n in PIXELS.shape[:2])
         assert slide.dimensions == (width, height)
@@ -109,7 +109,7 @@ def test_a_slide_is_magnified_exactly(scale):
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (60, 60), (208, 208), (209, 400)])
 @pytest.mark.parametrize("name", ["b.ome.tiff", "b.ome.zarr", "b.png"])
-def test_slides_of_any_size_are_magnified_exactly(size, name):
+def test_slides_of_any_size_are_upscaled_exactly(size, name):
     """Smaller than a window, as large as one, one pixel larger: with and without interiors and frames."""
     pixels = picture(*size)
     write_slide_file(Path("a.svs"), pixels, levels=1)
@@ -118,7 +118,7 @@ def test_slides_of_any_size_are_magnified_exactly(size, name):
         found = np.asarray(zarr.open_group(name, mode="r")["0"]).transpose(1, 2, 0)
     else:
         found = np.asarray(Image.open(name)) if name.endswith(".png") else pixels_of(name)
-    np.testing.assert_array_equal(found, magnified(2, pixels))
+    np.testing.assert_array_equal(found, upscaled(2, pixels))
 
 
 def test_mpp_is_reached():
@@ -134,7 +134,7 @@ def test_mpp_is_reached():
 @pytest.mark.parametrize("name", ["b.png", "b.tif", "b.ome.zarr", "b.ome.tif"])
 def test_a_region_in_every_format_has_the_pixels_of_the_whole(name):
     succeeded("a.tif", name, "--scale", 2, "--region", "50,180,101,90", "--compression", "lossless")
-    expected = magnified(2)[100:302, 360:540]
+    expected = upscaled(2)[100:302, 360:540]
     if name.endswith(".zarr"):
         found = np.asarray(zarr.open_group(name, mode="r")["0"]).transpose(1, 2, 0)
     else:
@@ -142,7 +142,7 @@ def test_a_region_in_every_format_has_the_pixels_of_the_whole(name):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_tissue_only_leaves_glass_to_interpolation(tmp_path):
+def test_tissue_only_leaves_background_to_interpolation(tmp_path):
     pixels = np.full((400, 900, 3), 240, np.uint8)
     pixels[:, :230] = picture(400, 230)
     write_slide_file(tmp_path / "g.tif", pixels)
@@ -150,7 +150,7 @@ def test_tissue_only_leaves_glass_to_interpolation(tmp_path):
         succeeded("g.tif", "g.ome.tiff", "--scale", 1.5, "--tissue-only", "--compression", "lossless", "--json").stdout
     )
     assert 0.2 < report["images"][0]["tissue"] < 0.6
-    found, network = pixels_of("g.ome.tiff"), magnified(1.5, pixels)
+    found, network = pixels_of("g.ome.tiff"), upscaled(1.5, pixels)
     np.testing.assert_array_equal(found[:, :300], network[:, :300])
     assert np.ptp(found[:, -200:]) == 0
 
@@ -238,7 +238,7 @@ def test_killed_and_resumed(tmp_path):
     assert "another slide" in refused(OutputError, "a.tif", "b.ome.tiff", "--scale", 3, "--resume")
     result = succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--compression", "lossless", "--resume")
     assert "are done and are kept" in result.output
-    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), magnified(2))
+    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), upscaled(2))
     assert not os.path.exists("b.ome.tiff.work")
     again = succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--resume")
     assert "complete already" in again.output
@@ -263,7 +263,7 @@ def test_a_result_that_is_being_replaced_is_gone_on_with(monkeypatch):
     np.testing.assert_array_equal(pixels_of("b.ome.tiff"), before)
     result = succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--overwrite", "--resume", "--compression", "lossless")
     assert "2 of 6 windows are done and are kept" in result.output
-    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), magnified(2))
+    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), upscaled(2))
 
 
 def test_resume_begins_anew_where_there_is_nothing():
@@ -296,7 +296,7 @@ def test_killed_at_ten_instants(tmp_path):
         reused = done("c.ome.tiff")
     result = succeeded(*command, "--resume")
     assert f"{total} of {total} windows are done" in result.output
-    np.testing.assert_array_equal(pixels_of("c.ome.tiff"), magnified(1.3, pixels))
+    np.testing.assert_array_equal(pixels_of("c.ome.tiff"), upscaled(1.3, pixels))
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -322,7 +322,7 @@ def test_the_source_vanishes_midway(tmp_path):
     assert not os.path.exists("b.ome.tiff")
     write_slide_file(tmp_path / "a.tif", PIXELS, icc=SRGB)
     succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--compression", "lossless", "--resume")
-    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), magnified(2))
+    np.testing.assert_array_equal(pixels_of("b.ome.tiff"), upscaled(2))
 
 
 def test_the_output_folder_vanishes_midway(tmp_path):
@@ -359,7 +359,7 @@ def test_two_workers_one_killed(tmp_path):
     workers[0].kill()
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
-    np.testing.assert_array_equal(pixels_of("c.ome.tiff"), magnified(1.3, pixels))
+    np.testing.assert_array_equal(pixels_of("c.ome.tiff"), upscaled(1.3, pixels))
 
 
 @pytest.mark.slow
@@ -375,7 +375,7 @@ def test_ctrl_c_reaches_the_workers_too_and_says_nothing_of_them():
     assert "Traceback" not in output
 
 
-def test_no_scheduler_answers():
+def test_an_unreachable_scheduler_is_refused():
     pytest.importorskip("distributed")
     for address in ("tcp://127.0.0.1:9", ""):
         assert "scheduler" in refused(ConfigError, "a.tif", "b.ome.tiff", "--scale", 2, "--scheduler", address)

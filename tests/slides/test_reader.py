@@ -1,4 +1,4 @@
-"""Slides and plain images, tiled or not, 8 bits or more: the right pixels at the right place, whoever asks."""
+"""Slides and plain images, tiled or not, 8 bits or more: every reader returns the same pixels at the same position."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -90,8 +90,8 @@ def test_missing_tiles_and_transparency_show_the_background(tmp_path, monkeypatc
         ]
         gray = slide.read_at((64, 64), Region(0, 0, 64, 64))
     assert (gray[5, 5].tolist(), gray[5, 60].tolist()) == ([100] * 3, [255] * 3)
-    glass = np.concatenate([np.full((256, 256, 3), 40, np.uint8), np.full((256, 256, 1), 51, np.uint8)], 2)
-    with Slide(tiff(tmp_path / "b.tif", glass, extrasamples=["unassalpha"])) as slide:
+    background = np.concatenate([np.full((256, 256, 3), 40, np.uint8), np.full((256, 256, 1), 51, np.uint8)], 2)
+    with Slide(tiff(tmp_path / "b.tif", background, extrasamples=["unassalpha"])) as slide:
         assert slide.read(Region(0, 0, 9, 9)) == pytest.approx(255 - (255 - 40) / 5, abs=0.6)  # opacity 51 / 255
     properties = openslide.OpenSlide.properties.fget
     monkeypatch.setattr(

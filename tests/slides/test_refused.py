@@ -162,11 +162,11 @@ def test_an_image_that_is_too_large_to_be_held(tmp_path, monkeypatch):
     assert_teaches(caught.value, "611 x 747", "tiled 8-bit RGB")
 
 
-def test_glass_and_tiles_that_are_not_stored_are_plausible(tmp_path):
-    glass = np.full((512, 512, 3), 244, np.uint8)
+def test_background_and_tiles_that_are_not_stored_are_plausible(tmp_path):
+    background = np.full((512, 512, 3), 244, np.uint8)
     shape = {"shape": (8192, 8192, 3), "dtype": np.uint8, "tile": (512, 512), "photometric": "rgb"}
-    tifffile.imwrite(tmp_path / "a.tif", (glass for _ in range(256)), compression="zlib", **shape)
-    tifffile.imwrite(tmp_path / "b.tif", iter([glass] + [None] * 255), compression="zlib", **shape)
+    tifffile.imwrite(tmp_path / "a.tif", (background for _ in range(256)), compression="zlib", **shape)
+    tifffile.imwrite(tmp_path / "b.tif", iter([background] + [None] * 255), compression="zlib", **shape)
     for name, color in (("a.tif", 244), ("b.tif", 255)):
         with Slide(tmp_path / name) as slide:
             assert np.unique(slide.read(Region(8000, 8000, 99, 99))) == color

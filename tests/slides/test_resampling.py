@@ -49,7 +49,7 @@ def test_a_level_of_rounded_size_is_read_within_half_a_pixel_of_level_0(tmp_path
 def test_the_whole_is_what_pillow_makes_of_it(tmp_path, size):
     with Slide(tiff(tmp_path / "a.tif")) as slide:
         wrong = np.abs(slide.read_at(size, Region(0, 0, *size)).astype(int) - resized(NOISE, size))
-    # Pillow keeps positions in single precision and rounds twice: in noise, two flips can meet when it is magnified
+    # Pillow keeps positions in single precision and rounds twice: in noise, two flips can meet when it is upscaled
     assert wrong.max() <= (2 if size > (611, 747) else 1)
     assert (wrong > 0).mean() < 1e-3
     assert (wrong > 1).mean() < 1e-6

@@ -1,4 +1,4 @@
-"""The mask of tissue: its weights are what its equations say, and no tissue is taken for glass."""
+"""The mask of tissue: its weights are what its equations say, and no tissue is taken for background."""
 
 import math
 
@@ -15,8 +15,8 @@ from monai_iste.slides import tissue as module
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.tissue import TissueMask, background_color, tissue_mask
 
-GLASS = (244, 243, 243)
-GRAY_GLASS = (203, 204, 208)
+BACKGROUND = (244, 243, 243)
+GRAY_BACKGROUND = (203, 204, 208)
 PALE_STROMA = (233, 216, 228)
 EOSIN = (214, 140, 180)
 HEMATOXYLIN = (96, 70, 140)
@@ -44,9 +44,9 @@ def texture(shape, amount, grain, seed=0):
     return amount * noise[..., None] / (noise.std() or 1)
 
 
-def paint(shape=(768, 1024), glass=GLASS, noise=1.5, **areas):
-    """Glass with sensor noise; each area is (rows, columns, color, strength of its texture)."""
-    pixels = np.full((*shape, 3), glass, float) + texture(shape, noise, 0.6)
+def paint(shape=(768, 1024), background=BACKGROUND, noise=1.5, **areas):
+    """Background with sensor noise; each area is (rows, columns, color, strength of its texture)."""
+    pixels = np.full((*shape, 3), background, float) + texture(shape, noise, 0.6)
     for rows, columns, color, strength in areas.values():
         part = pixels[rows, columns]
         part[:] = color + texture(part.shape[:2], strength, 2.0, seed=1)
@@ -108,7 +108,7 @@ def test_weight_of_a_full_mask_is_exactly_one():
 def test_touches_is_exact(seed):
     mask = random_mask(seed=seed, share=0.1)
     random = np.random.default_rng(seed)
-    answers = set()
+    found = set()
     for _ in range(60):
         top, left = (float(random.integers(0, n - 3)) for n in mask.size)
         bottom, right = top + float(random.integers(1, 24)), left + float(random.integers(1, 24))
@@ -116,8 +116,8 @@ def test_touches_is_exact(seed):
         # The closed box is meant: what only its corner touches has a weight too small for a picture, but not 0.
         positive = bool((mask.weight(y, x) > 0).any())
         assert mask.touches(top, left, bottom, right) == positive
-        answers.add(positive)
-    assert answers == {True, False}
+        found.add(positive)
+    assert found == {True, False}
 
 
 def test_fraction_is_the_share_of_the_area():
@@ -151,11 +151,11 @@ def test_other_arrays_are_refused(samples):
 SQUARE = (slice(300, 420), slice(400, 560))
 
 
-@pytest.mark.parametrize("glass", [GLASS, GRAY_GLASS, (255, 255, 255)])
+@pytest.mark.parametrize("background", [BACKGROUND, GRAY_BACKGROUND, (255, 255, 255)])
 @pytest.mark.parametrize("color", [PALE_STROMA, EOSIN, HEMATOXYLIN, MUCIN, (0, 60, 30)])
-def test_tissue_of_any_stain_is_found(glass, color):
-    color = np.array(color) * np.array(glass) / GLASS
-    pixels = paint(glass=glass, island=(*SQUARE, color, 6))
+def test_tissue_of_any_stain_is_found(background, color):
+    color = np.array(color) * np.array(background) / BACKGROUND
+    pixels = paint(background=background, island=(*SQUARE, color, 6))
     mask = tissue_mask(Picture(pixels, (0.5, 0.5)))
     weight = weights(mask)
     rows, columns = (slice(s.start - 16, s.stop + 16) for s in SQUARE)
@@ -163,8 +163,8 @@ def test_tissue_of_any_stain_is_found(glass, color):
     far = np.ones(weight.shape, bool)
     far[tuple(slice(s.start - 140, s.stop + 140) for s in SQUARE)] = False
     assert not weight[far].any()
-    if glass != (255, 255, 255):
-        np.testing.assert_allclose(background_color(Picture(pixels)), glass, atol=1)
+    if background != (255, 255, 255):
+        np.testing.assert_allclose(background_color(Picture(pixels)), background, atol=1)
 
 
 @pytest.mark.parametrize("mpp", [None, (0.5, 0.5), (0.25, 0.25), (1.0, 0.5)])
@@ -210,39 +210,47 @@ def test_real_tissue_is_tissue():
 
 
 def test_half_pale_half_dark_tissue_is_all_tissue():
-    """Two clear peaks in the histogram, none of them glass."""
+    """Two clear peaks in the histogram, none of them background."""
     left, right = slice(0, 512), slice(512, None)
     pixels = paint(pale=(slice(None), left, PALE_STROMA, 8), dark=(slice(None), right, HEMATOXYLIN, 8))
     assert tissue_mask(Picture(pixels)).to_array().min() == 255
 
 
 @pytest.mark.parametrize(
-    ("glass", "noise"),
-    [(GLASS, 0), (GLASS, 2.5), (GRAY_GLASS, 0), (GRAY_GLASS, 2.5), ((255,) * 3, 0), ((255,) * 3, 2.5), ((0,) * 3, 0)],
+    ("background", "noise"),
+    [
+        (BACKGROUND, 0),
+        (BACKGROUND, 2.5),
+        (GRAY_BACKGROUND, 0),
+        (GRAY_BACKGROUND, 2.5),
+        ((255,) * 3, 0),
+        ((255,) * 3, 2.5),
+        ((0,) * 3, 0),
+    ],
 )
-def test_all_glass_has_no_tissue(glass, noise):
-    mask = tissue_mask(Picture(paint(glass=glass, noise=noise)))
+def test_all_background_has_no_tissue(background, noise):
+    mask = tissue_mask(Picture(paint(background=background, noise=noise)))
     assert mask.fraction == 0
     assert not mask.touches(0, 0, *mask.size)
 
 
 @pytest.mark.parametrize("level", range(170, 256, 7))
-def test_glass_of_any_gray_is_its_own_white(level):
-    slide = Picture(paint((128, 160), glass=(level, level - 2, level), noise=0))
+def test_background_of_any_gray_is_its_own_white(level):
+    slide = Picture(paint((128, 160), background=(level, level - 2, level), noise=0))
     np.testing.assert_array_equal(background_color(slide), (level, level - 2, level))
     assert tissue_mask(slide).fraction == 0
 
 
-def test_the_brightest_glass_is_the_white():
-    """Pale, flat and gray as it is, an area darker than the glass is tissue, even where it is the larger one."""
+def test_the_brightest_background_is_the_white():
+    """Pale, flat and gray as it is, an area darker than the background is tissue, even where it is the larger one."""
     pixels = paint(area=(slice(None), slice(0, 800), (219, 214, 220), 0.5))
-    np.testing.assert_allclose(background_color(Picture(pixels)), GLASS, atol=1)
+    np.testing.assert_allclose(background_color(Picture(pixels)), BACKGROUND, atol=1)
     weight = weights(tissue_mask(Picture(pixels)))
     assert (weight[:, :800] == 1).all()
     assert not weight[:, 950:].any()
 
 
-def test_tissue_as_flat_as_glass_when_reduced_is_known_by_its_texture():
+def test_tissue_as_flat_as_background_when_reduced_is_known_by_its_texture():
     fine = paint(all=(slice(None), slice(None), (226, 222, 228), 0))
     fine = (fine + texture(fine.shape[:2], 9, 0.7)).clip(0, 255).round().astype(np.uint8)
     assert background_color(Picture(fine)) is None
@@ -251,18 +259,18 @@ def test_tissue_as_flat_as_glass_when_reduced_is_known_by_its_texture():
 
 @pytest.mark.parametrize("blank", [0, 255])
 def test_what_the_scanner_left_out_is_neither_tissue_nor_the_white(blank):
-    pixels = paint(glass=GRAY_GLASS, island=(slice(300, 420), slice(700, 860), PALE_STROMA, 6))
+    pixels = paint(background=GRAY_BACKGROUND, island=(slice(300, 420), slice(700, 860), PALE_STROMA, 6))
     pixels[:, :400] = blank
     mask = tissue_mask(Picture(pixels))
     weight = weights(mask)
     assert (weight[300:420, 700:860] == 1).all()
     # Their border may count as tissue: a sample that lies on it is partly black.
     assert weight[:, :270].max() == weight[:, 530:560].max() == 0
-    np.testing.assert_allclose(background_color(Picture(pixels)), GRAY_GLASS, atol=1)
+    np.testing.assert_allclose(background_color(Picture(pixels)), GRAY_BACKGROUND, atol=1)
 
 
 def test_faint_specks_are_noise_and_faint_areas_are_tissue():
-    faint = np.array(GLASS) * (1 - 1.4 * module._ABSORBED)
+    faint = np.array(BACKGROUND) * (1 - 1.4 * module._ABSORBED)
     speck = paint(speck=(slice(320, 336), slice(320, 336), faint, 1))
     assert tissue_mask(Picture(speck)).fraction == 0
     area = paint(area=(slice(320, 400), slice(320, 400), faint, 1))
@@ -272,9 +280,9 @@ def test_faint_specks_are_noise_and_faint_areas_are_tissue():
 @pytest.mark.parametrize(("side", "filled"), [(100, True), (600, False)])
 def test_lumina_are_filled_and_large_holes_are_not(side, filled):
     hole = slice(384 - side // 2, 384 + side // 2)
-    areas = {"tissue": (slice(None), slice(None), EOSIN, 8), "hole": (hole, hole, GLASS, 1)}
-    # A strip of glass at the edge, by which the white is known.
-    areas["strip"] = (slice(None), slice(900, None), GLASS, 1)
+    areas = {"tissue": (slice(None), slice(None), EOSIN, 8), "hole": (hole, hole, BACKGROUND, 1)}
+    # A strip of background at the edge, by which the white is known.
+    areas["strip"] = (slice(None), slice(900, None), BACKGROUND, 1)
     weight = weights(tissue_mask(Picture(paint(**areas))))
     assert (weight[384, 384] == 1) == filled
     assert (weight[384, 384] == 0) != filled
@@ -348,6 +356,6 @@ def test_a_slide_from_a_file(tmp_path):
     Image.fromarray(paint(island=(*SQUARE, PALE_STROMA, 6))).save(tmp_path / "a.png")
     with Slide(tmp_path / "a.png", input_mpp=0.5) as slide:
         weight = weights(tissue_mask(slide))
-        np.testing.assert_allclose(background_color(slide), GLASS, atol=1)
+        np.testing.assert_allclose(background_color(slide), BACKGROUND, atol=1)
     assert (weight[SQUARE] == 1).all()
     assert weight[:150].max() == weight[:, :250].max() == 0

@@ -140,7 +140,7 @@ def test_patches_are_parts_of_the_whole(reader, slide, whole):
         assert meta["path"] == slide
 
 
-def test_a_level_between_target_and_slide_is_magnified_too(reader, network, slide):
+def test_a_level_between_target_and_slide_is_upscaled_too(reader, network, slide):
     image = torch.from_numpy(TISSUE.copy()).float()[None] / 255
     expected = to_range(ArbitraryScaleInferer()(image, network, scale=(460, 500))[0], torch.uint8).numpy()
     patch, _ = reader.get_data(reader.read(slide), location=(200, 301), size=(100, 90), level=1)
@@ -182,7 +182,7 @@ def test_an_axis_may_shrink_while_the_other_grows(network, slide):
     assert np.array_equal(reader.get_data(wsi)[0], expected)
 
 
-def test_beyond_the_slide_is_glass(reader, slide, whole):
+def test_beyond_the_slide_is_background(reader, slide, whole):
     wsi = reader.read(slide)
     patch, _ = reader.get_data(wsi, location=(-10, 950), size=(40, 80), mode="RGBA")
     assert np.array_equal(patch[:3, 10:, :50], whole[:, :30, 950:])
@@ -306,7 +306,7 @@ def test_a_sliding_dataset_through_a_data_loader(network, slide, whole, workers)
 
 
 def test_a_masked_dataset_finds_tissue_on_a_coarse_level(tmp_path):
-    """Purple on glass: the mask is made at 16 times the pixel size, and its patches lie on the purple."""
+    """Purple on background: the mask is made at 16 times the pixel size, and its patches lie on the purple."""
     pixels = np.full((3, 230, 250), 240, np.uint8)
     pixels[:, 64:128, 96:160] = np.array([120, 60, 140], np.uint8)[:, None, None]
     path = write_slide(tmp_path / "spot.tif", pixels, 1.0, levels=2)

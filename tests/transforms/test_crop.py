@@ -15,7 +15,7 @@ from monai_iste.transforms import (
     tissue_fraction,
 )
 
-GLASS, STROMA, NUCLEUS = (243, 240, 242), (243, 213, 230), (90, 60, 140)
+BACKGROUND, STROMA, NUCLEUS = (243, 240, 242), (243, 213, 230), (90, 60, 140)
 
 
 def positions(height, width):
@@ -31,7 +31,7 @@ def colored(color, size=(64, 64)):
 @pytest.mark.parametrize(
     ("color", "expected"),
     [
-        (GLASS, 0),
+        (BACKGROUND, 0),
         ((255, 255, 255), 0),
         ((212, 215, 220), 0),
         (STROMA, 1),
@@ -40,14 +40,14 @@ def colored(color, size=(64, 64)):
         ((205,) * 3, 1),
     ],
 )
-def test_glass_is_bright_and_colorless(color, expected):
+def test_background_is_bright_and_colorless(color, expected):
     assert tissue_fraction(colored(color)) == expected
     assert tissue_fraction(torch.from_numpy(colored(color))) == expected
 
 
 @pytest.mark.parametrize("size", [(8, 8), (64, 48), (1000, 777)])
 def test_tissue_is_a_share_of_the_image(size):
-    image = colored(GLASS, size)
+    image = colored(BACKGROUND, size)
     image[:, : size[0] // 4] = colored(NUCLEUS, (size[0] // 4, size[1]))
     assert tissue_fraction(image) == pytest.approx(0.25, abs=0.02)
 
@@ -101,8 +101,8 @@ def test_an_image_below_the_smallest_scale_is_refused():
     assert RandArbitraryScaleCrop(48, (1.5, 4))(positions(72, 72)).shape == (3, 72, 72)
 
 
-def test_glass_is_drawn_again():
-    image = colored(GLASS, (100, 100))
+def test_background_is_drawn_again():
+    image = colored(BACKGROUND, (100, 100))
     image[:, :50] = colored(NUCLEUS, (50, 100))  # under a fifth of tissue in about half of all crops
     shares = {}
     for tries in (1, 50):
@@ -112,15 +112,15 @@ def test_glass_is_drawn_again():
     assert (shares[50] >= 0.5).all()
 
 
-def test_on_bare_glass_the_crop_with_most_tissue_wins():
-    image = colored(GLASS, (64, 64))
+def test_on_bare_background_the_crop_with_most_tissue_wins():
+    image = colored(BACKGROUND, (64, 64))
     image[:, 20:30, 20:30] = colored(NUCLEUS, (10, 10))
     found = {}
     for tries in (1, 40):
         transform = RandArbitraryScaleCrop(16, (1, 1), min_tissue=1.0, max_tries=tries).set_random_state(0)
         found[tries] = np.mean([tissue_fraction(transform(image)) for _ in range(100)])
     assert found[40] > 4 * found[1]
-    assert RandArbitraryScaleCrop(16)(colored(GLASS)).shape[0] == 3
+    assert RandArbitraryScaleCrop(16)(colored(BACKGROUND)).shape[0] == 3
 
 
 @pytest.mark.parametrize("transform", [RandArbitraryScaleCrop(16), RandArbitraryScaleCropd("image", lr_size=16)])

@@ -1,4 +1,4 @@
-"""Mixed degradation: every choice is what it says, none moves or tints the image, the same seed gives the same."""
+"""Random degradation: filters as specified, no shift or tint of the image, the same result for the same seed."""
 
 import io
 import math

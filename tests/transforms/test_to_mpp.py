@@ -1,4 +1,4 @@
-"""Images at a pixel size: found in the metadata, magnified or reduced to it, and left where they lie."""
+"""Images at a pixel size: found in the metadata, upscaled or reduced to it, and left where they lie."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def network():
 
 
 class Never(nn.Module):
-    """Stands where nothing is to be magnified."""
+    """Stands where nothing is to be upscaled."""
 
     def forward(self, image, coord, cell):
         raise AssertionError("the network was asked")
@@ -76,7 +76,7 @@ def test_sizes_follow_the_pixel_size_axis_by_axis(size, source, target, expected
     assert OutputSize(mpp=target).resolve(size, source) == expected
 
 
-def test_a_coarser_image_is_magnified_by_the_network(network):
+def test_a_coarser_image_is_upscaled_by_the_network(network):
     image = TISSUE[:, :40, :36]
     result = SuperResolveToMpp(0.25, source_mpp=0.9, model=network)(image)
     assert result.shape == (3, 144, 130)

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 STATIC = HERE.parents[1] / "monai_iste" / "viewer" / "static"
 SIZE = 800, 1000  # 3.37 times that is whole: the scale of the log is then exactly what was asked for
 SERVE = "import typer; from monai_iste.cli.view import view; typer.run(view)"
-ANSWER = re.compile(r"view png (\S+) (\w+) x([\d.]+) \(y ([\d.]+)\) grid (\d+)x(\d+) at")
+VIEW_LOG = re.compile(r"view png (\S+) (\w+) x([\d.]+) \(y ([\d.]+)\) grid (\d+)x(\d+) at")
 
 node = shutil.which("node")
 needs_node = pytest.mark.skipif(node is None, reason="node is not installed")
@@ -128,7 +128,7 @@ def test_both_panes_show_the_same_place_at_exactly_the_scale(seen):
         assert side[pane]["max"] == 0, side[pane]  # on the screen is what the server sent, pixel by pixel
         assert side[method]["scale"] == "3.37"
     assert side["apart"]["mean"] > 0.5  # and the two are not one and the same
-    assert ("tissue", "sr", "3.37", "3.37", "3370", "2696") in ANSWER.findall(seen["log"])
+    assert ("tissue", "sr", "3.37", "3.37", "3370", "2696") in VIEW_LOG.findall(seen["log"])
     assert "iste_light ×3.37" in side["badge"]
     assert "Not for diagnosis" in side["badge"]
 
@@ -147,7 +147,7 @@ def test_at_one_to_one_the_pixels_are_the_slides_own(seen):
     assert native["size"] == native["expected"]
     assert native["mean"] < 3  # tiles are JPEG
     assert native["aside"] > 2 * native["mean"]
-    assert native["views"] == 1  # only that of this comparison: nothing is magnified
+    assert native["views"] == 1  # only that of this comparison: nothing is upscaled
     assert not native["badge"]
 
 

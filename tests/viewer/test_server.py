@@ -84,7 +84,7 @@ def pixels(response):
     return np.asarray(Image.open(io.BytesIO(response.content)).convert("RGB"))
 
 
-def magnified(weights, size):
+def upscaled(weights, size):
     lr = torch.from_numpy(PIXELS).permute(2, 0, 1)
     bands = list(upscale_bands(lr, monai_iste.load("tiny", weights), size))
     return torch.cat(bands, dim=1).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
@@ -144,13 +144,13 @@ def test_native_pixels(client):
 
 
 def test_the_virtual_images_have_the_pixels_of_the_whole_slide(client, weights):
-    whole = magnified(weights, (480, 600))
+    whole = upscaled(weights, (480, 600))
     found = client.get("/iiif/tissue-a-sr/200,150,256,200/max/0/default.png")
     np.testing.assert_array_equal(pixels(found), whole[150:350, 200:456])
     assert found.headers["x-inferred"] == "true"
     assert found.headers["x-preset"] == "tiny"
     assert found.headers["x-scale"] == "8"
-    half = magnified(weights, (240, 300))
+    half = upscaled(weights, (240, 300))
     found = client.get("/iiif/tissue-a-sr/512,0,88,480/44,240/0/default.png")
     np.testing.assert_array_equal(pixels(found), half[:, 256:])
     bicubic = client.get("/iiif/tissue-a-bicubic/200,150,256,200/max/0/default.png")
@@ -164,7 +164,7 @@ def test_the_virtual_images_have_the_pixels_of_the_whole_slide(client, weights):
 def test_upscaling_is_by_the_network_and_canonical(client, weights):
     found = client.get("/iiif/tissue-a/pct:0,0,100,100/^pct:337/0/color.png")
     assert pixels(found).shape == (202, 253, 3)
-    np.testing.assert_array_equal(pixels(found), magnified(weights, (202, 253)))
+    np.testing.assert_array_equal(pixels(found), upscaled(weights, (202, 253)))
     canonical, profile = found.headers["link"].split(", ")
     assert profile == '<http://iiif.io/api/image/3/level2.json>;rel="profile"'
     address = re.fullmatch('<(.+)>;rel="canonical"', canonical)[1]
@@ -203,7 +203,7 @@ def test_a_view_is_at_exactly_the_scale_of_the_screen(client, weights, caplog):
     with caplog.at_level(logging.INFO, "monai_iste.viewer"):
         found = client.get("/api/view/tissue-a", params=VIEW)
     viewport = snap_viewport((60, 75), *VIEW.values())
-    whole = magnified(weights, viewport.size)
+    whole = upscaled(weights, viewport.size)
     assert viewport.size == (202, 253)
     top, left = viewport.top, viewport.left
     np.testing.assert_array_equal(pixels(found), whole[top : top + 54, left : left + 54])
@@ -433,26 +433,26 @@ def test_the_path_is_not_resolved_before_it_is_checked(served):
 
 @pytest.mark.slow
 def test_twenty_clients_at_once(served, viewer):
-    """All are answered, and what is kept stays within its limit."""
+    """Every request succeeds, and the caches stay within their limits."""
     viewer.renderer.cache.limit = 4_000_000
     viewer.responses.network_pool.max_queued = 64
     generator = np.random.default_rng(0)
 
     def one(seed):
-        answers = []
+        responses = []
         for step in range(5):
             x, y, scale = *generator.uniform(0, 80, 2), generator.uniform(1, 12)
             w = 256 / scale
-            answers.append(
+            responses.append(
                 fetch(served, f"/api/view/tissue-a?x={x}&y={y}&w={w}&h={w}&width=256&height=256&token=c{seed}-{step}")
             )
-        return answers
+        return responses
 
     before = _resident()
     with ThreadPoolExecutor(20) as pool:
-        answers = [answer for found in pool.map(one, range(20)) for answer in found]
-    assert [status for status, _ in answers] == [200] * 100
-    assert all(Image.open(io.BytesIO(body)).size == (256, 256) for _, body in answers)
+        responses = [response for found in pool.map(one, range(20)) for response in found]
+    assert [status for status, _ in responses] == [200] * 100
+    assert all(Image.open(io.BytesIO(body)).size == (256, 256) for _, body in responses)
     assert viewer.renderer.cache.nbytes <= 4_000_000
     assert _resident() - before < 400e6
 

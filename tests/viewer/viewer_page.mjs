@@ -302,7 +302,7 @@ async function layout(page, name, mode) {
   });
 }
 
-/** A server that does not answer is a sentence, and no end of the page. */
+/** A failed request shows a message, and the page goes on working. */
 async function failure(page) {
   await open(page, { x: 512, y: 400, zoom: 2, mode: "single" });
   await page.route("**/api/view/**", (route) => route.fulfill({ status: 503, json: { error: "Too much waits." } }));

@@ -23,7 +23,8 @@ class Bicubic(nn.Module):
         image: (B, C, h, w); returns (B, C, round(h * scale), round(w * scale))
     Units: those of the image; overshoot is not clamped.
     Raises:
-        ShapeError: the image has no batch axis; ScaleError: the scale is not a finite number above 0.
+        ShapeError: the image has no batch axis.
+        ScaleError: the scale is not a finite number above 0.
 
     Example:
         >>> import torch

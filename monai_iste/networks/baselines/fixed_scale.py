@@ -28,8 +28,8 @@ class FixedScaleNetwork(nn.Module):
     Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centers); cell in half
         low-resolution pixels (2 / scale).
     Raises:
-        ShapeError: a tensor's shape does not fit; ScaleError: a call asks for another scale, or the network is built
-            for none of 2, 3, 4, ...
+        ShapeError: a tensor's shape does not fit.
+        ScaleError: the scale is not 2, 3, 4, ..., or a call requests another scale.
     """
 
     def __init__(self, scale: int = 2, bicubic_residual: bool = False) -> None:

@@ -38,7 +38,8 @@ class ImplicitNetwork(nn.Module):
     Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centers); cell in half
         low-resolution pixels (2 / scale).
     Raises:
-        ShapeError: a tensor's shape does not fit; ScaleError: the scale is not a positive number.
+        ShapeError: a tensor's shape does not fit.
+        ScaleError: the scale is not a positive number.
     """
 
     def __init__(

@@ -52,7 +52,8 @@ class PixelShuffleNetwork(FixedScaleNetwork):
         image: (B, 3, h, w); returns (B, 3, h * scale, w * scale)
     Units: image and result in [0, 1], the result not clamped; ``mean`` in [-1, 1].
     Raises:
-        ShapeError: the image is not (B, 3, h, w); ScaleError: the scale is another, or a call asks for another.
+        ShapeError: the image is not (B, 3, h, w).
+        ScaleError: the scale is not supported, or a call requests another scale.
     """
 
     def __init__(self, encoder: nn.Module, scale: int = 2, bicubic_residual: bool = False) -> None:

@@ -53,7 +53,8 @@ class SWDNet(FixedScaleNetwork):
         final, spatial. With coordinates as :class:`FixedScaleNetwork`, in evaluation mode only.
     Units: images and results in [0, 1], results not clamped.
     Raises:
-        ShapeError: a tensor's shape does not fit; ScaleError: the scale is not the network's, or not 2, 3, 4, ...;
+        ShapeError: a tensor's shape does not fit.
+        ScaleError: the scale is not 2, 3, 4, ..., or a call requests another scale.
         ConfigError: a width is below 2, there are no blocks, or coordinates are given in training mode.
 
     Example:

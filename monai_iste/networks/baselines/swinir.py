@@ -33,7 +33,8 @@ class SwinIR(PixelShuffleNetwork):
         image: (B, 3, h, w); returns (B, 3, h * scale, w * scale)
     Units: image and result in [0, 1], the result not clamped.
     Raises:
-        ShapeError: the image is not (B, 3, h, w); ScaleError: the scale is another, or a call asks for another;
+        ShapeError: the image is not (B, 3, h, w).
+        ScaleError: the scale is not supported, or a call requests another scale.
         ConfigError: ``heads`` does not divide ``dim``.
 
     Example:

@@ -62,7 +62,7 @@ def test_tiles_come_from_tissue_in_equal_numbers_and_are_the_slides_own_pixels(s
         number, row, column = (int(word.lstrip("slidrec")) for word in file.stem.split("-"))
         pixels = tifffile.imread(paths[number - 1])[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
         np.testing.assert_array_equal(read_rgb(file), pixels.transpose(2, 0, 1))
-        assert number != 3 or row == 2  # the others are glass
+        assert number != 3 or row == 2  # the others are background
         with Image.open(file) as image:
             assert round(1e6 / 0.25) == round(image.info["dpi"][0] / 0.0254)
 

@@ -122,9 +122,9 @@ def test_learning_the_difference_equals_its_equation():
     net, images = network(bicubic_residual=True), image_of(1, 3, 5, 9)
     images[:, :, 2:] = 0.4  # flat ground
     large = upsampled(images[0].double().numpy() * 2 - 1, (10, 18))
-    fading = np.array([[reference.contrast(large, i, j) for j in range(18)] for i in range(10)])
+    gate = np.array([[reference.contrast(large, i, j) for j in range(18)] for i in range(10)])
     result = net(images)
-    assert_close(result[0], (unet(weights(net), large) * fading + large) * 0.5 + 0.5)
+    assert_close(result[0], (unet(weights(net), large) * gate + large) * 0.5 + 0.5)
     assert_close(result[0, :, -2:], np.full((3, 2, 18), 0.4))
 
 

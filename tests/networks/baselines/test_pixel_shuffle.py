@@ -50,7 +50,7 @@ def shuffled(x, factor):
     return out
 
 
-def magnified(net, image, stages):
+def upscaled(net, image, stages):
     """image: (3, h, w) in [-1, 1]."""
     state = part(weights(net), "head")
     mean = weights(net)["mean"]
@@ -70,7 +70,7 @@ def test_equals_its_definition(build, scale, stages, residual):
     actual = net(images, scale=scale)
     assert actual.shape == (2, 3, 4 * scale, 3 * scale)
     for image, result in zip(images.double().numpy() * 2 - 1, actual, strict=True):
-        expected = magnified(net, image, stages)
+        expected = upscaled(net, image, stages)
         if residual:
             for k, query in enumerate(reference.grid(expected.shape[1:])):
                 row, col = divmod(k, expected.shape[2])

@@ -188,7 +188,7 @@ def wavelet_stage(state, image):
 
 
 def interpolated(image, scale, bicubic):
-    """What the stages add to, and how much of what they add counts."""
+    """Upsampled image and the gate of the stages' residuals; 1 without bicubic interpolation."""
     _, h, w = image.shape
     size = (h * scale, w * scale)
     if not bicubic:
@@ -196,17 +196,17 @@ def interpolated(image, scale, bicubic):
             [[[c[i // scale, j // scale] for j in range(size[1])] for i in range(size[0])] for c in image]
         ), 1
     contrasts = np.array([[reference.contrast(image, i, j) for j in range(w)] for i in range(h)])
-    upsampled, fading = np.zeros((3, *size)), np.zeros(size)
+    upsampled, gate = np.zeros((3, *size)), np.zeros(size)
     for (i, j), query in zip(np.ndindex(size), reference.grid(size), strict=True):
         upsampled[:, i, j] = reference.bicubic(image, query)
-        fading[i, j] = sum(a.weight * contrasts[a.row, a.col] for a in reference.corners(query, (h, w)))
-    return upsampled, fading
+        gate[i, j] = sum(a.weight * contrasts[a.row, a.col] for a in reference.corners(query, (h, w)))
+    return upsampled, gate
 
 
 def swd_net(state, image, scale, bicubic, blocks=1):
-    upsampled, fading = interpolated(image, scale, bicubic)
-    spatial = upsampled + fading * spatial_stage(part(state, "spatial_stage"), image, scale, blocks)
-    return spatial + fading * wavelet_stage(part(state, "wavelet_stage"), spatial), spatial
+    upsampled, gate = interpolated(image, scale, bicubic)
+    spatial = upsampled + gate * spatial_stage(part(state, "spatial_stage"), image, scale, blocks)
+    return spatial + gate * wavelet_stage(part(state, "wavelet_stage"), spatial), spatial
 
 
 @pytest.mark.parametrize("bicubic", [False, True])
