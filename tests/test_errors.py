@@ -30,9 +30,7 @@ def test_found_behind_what_a_configuration_wraps_around_it():
 
 
 def run(body: str) -> subprocess.CompletedProcess:
-    program = (
-        f"from monai_iste import errors\nfrom monai_iste.errors import *\nerrors.show_errors_as_sentences()\n{body}"
-    )
+    setup = "from monai_iste import errors\nfrom monai_iste.errors import *\nerrors.show_errors_as_sentences()\n"
     return subprocess.run([sys.executable, "-c", setup + body], capture_output=True, text=True)
 
 
