@@ -166,8 +166,8 @@ def ratios(slow: Measurement, fast: Measurement) -> list[float]:
 def peak_macs(device: str, now: Clock, precision: str = "fp32", side: int = 1024) -> float:
     """Measure the peak of multiply-accumulates per second, for a product of two square matrices; median of five runs.
 
-    It is the fastest of PyTorch's product, our linear layer and, with bf16, the product in bfloat16. Some processors
-    emulate bfloat16, which is slower.
+    The fastest of these counts: PyTorch's product, this library's linear layer and, with bf16, the product in bfloat16.
+    Some processors emulate bfloat16, which is slower.
     """
     layer = Linear(side, side, bias=False).to(device)
     matrix, half = (torch.ones(side, side, dtype=t, device=device) for t in (torch.float32, torch.bfloat16))

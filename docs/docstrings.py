@@ -1,6 +1,6 @@
 """Griffe extension that converts docstrings, written for an editor, to the Markdown of mkdocstrings.
 
-It is named in ``mkdocs.yml`` and changes form alone: roles of Sphinx become links, sections that Griffe does not know
+It is named in ``mkdocs.yml`` and changes only the form: roles of Sphinx become links, sections unknown to Griffe
 (``Shape``, ``Units``, ``Differs from the paper``) become paragraphs that begin in bold.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import griffe
 
-#: Sections that Griffe reads itself, by the name that it knows them under.
+#: Sections that Griffe reads itself, with Griffe's names for them.
 SECTIONS = {"Args": "Args", "Raises": "Raises", "Returns": "Returns", "Attributes": "Attributes", "Example": "Examples"}
 _HEADER = re.compile(r"(Args|Raises|Returns|Attributes|Example|Shape|Units|Differs from the paper):(?: (.*))?")
 _ROLE = re.compile(r":[a-z]+:`~?([\w.]+)`")

@@ -99,7 +99,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
         if path.startswith("monai_iste/") and symbol and symbol[1] != posixpath.basename(path):
             return f"{text}[{_module(path)}.{symbol[1]}]"
         if path not in known:
-            return match[0]  # MkDocs says that it leads nowhere
+            return match[0]  # MkDocs reports it as broken
         return f"{text}({posixpath.relpath(known[path], posixpath.dirname(page.file.src_uri) or '.')}{anchor})"
 
     markdown = _REST.sub(lambda rest: _modules(rest[1]), _NOTE.sub("", markdown))

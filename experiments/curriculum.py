@@ -81,7 +81,7 @@ class Curriculum:
 class CurriculumDegradation(RandomizableTransform):
     """Reduce an image by a random factor around the curriculum's, and resize it to its original size.
 
-    f ~ N(mean factor, jitter) is drawn anew for every image. :func:`~monai_iste.transforms.degradation.degrade` reduces
+    f ~ N(mean factor, jitter) is drawn for every image. :func:`~monai_iste.transforms.degradation.degrade` reduces
     by f, with its blur of sigma (f - 1) / 2, and
     :func:`~monai_iste.networks.baselines.li_unet_gan.bicubic_upsampled` restores the size. The result has the same size
     for every factor, so that batches collate. At f = target it equals the input that the network computes from the
@@ -183,7 +183,7 @@ class AdvanceCurriculum:
         self.curriculum, self.epoch_level = curriculum, epoch_level
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, self._set)  # before the first batch of the epoch is asked for
+        engine.add_event_handler(Events.EPOCH_STARTED, self._set)  # before the first batch of the epoch is requested
         if not self.epoch_level:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._set)
 

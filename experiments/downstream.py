@@ -51,7 +51,8 @@ class Reconstructor:
         bicubic_residual: whether the network was trained to add bicubic interpolation, which its weights do not
             record; None for the preset's setting.
     Raises:
-        ConfigError: no such preset, or no weights for it. CheckpointError: the file does not fit the network.
+        ConfigError: no such preset, or no weights for it.
+        CheckpointError: the file does not fit the network.
 
     Example:
         >>> high, low, reconstructed = Reconstructor("bicubic", scale=4)(np.full((3, 23, 17), 200, np.uint8))

@@ -54,7 +54,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "swd_net": Method("SWD-Net", "swd_net", ("fixed_scale", "swd_net"), any_scale=False),
         "liif": Method("LIIF", "liif"),
         "lte": Method("LTE", "lte"),
-        "iste": Method("ISTE", "iste", network_overlays=("nearest_corner",)),  # as printed, whatever its preset has
+        "iste": Method("ISTE", "iste", network_overlays=("nearest_corner",)),  # as printed, for every preset
     }
 )
 

@@ -152,7 +152,7 @@ def _score(
             }
         )
     if not rows:
-        raise DataError("tiles with nuclei", "none in which any is found", "Give H&E tissue and its true --mpp.")
+        raise DataError("tiles with nuclei", "tiles without detections", "Give H&E tissue and its true --mpp.")
     write_json(file, rows)
     return rows
 

@@ -34,7 +34,7 @@ def prepare(
         Optional[float], typer.Option("--input-mpp", help="tcga: micrometers per pixel, if the slides do not say.")
     ] = None,
 ) -> None:
-    """Prepare a data set of the paper; docs/datasets.md says where to get it.
+    """Prepare a data set of the paper; docs/datasets.md lists the sources.
 
     After an interruption, the same command resumes. A finished folder is not changed.
     """

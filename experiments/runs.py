@@ -26,9 +26,9 @@ def find_config(name: str) -> Path:
     """Find a configuration by its name: an overlay in ``experiments/configs``, else one of the bundle's.
 
     Args:
-        name: of the file, without ``.json``.
+        name: name of the file, without ``.json``.
     Raises:
-        ConfigError: neither has it.
+        ConfigError: no configuration has this name.
 
     Example:
         >>> find_config("train").parts[-4:], find_config("swd_net").parts[-3:]
@@ -80,7 +80,7 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
         record["seconds"] = round(record["seconds"] + time.monotonic() - start, 3)
         write_json(folder / _DONE, record)
     if code:
-        raise TrainingError(f"{workflow} in {os.path.relpath(folder)} to end well", _last_line(log), f"See {log}.")
+        raise TrainingError(f"{workflow} in {os.path.relpath(folder)} to succeed", _last_line(log), f"See {log}.")
     record["finished"] = True
     write_json(folder / _DONE, record)
     return record

@@ -67,7 +67,7 @@ class Study:
             if not (root / part).is_dir():
                 raise DataError(
                     f"the folders train, val and test in {root}",
-                    f"no {part}",
+                    f"no folder {part}",
                     "Prepare the data: python -m experiments prepare --help.",
                 )
         self.methods, self.root, self.budget, self.protocol = methods, root.resolve(), budget, protocol

@@ -125,16 +125,18 @@ def write_tables(
 def write_comparisons(comparisons: Sequence[Comparison], folder: str | Path, name: str, caption: str) -> list[Path]:
     """Write differences of methods (:func:`~experiments.statistics.compare`) in the same three forms.
 
-    A panel for each metric, a line for each pair, a column for each scale: the mean difference and its 95 % interval,
-    with one decimal more than the scores. Bold where the interval does not contain 0.
+    The table has a panel for each metric, a line for each pair and a column for each scale. A cell has the mean
+    difference and its 95 % interval, with one decimal more than the scores. It is bold if the interval does not contain
+    0.
 
     Args:
-        comparisons: made with the default level.
-        folder: where the files go; made if missing.
-        name: of the files, and the table's label in LaTeX.
-        caption: of the table.
+        comparisons: comparisons at the default level of confidence.
+        folder: output folder; created if missing.
+        name: name of the files, and the table's label in LaTeX (``tab:<name>``).
+        caption: caption of the table.
     Raises:
-        DataError: there are none. OutputError: a file cannot be written.
+        DataError: there are no comparisons.
+        OutputError: a file cannot be written.
     """
     if not comparisons:
         raise DataError("comparisons of two methods at least", "none", "Score both on the same images.")
@@ -159,7 +161,7 @@ def write_comparisons(comparisons: Sequence[Comparison], folder: str | Path, nam
     return write_files(Path(folder), name, files)
 
 
-# --- what the table says ----------------------------------------------------------------------------------------------
+# --- contents of the table --------------------------------------------------------------------------------------------
 
 _Lookup = Callable[[str, float, str], float | None]
 

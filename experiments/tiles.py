@@ -46,7 +46,7 @@ def pixel_sizes(items: Sequence[Mapping[str, Any]], mpp: str | None = None) -> d
         if size is None:
             raise DataError(
                 f"the pixel size of {item['image']}",
-                "none in it",
+                "a file that does not state it",
                 f"Give it: --mpp 0.5, or --mpp {source_of(item['name'])}=0.5,... for each collection.",
             )
         found[item["name"]] = math.sqrt(size[0] * size[1])

@@ -44,9 +44,10 @@ def upscale(
         NumPy array (H, W, 3); Pillow image of mode RGB; tensor (3, H, W) or (B, 3, H, W).
     Units: uint8 from 0 to 255, or floating point in [0, 1], to which the result is clamped.
     Raises:
-        ScaleError: the scale is below 1 or not a finite number, or the result has more than
-            :data:`MAX_OUTPUT_PIXELS`, or one window of it too many (above x27); nothing has been allocated then.
-        ShapeError: not an RGB image of these kinds. ConfigError: no such preset, weights, device or precision.
+        ScaleError: the scale is below 1 or not a finite number, or the result has more than :data:`MAX_OUTPUT_PIXELS`,
+            or one window of it too many (above x27); nothing has been allocated then.
+        ShapeError: not an RGB image of these kinds.
+        ConfigError: no such preset, weights, device or precision.
 
     Example:
         >>> from monai_iste.networks import ISTE, EDSREncoder

@@ -58,7 +58,8 @@ class SpatialWaveletLoss(nn.Module):
     Shape:
         pred: (B, 2, 3, H, W), the final image and that of the spatial stage; target: (B, 3, H, W); returns a scalar
     Raises:
-        ShapeError: the shapes of ``pred`` and ``target`` do not match. ConfigError: ``levels`` is below 1.
+        ShapeError: the shapes of ``pred`` and ``target`` do not match.
+        ConfigError: ``levels`` is below 1.
 
     Example:
         >>> import torch

@@ -511,7 +511,7 @@ def test_an_unfinished_run_of_other_settings_is_refused(tmp_path):
         train(tmp_path, max_epochs=2, network_def={"_target_": "create_iste", "preset": "iste_light", "use_lfi": False})
     error = find_error(caught.value)
     assert isinstance(error, CheckpointError)
-    assert "another network_def. Repeat its settings to go on, add --resume False" in str(error)
+    assert "another network_def. Repeat its settings to resume, add --resume False" in str(error)
     assert (tmp_path / "out" / "checkpoint_epoch=1.pt").is_file()
     train(tmp_path, max_epochs=1, resume=False, batch_size=1)
 

@@ -17,7 +17,7 @@ def require_folder(root: str | os.PathLike[str]) -> Path:
     """Return the folder as a path; raise DataError if it does not exist."""
     folder = Path(root)
     if not folder.is_dir():
-        raise DataError("the folder of a data set", f"{folder}, which is none", "Check the path.")
+        raise DataError("the folder of a data set", f"{folder}, which is not a folder", "Check the path.")
     return folder
 
 
@@ -27,7 +27,7 @@ def read_rows(file: Path) -> list[list[str]]:
         with open(file, newline="", encoding="utf-8-sig") as text:
             return list(csv.reader(text))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"a table in {file}", f"an unreadable one ({error})", "Copy it again.") from error
+        raise DataError(f"a table in {file}", f"an unreadable file ({error})", "Copy it again.") from error
 
 
 def read_records(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -35,9 +35,13 @@ def read_records(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     header, *rows = [row for row in read_rows(file) if row] or [[]]
     missing = [column for column in columns if column not in header]
     if missing:
-        raise DataError(f"the columns {', '.join(columns)} in {file}", f"none called {missing[0]}", "Check its header.")
+        raise DataError(
+            f"the columns {', '.join(columns)} in {file}", f"a header without {missing[0]}", "Check its header."
+        )
     if not rows or any(len(row) != len(header) for row in rows):
-        raise DataError(f"rows of {len(header)} columns in {file}", "none, or shorter ones", "Copy it again.")
+        raise DataError(
+            f"rows of {len(header)} columns in {file}", "no rows, or rows of another length", "Copy it again."
+        )
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 

@@ -155,7 +155,7 @@ def _open_h5(path: Path, key: str) -> Any:
         packed = path.with_name(f"{path.name}.gz").is_file()
         raise DataError(
             f"the file {path}",
-            "it still packed" if packed else "none",
+            "its packed version" if packed else "none",
             f"Unpack it: gunzip {path.name}.gz." if packed else "Download all six files of PCam.",
         )
     try:

@@ -146,7 +146,9 @@ def _begin(root: Path, job: dict[str, Any]) -> dict[str, Any] | None:
     if (root / MANIFEST).exists():
         done = _read_json(root / MANIFEST)
         if done.get("job") != job:
-            raise OutputError(f"the same data set in {root}", "one of other sources or options", "Name another folder.")
+            raise OutputError(
+                f"the same data set in {root}", "a data set of other sources or options", "Name another folder."
+            )
         if all((root / file).is_file() for file in done.get("files", ())):
             return done
         return None  # files that were removed are written again
@@ -157,9 +159,9 @@ def _begin(root: Path, job: dict[str, Any]) -> dict[str, Any] | None:
     visible = any(file.is_file() and not file.name.startswith(".") for file in root.rglob("*"))
     if visible and _read_json(root / _UNFINISHED) != job:
         raise OutputError(
-            f"the preparation that was begun in {root}",
+            f"the preparation that was started in {root}",
             "other sources or options",
-            "Repeat its command to go on, or name another folder.",
+            "Repeat its command to resume, or name another folder.",
         )
     return None
 

@@ -33,7 +33,7 @@ _ENTRY_POINTS = {
 _STAGE_SETTINGS = {"scale_range", "degradation", "num_points"}
 
 # Valid values of settings whose invalid values would otherwise fail inside a component, with a long traceback. The
-# command line is parsed as Python literals: 2024 becomes a number, and "true", which is no literal, stays text.
+# command line is parsed as Python literals: 2024 becomes a number, and "true", which is not a literal, stays text.
 _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
         ("max_epochs", "steps_per_epoch", "batch_size", "lr_size", "num_points", "val_interval"),

@@ -190,7 +190,7 @@ def resume_point(output_dir: str, max_epochs: int, resume: bool = True) -> str |
             raise CheckpointError(
                 f"the settings of the unfinished run in {os.path.relpath(folder)}",
                 f"another {', '.join(changed)}",
-                "Repeat its settings to go on, add --resume False to start anew, or choose another --output_dir.",
+                "Repeat its settings to resume, add --resume False to start again, or choose another --output_dir.",
             )
         if is_main():
             write_json(folder / "config.json", config)

@@ -147,7 +147,7 @@ class Upscaler:
         return self._plan_slide(source, target) if info is None else self._plan_image(source, target, info)
 
     def _image_info(self, source: Path, target: Path) -> ImageInfo | None:
-        """Read the header of a plain image; None for what is processed as a slide.
+        """Read the header of a plain image; None for an input that is processed as a slide.
 
         Slides are inputs that only slide readers open, outputs that only slide writers write, images too large for
         memory, and all inputs if an option for slides is given.

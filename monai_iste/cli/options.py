@@ -39,7 +39,7 @@ def sentences() -> Iterator[None]:
     """Convert errors of the library, Ctrl-C and SIGTERM to one line and an exit code."""
     from PIL import Image
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the error says the same
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the error contains the same message
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # images that are too large raise a DataError
     try:
         yield

@@ -63,15 +63,15 @@ def upscale(
     precision: PrecisionOption = "fp32",
     threads: ThreadsOption = None,
     overwrite: OverwriteOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and print what would be done.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Report in JSON.")] = False,
     allow_untrained: UntrainedOption = False,
 ) -> None:
-    """Upscale an image or a slide, or every one of a folder, to 8-bit RGB.
+    """Upscale an image, a slide, or a folder of them to 8-bit RGB.
 
-    The color profile is kept, and the new pixel size is written where the input's is known. A file appears complete or
-    not at all. A slide's work is kept in a folder until it is done, so that --resume continues where it was
-    interrupted. In a folder of images, existing results of the right size are skipped.
+    The color profile is kept, and the new pixel size is written where the input's is known. A file appears
+    only when it is complete. Unfinished work on a slide is kept in a folder, so that --resume continues after an
+    interruption. In a folder of images, existing results of the right size are skipped.
     """
     with sentences():
         from tqdm import tqdm

@@ -64,7 +64,8 @@ def split_datalist(datalist: Sequence[dict], val_fraction: float = 0.1, seed: in
     Args:
         val_fraction: fraction of the images for validation, in (0, 1); each part receives at least one image.
     Raises:
-        DataError: there are fewer than two images. ConfigError: the fraction is not in (0, 1).
+        DataError: there are fewer than two images.
+        ConfigError: the fraction is not in (0, 1).
 
     Example:
         >>> train, val = split_datalist([{"name": name} for name in "abcdefghij"], val_fraction=0.2)

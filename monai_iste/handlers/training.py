@@ -103,7 +103,7 @@ class StopOnNonFiniteLoss:
             raise TrainingError(
                 "a finite loss",
                 f"{loss} at step {engine.state.iteration}",
-                "The last good checkpoint is kept: lower --learning_rate and type the command again to go on from it.",
+                "The last good checkpoint is kept: lower --learning_rate and run the command again to resume from it.",
             )
 
 
@@ -117,7 +117,8 @@ class Checkpoints:
         state: objects with ``state_dict`` and ``load_state_dict`` that are saved together with the trainer.
         resume_from: checkpoint to resume from, or None; see :func:`monai_iste.bundle.resume_point`.
     Raises:
-        CheckpointError: the file is damaged or belongs to another network. OutputError: a checkpoint cannot be written.
+        CheckpointError: the file is damaged or belongs to another network.
+        OutputError: a checkpoint cannot be written.
     """
 
     def __init__(self, save_dir: str, state: dict[str, Any], resume_from: str | None = None) -> None:
@@ -140,7 +141,7 @@ class Checkpoints:
             raise OutputError(
                 f"to be able to write a checkpoint to {os.path.relpath(self.save_dir)}",
                 f"an error ({str(error).strip().splitlines()[0]})",
-                "Make room, and type the command again: it goes on from the last whole checkpoint.",
+                "Free disk space and run the command again: it resumes from the last complete checkpoint.",
             ) from error
 
     def _resume(self, engine: Engine, loader: CheckpointLoader) -> None:

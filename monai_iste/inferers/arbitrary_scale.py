@@ -27,7 +27,8 @@ class ArbitraryScaleInferer(Tiler, Inferer):
         inputs: (B, 3, h, w); returns (B, 3, round(h * scale), round(w * scale)), or the region's height and width.
     Units: low-resolution pixels; intensities in [0, 1], the result not clamped.
     Raises:
-        ConfigError: the sizes do not fit together. ShapeError: not an image, or a region outside the output.
+        ConfigError: the sizes do not fit together.
+        ShapeError: not an image, or a region outside the output.
         ScaleError: the scale is neither a finite number above 0 nor a size of at least 1 x 1.
 
     Example:

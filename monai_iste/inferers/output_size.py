@@ -29,7 +29,7 @@ class OutputSize:
     """Requested size of a result: exactly one of a scale, a size and a pixel size.
 
     Two pixel sizes that differ by at most 1 % are the same (:func:`~monai_iste.io.pixel_size.same_mpp`): a slide that
-    states 0.2498 or 0.252 um is a 0.25 um slide. At ``mpp=0.25`` its size stays as it is, axis by axis.
+    states 0.2498 or 0.252 um is a 0.25 um slide. At ``mpp=0.25`` its size is unchanged, axis by axis.
 
     Args:
         scale: magnification of both axes.
@@ -37,7 +37,8 @@ class OutputSize:
         mpp: micrometers per pixel, one number or (y, x).
     Raises:
         ConfigError: not exactly one of them is given, the size is not two whole numbers above 0, or the pixel size is
-            not above 0. ScaleError: the scale is not a number.
+            not above 0.
+        ScaleError: the scale is not a number.
 
     Example:
         >>> OutputSize(scale=3.7).resolve((300, 260)), OutputSize(size=(301, 520)).resolve((300, 260))
@@ -68,8 +69,8 @@ class OutputSize:
             mpp: micrometers per pixel of the image, (y, x); None if unknown.
             name: name of the image in messages.
         Raises:
-            DataError: a pixel size is requested and that of the image is unknown. ScaleError: the scale is not a finite
-                number above 0, or the result has no pixels.
+            DataError: a pixel size is requested and that of the image is unknown.
+            ScaleError: the scale is not a finite number above 0, or the result has no pixels.
         """
         if self.scale is not None:
             return output_size(size, self.scale)
@@ -84,8 +85,9 @@ class OutputSize:
         Args:
             limit: largest H * W.
         Raises:
-            ScaleError: the result is smaller than the image on an axis, larger than ``limit``, or one window of it
-                is too large. DataError: as :meth:`resolve`.
+            ScaleError: the result is smaller than the image on an axis, larger than ``limit``, or one window of it is
+                too large.
+            DataError: as :meth:`resolve`.
         """
         extent = self._extent(size, mpp, name)
         if any(0 < big < n for big, n in zip(extent, size, strict=True)):

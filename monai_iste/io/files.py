@@ -1,4 +1,4 @@
-"""Output files that appear complete or not at all, locks, JSON and checksums.
+"""Output files that appear only when complete, locks, JSON and checksums.
 
 Locks end with the process that holds them, however it ends.
 """
@@ -66,7 +66,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON, replacing an existing file; it appears complete or not at all.
+    """Write plain values as JSON, replacing an existing file; it appears only when complete.
 
     Raises:
         OutputError: it cannot be written.

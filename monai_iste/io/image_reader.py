@@ -28,7 +28,7 @@ _PILLOW = (".png", ".jpg", ".jpeg", ".bmp")
 _TIFF = (".tif", ".tiff", ".svs")
 _NIFTI = (".nii", ".nii.gz")
 
-#: File name endings that :func:`read_rgb` knows, lower case.
+#: File name suffixes that :func:`read_rgb` reads, lower case.
 IMAGE_SUFFIXES = _PILLOW + _TIFF + _NIFTI
 
 #: File name endings of slides, lower case; DICOM, of which one slide is many files, is not among them.
@@ -93,7 +93,8 @@ def probe(path: str | os.PathLike[str], input_mpp: float | None = None) -> Image
     Args:
         input_mpp: micrometers per pixel given by the user, instead of the file's.
     Raises:
-        DataError: as :func:`read_rgb`, for what the header can tell. ConfigError: ``input_mpp`` is not above 0.
+        DataError: as :func:`read_rgb`, as far as the header shows it.
+        ConfigError: ``input_mpp`` is not above 0.
 
     Example:
         >>> import tempfile
@@ -112,7 +113,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Read the declared size (H, W) of an image file.
 
     Raises:
-        DataError: as :func:`read_rgb`, for what the header can tell.
+        DataError: as :func:`read_rgb`, as far as the header shows it.
     """
     with _opened(Path(path)) as source:
         return source.size

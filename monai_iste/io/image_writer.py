@@ -1,6 +1,6 @@
 """Writing of images to files, row by row, with color profile and pixel size.
 
-A file appears under its name in one step, complete, or not at all.
+A file appears under its name only when it is complete.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ _WRITERS: dict[str, Callable[[BinaryIO, Bands, Size, Mpp | None, bytes | None], 
     ".tiff": _write_tiff,
 }
 
-#: File name endings that :func:`save_image` knows, lower case.
+#: File name suffixes that :func:`save_image` writes, lower case.
 WRITABLE_SUFFIXES = tuple(_WRITERS)
 
 #: File name endings of slides that :mod:`monai_iste.slides.writers` writes, lower case; ".ome.zarr" and ".dcm" are

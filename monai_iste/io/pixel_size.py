@@ -45,7 +45,7 @@ class PixelSize(NamedTuple):
     Attributes:
         mpp: micrometers per pixel, (y, x); None if unknown.
         source: vendor ("aperio"), "OME", "TIFF tags", "--input-mpp" or "unknown".
-        stated: what the file states where it contradicts the user; else None.
+        stated: pixel size in the file if it contradicts the user's; else None.
     """
 
     mpp: Mpp | None
@@ -55,7 +55,7 @@ class PixelSize(NamedTuple):
     def overridden(self, input_mpp: float | None) -> PixelSize:
         """Replace the file's pixel size by the user's, if there is one.
 
-        Where the file contradicts it by more than 1 %, ``stated`` keeps the file's, so that the user can be told.
+        If the file contradicts it by more than 1 %, ``stated`` keeps the file's, so that the user can be warned.
 
         Raises:
             ConfigError: ``input_mpp`` is not a number above 0.
@@ -159,7 +159,7 @@ def first_plausible(stated: Iterable[Stated]) -> PixelSize:
 
 
 def is_tiff(path: Path) -> bool:
-    """Check whether a file begins as TIFF or BigTIFF does, whatever its name; False if it cannot be read."""
+    """Check whether a file begins as TIFF or BigTIFF does, for any name; False if it cannot be read."""
     with suppress(OSError), open(path, "rb") as file:
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
     return False

@@ -30,7 +30,7 @@ def serve(
     show_errors_as_sentences()
     require_extra("monailabel", "label")
     if not studies.is_dir():
-        raise DataError("a folder of studies", f"{studies}, which is none", "Name the folder that holds the images.")
+        raise DataError("a folder of studies", f"{studies}, which is not a folder", "Name the folder of the images.")
     with listen(host, port):  # fails early if the port is taken
         pass
     if not is_loopback(host):

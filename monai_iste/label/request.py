@@ -62,7 +62,8 @@ def parse_request(params: Mapping[str, Any]) -> InferRequest:
 
     Raises:
         ConfigError: a parameter is invalid or its name is misspelled (a suggestion is given).
-        ScaleError: a pixel size is out of range. ShapeError: the region is empty.
+        ScaleError: a pixel size is out of range.
+        ShapeError: the region is empty.
 
     Example:
         >>> params = {"scale": 3.7, "location": [640, 480], "size": [200, 100], "result_extension": "tif"}

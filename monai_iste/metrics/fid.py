@@ -56,8 +56,10 @@ class FrechetInceptionDistance:
         method: name of the network in the table.
         batch_size: patches per call of the Inception network; does not affect the result.
     Raises:
-        ConfigError: the patch size is below 1. CheckpointError: the weights are missing or have another hash.
-        During a run, ShapeError: images are smaller than a patch, or luma. DataError: there are fewer than two patches.
+        ConfigError: the patch size is below 1.
+        CheckpointError: the weights are missing or have another hash.
+        ShapeError: during a run, images are smaller than a patch, or luma.
+        DataError: during a run, there are fewer than two patches.
     """
 
     def __init__(

@@ -52,7 +52,8 @@ class AddReducedd(MapTransform):
         image: (3, h, w); predictions: (3, H, W); ``{key}_reduced``: (3, h, w), float32
     Units: [0, 1].
     Raises:
-        ConfigError: the degradation is unknown. ScaleError: a prediction is smaller than ``image``.
+        ConfigError: the degradation is unknown.
+        ScaleError: a prediction is smaller than ``image``.
 
     Example:
         >>> data = {"image": torch.full((3, 4, 6), 0.4), "pred": torch.full((3, 8, 12), 0.6)}

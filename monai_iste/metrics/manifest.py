@@ -47,7 +47,8 @@ def manifest(
         precision: number format of the network.
         config: settings of the run (:func:`monai_iste.bundle.resolved_settings`); left out if None.
     Raises:
-        ConfigError: the protocol is unknown. DataError: an image of the data list cannot be read.
+        ConfigError: the protocol is unknown.
+        DataError: an image of the data list cannot be read.
 
     Example:
         >>> manifest("iste-rgb")["protocol"]

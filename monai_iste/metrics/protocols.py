@@ -7,8 +7,8 @@ and SSIMMetric (Gaussian window of 11, sigma 1.5, data range 1, mean over channe
 * ``iste-rgb``: protocol of the paper, and the default: blur, then bicubic; 8 pixels shaved.
 * ``bicubic-rgb``: bicubic without blur, the degradation of HistoSR; 8 pixels shaved.
 * ``y-shave-s``: luma only, bicubic without blur, as many pixels shaved as the scale. Use it only to compare with papers
-  on natural images. Their low-resolution images are made with Matlab's imresize, ours with Pillow: the kernel is the
-  same, the rounding differs.
+  on natural images. Their low-resolution images are made with Matlab's imresize, those here with Pillow. The kernel is
+  the same, the rounding differs.
 """
 
 from __future__ import annotations

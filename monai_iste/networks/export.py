@@ -24,7 +24,7 @@ _OPSET = 17
 
 
 class _Queries(nn.Module):
-    """Network as it is exported: coordinates in, colors out, all queries at once."""
+    """Exported form of a network: coordinates in, colors out, all queries at once."""
 
     def __init__(self, network: ISTE) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ def export_onnx(network: nn.Module, path: str | os.PathLike[str]) -> None:
     """Write a network as an ONNX program (opset 17) that takes images of any size at any scale.
 
     The program computes all queries at once: pass some ten thousand at a time to keep its memory small. It encodes the
-    image anew each time.
+    image again each time.
 
     Args:
         network: on the CPU, with ``inference_keys="lattice"``; it is exported in evaluation mode.

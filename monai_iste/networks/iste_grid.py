@@ -1,6 +1,6 @@
 """Fast path of :class:`~monai_iste.networks.ISTE` for regular grids: whole images and the inferer's windows.
 
-The same equations, with every factor computed once where it is the same: per low-resolution pixel, per row or per
+The equations are the same. Every factor is computed once per element on which it depends: low-resolution pixel, row or
 column of the grid. Work goes from top to bottom in blocks of low-resolution rows, and within a block in strips of
 output rows that fit into a cache, so that nothing wide is ever held for the whole image.
 """

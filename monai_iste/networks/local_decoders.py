@@ -90,7 +90,7 @@ class LocalPixelDecoder(nn.Module):
         weight = self.coordinate_part.weight
         vectors, rows = gather_rows(features, rows, columns)
         vectors = vectors + columns.offset.mT.unsqueeze(-1) * weight[:, 1]
-        # Products by hand: autocast would round the cell in a matrix product.
+        # Elementwise products: autocast would round the cell in a matrix product.
         row_part = (rows.offset.unsqueeze(-1) * weight[:, 0] + (weight[:, 2:] * cell).sum(-1))[:, :, None, None]
         hidden = vectors.new_empty(rows.pixel.shape + vectors.shape[1:])
         for part, pixels in row_groups(rows):
@@ -104,7 +104,7 @@ class LocalTextureDecoder(nn.Module):
     """``I_LTD = sum over t of S_t * MLP(F_TL at t)``: colors of the texture.
 
     Differs from the paper: none with the nearest pixel's texture (n = 1, weight 1), as printed; with four corners
-    (n = 4) it is the reading of the authors' code. With ``blend="features"`` it is
+    (n = 4) it is as in the authors' code. With ``blend="features"`` it is
     ``MLP(sum over t of S_t * F_TL at t)``.
 
     Args:

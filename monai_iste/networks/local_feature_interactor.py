@@ -77,7 +77,7 @@ class LocalFeatureInteractor(QueryProjection):
         in_channels: width C of the feature map.
         query_channels: width of the result.
         heads: attention heads; must divide ``in_channels``.
-        kernel_size: of the projection F_LFI -> F_LFIC, see :class:`QueryProjection`.
+        kernel_size: kernel size of the projection F_LFI -> F_LFIC, see :class:`QueryProjection`.
     Shape:
         feat: (B, C, h, w); returns (B, query_channels, h, w)
     Raises:

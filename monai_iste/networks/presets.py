@@ -74,7 +74,7 @@ def _baseline(summary: str, network: Callable[..., nn.Module], encoder: Any = No
 
 
 #: Rows of the paper's Table I beside ISTE. ``_small`` and ``_light`` have the encoder and the residual of the ISTE
-#: preset of that size, or as many parameters; fixed-scale networks are built for ``scale=2`` unless told otherwise.
+#: preset of that size, or as many parameters; fixed-scale networks are built for ``scale=2`` by default.
 BASELINES = {
     "bicubic": _baseline("bicubic interpolation, no parameters", Bicubic),
     "liif": _baseline("LIIF on the SwinIR encoder", LIIF, SwinIREncoder),

@@ -57,7 +57,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("network", state)
         return state
-    except Exception as error:  # whatever the readers raise on bytes that they do not understand
+    except Exception as error:  # the readers raise various errors on damaged bytes
         raise CheckpointError(
             f"weights in {path}", f"a damaged or foreign file ({type(error).__name__})", "Copy or train it again."
         ) from error

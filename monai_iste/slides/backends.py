@@ -41,7 +41,7 @@ class Pixels(Protocol):
 
     Attributes:
         levels: (h, w) of each level, from the largest to the smallest.
-        steps: of each level, level-0 pixels from one of its pixels to the next.
+        steps: distance between adjacent pixels of each level, in level-0 pixels.
     """
 
     levels: tuple[Size, ...]
@@ -233,7 +233,7 @@ def _tiff_header(path: Path) -> _TiffHeader | None:
                 single and color and page.dtype in (np.uint8, np.uint16),  # 16 bits: rounded as by read_rgb
                 max(ends, default=0),
             )
-    except Exception:  # whatever a damaged header raises
+    except Exception:  # a damaged header raises various errors
         return None
 
 

@@ -77,8 +77,8 @@ def consistency_map(
         returns (ceil(h / block), ceil(w / block)), float32, for the h x w pixels that are compared.
     Units: 8-bit levels.
     Raises:
-        ShapeError: the block or the region is empty, or the region is not inside the output. ScaleError: the output is
-            smaller than the slide.
+        ShapeError: the block or the region is empty, or the region is not inside the output.
+        ScaleError: the output is smaller than the slide.
 
     Example:
         >>> x, y = np.full((40, 33, 3), 100, np.uint8), np.full((60, 99, 3), 103, np.uint8)

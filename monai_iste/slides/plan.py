@@ -171,8 +171,8 @@ def plan_slide(
         tissue_only: whether the background is interpolated.
         precision: ``fp32`` or ``bf16``.
     Raises:
-        ScaleError: the magnification is below 1, above :data:`MAX_SCALE`, or gives more than
-            :data:`MAX_OUTPUT_PIXELS`. DataError: ``mpp`` is given, but the slide's own is unknown.
+        ScaleError: the magnification is below 1, above :data:`MAX_SCALE`, or gives more than :data:`MAX_OUTPUT_PIXELS`.
+        DataError: ``mpp`` is given, but the slide's own is unknown.
         ShapeError: the region is not inside the slide.
     """
     output = OutputSize(scale, size, mpp).resolve_upscaled(slide.size, slide.mpp, slide.path, MAX_OUTPUT_PIXELS)

@@ -109,7 +109,8 @@ class Slide:
         Shape:
             returns (height, width, 3), contiguous.
         Raises:
-            ShapeError: the region is not inside ``size``. DataError: as :meth:`read`.
+            ShapeError: the region is not inside ``size``.
+            DataError: as :meth:`read`.
         """
         if min(size) < 1:
             raise ShapeError("a size (H, W) of at least 1 x 1", f"{size[0]} x {size[1]}", "Ask size_at for one.")
@@ -129,7 +130,8 @@ class Slide:
         """Compute the size (H, W) of the slide at a pixel size (:class:`~monai_iste.inferers.output_size.OutputSize`).
 
         Raises:
-            DataError: the slide's own pixel size is unknown. ConfigError: ``mpp`` is not above 0.
+            DataError: the slide's own pixel size is unknown.
+            ConfigError: ``mpp`` is not above 0.
         """
         return OutputSize(mpp=mpp).resolve(self.size, self.mpp, self.path)
 

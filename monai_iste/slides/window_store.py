@@ -2,7 +2,7 @@
 
 Each window has two Zarr chunks: the interior as final uint8 pixels, and the blended border as weighted float32
 contributions. The contributions are summed up in the order of the windows, so that the pixels equal those of
-:class:`~monai_iste.inferers.Tiler` in one run, in whatever order the windows were computed.
+:class:`~monai_iste.inferers.Tiler` in one run, for any order of the windows.
 
 A window is done when the ledger has a line for it. The line is written after the chunks.
 """
@@ -83,7 +83,8 @@ class WindowStore:
             whether there is work to continue.
         Raises:
             OutputError: the folder holds work of another plan, work that may neither be continued nor deleted, or other
-                files; or it cannot be written. ConfigError: Zarr is not installed.
+                files; or it cannot be written.
+            ConfigError: Zarr is not installed.
         """
         require_extra("zarr", "slides")  # before there is a folder
         record = self.folder / "plan.json"
@@ -120,12 +121,12 @@ class WindowStore:
             return
         if not resume:
             raise OutputError(
-                "no unfinished work of an earlier run", str(self.folder), "Add --resume, or --overwrite to begin anew."
+                "no unfinished work of an earlier run", str(self.folder), "Add --resume, or --overwrite to start again."
             )
         raise OutputError(
             f"unfinished work of this job in {self.folder}",
             "that of another slide, network, size or region",
-            "Give the same options again, another --work-dir, or --overwrite to begin anew.",
+            "Give the same options again, another --work-dir, or --overwrite to start again.",
         )
 
     def _make_arrays(self) -> None:

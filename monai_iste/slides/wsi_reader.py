@@ -85,10 +85,11 @@ class SuperResolvedWSIReader(BaseWSIReader):
         cache_mb: mebibytes of windows to keep, in every process; one takes about ``0.5 * scale**2``.
         kwargs: ``level``, ``power``, ``channel_dim``, ``dtype``, ``device``, ``mode`` and the tolerances, as for
             :class:`monai.data.BaseWSIReader`. An objective's power is taken as 10 / mpp.
-    Units: micrometers per pixel; patches from 0 to 255, whatever their type.
+    Units: micrometers per pixel; patches from 0 to 255, for every type.
     Raises:
-        ConfigError: a pixel size, level or argument is invalid. DataError: the file is not a slide, or does not state
-            its pixel size. ScaleError: a patch has more than 500,000,000 pixels.
+        ConfigError: a pixel size, level or argument is invalid.
+        DataError: the file is not a slide, or does not state its pixel size.
+        ScaleError: a patch has more than 500,000,000 pixels.
 
     Example:
         >>> import tempfile

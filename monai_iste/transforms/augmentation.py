@@ -88,7 +88,8 @@ class RandStainJitter(RandomizableTransform):
         (3, H, W) -> (3, H, W); the drawn values are :attr:`gains`, :attr:`offsets` and :attr:`light`.
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ConfigError: a parameter is out of range. ShapeError: the image is not uint8 of shape (3, H, W).
+        ConfigError: a parameter is out of range.
+        ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:
         >>> jitter = RandStainJitter(prob=1).set_random_state(0)
@@ -171,7 +172,8 @@ class RandJPEG(RandomizableTransform):
         (3, H, W) -> (3, H, W); the drawn parameters are :attr:`spec`. The image begins anywhere in a JPEG block.
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ConfigError: a parameter is out of range. ShapeError: the image is not uint8 of shape (3, H, W).
+        ConfigError: a parameter is out of range.
+        ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:
         >>> jpeg = RandJPEG(prob=1).set_random_state(0)
@@ -253,7 +255,8 @@ class RandLowerMagnification(RandomizableTransform):
         (3, H, W) -> (3, round(H / f), round(W / f)) with f the drawn :attr:`factor`, limited by ``min_size``.
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ConfigError: a parameter is out of range. ShapeError: the image is not uint8 of shape (3, H, W).
+        ConfigError: a parameter is out of range.
+        ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:
         >>> lower = RandLowerMagnification(prob=1, factor_range=(1.5, 1.5), min_size=8)

@@ -129,7 +129,8 @@ class BlurDegradation(Transform):
         (3, H, W) -> (3, h, w)
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ConfigError: the preset is unknown. ScaleError: the scale is not a finite number of at least 1.
+        ConfigError: the preset is unknown.
+        ScaleError: the scale is not a finite number of at least 1.
         ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:

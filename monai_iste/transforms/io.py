@@ -54,7 +54,8 @@ class LoadRGB(Transform):
     Shape:
         returns (3, H, W), uint8.
     Raises:
-        DataError: the file is not a usable RGB image. ShapeError: an image in memory is not uint8 of shape (3, H, W).
+        DataError: the file is not a usable RGB image.
+        ShapeError: an image in memory is not uint8 of shape (3, H, W).
 
     Example:
         >>> LoadRGB()(np.zeros((3, 5, 4), np.uint8)).shape

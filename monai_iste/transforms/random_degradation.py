@@ -179,7 +179,8 @@ class RandMixedDegradation(RandomizableTransform):
         (3, H, W) -> (3, round(H / scale), round(W / scale)), at least 1 x 1; the drawn parameters are :attr:`spec`.
     Units: uint8, 0 to 255, in and out.
     Raises:
-        ConfigError: a parameter is out of range. ScaleError: the scale is not a finite number of at least 1.
+        ConfigError: a parameter is out of range.
+        ScaleError: the scale is not a finite number of at least 1.
         ShapeError: the image is not uint8 of shape (3, H, W).
 
     Example:

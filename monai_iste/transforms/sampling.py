@@ -31,7 +31,8 @@ class RandSampleCoordinates(RandomizableTransform):
     Units: coordinates (y, x) of pixel centers in [-1, 1], float32; colors of the image's type and range; cell in half
         low-resolution pixels, float32 (:func:`monai_iste.coordinates.cell_size`).
     Raises:
-        ConfigError: ``num_points`` is below 1. ShapeError: the image is empty or not of shape (C, H, W).
+        ConfigError: ``num_points`` is below 1.
+        ShapeError: the image is empty or not of shape (C, H, W).
 
     Example:
         >>> coord, rgb, cell = RandSampleCoordinates(num_points=None)(torch.zeros(3, 1, 2), (1, 1))

@@ -44,7 +44,7 @@ def image_mpp(image: np.ndarray | Tensor) -> Mpp:
 
     Resampling by MONAI since then changes the spacing of the affine, and the pixel size is scaled accordingly. For
     ``meta["mpp"]`` this needs ``meta["mpp_spacing"]``, the spacing at which it was written; without it, ``meta["mpp"]``
-    is the pixel size of the image as it is.
+    is the pixel size of the unchanged image.
 
     Shape:
         image: (3, h, w).

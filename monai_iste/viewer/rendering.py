@@ -100,7 +100,7 @@ class Renderer:
         """Render the pixels of a viewport, white outside the slide.
 
         A viewport that is not upscaled (:meth:`~monai_iste.viewer.viewport.Viewport.is_upscaled`) shows the resampled
-        slide, whatever the method.
+        slide, for every method.
 
         Args:
             check_cancelled: called between two pieces of work; raises to stop.

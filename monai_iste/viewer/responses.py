@@ -39,7 +39,7 @@ class RenderRequest:
         image, viewport: place and size.
         method: a member of :data:`~monai_iste.viewer.rendering.METHODS`.
         kind: kind of file; with the place and the method it identifies the bytes.
-        media_type: of the file.
+        media_type: media type of the file.
         produce: renders and encodes the image; its argument raises once the request is cancelled.
         headers: further headers of the response.
     """

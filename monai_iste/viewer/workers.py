@@ -86,7 +86,8 @@ class WorkerPool:
         """Queue a function. It is called with its task; the task's future holds the result.
 
         Raises:
-            QueueFull: ``max_queued`` tasks are waiting. ConfigError: the token is malformed.
+            QueueFull: ``max_queued`` tasks are waiting.
+            ConfigError: the token is malformed.
         """
         task = Task(token)
         with self._lock:

@@ -6,10 +6,10 @@ _WRAPPERS = {"contextlib", "functools", "typing_extensions", "warnings"}
 
 
 def ours() -> str | None:
-    """Return the line of monai_iste that called what now warns, or None if somebody else's did.
+    """Return the line of monai_iste that called what now warns, or None if another library did.
 
     The stack is searched, because a library whose ``stacklevel`` is too small names a line of its own. A call that one
-    library makes to another, as MONAI does to PyTorch, is not ours. To be called by ``warnings.showwarning``.
+    library makes to another, as MONAI does to PyTorch, is ignored. To be called by ``warnings.showwarning``.
     """
     frame, library = sys._getframe(2), None
     while frame is not None:

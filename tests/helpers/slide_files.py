@@ -35,7 +35,7 @@ def write_slide_file(path: Path, pixels: np.ndarray, mpp: float | None = 0.5, le
 
 
 def tiff(path, *levels, tile=(128, 128), **options):
-    """A pyramid as OpenSlide knows it: levels one after another, all but the first marked as reduced."""
+    """A pyramid in the layout that OpenSlide reads: levels one after another, all but the first marked as reduced."""
     settings = {"tile": tile, "photometric": "rgb", "compression": "zlib", "metadata": None} | options
     with tifffile.TiffWriter(path) as writer:
         for index, level in enumerate(levels or (NOISE,)):

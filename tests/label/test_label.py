@@ -159,9 +159,9 @@ def test_what_the_server_was_sent_is_opened(lookup, tmp_path):
 )
 def test_refusals_have_a_status_and_name_no_path(error, status, tmp_path):
     path = tmp_path / "slides" / "a.svs"
-    assert error_response(error("a slide", f"{path}, which is none", "Give it: --input-mpp 0.5."), path, "a") == (
+    assert error_response(error("a slide", f"{path}, which is a text", "Give it: --input-mpp 0.5."), path, "a") == (
         status,
-        "Expected a slide, got a, which is none. Give it: input_mpp 0.5.",
+        "Expected a slide, got a, which is a text. Give it: input_mpp 0.5.",
     )
 
 

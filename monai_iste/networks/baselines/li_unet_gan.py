@@ -98,8 +98,9 @@ class LiUNetGAN(FixedScaleNetwork):
         :class:`FixedScaleNetwork`.
     Units: image and result in [0, 1], the result not clamped.
     Raises:
-        ShapeError: the image is not (B, 3, h, w). ScaleError: a call asks for a scale that is neither the network's nor
-            1. ConfigError: there are not four widths.
+        ShapeError: the image is not (B, 3, h, w).
+        ScaleError: a call asks for a scale that is neither the network's nor 1.
+        ConfigError: there are not four widths.
 
     Example:
         >>> network = LiUNetGAN(scale=3, channels=(4, 8, 16, 32)).eval()
@@ -166,8 +167,8 @@ class ConditionalDiscriminator(nn.Module):
         brought to that size; returns (B, 1, H // 16, W // 16)
     Units: images in [0, 1]; [-1, 1] inside (not specified in the paper; our choice).
     Raises:
-        ShapeError: an image is not (B, 3, H, W), or is smaller than one judgment. ConfigError: there are not four
-            widths.
+        ShapeError: an image is not (B, 3, H, W), or is smaller than one judgment.
+        ConfigError: there are not four widths.
 
     Example:
         >>> critic = ConditionalDiscriminator(channels=(4, 8, 16, 32))

@@ -41,7 +41,7 @@ _State = dict[str, Tensor]
 
 _DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB in [0, 1]; SwinIR's files do not hold it
 
-# Beginnings of names, theirs and ours; None: not needed.
+# Prefixes of names, in the published file and here; None: not needed.
 _SWIN = r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\."
 
 
@@ -126,7 +126,7 @@ def _expect(wanted: str, state: _State, path: str | Path) -> None:
     """Raise CheckpointError for a file of another architecture."""
     found = _architecture(state)
     if found != wanted:
-        received = f"those of {found}" if found else f"tensors of another ({min(state)}, ...)"
+        received = f"weights of {found}" if found else f"tensors of another network ({min(state)}, ...)"
         raise CheckpointError(f"published weights of {wanted} in {path}", received, f"Name a file for {wanted}.")
 
 

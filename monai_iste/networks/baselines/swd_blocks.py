@@ -35,8 +35,8 @@ class RefineContextFusion(nn.Module):
     with zeros, so that a new network's streams do not mix. The convolution has no bias: a softmax does not see it.
 
     Args:
-        channels: of both streams, 2 or more.
-        ratio: by how much the two hidden layers are narrower.
+        channels: channels of both streams, 2 or more.
+        ratio: factor by which the two hidden layers are narrower.
     Shape:
         backbone, bypass: (B, channels, h, w); returns (B, channels, h, w)
 

@@ -29,10 +29,10 @@ class SWDNet(FixedScaleNetwork):
     Both stages have two streams, one at half the resolution of the other, which exchange features through
     :class:`RefineContextFusion`. The loss looks at both images, see :class:`~monai_iste.losses.SpatialWaveletLoss`: in
     training mode the network returns them stacked, as MONAI's DynUNet returns its heads; in evaluation mode the final
-    one. The predicted wavelets are no third result: the transform can be inverted, so they are the final image's.
+    one. The loss derives the predicted wavelets from the final image, because the transform is invertible.
 
     The default has 3,153,887 parameters at x2. The release has 3,158,424, the 3.16 M of the paper: 4,522 that it never
-    uses and 15 that a softmax does not see are left out here.
+    uses and 15 without effect on a softmax are left out here.
     ``SWDNet(shallow_channels=32, channels=16, blocks=2, wavelet_channels=6)``, 0.39 M, trains on CPUs.
 
     Differs from the release: any whole factor (there 2), by one PixelShuffle; images of any size, padded by

@@ -1,6 +1,6 @@
 """SwinIR: window attention at low resolution, then pixel shuffles; one network for each scale.
 
-Implements Liang et al., "SwinIR: Image Restoration Using Swin Transformer", arXiv:2108.10257, as it is for classical
+Implements Liang et al., "SwinIR: Image Restoration Using Swin Transformer", arXiv:2108.10257, for classical
 super-resolution.
 """
 

@@ -163,7 +163,7 @@ class _SwinGroup(nn.Module):
 class SwinIREncoder(nn.Module):
     """Shallow convolution, residual Swin groups, closing convolution, long skip, and a projection to 64 channels.
 
-    The default is the paper's encoder (11.6 M parameters). Images whose sides are no multiple of the window are
+    The default is the paper's encoder (11.6 M parameters). Images whose sides are not multiples of the window are
     padded by replicating the border, and the result is cropped back. The mask of shifted windows is applied to
     shifted layers only.
 

@@ -16,7 +16,8 @@ def check_dicom(metadata: SlideMetadata) -> None:
     """Check what DICOM needs: a pixel size, packages, and a library.
 
     Raises:
-        DataError: the pixel size is unknown. ConfigError: a package, or the library that it needs, is missing.
+        DataError: the pixel size is unknown.
+        ConfigError: a package, or the library that it needs, is missing.
     """
     if metadata.mpp is None:
         raise DataError("a known pixel size for DICOM", "a slide of unknown pixel size", "Give it by --input-mpp.")

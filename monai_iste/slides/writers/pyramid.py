@@ -95,7 +95,8 @@ class Pyramid:
         folder: an existing folder for temporary files.
         progress: called with a number of pixels of level 0 when they are finished.
     Raises:
-        ShapeError: ``read`` returned another shape or type. OSError: the disk is full.
+        ShapeError: ``read`` returned another shape or type.
+        OSError: the disk is full.
 
     Example:
         >>> pixels = np.zeros((700, 300, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Writing of slides as OME-TIFF, OME-Zarr or DICOM; they appear complete or not at all."""
+"""Writing of slides as OME-TIFF, OME-Zarr or DICOM; they appear only when complete."""
 
 from __future__ import annotations
 
@@ -97,8 +97,10 @@ def check_slide_output(
     Args:
         size: (H, W) of level 0.
     Raises:
-        OutputError: names the obstacle. ConfigError: a package is missing. ShapeError: the size is empty. DataError:
-            the pixel size is unknown, which DICOM needs.
+        OutputError: the output cannot be written; the message names the obstacle.
+        ConfigError: a package is missing.
+        ShapeError: the size is empty.
+        DataError: the pixel size is unknown, which DICOM needs.
 
     Example:
         >>> check_slide_output("slide.svs", (20, 30), SlideMetadata(None, None, {}))

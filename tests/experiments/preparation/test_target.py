@@ -1,4 +1,4 @@
-"""The folder of a prepared set: its split and manifest, preparations that go on, and what is never overwritten."""
+"""Folder of a prepared set: split, manifest, resumed preparations, and files that are never overwritten."""
 
 import hashlib
 import json
@@ -120,7 +120,7 @@ def test_what_is_there_is_never_overwritten(occupy, received, cores, tmp_path):
 
 def test_another_preparation_is_refused_finished_or_not(cores, tmp_path, monkeypatch):
     interrupted(monkeypatch, 4, cores, tmp_path / "root")
-    with pytest.raises(OutputError, match=r"begun in .* other sources or options"):
+    with pytest.raises(OutputError, match=r"started in .* other sources or options"):
         prepare_tma(cores, tmp_path / "root", seed=1, **TWELVE)
     (tmp_path / "root" / "train" / "mine.png").write_bytes(b"x")
     with pytest.raises(OutputError, match=r"only files of the data set .* got mine\.png"):

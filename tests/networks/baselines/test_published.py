@@ -421,7 +421,7 @@ def test_files_of_another_network(tmp_path, found):
         if wanted == found:
             load_published(network, path)
         else:
-            assert_refused(network, path, f"weights of {wanted}", f"got those of {found}")
+            assert_refused(network, path, f"weights of {wanted}", f"got weights of {found}")
 
 
 @pytest.mark.parametrize("kind", ["EDSR", "SwinIR"])
