@@ -355,7 +355,7 @@ def test_a_root_without_test_images_is_refused(root, tmp_path):
     for path in (root / "test").iterdir():
         path.unlink()
     (root / "test").rmdir()
-    with pytest.raises(DataError, match="no test"):
+    with pytest.raises(DataError, match="no folder test"):
         quality.table1(root, output_dir=tmp_path / "out")
 
 

@@ -127,7 +127,7 @@ def test_another_preparation_is_refused_finished_or_not(cores, tmp_path, monkeyp
         prepare_tma(cores, tmp_path / "root", **TWELVE)
     (tmp_path / "root" / "train" / "mine.png").unlink()
     prepare_tma(cores, tmp_path / "root", **TWELVE)
-    with pytest.raises(OutputError, match=r"the same data set .* one of other sources or options"):
+    with pytest.raises(OutputError, match=r"the same data set .* a data set of other sources or options"):
         prepare_tma(cores, tmp_path / "root", seed=1, **TWELVE)
     next(cores.rglob("*.jpg")).write_bytes(b"another")
     with pytest.raises(OutputError, match="other sources or options"):
