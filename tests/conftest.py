@@ -1,6 +1,10 @@
 """Tests run on one thread each: several may share a machine, and small tensors gain nothing from more."""
 
 import os
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what a shell gives to commands in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # so that the programs of the tests hear of Ctrl-C
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests start
 
