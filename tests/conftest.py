@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def _no_deprecated_calls():
-    """Fail a test in which a line of ours uses what Zarr, tifffile, NumPy, MONAI and others call deprecated."""
+    """Fail a test in which this library calls something that Zarr, tifffile, NumPy, MONAI or others deprecate."""
     found = []
     with warnings.catch_warnings():
         show = warnings.showwarning

@@ -1,4 +1,4 @@
-"""The bundle's configurations: sound, independent of where they are run from, and plain about mistakes."""
+"""The bundle's configurations: valid, independent of the current folder, with clear errors for mistakes."""
 
 import csv
 import errno
@@ -80,7 +80,7 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def alone(monkeypatch):
-    """One process that believes it was started by torch.distributed.run."""
+    """One process with the environment of torch.distributed.run."""
     for key, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29617"}.items():
         monkeypatch.setenv(key, value)
     yield
@@ -444,7 +444,7 @@ def test_of_two_presets_with_the_same_tensors_the_one_that_was_trained_is_taken(
     assert bundle.default_preset(str(tmp_path)) == "iste_twin"
 
 
-def test_what_is_named_wins(tmp_path):
+def test_named_weights_come_first(tmp_path):
     torch.save(create_iste("iste_small").state_dict(), tmp_path / "model.pt")
     released = str(released_weights(DEFAULT_PRESET))
     assert evaluated(tmp_path, preset="iste_small") == ("iste_small", str(tmp_path / "model.pt"))
@@ -470,14 +470,14 @@ def test_weights_that_are_not_there(changes, kind, words, tmp_path):
     assert words in str(error)
 
 
-def test_a_training_cut_off_is_no_reason_to_take_other_weights(tmp_path):
+def test_a_damaged_model_is_refused_and_not_replaced_by_released_weights(tmp_path):
     (tmp_path / "model.pt").write_bytes(b"half")
     with pytest.raises(RuntimeError) as caught:
         evaluate(tmp_path, tmp_path, checkpoint=None)
     assert isinstance(find_error(caught.value), CheckpointError)
 
 
-def test_an_interrupted_run_goes_on_and_a_finished_one_starts_anew(tmp_path, capsys):
+def test_an_interrupted_run_resumes_and_a_finished_one_starts_again(tmp_path, capsys):
     out = str(tmp_path / "out")
     train(tmp_path, max_epochs=2)
     first = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -640,7 +640,7 @@ def test_a_full_disk_ends_a_training_with_a_sentence_for_the_weights_too(tmp_pat
     assert_teaches(error, "model_best.pt", "No space left on device")
 
 
-def test_the_multi_gpu_overlay_alone_says_how_to_start_it(tmp_path, monkeypatch):
+def test_the_multi_gpu_overlay_alone_names_the_command_that_starts_it(tmp_path, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(RuntimeError) as caught:
         train(tmp_path, "multi_gpu_train.json")

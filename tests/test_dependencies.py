@@ -1,4 +1,4 @@
-"""The bounds of setup.py: lower ones are those that are run, upper ones stand only where something breaks."""
+"""The bounds of setup.py: lower bounds are tested, upper bounds exist only where a newer version breaks."""
 
 import re
 import runpy
@@ -12,7 +12,7 @@ BOUND = re.compile(r"([A-Za-z0-9_-]+)(?:\[.*\])?(.*)")
 
 @pytest.fixture(scope="module")
 def settings() -> dict:
-    """What setup.py says."""
+    """The contents of setup.py."""
     setuptools, found = pytest.importorskip("setuptools"), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setuptools, "setup", lambda **settings: found.update(settings))

@@ -1,4 +1,4 @@
-"""Deprecated calls of our lines are found, whatever stacklevel the library gives; those of others are not."""
+"""Deprecated calls of this library are found for every stacklevel; those of other libraries are not."""
 
 import warnings
 
@@ -25,13 +25,13 @@ def found(monkeypatch):
 
 
 @pytest.mark.parametrize("stacklevel", [1, 2, 3])
-def test_a_call_of_ours_is_found(found, stacklevel):
+def test_a_call_of_the_library_is_found(found, stacklevel):
     library = module("zarr.api", LIBRARY.format(stacklevel))
     module("monai_iste.pretended", "\nold()", old=library["old"])
     assert found == ["monai_iste.pretended.py:2"]
 
 
-def test_a_warning_of_ours_is_found(found):
+def test_a_warning_of_the_library_is_found(found):
     module("monai_iste.pretended", LIBRARY.format(1))["old"]()
     assert found == ["monai_iste.pretended.py:3"]
 

@@ -1,4 +1,4 @@
-"""The pages of the repository: what they link to, name and tell the reader to type exists; their programs run."""
+"""The pages of the repository: links, names and commands exist; programs run."""
 
 import argparse
 import ast
@@ -81,7 +81,7 @@ class Parsed(Exception):
 
 
 def check_argparse(main, words):
-    """The same of a program that parses with argparse: it is stopped before it does anything."""
+    """The same for a program that parses with argparse; it is stopped before it does anything."""
 
     def parse(parser, args=None, _parse=argparse.ArgumentParser.parse_args):
         _parse(parser, args)

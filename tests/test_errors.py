@@ -1,4 +1,4 @@
-"""Errors as sentences: their text, and what a command shows of them."""
+"""Errors as sentences: their text, and the output of a command."""
 
 import subprocess
 import sys

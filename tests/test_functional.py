@@ -1,4 +1,4 @@
-"""Upscaling in memory: kinds and layouts come back as they went in, sizes are exact, nothing is displaced."""
+"""Upscaling in memory: types and layouts are kept, sizes are exact, nothing is displaced."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def network():
 
 @pytest.fixture
 def preset(tmp_path, monkeypatch, network):
-    """A preset named tiny, whose released weights lie in a temporary folder."""
+    """A preset named tiny, whose released weights are in a temporary folder."""
     arguments = {"texture_channels": 8, "hidden_channels": 8, "bicubic_residual": True}
     monkeypatch.setitem(PRESETS, "tiny", presets.Preset("for tests", lambda: EDSREncoder(8, 1), arguments))
     (tmp_path / "weights").mkdir()
@@ -275,7 +275,7 @@ def test_one_of_scale_and_size(network, wanted):
         ("a.png", ("NumPy array", "str")),
     ],
 )
-def test_what_is_no_image(network, image, words):
+def test_unsupported_images_are_refused(network, image, words):
     with pytest.raises(ShapeError) as caught:
         upscale(image, 2, model=network)
     assert_teaches(caught.value, *words)

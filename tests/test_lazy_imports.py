@@ -1,4 +1,4 @@
-"""Imports cost what they bring: neither PyTorch nor MONAI before something needs them; short names where MONAI is."""
+"""Lazy imports: PyTorch and MONAI only when needed; short names once MONAI is loaded."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def last_line(program, *arguments):
 
 
 def command(*arguments):
-    """What is loaded when a command has ended."""
+    """Modules that are loaded when a command has ended."""
     program = f"""
 from monai_iste.cli.main import app
 try:

@@ -1,4 +1,4 @@
-"""MONAI configurations find components by short name: ours must be found there, and hide none of MONAI's."""
+"""Short names in MONAI configurations: this library's are found, and hide none of MONAI's."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""What users type, as they type it: the subset that is run on every Python (``python -m pytest -m smoke``)."""
+"""Commands as users type them: the subset that is run on every Python (``python -m pytest -m smoke``)."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Trainings as a person starts them. Slow: several processes, minutes."""
+"""Trainings as users start them. Slow: several processes, minutes."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def test_two_processes_train_one_network(tmp_path):
     assert len(images) == len({(i["image"], i["scale"], i["method"]) for i in images}) == 9
 
 
-def test_a_killed_run_goes_on(tmp_path):
+def test_a_killed_run_resumes(tmp_path):
     line = command("--output_dir", str(tmp_path), *SMALL, "--max_epochs", "60")
     process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300

@@ -1,4 +1,4 @@
-"""Every tutorial runs from beginning to end, with its own assertions as checks; its page shows what stands in it."""
+"""Every tutorial runs from beginning to end, with its own assertions as checks; its page is up to date."""
 
 import importlib.util
 import os
@@ -61,7 +61,7 @@ def test_tutorial_runs(tutorial, tmp_path, monkeypatch):
 
 
 def run_alone(tutorial, folder):
-    """A program of its own, of which nothing is left when it has ended or failed: some start servers and workers."""
+    """A separate process, of which nothing is left when it has ended or failed: some start servers and workers."""
     with (folder / "output.txt").open("w+") as output:
         process = subprocess.Popen(
             [sys.executable, tutorial], cwd=folder, stdout=output, stderr=output, start_new_session=True

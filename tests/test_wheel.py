@@ -1,4 +1,4 @@
-"""What a wheel holds, and that nothing in it needs a clone of the repository."""
+"""Contents of a wheel; nothing in it needs a clone of the repository."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: no times are asserted, only what must hold of any times."""
+"""Benchmarks: consistency of their numbers; times themselves are not asserted."""
 
 import itertools
 import json
@@ -31,7 +31,7 @@ def toy(monkeypatch):
 
 
 def ticks():
-    """A clock by which every look at it takes a second."""
+    """A clock that advances by one second at every reading."""
     counter = itertools.count()
     return lambda: float(next(counter))
 
@@ -167,7 +167,7 @@ def test_tissue_of_any_size(size):
 
 
 def table_rows(text, title):
-    """The cells of one table in what a command printed."""
+    """The cells of one table in the output of a command."""
     lines = text.partition(title + "\n")[2].splitlines()
     lines = list(itertools.takewhile(bool, lines[2:]))
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -339,7 +339,7 @@ def repository_of(folder, kind):
     return folder
 
 
-def test_authors_programs_are_called_as_ours(tmp_path, monkeypatch):
+def test_authors_programs_are_called_like_this_librarys(tmp_path, monkeypatch):
     monkeypatch.setattr(AuthorsNetwork, "batch", 7)
     before = dict(sys.modules), list(sys.path), torch.Tensor.cuda
     for kind, depth in (("liif", 4), ("lte", 3)):

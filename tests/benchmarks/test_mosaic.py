@@ -1,4 +1,4 @@
-"""The slide for measurements: a pyramid that OpenSlide opens, with the requested fraction of tissue."""
+"""Slides for measurements: pyramids that OpenSlide opens, with the requested fraction of tissue."""
 
 import itertools
 
@@ -146,7 +146,7 @@ def test_background_has_its_color_and_slight_noise():
 
 
 def mirrored(piece, y, x):
-    """The value of a piece that is mirrored again and again."""
+    """The value of a piece that is mirrored repeatedly."""
     n = len(piece)
     y, x = (i % (2 * n) for i in (y, x))
     return piece[y if y < n else 2 * n - 1 - y, x if x < n else 2 * n - 1 - x]
@@ -172,7 +172,7 @@ def test_inside_an_island_there_is_one_mirrored_piece():
 
 
 def _offset(piece, pixels, y, x):
-    """Where in the mirrored piece the pixel (y, x) and its neighbors lie."""
+    """Positions in the mirrored piece of the pixel (y, x) and its neighbors."""
     n = 2 * len(piece)
     plane = np.concatenate([piece, piece[::-1]])
     plane = np.concatenate([plane, plane[:, ::-1]], axis=1)

@@ -1,4 +1,4 @@
-"""Quality against cost: what is timed is what is scored, in turns; without weights there is a time and no quality."""
+"""Quality against cost: the timed results are scored, networks alternate, and without weights only time is measured."""
 
 import itertools
 import json

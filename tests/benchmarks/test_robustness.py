@@ -1,4 +1,4 @@
-"""The benchmark of other degradations: its numbers are those of the protocols, its blockiness counts block borders."""
+"""Benchmark of other degradations: scores equal the protocols', and blockiness measures block borders."""
 
 import json
 import statistics

@@ -1,4 +1,4 @@
-"""The benchmark of weights: numbers are the protocol's, what is worse or displaced shows, nothing is scored twice."""
+"""Scores of weights: they equal the protocol's, worse and displaced ones are detected, nothing is scored twice."""
 
 import json
 import statistics
@@ -33,7 +33,7 @@ def tiles(tmp_path):
 
 
 class Spoilt(Bicubic):
-    """Bicubic interpolation with a fault that is known."""
+    """Bicubic interpolation with a known fault."""
 
     def __init__(self, fault):
         super().__init__()
@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_protocol(tiles, name, scale):
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_what_is_displaced_shows(scale):
+def test_displacement_is_measured(scale):
     image = torch.from_numpy(TISSUE[:, :80, :80].copy()).float()
     large = Bicubic()(image[None], float(scale))[0]
     assert displacement(large, image) == 0

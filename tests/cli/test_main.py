@@ -1,4 +1,4 @@
-"""The command: results, and a sentence with an exit code for whatever cannot be done."""
+"""The command: results, and one sentence with an exit code for every error."""
 
 import errno
 import json
@@ -96,7 +96,7 @@ def test_very_small_images(size, suffix):
     assert run("compare", "small.png").exit_code == 0
 
 
-def test_a_large_image_is_no_bomb(monkeypatch):
+def test_a_large_image_is_not_refused_as_a_bomb(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # Pillow warns of more, and refuses twice as many
     with warnings.catch_warnings(record=True) as seen:
         assert run("upscale", "a.png", "b.png", "--scale", 1.5).exit_code == 0
@@ -193,7 +193,7 @@ def test_a_folder(folder):
     assert len(result.stdout.splitlines()) == 3
 
 
-def test_a_folder_goes_on_where_it_stopped(folder):
+def test_a_folder_resumes(folder):
     run("upscale", "in", "out", "--scale", 2)
     os.remove("out/b.bmp.png")
     before = os.stat("out/a.png").st_mtime_ns
@@ -433,7 +433,7 @@ def test_as_a_program():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is text")
-def test_a_name_that_is_no_text_does_not_cost_the_rest_of_a_folder():
+def test_an_undecodable_name_does_not_stop_a_folder():
     os.mkdir("in")
     for name in (b"in/M\xfcller.png", b"in/z.png"):
         shutil.copy("a.png", os.fsdecode(name))

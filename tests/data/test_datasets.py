@@ -1,4 +1,4 @@
-"""Folders to data lists: order, splits, sizes, and what is said about a folder that cannot be used."""
+"""Data lists of folders: order, splits, sizes, and errors for unusable folders."""
 
 import numpy as np
 import pytest

@@ -306,7 +306,7 @@ def test_degradations_that_cannot_be():
 
 
 class _Factor:
-    """A transform that tells which mean factor its process sees."""
+    """A transform that returns the mean factor that its process sees."""
 
     def __init__(self, curriculum):
         self.curriculum = curriculum
@@ -393,7 +393,7 @@ def test_the_overlay_is_the_papers_training(tmp_path):
     assert (tmp_path / "model.pt").is_file()
 
 
-def test_both_networks_go_on_from_a_checkpoint(trained, tmp_path, capsys):
+def test_both_networks_resume_from_a_checkpoint(trained, tmp_path, capsys):
     folder, get = trained
     assert get("curriculum").progress == 0.5
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""Table IV on synthetic patches: what each setting is run on, accuracy and F1, what the table holds."""
+"""Table IV on synthetic patches: inputs of each setting, accuracy and F1, contents of the table."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_what_each_setting_runs_on(tmp_path, monkeypatch):
 
 
 class Brightness(nn.Module):
-    """A classifier that needs no training: tumors are what is dark."""
+    """A classifier that needs no training: dark patches are tumors."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         assert image.min() >= 0
@@ -104,7 +104,7 @@ def test_table4(tmp_path, monkeypatch):
     }
 
 
-def test_mistakes_are_told_before_anything_is_read(tmp_path):
+def test_mistakes_are_reported_before_anything_is_read(tmp_path):
     with pytest.raises(ConfigError, match="a network: resnet50, resnet18, got 'resnet34'"):
         table4(tmp_path / "none", network="resnet34", device="cpu")
     with pytest.raises(ConfigError, match="every network once"):

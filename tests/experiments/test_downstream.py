@@ -1,4 +1,4 @@
-"""What tables III and IV share: reconstructions, trainings that resume, and a table of settings."""
+"""Common parts of Tables III and IV: reconstructions, resumable trainings, and a table of settings."""
 
 from pathlib import Path
 

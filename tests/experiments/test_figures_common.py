@@ -1,4 +1,4 @@
-"""What all figures share: panels, views and scale bars in their place, the same file every time, the command."""
+"""Common parts of the figures: positions of panels, views and scale bars, reproducible files, the command."""
 
 from fractions import Fraction
 

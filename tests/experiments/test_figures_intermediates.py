@@ -1,4 +1,4 @@
-"""Figures of texture features and of the two decoders: what they show is what the network computes."""
+"""Figures of texture features and of the two decoders: they show values that the network computes."""
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ def test_refuses_networks_without_the_module(draw, arguments):
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("texture_corners", ["nearest", "four"])
 @pytest.mark.parametrize("scale", [2, 3.7])
-def test_what_is_shown_adds_up_to_the_output(scale, texture_corners, residual):
+def test_the_panels_add_up_to_the_output(scale, texture_corners, residual):
     net = network(bicubic_residual=residual, texture_corners=texture_corners)
     low = torch.rand(3, 9, 7, generator=torch.Generator().manual_seed(0))
     region = Region(2, 3, 12, 9)

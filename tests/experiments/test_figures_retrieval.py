@@ -1,4 +1,4 @@
-"""Figures of retrieval: the keys that the network finds, where they lie, and the arrows to them."""
+"""Figures of retrieval: the retrieved keys, their positions, and the arrows to them."""
 
 import math
 

@@ -38,7 +38,7 @@ def hausdorff(a: set, b: set) -> float:
 
 
 def partner(one: set, others: list[set]) -> set | None:
-    """The first of those that share most pixels with one; None if none shares any."""
+    """The first of the objects that share most pixels with one; None without overlap."""
     best = None
     for other in others:
         if len(one & other) > (len(one & best) if best is not None else 0):
@@ -252,7 +252,7 @@ def test_nothing_depends_on_the_names_of_labels_or_the_orientation():
         (EMPTY[None], r"got \(1, 6, 9\)"),
     ],
 )
-def test_what_is_no_label_map_is_refused(s, message):
+def test_invalid_label_maps_are_refused(s, message):
     with pytest.raises(ShapeError, match=message):
         gland_f1(s, EMPTY)
 

@@ -1,4 +1,4 @@
-"""GlaS and PCam as they are published and as stand-ins: every item read where it is, and unusable files said."""
+"""GlaS and PCam, official and substitutes: every item is read correctly, and unusable files are refused."""
 
 import pickle
 
@@ -37,7 +37,7 @@ def test_official_glas(tmp_path):
     assert read_instances(item["mask"]).shape == (5, 6)
 
 
-def test_unusable_glas_is_said(tmp_path):
+def test_unusable_glas_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"neither Grade\.csv nor index\.csv"):
         glas_datalists(tmp_path)
     with pytest.raises(DataError, match="which is not a folder"):
@@ -159,7 +159,7 @@ def test_a_forked_process_opens_the_file_for_itself(tmp_path, monkeypatch):
     assert part._images() is not ours
 
 
-def test_unusable_pcam_is_said(tmp_path):
+def test_unusable_pcam_is_refused(tmp_path):
     pytest.importorskip("h5py")
     with pytest.raises(DataError, match=r"camelyonpatch_level_2_split_train_x\.h5, got none"):
         pcam_datalists(tmp_path)

@@ -45,7 +45,7 @@ def test_nuclei_are_found_where_they_are_at_any_resolution(mpp):
     assert agreement(NUCLEI, found, 0.6) == Agreement(5, 5, 5)
 
 
-def test_crowded_nuclei_on_dark_ground_are_told_apart():
+def test_crowded_nuclei_on_dark_ground_are_separated():
     """In a patch that is above Otsu's threshold all over, and would be one nucleus by it alone."""
     centers = [(y, x) for y in (50, 60, 70) for x in (50, 60, 70)]
     image = drawn(0.5, discs=[((60, 60), 45)], side=120)

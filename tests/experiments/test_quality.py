@@ -1,4 +1,4 @@
-"""Tables I and II: what is trained and scored for them, that nothing is done twice, that one failure stays one."""
+"""Tables I and II: trainings and scores, no repetition of finished work, and isolated failures."""
 
 import json
 import sys
@@ -129,7 +129,7 @@ def test_budgets():
 
 @pytest.fixture
 def script(monkeypatch):
-    """Replace the bundle's command by a Python program; returns where to put it."""
+    """Replace the bundle's command by a Python program; returns its path."""
     programs = {"text": "print('fine')"}
     command = lambda workflow, configs, options: [  # noqa: E731
         sys.executable,
@@ -173,7 +173,7 @@ def test_other_settings_in_the_same_folder_are_refused(script, tmp_path):
         run_bundle("training", ["train"], {"seed": 1, "lr_size": 8}, tmp_path / "run")
 
 
-def test_a_failed_run_quotes_its_last_line_and_goes_on_later(script, tmp_path):
+def test_a_failed_run_quotes_its_last_line_and_resumes_later(script, tmp_path):
     busy = "import time\nwhile time.process_time() < 0.3: pass\n"
     script["text"] = busy + "raise SystemExit('no space left')"
     with pytest.raises(TrainingError, match="no space left"):
@@ -191,7 +191,7 @@ def test_a_failed_run_quotes_its_last_line_and_goes_on_later(script, tmp_path):
 
 @pytest.fixture
 def bundle(monkeypatch):
-    """Stands in for trainings and evaluations: PSNR by method, what was asked for in a list."""
+    """Substitute for trainings and evaluations: PSNR by method, with a list of the requests."""
     asked, gains = [], {"edsr": 1.0, "liif": 2.0, "lte": 2.5, "iste": 3.0}
 
     def run(workflow, configs, options, folder):

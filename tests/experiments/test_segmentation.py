@@ -1,4 +1,4 @@
-"""Table III on synthetic glands: class maps, what each U-Net is trained and run on, what the table holds."""
+"""Table III on synthetic glands: class maps, inputs of each U-Net, contents of the table."""
 
 import json
 from pathlib import Path
@@ -57,7 +57,7 @@ def test_small_holes_and_small_regions_go():
 
 
 class Oracle(nn.Module):
-    """A segmentation that needs no training: glands are what is dark."""
+    """A segmentation that needs no training: dark areas are glands."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         dark = 0.5 - image.mean(1, keepdim=True)
@@ -176,7 +176,7 @@ def test_table3(glands, tmp_path, monkeypatch):
         table3(glands, **{**options, "steps": 4})
 
 
-def test_the_table_says_what_its_numbers_cannot_be_used_for():
+def test_the_table_states_the_limits_of_its_numbers():
     for count, released in ((60, False), (60, True), (59, True)):
         text = " ".join(segmentation._limits({"train": 85, "testA": count, "testB": 20}, released))
         assert ("not the challenge's sets (train 85, testA 59, testB 20 images)" in text) == (count != 60)

@@ -270,7 +270,7 @@ def write(tmp_path, rows, **options):
     return write_tables(rows, tmp_path / "tables", "table1", "A & B_1.", **options)
 
 
-def test_markdown_has_the_papers_order_and_says_what_is_missing(tmp_path):
+def test_markdown_has_the_papers_order_and_marks_missing_numbers(tmp_path):
     _, path, _ = write(tmp_path, table_rows(), reported_dataset="tcga")
     panels = read_markdown(path)
     assert list(panels) == ["PSNR, dB (higher is better)", "FID (lower is better)", "SSIM (higher is better)"]
@@ -339,7 +339,7 @@ def test_csv_holds_every_number_unrounded(tmp_path):
 
 
 def width(line: str) -> int:
-    """How many columns a line of LaTeX fills."""
+    """Number of columns that a line of LaTeX fills."""
     spans = [int(n) for n in re.findall(r"\\multicolumn\{(\d+)\}", line)]
     return len(re.findall(r"(?<!\\)&", line)) + 1 + sum(spans) - len(spans)
 

@@ -1,4 +1,4 @@
-"""Averaged weights: equal to the formula, bit for bit after an interruption, and what the bundle scores and saves."""
+"""Averaged weights: equal to the formula, unchanged by an interruption, scored and saved by the bundle."""
 
 import json
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_every_step_of_a_training_counts_and_the_training_does_not_notice(tmp_pa
 
 
 @pytest.mark.parametrize("interrupted_after", [1, 2])
-def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, interrupted_after):
+def test_an_interrupted_training_resumes_bit_for_bit(tmp_path, interrupted_after):
     """Within the warm-up and after it: the decay depends on the steps, which the checkpoint must know."""
     network = small_network()
     whole = EMAWeights(network, 0.6, 4)
@@ -194,7 +194,7 @@ def test_the_release_recipe_scores_and_saves_averages_and_learns_on_with_raw_wei
     assert not equal(read(tmp_path / "model.pt"), average)
 
 
-def test_an_unfinished_run_without_averages_does_not_go_on_with_them(tmp_path):
+def test_an_unfinished_run_without_averages_does_not_resume_with_them(tmp_path):
     """The folder's recipe has changed: one sentence, and nothing is lost."""
     (tmp_path / "config.json").write_text("{}")
     torch.save({"network": {}}, tmp_path / "checkpoint_epoch=1.pt")

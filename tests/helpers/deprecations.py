@@ -1,4 +1,4 @@
-"""Whose line it is that a warning of something deprecated is about."""
+"""Origin of deprecation warnings: the line of this library that causes them."""
 
 import sys
 
@@ -6,7 +6,7 @@ _WRAPPERS = {"contextlib", "functools", "typing_extensions", "warnings"}
 
 
 def ours() -> str | None:
-    """Return the line of monai_iste that called what now warns, or None if another library did.
+    """Return the line of monai_iste whose call causes the warning, or None if another library does.
 
     The stack is searched, because a library whose ``stacklevel`` is too small names a line of its own. A call that one
     library makes to another, as MONAI does to PyTorch, is ignored. To be called by ``warnings.showwarning``.

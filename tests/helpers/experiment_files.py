@@ -1,4 +1,4 @@
-"""What tests of experiments read and write: synthetic tissue, and the rows of a table."""
+"""Inputs and outputs of the experiments' tests: synthetic tissue, and the rows of a table."""
 
 import csv
 from pathlib import Path

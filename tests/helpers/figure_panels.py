@@ -1,4 +1,4 @@
-"""A tile, a network of random weights, and what the panels of a figure show, for tests of figures."""
+"""A tile, a network of random weights, and the contents of a figure's panels, for tests of figures."""
 
 import numpy as np
 from reference import randomise
@@ -17,7 +17,7 @@ def network(**arguments):
 
 
 def pixels(axes):
-    """What a panel shows, and where: its only image and that image's extent."""
+    """The only image of a panel, and its extent."""
     (image,) = axes.images
     return np.asarray(image.get_array()), image.get_extent()
 

@@ -1,4 +1,4 @@
-"""Whether a network can learn at all: some steps on one tile."""
+"""Overfitting test of a network: some steps on one tile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stripes(size: int) -> Tensor:
 
 
 def assert_overfits(network: nn.Module, scale: int = 2, steps: int = 40) -> None:
-    """Learning one tile by heart halves the error of random weights and beats bicubic interpolation."""
+    """Overfitting one tile halves the error of random weights and beats bicubic interpolation."""
     truth = stripes(12 * scale)
     image = F.interpolate(truth, (12, 12), mode="bicubic", antialias=True)
     bicubic = (F.interpolate(image, truth.shape[2:], mode="bicubic") - truth).abs().mean().item()

@@ -1,4 +1,4 @@
-"""What the repository's pages say: their links, headings, commands and programs, as the tests of them need it."""
+"""Contents of the repository's pages for their tests: links, headings, commands and programs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def anchors(page: str) -> list[str]:
 
 
 def programs(page: str) -> list[str]:
-    """Blocks of Python; one with an elision is a sketch and no program."""
+    """Blocks of Python; one with an ellipsis is a sketch, not a program."""
     blocks = [code for _, language, code in _FENCED.findall(text_of(page)) if language == "python"]
     return [code for code in blocks if not re.search(r"[{(\[] ?\.\.\.", code)]
 
@@ -98,7 +98,7 @@ def symbols(page: str) -> list[Link]:
 
 @cache
 def definitions(path: str) -> set[str]:
-    """What a Python file defines: ``name`` and ``Class.name``."""
+    """Names defined in a Python file: ``name`` and ``Class.name``."""
     return set(_defined(ast.parse((ROOT / path).read_text()).body))
 
 

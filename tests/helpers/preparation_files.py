@@ -1,4 +1,4 @@
-"""Small sources of data sets for tests of preparation, and how to read what was prepared."""
+"""Small sources of data sets for tests of preparation, and readers of the results."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Who holds a file: locks end with their process, and what killed processes left is removed."""
+"""Locks of files: they end with their process, and parts that killed processes left are removed."""
 
 import os
 import subprocess

@@ -39,7 +39,7 @@ def nifti(pixels: np.ndarray):
 
 
 def png(pixels: np.ndarray, claimed: tuple[int, int] | None = None):
-    """Write a PNG by hand: Pillow cannot write 16-bit color, nor a header that lies."""
+    """Write a PNG byte by byte: Pillow cannot write 16-bit color, nor a false header."""
     (height, width), channels = claimed or pixels.shape[:2], pixels.shape[2]
     color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     big_endian = pixels.astype(pixels.dtype.newbyteorder(">"))

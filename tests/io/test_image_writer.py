@@ -1,4 +1,4 @@
-"""Writing images: the pixels, profile and pixel size that were meant, complete or not at all."""
+"""Writing images: pixels, profile and pixel size; files appear only when complete."""
 
 import io
 import os
@@ -70,7 +70,7 @@ def test_nothing_is_claimed_that_is_not_known(tmp_path, suffix):
     assert probe(path).mpp is None
 
 
-def test_tiff_is_tiled_and_compressed_and_says_nothing_else(tmp_path):
+def test_tiff_is_tiled_and_compressed_without_other_metadata(tmp_path):
     with tifffile.TiffFile(save(tmp_path / "a.tif", np.ascontiguousarray(SMOOTH), mpp=(0.5, 0.5))) as tiff:
         page = tiff.pages[0]
         assert page.is_tiled
@@ -153,7 +153,7 @@ def test_a_disk_that_fills_up_is_a_sentence(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_existing_files_are_kept_unless_told(tmp_path):
+def test_existing_files_are_kept_without_overwrite(tmp_path):
     path = save(tmp_path / "a.png")
     before = path.read_bytes()
     for attempt in (lambda: save(path, RGB[:9]), lambda: open_output(path).__enter__()):

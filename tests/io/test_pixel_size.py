@@ -1,4 +1,4 @@
-"""The pixel size of a slide: one that somebody stated, and the user has the last word."""
+"""The pixel size of a slide: its sources, and the user's value, which overrides them."""
 
 import math
 
@@ -39,7 +39,7 @@ SAYS = [
 
 
 @pytest.mark.parametrize(("name", "options", "mpp", "source"), SAYS)
-def test_who_states_the_pixel_size(tmp_path, name, options, mpp, source):
+def test_sources_of_the_pixel_size(tmp_path, name, options, mpp, source):
     path = tiff(tmp_path / name, **options)
     with Slide(path) as slide:
         assert slide.mpp == (mpp and pytest.approx(mpp, rel=1e-5))
@@ -59,7 +59,7 @@ def test_who_states_the_pixel_size(tmp_path, name, options, mpp, source):
 
 
 @pytest.mark.parametrize(("name", "options", "mpp", "source"), SAYS[:3])
-def test_the_user_has_the_last_word_and_is_told_of_a_contradiction(tmp_path, name, options, mpp, source):
+def test_the_users_value_overrides_and_a_contradiction_is_reported(tmp_path, name, options, mpp, source):
     path = tiff(tmp_path / name, **options)
     with Slide(path, input_mpp=0.8) as slide:
         assert (slide.mpp, slide.mpp_source) == ((0.8, 0.8), "--input-mpp")

@@ -296,7 +296,7 @@ def test_the_network_is_loaded_once_and_again_after_a_training(label_upscale, tm
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def test_training_goes_on_from_the_released_weights_unless_told_otherwise():
+def test_training_starts_from_the_released_weights_by_default():
     options = training_options({"model": "iste", "max_epochs": 3, "val_split": 0.2})
     assert options["pretrained"] == released_weights("iste_light")
     assert options["max_epochs"] == 3
@@ -315,7 +315,7 @@ def test_refused_training_settings(request_):
         training_options(request_)
 
 
-def test_training_sees_the_images_that_fit_and_says_which_do_not(tmp_path):
+def test_training_uses_the_images_that_fit_and_names_the_others(tmp_path):
     studies = tmp_path / "studies"
     studies.mkdir()
     for name, size in (("a.png", (128, 200)), ("b.png", (200, 127)), ("c.png", (300, 300))):

@@ -124,7 +124,7 @@ def pixels(response):
 
 @pytest.fixture(scope="module")
 def whole(server):
-    """All of the slide at x3.7, as the library makes it."""
+    """The whole slide at x3.7, computed by the library."""
     with monai_iste.slides.Slide(server.folder / "studies" / "slide.ome.tiff") as slide:
         return monai_iste.upscale(slide.read(Region(0, 0, 300, 700)), 3.7, device="cpu")
 

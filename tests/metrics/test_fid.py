@@ -1,4 +1,4 @@
-"""FID: the whole way from images to a distance against pytorch-fid's own, on weights that both read from one file."""
+"""FID from images to distance against pytorch-fid's own, with weights that both read from one file."""
 
 import importlib
 import json
@@ -62,7 +62,7 @@ def test_distance_of_rotated_gaussians():
 
 
 def vectors(n: int, m: int) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Two sets of correlated vectors of 48 features, and how exactly a matrix square root knows their distance."""
+    """Two sets of correlated vectors of 48 features, and the accuracy of a matrix square root for their distance."""
     random = torch.Generator().manual_seed(0)
     mixing = torch.randn(48, 48, generator=random, dtype=torch.float64)
     a, b = (torch.randn(count, 48, generator=random, dtype=torch.float64) for count in (n, m))
@@ -124,7 +124,7 @@ def test_patches_lie_edge_to_edge():
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Path:
-    """An empty folder in place of everybody's downloaded weights."""
+    """An empty folder in place of the downloaded weights."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     folder = tmp_path / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
@@ -184,7 +184,7 @@ def test_only_features_of_four_stages_are_offered():
         InceptionFeatures(100)
 
 
-def test_without_the_weights_it_says_where_they_go(hub):
+def test_without_the_weights_the_error_names_their_folder(hub):
     with pytest.raises(CheckpointError) as caught:
         FrechetInceptionDistance()
     for words in ("got no such file", _Inception().file, "95,628,359 bytes", "6726825d0af5f729", str(hub)):

@@ -120,7 +120,7 @@ def test_distance_is_the_root_mean_square_of_the_difference_in_db():
     assert metric.aggregate().item() == pytest.approx(each.mean().item())
 
 
-def test_distance_knows_amount_and_not_place():
+def test_distance_depends_on_amount_and_not_on_position():
     label, metric = random_image(1, 3, 32, 32), RadialSpectrumMetric()
     assert metric(label, label).item() == 0
     assert metric(label.flip(-1), label).item() == pytest.approx(0, abs=1e-3)
@@ -219,7 +219,7 @@ def test_both_are_kept_for_each_image_by_monais_handler():
     assert details["spectrum"][1] > details["spectrum"][0] > 0
 
 
-def test_mistakes_are_told():
+def test_mistakes_are_refused():
     with pytest.raises(ConfigError) as error:
         AddReducedd(degradation="blur")
     assert_teaches(error.value, "blur_bicubic", "'blur'")

@@ -1,4 +1,4 @@
-"""The manifest: everything that a number depends on, and nothing about where the files lay."""
+"""The manifest: all conditions of a measurement, without the locations of files."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def test_the_build_of_torch_is_named(monkeypatch):
     assert json.loads(json.dumps(versions)) == versions
 
 
-def test_a_missing_package_is_no_reason_to_fail(monkeypatch):
+def test_a_missing_package_does_not_fail(monkeypatch):
     monkeypatch.setattr("monai_iste.metrics.manifest._PACKAGES", ("torch", "no-such-package"))
     assert manifest("iste-rgb")["versions"]["no-such-package"] is None
 

@@ -1,4 +1,4 @@
-"""Exported programs give what the network gives, at sizes and scales that they were not exported with."""
+"""Exported programs return the network's results, at sizes and scales that they were not exported with."""
 
 import json
 import subprocess

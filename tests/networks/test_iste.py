@@ -373,7 +373,7 @@ def test_with_the_residual_one_color_stays_that_color(color, scale):
     assert (network()(image, scale=scale) - color).abs().max() > 0.05  # which it does not by itself
 
 
-def test_what_is_learned_fades_out_with_the_contrast():
+def test_the_residual_vanishes_with_the_contrast():
     # A pixel that stands out by d in one channel: v is d^2 / 3 for itself, an eighth of that for its neighbors.
     image = torch.zeros(1, 3, 7, 7)
     image[0, 0, 3, 3] = 6 / 255

@@ -1,4 +1,4 @@
-"""The short way through regular grids gives what every query by itself gives, in any pieces, and holds nothing wide."""
+"""The fast path for regular grids equals single queries, in any pieces, and holds no large tensors."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The linear layer is PyTorch's, whichever library multiplies, and leaves to PyTorch what is not its own."""
+"""The linear layer equals PyTorch's with either library, and falls back to PyTorch for other cases."""
 
 import copy
 import io
@@ -29,7 +29,7 @@ LAYOUTS = {
 
 @pytest.fixture
 def products(monkeypatch):
-    """Every layer takes oneDNN's product, however small; returns the list of the shapes it was asked for."""
+    """Every layer uses oneDNN's product, at any size; returns the list of the requested shapes."""
     monkeypatch.setattr(linear_layer, "_WORTH_A_CALL", 0)
     asked, apply = [], linear_layer._Product.apply
 
@@ -49,7 +49,7 @@ def layer(bias=True, seed=0):
 
 
 def assert_same(ours, theirs, tolerance):
-    """Tensors that differ by no more than a share of their largest number."""
+    """Tensors that differ by at most a fraction of their largest number."""
     for found, expected in zip(ours, theirs, strict=True):
         assert float((found - expected).abs().max()) <= tolerance * (1e-3 + float(expected.abs().max()))
 

@@ -1,4 +1,4 @@
-"""What every released network must keep to on real tissue, whatever its weights are."""
+"""Properties of every released network on real tissue, for any weights."""
 
 from functools import cache
 

@@ -1,4 +1,4 @@
-"""The fused retrieval, run by Triton's interpreter on the CPU: what the PyTorch version retrieves."""
+"""The fused retrieval, run by Triton's interpreter on the CPU, equals the PyTorch version."""
 
 import os
 import subprocess

@@ -58,7 +58,7 @@ def test_by_hand():
 
 @pytest.mark.parametrize("low_rank", [False, True])
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_retrieved_and_how_surely(size, low_rank):
+def test_retrieved_keys_and_confidence(size, low_rank):
     matrix, source, keys = random(5, 4), random(2, 3, *size, seed=1), random(2, 30, 5, seed=2)
     query = torch.einsum("cs,bshw->bchw", matrix[:, :3], source) + matrix[:, 3:, None]
     given = (source, matrix) if low_rank else ()

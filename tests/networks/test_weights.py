@@ -1,4 +1,4 @@
-"""Weights from files: what is read, and what is refused."""
+"""Weights from files: accepted and refused ones."""
 
 import pickle
 
@@ -45,7 +45,7 @@ def test_missing(small, tmp_path):
 
 
 @pytest.mark.parametrize("content", [{"network": 5}, {"network": {1: torch.zeros(2)}}, [1], None])
-def test_what_is_no_state_dictionary(small, tmp_path, content):
+def test_files_without_a_state_dictionary(small, tmp_path, content):
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=r"damaged or foreign|tensors that differ"):
         load_weights(small, tmp_path / "w.pt")

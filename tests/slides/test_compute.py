@@ -1,4 +1,4 @@
-"""Plans, windows and the work folder: the same pixels whatever the order, the region and the interruptions."""
+"""Plans, windows and the work folder: the same pixels for every order, region and interruption."""
 
 import errno
 import json
@@ -166,7 +166,7 @@ def test_background_is_interpolated_and_tissue_is_not(slide, network, tmp_path):
     assert np.abs(upscaled - plain).max() > 5  # the two differ: the comparison says something
 
 
-def test_the_network_is_not_asked_where_there_is_no_tissue(slide, tmp_path):
+def test_the_network_does_not_compute_windows_without_tissue(slide, tmp_path):
     class Refuses(torch.nn.Module):
         def forward(self, image, coord, cell):
             raise AssertionError("asked")
@@ -183,7 +183,7 @@ def test_the_network_is_not_asked_where_there_is_no_tissue(slide, tmp_path):
 # --- interruptions ----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_done_is_kept_and_the_rest_goes_on(slide, network, tmp_path, monkeypatch):
+def test_finished_windows_are_kept_and_the_rest_is_computed(slide, network, tmp_path, monkeypatch):
     plan = plan_slide(slide, network, scale=2)
     finished(plan, tmp_path / "work", slide, network, plan.windows[:3])
     again = WindowStore(tmp_path / "work", plan)

@@ -1,4 +1,4 @@
-"""The map of consistency is the degradation of the whole image, whatever its tiling; summary and pictures of it."""
+"""The consistency map equals that of the whole image for every tiling; its summary and pictures."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The command on slides: complete files, interruptions of every kind, several workers, one sentence for what fails."""
+"""The command on slides: complete files, interruptions of every kind, several workers, one sentence per failure."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def succeeded(*arguments):
 
 
 def refused(error, *arguments):
-    """The sentence of a refusal, which leaves nothing behind."""
+    """The message of a refusal; no files are left."""
     before = sorted(os.listdir())
     result = run(*arguments)
     assert result.exit_code == error.exit_code, result.output
@@ -163,7 +163,7 @@ def test_consistency_is_mapped_beside_the_result():
     assert Image.open("b.consistency.png").mode == "RGB"
 
 
-def test_dry_run_says_what_it_will_cost_and_leaves_nothing():
+def test_dry_run_prints_the_cost_and_leaves_nothing():
     before = sorted(os.listdir())
     result = succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--dry-run")
     assert "windows are left: about" in result.output
@@ -363,7 +363,7 @@ def test_two_workers_one_killed(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_reaches_the_workers_too_and_says_nothing_of_them():
+def test_ctrl_c_ends_the_workers_without_their_messages():
     """A terminal sends it to all processes of a command."""
     pytest.importorskip("distributed")
     process = start("a.tif", "b.ome.tiff", "--scale", 2, "--workers", 2, start_new_session=True)
@@ -408,7 +408,7 @@ def test_each_mistake_has_its_sentence(tmp_path):
     assert len(sentences) == 14
 
 
-def test_an_unknown_pixel_size_is_said_to_be_unknown(tmp_path):
+def test_an_unknown_pixel_size_is_recorded_as_unknown(tmp_path):
     write_slide_file(tmp_path / "n.tif", PIXELS, mpp=None)
     result = succeeded("n.tif", "n.ome.tiff", "--scale", 2, "--region", "0,0,60,60")
     assert "unknown um/px" in result.output

@@ -46,7 +46,7 @@ def test_a_plain_image_is_decoded_once_when_it_is_read(tmp_path, monkeypatch, su
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1)])
-def test_what_is_read_is_the_callers_own(tmp_path, shape):
+def test_the_result_of_read_is_a_copy(tmp_path, shape):
     """A plain image is held: what is read of it is a copy."""
     Image.fromarray(NOISE[: shape[0], : shape[1]]).save(tmp_path / "a.png")
     with Slide(tmp_path / "a.png") as slide:

@@ -1,4 +1,4 @@
-"""Slides that cannot be read: refused in one sentence, at opening where that can be known, and without memory."""
+"""Slides that cannot be read: refused in one sentence, at opening if possible, and without allocating memory."""
 
 import os
 import struct

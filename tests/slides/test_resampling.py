@@ -1,4 +1,4 @@
-"""Levels and regions of a slide: what Pillow makes of the whole, whatever part is read, and nothing moves."""
+"""Levels and regions of a slide: every part equals Pillow's result for the whole, without displacement."""
 
 import numpy as np
 import pytest
@@ -151,7 +151,7 @@ def test_where_a_level_is_really_entered_is_accounted_for(monkeypatch, place):
 
 
 def center(pixels):
-    """Center of mass of what is clearly darker than white, (y, x) as a share of the image."""
+    """Center of mass of pixels clearly darker than white, (y, x) as a fraction of the image."""
     mass = np.maximum(0, 250.0 - pixels.mean(2))  # rounded to 254, wide tails would weigh as much as the blob
     shares = ((np.arange(n) + 0.5) / n for n in mass.shape)
     return [float((mass.sum(1 - axis) * share).sum() / mass.sum()) for axis, share in enumerate(shares)]

@@ -1,4 +1,4 @@
-"""The mask of tissue: its weights are what its equations say, and no tissue is taken for background."""
+"""The tissue mask: its weights equal its equations, and no tissue is classified as background."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""MONAI reads a slide as if it had been scanned at another pixel size: frame, pixels, datasets, a bundle."""
+"""The WSI reader presents a slide at another pixel size: geometry, pixels, data sets, a bundle."""
 
 import pickle
 
@@ -33,7 +33,7 @@ TISSUE = np.tile(sample_datalists()[0][0]["image"], (1, 2, 2))[:, :230, :250]
 
 
 class Counting(nn.Module):
-    """How often a network was asked."""
+    """Number of calls of a network."""
 
     def __init__(self, network):
         super().__init__()
@@ -375,7 +375,7 @@ ONE_LINE = {
 
 
 def detector(network):
-    """Weights for nuclei of 6 pixels' sigma at 40x, in place of training: a spot less what is around it."""
+    """Weights for nuclei of 6 pixels' sigma at 40x, without training: a spot minus its surroundings."""
     t = torch.arange(25.0) - 12
     spot = torch.exp(-(t[:, None] ** 2 + t**2) / (2 * 6**2))
     spot = spot - spot.mean()

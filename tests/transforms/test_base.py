@@ -1,4 +1,4 @@
-"""What random changes of training images share: 8 bits in, plain 8-bit tensors out, whether they happen or not."""
+"""Common behavior of random changes of training images: 8 bits in, plain 8-bit tensors out, applied or not."""
 
 import numpy as np
 import pytest

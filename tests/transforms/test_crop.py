@@ -1,4 +1,4 @@
-"""Crops: sizes that belong to a scale, uniform scales, tissue first, the same seed the same crop."""
+"""Crops: sizes for each scale, uniform scales, preference for tissue, reproducible by seed."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ BACKGROUND, STROMA, NUCLEUS = (243, 240, 242), (243, 213, 230), (90, 60, 140)
 
 
 def positions(height, width):
-    """An image whose pixels say where they are: channel 0 the row, channel 1 the column."""
+    """An image whose pixels encode their position: channel 0 the row, channel 1 the column."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([rows, columns, np.full_like(rows, 7)]).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Degradation: equal to the protocol bit for bit, whatever kind of array the image comes in."""
+"""Degradation: equal to the protocol bit for bit, for every type of array."""
 
 import numpy as np
 import pytest

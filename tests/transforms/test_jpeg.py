@@ -1,4 +1,4 @@
-"""JPEG of the truth: what Pillow's file holds, as often and of the qualities asked for, block borders anywhere."""
+"""JPEG of the ground truth: equal to Pillow's files, at the given probability and qualities, with any block phase."""
 
 import io
 
@@ -38,7 +38,7 @@ def test_color_becomes_smoother_than_brightness():
     assert (after[1:] < 0.5 * before[1:]).all()
 
 
-def test_what_is_drawn_fills_its_range_as_often_as_asked():
+def test_draws_fill_the_range_at_the_given_probability():
     jpeg = RandJPEG(prob=0.4, quality=(70, 90)).set_random_state(0)
     qualities, phases = [], []
     for _ in range(1000):

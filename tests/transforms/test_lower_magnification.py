@@ -1,4 +1,4 @@
-"""A weaker objective: Pillow's reduction of the whole image, as often and by as much as asked, never below a size."""
+"""Lower magnification: Pillow's reduction of the whole image, at the given probability and factors, above a size."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_nothing_is_displaced_and_one_color_stays():
     assert by(1.7)(np.full((3, 50, 40), 213, np.uint8)).unique().tolist() == [213]
 
 
-def test_what_is_drawn_fills_its_range_as_often_as_asked():
+def test_draws_fill_the_range_at_the_given_probability():
     lower = RandLowerMagnification(prob=0.4, factor_range=(1.2, 1.8)).set_random_state(0)
     drawn = []
     for _ in range(1000):

@@ -36,14 +36,14 @@ def channels_first(image):
 
 
 def smooth(height, width):
-    """A picture of waves of 24 pixels and more: every reduction keeps them."""
+    """An image of sine waves of 24 pixels and more: every reduction keeps them."""
     y, x = np.mgrid[:height, :width]
     waves = [np.sin(2 * np.pi * (a * y + b * x)) for a, b in ((1 / 24, 1 / 60), (-1 / 40, 1 / 25), (1 / 31, -1 / 29))]
     return np.round(128 + 80 * np.stack(waves)).astype(np.uint8)
 
 
 def displacement(image, reference):
-    """How far ``image`` lies beside ``reference``, (down, right) in pixels: least squares on the reference's slopes."""
+    """Displacement of ``image`` from ``reference``, (down, right) in pixels: least squares on its slopes."""
     image, reference = (np.asarray(a, np.float64) for a in (image, reference))
     slopes = [np.gradient(reference, axis=axis)[:, 2:-2, 2:-2].ravel() for axis in (1, 2)]
     difference = (reference - image)[:, 2:-2, 2:-2].ravel()
@@ -153,7 +153,7 @@ def test_jpeg_is_pillows(size, subsampling):
 
 
 def border_of_blocks(image):
-    """Where along the columns, modulo 8, steps are largest."""
+    """Column, modulo 8, with the largest steps."""
     steps = np.abs(np.diff(np.asarray(image, float), axis=2)).mean((0, 1))
     return int(np.argmax([steps[k::8].mean() for k in range(8)]))
 

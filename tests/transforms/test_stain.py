@@ -1,4 +1,4 @@
-"""Stains: equal to the formula pixel by pixel, nothing where nothing is asked for, white stays white."""
+"""Stains: equal to the formula pixel by pixel, unchanged at range 0, white stays white."""
 
 import math
 
@@ -18,7 +18,7 @@ COLORS = np.stack(np.meshgrid(LEVELS, LEVELS, LEVELS)).reshape(3, 27, 27)
 
 
 def by_formula(image, gain, offset, brightness):
-    """One pixel after the other; the amounts of the stains by solving for them."""
+    """Pixel by pixel; the amounts of the stains by solving for them."""
     result = np.zeros(image.shape)
     for y in range(image.shape[1]):
         for x in range(image.shape[2]):
@@ -77,7 +77,7 @@ def test_brightness_is_a_factor_of_the_light():
     assert adjust_stains(np.full((3, 1, 1), 250, np.uint8), brightness=1.1).max() == 255
 
 
-def test_what_is_drawn_fills_its_range_and_no_more():
+def test_draws_fill_the_range():
     jitter = RandStainJitter(prob=1, gain=0.3, offset=0.04, brightness=0.1).set_random_state(0)
     drawn = []
     for _ in range(500):

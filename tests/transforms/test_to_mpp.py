@@ -1,4 +1,4 @@
-"""Images at a pixel size: found in the metadata, upscaled or reduced to it, and left where they lie."""
+"""Images at a pixel size: read from the metadata, upscaled or reduced to it, without displacement."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def network():
 
 
 class Never(nn.Module):
-    """Stands where nothing is to be upscaled."""
+    """Substitute for a network where nothing is upscaled."""
 
     def forward(self, image, coord, cell):
         raise AssertionError("the network was asked")
@@ -154,7 +154,7 @@ def test_patches_of_monai_are_looked_up_in_their_slide(slide, backend, level, ex
 
 
 @pytest.mark.parametrize("backend", ["openslide", "tifffile"])
-def test_a_thumbnail_is_no_level(tmp_path, backend):
+def test_a_thumbnail_is_not_a_level(tmp_path, backend):
     """Though it is the second page of the file, as in Aperio's."""
     pixels, path = TISSUE[:, :192, :192].permute(1, 2, 0).numpy(), tmp_path / "thumbnail.tif"
     common = {"photometric": "rgb", "compression": "zlib", "metadata": None, "resolutionunit": "CENTIMETER"}
@@ -165,7 +165,7 @@ def test_a_thumbnail_is_no_level(tmp_path, backend):
     assert image_mpp(patch(str(path), backend, 1)) == pytest.approx((1.0, 1.0))
 
 
-def test_what_is_stated_counts_before_the_file_and_the_argument_before_both(slide, network):
+def test_order_of_the_sources_of_the_pixel_size(slide, network):
     image = patch(slide)
     image.meta["mpp"] = 0.5
     assert image_mpp(image) == (0.5, 0.5)
@@ -245,7 +245,7 @@ def test_a_slide_that_does_not_state_it_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("mpp", [0, -0.5, float("nan"), float("inf"), 40, "0.25 um", (0.5, 0.5, 0.5), None, (0.5, 0)])
-def test_what_is_no_pixel_size_is_refused(mpp):
+def test_invalid_pixel_sizes_are_refused(mpp):
     """40 is what someone writes who means the objective."""
     with pytest.raises(ConfigError) as caught:
         mpp_pair(mpp)
@@ -257,7 +257,7 @@ def test_what_is_no_pixel_size_is_refused(mpp):
 
 
 @pytest.mark.parametrize("size", [256, (0, 4), (256,), (2.5, 4), "ab"])
-def test_what_is_no_size_is_refused(size):
+def test_invalid_sizes_are_refused(size):
     with pytest.raises(ConfigError) as caught:
         SuperResolveToMpp(0.25, size=size)
     assert_teaches(caught.value, "(H, W)")
@@ -267,7 +267,7 @@ def test_what_is_no_size_is_refused(size):
     "image", [torch.zeros(1, 9, 9), torch.zeros(3, 9, 9, dtype=torch.int32), torch.full((3, 9, 9), 7.0)]
 )
 @pytest.mark.parametrize("source", [0.1, 1.0])
-def test_what_is_no_picture_is_refused(image, source, network):
+def test_unsupported_images_are_refused(image, source, network):
     with pytest.raises(ShapeError):
         SuperResolveToMpp(0.25, source_mpp=source, model=network)(image)
     with pytest.raises(ShapeError):

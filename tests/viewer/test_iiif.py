@@ -1,4 +1,4 @@
-"""IIIF addresses as text: what is asked for, what is refused, what an image says of itself."""
+"""IIIF addresses as text: requests, refusals, and the description of an image."""
 
 from fractions import Fraction
 

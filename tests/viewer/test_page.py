@@ -95,7 +95,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seen(server, tmp_path_factory):
-    """What a browser saw, in one go: see viewer_page.mjs."""
+    """Results of one run in a browser: see viewer_page.mjs."""
     browser, driver = os.environ.get("CHROMIUM") or shutil.which("chromium"), playwright()
     out = tmp_path_factory.mktemp("screenshots")
     given = {"playwright": driver, "chromium": browser, "base": server[0], "image": "tissue", "out": str(out)}
@@ -175,7 +175,7 @@ def test_keys(seen):
 
 
 @in_a_browser
-def test_an_exported_view_says_how_it_was_made(seen):
+def test_an_exported_view_records_how_it_was_made(seen):
     assert seen["keys"]["exported"].startswith("tissue_sr_x2.5")
     with Image.open(seen["out"] / "export.png") as exported:
         assert json.loads(exported.text["Provenance"])["preset"] == "iste_light"

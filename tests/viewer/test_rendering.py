@@ -102,7 +102,7 @@ def test_native_pixels_are_squares(image, renderer):
 
 
 @pytest.mark.parametrize("method", ["sr", "bicubic", "native"])
-def test_what_is_not_upscaled_is_the_slide_resampled(image, renderer, method):
+def test_below_native_resolution_the_slide_is_resampled(image, renderer, method):
     renderer._load_network = None  # no network is needed for it
     np.testing.assert_array_equal(
         renderer.render(image, Viewport((150, 190), 10, 20, 30, 40), method), PIXELS[10:40, 20:60]
@@ -232,7 +232,7 @@ def test_encoded_pictures():
         encode_image(pixels, "bmp")
 
 
-def test_an_exported_picture_says_how_it_was_made():
+def test_an_exported_picture_records_how_it_was_made():
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     viewport, pixels = Viewport((200, 400), 0, 0, 40, 60), picture(40, 60)
     details = {"inferred": True, "preset": "tiny", "scale": [2, 4]}
@@ -310,7 +310,7 @@ def test_views_that_are_refused(arguments, kind):
 # --- memory and turns -------------------------------------------------------------------------------------------------
 
 
-def test_a_cache_forgets_what_was_used_longest_ago():
+def test_a_cache_removes_the_least_recently_used_item():
     cache = ByteCache(10, len)
     for key in "abc":
         cache.put(key, b"123")

@@ -1,4 +1,4 @@
-"""The viewer over HTTP: addresses, headers, refusals, turns, and the command that starts it."""
+"""The viewer over HTTP: addresses, headers, refusals, order of requests, and the command that starts it."""
 
 import http.client
 import io
@@ -181,7 +181,7 @@ def test_formats_and_qualities(client):
         assert pixels(response).shape == (50, 50, 3)
 
 
-def test_a_browser_that_has_it_is_told_so(client, viewer):
+def test_a_browser_with_a_current_copy_gets_not_modified(client, viewer):
     address = "/iiif/tissue-a-sr/0,0,64,64/max/0/default.png"
     first = client.get(address)
     assert "no-cache" in first.headers["cache-control"]
@@ -328,7 +328,7 @@ def test_a_network_that_cannot_be_loaded_leaves_the_slides(weights):
 
 @pytest.fixture
 def slow(viewer):
-    """The renderer waits at a gate, and looks now and then whether it should stop."""
+    """The renderer waits for an event, and checks regularly whether it is cancelled."""
     gate, render = threading.Event(), viewer.renderer.render
 
     def wait(image, viewport, method, check_cancelled=lambda: None):
@@ -343,7 +343,7 @@ def slow(viewer):
 
 @contextmanager
 def clients(gate):
-    """Clients of their own threads; whatever happens, they are let through in the end."""
+    """Clients in separate threads; they are always released in the end."""
     with ThreadPoolExecutor(16) as pool:
         try:
             yield pool
@@ -500,7 +500,7 @@ def test_a_port_that_is_taken(weights):
     assert "--port 0" in result.stderr
 
 
-def test_without_the_extra_it_says_how_to_get_it(weights, monkeypatch):
+def test_without_the_extra_the_error_names_the_command(weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     result = run(weights.parent / "slides")
     assert result.exit_code == ConfigError.exit_code

@@ -1,4 +1,4 @@
-"""The command that prepares a data set: its options reach the preparation, and mistakes are said."""
+"""The command that prepares a data set: its options reach the preparation, and mistakes are reported."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""HistoSR to a folder for training: patches of an LMDB or of images, and records that are never executed."""
+"""Training folder from HistoSR: patches of an LMDB or of images, and records that are never executed."""
 
 import io
 import pickle

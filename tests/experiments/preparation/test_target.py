@@ -44,7 +44,7 @@ def test_the_manifest_describes_the_files_and_names_no_source(cores, tmp_path):
 
 
 class Stopped(BaseException):
-    """As Ctrl-C or a kill would end it."""
+    """An interruption, as by Ctrl-C or a kill."""
 
 
 def interrupted(monkeypatch, after, source, root):
@@ -65,7 +65,7 @@ def interrupted(monkeypatch, after, source, root):
 
 
 @pytest.mark.parametrize("after", [0, 5, 11])
-def test_an_interrupted_preparation_goes_on_and_loses_nothing(after, cores, tmp_path, monkeypatch):
+def test_an_interrupted_preparation_resumes_and_loses_nothing(after, cores, tmp_path, monkeypatch):
     whole = prepare_tma(cores, tmp_path / "whole", **TWELVE)
     interrupted(monkeypatch, after, cores, tmp_path / "root")
     assert len(files(tmp_path / "root")) == after
@@ -108,7 +108,7 @@ def test_a_finished_set_is_left_as_it_is_and_repaired_if_a_file_is_gone(cores, t
         (lambda root: root.mkdir() or (root / "dataset.json").write_text("[]"), "something else"),
     ],
 )
-def test_what_is_there_is_never_overwritten(occupy, received, cores, tmp_path):
+def test_existing_files_are_never_overwritten(occupy, received, cores, tmp_path):
     root = tmp_path / "root"
     occupy(root)
     before = sorted((path, path.read_bytes()) for path in [root, *root.rglob("*")] if path.is_file())

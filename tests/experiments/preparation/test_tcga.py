@@ -1,4 +1,4 @@
-"""Slides of TCGA to tiles for training: tissue, equal numbers, splits, and what is said about unusable slides."""
+"""Training tiles from TCGA slides: tissue, equal numbers, splits, and errors for unusable slides."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""TMA cores to a folder for training: every image once with its own pixels, and unusable ones by name."""
+"""Training folder from TMA cores: every image once with unchanged pixels; unusable images are named."""
 
 import numpy as np
 import pytest

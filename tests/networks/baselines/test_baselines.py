@@ -55,7 +55,7 @@ def mlp(state):
 
 
 def faded(rgb, image, query):
-    """The bicubic interpolation, and what a network adds to it: less where the image is flat."""
+    """The bicubic interpolation, and the gate of a network's residual."""
     share = sum(weight * reference.contrast(image, i, j) for i, j, _, weight in corners(query, image.shape[1:]))
     return rgb * share + reference.bicubic(image, query)
 

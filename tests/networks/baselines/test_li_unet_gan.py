@@ -1,4 +1,4 @@
-"""The U-Net of Li et al. and its critic, block by block, pixel by pixel."""
+"""The U-Net of Li et al. and its discriminator, block by block, pixel by pixel."""
 
 import math
 

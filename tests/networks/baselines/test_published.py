@@ -1,4 +1,4 @@
-"""Published weights: the authors' networks, written out on tensors by the authors' names, against ours."""
+"""Published weights: the authors' networks, written out with the authors' tensor names, against this library's."""
 
 import math
 import os
@@ -246,7 +246,7 @@ def whole_swinir(state, image):
 
 
 def corners(query, size):
-    """What the authors' four shifted lookups find: (pixel's number, offset in half pixels, share), in their order."""
+    """The authors' four shifted lookups: (pixel's number, offset in half pixels, weight), in their order."""
     found = []
     for towards_y in (-1, 1):
         for towards_x in (-1, 1):
@@ -392,7 +392,7 @@ def assert_refused(network, path, *words, kind=CheckpointError):
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
-def test_another_size_says_which(tmp_path):
+def test_another_size_is_named(tmp_path):
     path = saved(tmp_path / "w.pth", swinir_file(4), "params")
     size = {"dim": 8, "depths": (2, 1), "heads": 2, "out_channels": 4}
     assert_refused(SwinIR(2, **size), path, "as configured", "scale=4", "dim=8, depths=(2, 1), heads=2")

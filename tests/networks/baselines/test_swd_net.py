@@ -68,7 +68,7 @@ def bands_to_blocks(bands):
 
 
 def convolution(state, x, stride=1):
-    """Zeros beyond the border; output pixel (i, j) is centerd on input pixel (stride * i, stride * j)."""
+    """Zeros beyond the border; output pixel (i, j) is centered on input pixel (stride * i, stride * j)."""
     weight, bias = state["weight"], state["bias"]
     (_, h, w), (kh, kw) = x.shape, weight.shape[2:]
     out = np.zeros((len(weight), math.ceil(h / stride), math.ceil(w / stride)))

@@ -1,4 +1,4 @@
-"""DICOM slides: every level as OpenSlide reads it, nobody's name, and no file without a pixel size."""
+"""DICOM slides: every level as OpenSlide reads it, no names of patients, and no file without a pixel size."""
 
 import pytest
 from openslide import OpenSlide

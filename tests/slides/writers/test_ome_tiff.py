@@ -1,4 +1,4 @@
-"""OME-TIFF slides: what every reader sees of their levels, pixel size, profile and provenance."""
+"""OME-TIFF slides: levels, pixel size, profile and provenance in every reader."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""OME-Zarr slides: every level exactly, and where its pixels lie in micrometers."""
+"""OME-Zarr slides: exact levels, and the positions of their pixels in micrometers."""
 
 import base64
 

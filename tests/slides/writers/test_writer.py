@@ -1,4 +1,4 @@
-"""Slides of any format: level 0 asked for once, in flat memory; complete, or not at all; refused early."""
+"""All formats of slides: level 0 is read once, in constant memory; files appear only when complete; early errors."""
 
 import errno
 import os
@@ -170,7 +170,7 @@ def test_what_a_killed_process_left_goes_with_the_next_slide(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
-def test_a_full_disk_is_told_in_a_sentence(tmp_path, suffix, monkeypatch):
+def test_a_full_disk_is_one_sentence(tmp_path, suffix, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -184,7 +184,7 @@ def test_a_full_disk_is_told_in_a_sentence(tmp_path, suffix, monkeypatch):
 @pytest.mark.parametrize(
     ("suffix", "lost"), [(".ome.tif", ""), (".ome.zarr", ""), (".ome.zarr", "*/*"), (".ome.zarr", "*/*/c/0/1")]
 )
-def test_a_folder_that_vanishes_is_told_in_a_sentence(tmp_path, suffix, lost):
+def test_a_folder_that_vanishes_is_one_sentence(tmp_path, suffix, lost):
     """zarr would make it again, and read what was in it as background."""
     pixels, folder = texture(1600, 600), tmp_path / "gone"
     folder.mkdir()
