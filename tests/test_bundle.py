@@ -617,7 +617,7 @@ def test_a_full_disk_ends_a_training_with_a_sentence(tmp_path, monkeypatch):
         train(tmp_path)
     error = find_error(caught.value)
     assert isinstance(error, OutputError)
-    assert_teaches(error, "a checkpoint", "unexpected pos", "Make room")
+    assert_teaches(error, "a checkpoint", "unexpected pos", "Free disk space")
 
 
 def test_a_full_disk_ends_a_training_with_a_sentence_for_the_weights_too(tmp_path, monkeypatch):

@@ -188,7 +188,9 @@ def _check_place(root: Path, images: Sequence[PlannedImage], missing: Sequence[P
     # Uncompressed size; PNG takes less, by an unknown factor.
     needed, free = sum(3 * math.prod(image.size) for image in missing), shutil.disk_usage(root).free
     if needed > free:
-        raise OutputError(f"up to {needed / 1e9:.3g} GB of room in {root}", f"{free / 1e9:.3g} GB", "Make room.")
+        raise OutputError(
+            f"up to {needed / 1e9:.3g} GB of free space in {root}", f"{free / 1e9:.3g} GB", "Free disk space."
+        )
 
 
 def _write_images(root: Path, missing: Sequence[PlannedImage], count: int, quiet: bool) -> None:
@@ -199,7 +201,7 @@ def _write_images(root: Path, missing: Sequence[PlannedImage], count: int, quiet
             raise DataError(
                 f"{image.size[0]} x {image.size[1]} pixels (H x W) for {image.file}",
                 f"{pixels.shape}",
-                "Its source changed meanwhile; leave it alone, and begin anew.",
+                "Its source changed during the preparation; keep it unchanged, and start again.",
             )
         band = np.ascontiguousarray(pixels.transpose(1, 2, 0))
         save_image(root / image.file, [band], image.size, mpp=image.mpp, overwrite=True)

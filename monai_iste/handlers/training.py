@@ -152,7 +152,7 @@ class Checkpoints:
             raise CheckpointError(
                 "a checkpoint of the network that is being trained",
                 f"{path} ({str(error).strip().splitlines()[0]})",
-                "Add --resume False to start anew, or choose another --output_dir.",
+                "Add --resume False to start again, or choose another --output_dir.",
             ) from error
         tqdm.write(f"Resumed {path} after step {engine.state.iteration}.")
 

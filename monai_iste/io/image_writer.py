@@ -99,7 +99,9 @@ def check_output(path: str | os.PathLike[str], size: Size, overwrite: bool = Fal
     needed, free = 3 * height * width, shutil.disk_usage(path.parent).free
     if needed > free:
         raise OutputError(
-            f"up to {needed / 1e9:,.3g} GB of room for {path}", f"{free / 1e9:,.3g} GB", "Make room, or choose a disk."
+            f"up to {needed / 1e9:,.3g} GB of free space for {path}",
+            f"{free / 1e9:,.3g} GB",
+            "Free disk space, or choose a disk.",
         )
 
 

@@ -247,9 +247,9 @@ class SlideJob:
             free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
             if nbytes > free:
                 raise OutputError(
-                    f"about {nbytes / 1e9:,.3g} GB of room for {place}",
+                    f"about {nbytes / 1e9:,.3g} GB of free space for {place}",
                     f"{free / 1e9:,.3g} GB",
-                    "Make room, then run again with --resume, or choose another disk.",
+                    "Free disk space, then run again with --resume, or choose another disk.",
                 )
 
     def _compute(self, mask: TissueMask | None) -> None:

@@ -44,7 +44,7 @@ _OWN_FILES = {
     "pyramid",
 }
 
-_REMEDY = "Make room or restore the folder, then run again with --resume: what is done is kept."
+_REMEDY = "Free disk space or restore the folder, then run again with --resume: finished work is kept."
 
 Key = tuple[int, int]
 
@@ -165,7 +165,7 @@ class WindowStore:
             raise DataError(
                 f"the store of windows in {self.folder} as it was made",
                 f"a damaged one ({type(error).__name__})",
-                "Restore the folder, or remove it to begin anew.",
+                "Restore the folder, or remove it to start again.",
             ) from error
 
     @property

@@ -303,7 +303,7 @@ def test_outputs_that_cannot_be():
 
 def test_too_small_a_disk(monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 5000, 5000))
-    assert_refused(run("upscale", "a.png", "b.tif", "--scale", 2), OutputError, "of room", "5e-06 GB")
+    assert_refused(run("upscale", "a.png", "b.tif", "--scale", 2), OutputError, "of free space", "5e-06 GB")
 
 
 def test_a_disk_that_fills_up_meanwhile(monkeypatch):

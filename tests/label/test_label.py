@@ -323,7 +323,7 @@ def test_training_uses_the_images_that_fit_and_names_the_others(tmp_path):
     (studies / "d.png").write_bytes(b"no image")
     said = []
     training = Training(tmp_path / "app" / "iste", said.append)
-    for _ in range(2):  # made anew each time
+    for _ in range(2):  # created each time
         training.link_images(sorted(studies.iterdir()))
     assert sorted(path.name for path in training.images.iterdir()) == ["a.png", "c.png"]
     assert [line.split(" (")[0] for line in said[:2]] == ["skipped: b.png", "skipped: d.png"]

@@ -428,7 +428,7 @@ def test_a_disk_that_is_too_small(monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     result = run("a.tif", "b.ome.tiff", "--scale", 2)
     assert result.exit_code == OutputError.exit_code
-    assert "Make room" in result.output
+    assert "Free disk space" in result.output
     assert not os.path.exists("b.ome.tiff")
     os.mkdir("small")  # as if it were another disk
     monkeypatch.setattr(
@@ -436,5 +436,5 @@ def test_a_disk_that_is_too_small(monkeypatch):
     )
     result = run("a.tif", "small/b.ome.tiff", "--scale", 2, "--work-dir", ".", "--overwrite")
     assert result.exit_code == OutputError.exit_code
-    assert "of room for small/b.ome.tiff, got 1e-06 GB" in result.output
+    assert "of free space for small/b.ome.tiff, got 1e-06 GB" in result.output
     monkeypatch.undo()

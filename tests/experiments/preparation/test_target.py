@@ -136,6 +136,6 @@ def test_another_preparation_is_refused_finished_or_not(cores, tmp_path, monkeyp
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(cores, tmp_path, monkeypatch):
     monkeypatch.setattr(output_folder.shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
-    with pytest.raises(OutputError, match=r"up to 0\.00142 GB of room .* got 0\.001 GB"):
+    with pytest.raises(OutputError, match=r"up to 0\.00142 GB of free space .* got 0\.001 GB"):
         prepare_tma(cores, tmp_path / "root", **TWELVE)
     assert not files(tmp_path / "root")
