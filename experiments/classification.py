@@ -42,7 +42,6 @@ from monai_iste.networks.runtime import default_device
 
 _METRICS = {"accuracy": Metric("accuracy", "%", 2, True), "f1": Metric("F1", "", 4, True)}
 
-
 _LABELS = {"original": "Original", "low_resolution": "Low resolution"}
 
 

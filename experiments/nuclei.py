@@ -48,9 +48,7 @@ _METRICS = {
     "f1": Metric("F1", "", 4, True),
 }
 
-
 _COMPARED = ("count_error", "f1")
-
 
 _ALL_SOURCES = "all"
 

@@ -24,12 +24,9 @@ from monai_iste.errors import ShapeError
 # Lengths in micrometers.
 _SMOOTHING = 0.6  # standard deviation of the smoothing of stain and distances
 
-
 _SURROUNDINGS = 8.0  # standard deviation of the local mean that a nucleus has to exceed
 
-
 _SMALLEST = 12.0  # square micrometers, a disc of diameter 4
-
 
 _APART = 2.5  # smallest distance between the centers of two nuclei
 

@@ -18,24 +18,17 @@ from monai_iste.io.files import write_json
 #: Protocol of each data set; HistoSR's low-resolution images are bicubic without blur.
 DATASETS = {"tcga": "iste-rgb", "tma": "iste-rgb", "histosr": "bicubic-rgb", "folder": "iste-rgb"}
 
-
 RootOption = Annotated[Path, typer.Option("--root", help="Folder of images, in train/, val/ and test/.")]
-
 
 BudgetOption = Annotated[str, typer.Option("--budget", help="light or small (CPUs), paper (GPUs).")]
 
-
 StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Training steps; default: the budget's.")]
-
 
 SeedsOption = Annotated[int, typer.Option("--seeds", min=1, help="Number of trainings of each method of any scale.")]
 
-
 ScalesOption = Annotated[str, typer.Option("--scales", help="Scale factors, separated by commas.")]
 
-
 CropOption = Annotated[int, typer.Option("--crop", min=64, help="Side of the scored center crop, pixels.")]
-
 
 OutputOption = Annotated[
     Path, typer.Option("--output-dir", help="Folder for trainings and tables; interrupted runs resume.")

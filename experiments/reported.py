@@ -14,7 +14,6 @@ SOURCE = "Duan et al., arXiv:2401.15613"
 
 Scores = Mapping[str, float]
 
-
 Entries = dict[tuple[str, str, float], Scores]
 
 # Each block: one line of scales, then one line per method with a cell per scale. This line: the metrics of a cell.

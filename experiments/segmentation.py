@@ -49,7 +49,6 @@ _METRICS = {
     "object_hausdorff": Metric("object Hausdorff", "pixels", 2, False),
 }
 
-
 _TEST_SETS = {"testA": "glas_a", "testB": "glas_b"}
 
 

@@ -21,7 +21,6 @@ from monai_iste.networks.weights import read_weights
 
 _STEPS_PER_EPOCH = 50  # steps between checkpoints
 
-
 _INTERPOLATION = {"inferer": "{'_target_': 'SimpleInferer'}"}  # bicubic is evaluated on whole images
 
 

@@ -15,7 +15,6 @@ from monai_iste.io.files import make_folder, open_output
 #: Cell text where there is no number by definition.
 NONE = "-"
 
-
 #: Cell text where a number is possible but was not measured.
 NOT_MEASURED = "not measured"
 

@@ -75,9 +75,7 @@ METRICS = {
     "spectrum": Metric("distance of the power spectra", "dB", 2, False),
 }
 
-
 _OF_THE_PAPER = ("psnr", "fid", "ssim")
-
 
 _REQUIRED = ("method", "scale", "psnr", "ssim", "images")
 

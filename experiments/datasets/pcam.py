@@ -24,7 +24,6 @@ PCAM_SIDE = 96
 
 _MAX_PATCHES = 2**22
 
-
 _MAX_CHUNK_BYTES = 2**28  # HDF5 decompresses a whole chunk, and a file may declare any size
 
 Split = Sequence[dict[str, Any]]

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 #: (H, W).
 Size = tuple[int, int]
 
-
 #: (left, right, bottom, top), as in matplotlib.
 Extent = tuple[float, float, float, float]
 

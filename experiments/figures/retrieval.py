@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 _PATCH = 13  # side of the enlarged patches in low-resolution pixels; odd, so that the pixel is in the center
 
-
 _TOP, _NUMBER = 0.17, 0.15  # space for the title and for the numbers, in inches
-
 
 _POOL = 0.05  # fraction of the pixels that are drawn from, those with the highest score
 

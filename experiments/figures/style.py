@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 #: Widths of one column and of a page with two columns in journals, in inches.
 COLUMN, PAGE = 3.5, 7.0
 
-
 DPI = 300
 
 #: Perceptually uniform color maps, readable with red-green color blindness and in grayscale print.
 ERRORS, MAPS = "inferno", "viridis"
-
 
 ACCENT = "#F0E442"  # yellow of Okabe and Ito: contrasts with hematoxylin and with eosin
 
@@ -36,9 +34,7 @@ GAP = 0.05
 
 _LINE = 0.15  # height of a line of text
 
-
 _SIZE = 7.0  # font size in points
-
 
 _FONT = {
     "font.family": "sans-serif",

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _SIDE = 128  # side of the default view, in ground-truth pixels
 
-
 _RANGE = 3.0  # standard deviations on each side of the mean
 
 

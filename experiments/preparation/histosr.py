@@ -38,7 +38,6 @@ SIDE = 192
 
 _MAX_RECORD = 2**22  # bytes; a record is about 0.1 MB
 
-
 _COMPARED = 8  # pairs whose low-resolution patch is compared with Pillow's reduction
 
 # Opcodes of a pickled {str: bytes}. All others are rejected, and nothing is executed.

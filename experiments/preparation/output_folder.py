@@ -34,7 +34,6 @@ PARTS = ("train", "val", "test")
 
 _UNFINISHED = ".preparing.json"
 
-
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 

@@ -23,7 +23,6 @@ WeightsOption = Annotated[
     typer.Option("--weights", help="Weights of the preset, .safetensors or .pt, instead of the released."),
 ]
 
-
 DeviceOption = Annotated[Optional[str], typer.Option("--device", help="cpu, cuda, cuda:1; default: the GPU if any.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 or bf16.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]

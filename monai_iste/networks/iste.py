@@ -36,9 +36,7 @@ from monai_iste.networks.texture_learner import ConvTexture, TextureLearner
 
 _TEXTURE_CORNERS = {"nearest": (nearest_pixel, nearest_axis), "four": (four_corners, corner_axis)}
 
-
 _TRAINING_KEYS = ("queries", "lattice")
-
 
 _BLENDS = ("colors", "features")
 _INFERENCE_KEYS = ("lattice", "all")

@@ -36,14 +36,12 @@ from monai_iste.networks.weights import misfits, read_weights
 
 Network = TypeVar("Network", bound=nn.Module)
 
-
 _State = dict[str, Tensor]
 
 _DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB in [0, 1]; SwinIR's files do not hold it
 
 # Prefixes of names, in the published file and here; None: not needed.
 _SWIN = r"layers\.(\d+)\.residual_group\.blocks\.(\d+)\."
-
 
 _ENCODERS: dict[str, list[tuple[str, str | None]]] = {
     "EDSR": [
@@ -67,7 +65,6 @@ _ENCODERS: dict[str, list[tuple[str, str | None]]] = {
         (r"conv_before_upsample\.0\.", "out.0."),
     ],
 }
-
 
 _HEADS = {"EDSR": ("tail.0.", "tail.1."), "SwinIR": ("upsample.", "conv_last.")}  # the stages, the last convolution
 
