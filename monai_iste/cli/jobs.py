@@ -18,7 +18,6 @@ import numpy as np
 import openslide
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from monai_iste.cli.folder import Pair
 from monai_iste.cli.options import log
@@ -37,6 +36,7 @@ from monai_iste.io.image_writer import (
     slide_suffix,
 )
 from monai_iste.io.pixel_size import Mpp
+from monai_iste.progress import ProgressBar
 
 if TYPE_CHECKING:
     from monai_iste.slides import SlideJob
@@ -222,7 +222,7 @@ class Upscaler:
         with ExitStack() as stack:
             if images:
                 total = sum(math.prod(job.output) for job in images)
-                bar = tqdm(total=total, unit="px", unit_scale=True, desc="upscaling", disable=dry_run or None)
+                bar = ProgressBar(total=total, unit="px", unit_scale=True, desc="upscaling", disable=dry_run or None)
                 stack.enter_context(bar)
                 for image in images:
                     image.progress = bar.update

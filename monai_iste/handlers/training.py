@@ -19,6 +19,7 @@ from monai_iste.bundle import is_main
 from monai_iste.errors import CheckpointError, OutputError, TrainingError
 from monai_iste.networks import load_weights
 from monai_iste.networks.presets import require_weights
+from monai_iste.progress import ProgressBar
 
 
 class TrainingProgress:
@@ -30,7 +31,7 @@ class TrainingProgress:
 
     def __init__(self, evaluator: SupervisedEvaluator) -> None:
         self.evaluator = evaluator
-        self._bar: tqdm[Any] | None = None
+        self._bar: ProgressBar | None = None
         self._shown: dict[str, str] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -43,7 +44,7 @@ class TrainingProgress:
     def _open(self, engine: Engine) -> None:
         total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
         interval = 1.0 if sys.stderr.isatty() else 10.0  # a log file keeps every line
-        self._bar = tqdm(
+        self._bar = ProgressBar(
             total=total, initial=engine.state.iteration, unit="step", desc="training", mininterval=interval
         )
 

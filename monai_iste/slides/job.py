@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from torch import nn
-from tqdm import tqdm
 
 import monai_iste
 from monai_iste.errors import ConfigError, DataError, OutputError
@@ -22,6 +21,7 @@ from monai_iste.inferers.tiling import Region
 from monai_iste.io.files import make_folder
 from monai_iste.io.image_reader import image_size
 from monai_iste.io.image_writer import check_output, save_image, slide_suffix
+from monai_iste.progress import ProgressBar
 from monai_iste.slides.compute import compute_windows
 from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
 from monai_iste.slides.estimate import Estimate, folder_bytes, peak_memory
@@ -256,7 +256,7 @@ class SlideJob:
         plan, todo = self.plan, self._todo()
         total = math.prod(self.size)
         initial = total - sum(plan.pixels(window) for window in todo)
-        with tqdm(
+        with ProgressBar(
             total=total, initial=initial, unit="px", unit_scale=True, desc="upscaling", disable=self.quiet
         ) as bar:
             self.compute(
@@ -267,7 +267,9 @@ class SlideJob:
 
     def _write(self) -> dict[str, Any]:
         """Write the result, and the consistency map beside it."""
-        with tqdm(total=math.prod(self.size), unit="px", unit_scale=True, desc="writing", disable=self.quiet) as bar:
+        with ProgressBar(
+            total=math.prod(self.size), unit="px", unit_scale=True, desc="writing", disable=self.quiet
+        ) as bar:
             if slide_suffix(self.target):
                 write_slide(
                     self.target,
