@@ -196,7 +196,7 @@ def test_refused_beforehand(tmp_path, monkeypatch):
     check_output(tmp_path / "a.tif", (800, 800))
     with pytest.raises(OutputError) as caught:
         check_output(tmp_path / "a.tif", (1000, 1000))
-    assert_teaches(caught.value, "0.003 GB", "0.002 GB", "room")
+    assert_teaches(caught.value, "0.003 GB", "0.002 GB", "free space")
 
 
 @pytest.mark.parametrize(("side", "version"), [(30_000, 42), (40_000, 43)])
