@@ -17,7 +17,7 @@ from torch import Tensor
 
 import monai_iste
 from monai_iste.errors import OutputError, show_errors_as_sentences
-from monai_iste.io.files import CHECKSUMS, checksum, checksums, open_output, write_json
+from monai_iste.io.files import CHECKSUMS, checksum, open_output, read_checksums, write_json
 from monai_iste.networks import PRESETS, create_iste, load_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.weights import INDEX
@@ -117,7 +117,7 @@ def _size(state: dict[str, Tensor]) -> int:
 
 def _update_checksums(files: list[Path], preset: str, folder: Path, links: Path) -> None:
     """Add a preset's files to the checksums, and delete files of its earlier release that are not among them."""
-    entries, new = checksums(folder), {path.name: checksum(path) for path in files}
+    entries, new = read_checksums(folder), {path.name: checksum(path) for path in files}
     for name in list(entries):
         if name.startswith((f"{preset}.", f"{preset}-")) and name not in new:
             del entries[name]

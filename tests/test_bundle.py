@@ -39,7 +39,7 @@ from monai_iste.errors import (
 )
 from monai_iste.functional import upscale
 from monai_iste.handlers import Checkpoints, LoadWeights, TrainingProgress, reports
-from monai_iste.io.files import writing
+from monai_iste.io.files import report_write_errors
 from monai_iste.metrics import PROTOCOLS
 from monai_iste.networks import ISTE, PRESETS, create_iste, load_weights, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
@@ -629,7 +629,7 @@ def test_a_full_disk_ends_a_training_with_a_sentence_for_the_weights_too(tmp_pat
 
     @contextmanager
     def full(path, *arguments, **options):
-        with writing(path):
+        with report_write_errors(path):
             yield Full()
 
     monkeypatch.setattr(reports, "open_output", full)

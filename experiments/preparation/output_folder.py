@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from monai_iste.data.datasets import image_datalist
 from monai_iste.errors import ConfigError, DataError, OutputError
-from monai_iste.io.files import checksum, make_folder, write_json, writing
+from monai_iste.io.files import checksum, make_folder, report_write_errors, write_json
 from monai_iste.io.image_reader import image_size
 from monai_iste.io.image_writer import save_image
 from monai_iste.io.pixel_size import Mpp
@@ -226,7 +226,7 @@ def _report(
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        with writing(path, "Ask its owner."):
+        with report_write_errors(path, "Ask its owner."):
             found = json.loads(path.read_text())
     except ValueError:
         found = None

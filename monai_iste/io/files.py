@@ -24,14 +24,14 @@ except ImportError:  # not on this system: nothing is locked, and nothing is tak
 
 
 @contextmanager
-def held(path: Path) -> Iterator[bool]:
+def lock_file(path: Path) -> Iterator[bool]:
     """Lock an existing file or folder while the block runs; yields False if another process holds it.
 
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> with held(folder) as mine, held(folder) as twice:
-        ...     mine, twice
+        >>> with lock_file(folder) as first, lock_file(folder) as second:
+        ...     first, second
         (True, False)
     """
     if fcntl is None:
@@ -39,12 +39,12 @@ def held(path: Path) -> Iterator[bool]:
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield _locked(descriptor)
+        yield _try_lock(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -55,7 +55,7 @@ def _locked(descriptor: int) -> bool:
 def remove_abandoned(path: Path) -> None:
     """Delete unlocked files and folders ``.NAME.*.part`` beside ``path``, which killed processes left behind."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        with suppress(OSError), held(part) as abandoned:
+        with suppress(OSError), lock_file(part) as abandoned:
             if fcntl is not None and abandoned:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
 
@@ -85,14 +85,14 @@ def checksum(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def checksums(folder: Path) -> dict[str, str]:
+def read_checksums(folder: Path) -> dict[str, str]:
     """Read the checksums listed in a folder, by file name; empty where there is no list."""
     path = folder / CHECKSUMS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
 
 
-def verified(path: Path) -> Path:
+def verify_checksum(path: Path) -> Path:
     """Return the file after comparing it with the checksum listed beside it.
 
     Raises:
@@ -105,10 +105,10 @@ def verified(path: Path) -> Path:
         1
         >>> file.with_name(CHECKSUMS).write_text(f"{checksum(file)}  weights")
         73
-        >>> verified(file) == file
+        >>> verify_checksum(file) == file
         True
     """
-    expected, received = checksums(path.parent).get(path.name), checksum(path)
+    expected, received = read_checksums(path.parent).get(path.name), checksum(path)
     if received != expected:
         raise CheckpointError(
             f"released weights {path.name} with SHA-256 {expected or 'in the list beside them'}",
@@ -137,10 +137,10 @@ def open_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
     check_name(path, overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with writing(path):
+        with report_write_errors(path):
             remove_abandoned(path)
             temporary.touch()
-            with held(temporary):
+            with lock_file(temporary):
                 with open(temporary, "wb") as file:
                     yield file
                 os.replace(temporary, path)
@@ -150,7 +150,9 @@ def open_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
 
 
 @contextmanager
-def writing(path: str | os.PathLike[str], remedy: str = "Choose another place, or make room.") -> Iterator[None]:
+def report_write_errors(
+    path: str | os.PathLike[str], remedy: str = "Choose another place, or free disk space."
+) -> Iterator[None]:
     """Convert an OSError of the block to an OutputError.
 
     Raises:

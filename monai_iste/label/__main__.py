@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from monai_iste.errors import DataError, require_extra, show_errors_as_sentences
-from monai_iste.io.files import make_folder, writing
+from monai_iste.io.files import make_folder, report_write_errors
 from monai_iste.viewer.sockets import is_loopback, listen, url_host
 
 _MAIN = "from monai_iste.label import MyApp as MyApp\n"
@@ -55,7 +55,7 @@ def prepare(folder: Path) -> None:
     make_folder(folder)
     main = folder / "main.py"
     if not main.exists():
-        with writing(main):
+        with report_write_errors(main):
             main.write_text(_MAIN)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from monai_iste.bundle import bundle_command
 from monai_iste.data.datasets import training_datalists
 from monai_iste.errors import ConfigError, DataError, TrainingError
-from monai_iste.io.files import make_folder, read_json, writing
+from monai_iste.io.files import make_folder, read_json, report_write_errors
 from monai_iste.io.image_reader import image_size
 from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
 
@@ -105,7 +105,7 @@ class Training:
         if self.images.exists():
             shutil.rmtree(self.images)
         make_folder(self.images)
-        with writing(self.images):
+        with report_write_errors(self.images):
             for study in studies:
                 reason = _rejection_reason(study)
                 if reason is None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from monai_iste import DEFAULT_PRESET as DEFAULT_PRESET
 from monai_iste.errors import ConfigError
-from monai_iste.io.files import verified
+from monai_iste.io.files import verify_checksum
 from monai_iste.networks.baselines import EDSR, LIIF, LTE, Bicubic, LiUNetGAN, SWDNet, SwinIR
 from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
@@ -162,8 +162,8 @@ def released_weights(preset: str) -> Path | None:
     folder = Path(str(resources.files("monai_iste") / "weights"))
     for path in (folder / f"{preset}{ending}" for ending in (".safetensors", INDEX)):
         if path.is_file():
-            for shard in files_of(verified(path)):
-                verified(shard)
+            for shard in files_of(verify_checksum(path)):
+                verify_checksum(shard)
             return path
     return None
 

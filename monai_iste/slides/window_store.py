@@ -26,7 +26,7 @@ from torch import Tensor
 from monai_iste.errors import DataError, ISTEError, OutputError, require_extra
 from monai_iste.functional import to_range
 from monai_iste.inferers.tiling import AxisWindow, Region
-from monai_iste.io.files import held, writing
+from monai_iste.io.files import lock_file, report_write_errors
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.tissue import TissueMask
 from monai_iste.slides.windows import overlap, parts, unblended
@@ -88,7 +88,7 @@ class WindowStore:
         """
         require_extra("zarr", "slides")  # before there is a folder
         record = self.folder / "plan.json"
-        with writing(self.folder, _REMEDY):
+        with report_write_errors(self.folder, _REMEDY):
             found = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
             if found and not found <= _OWN_FILES:
                 raise OutputError(
@@ -180,8 +180,8 @@ class WindowStore:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Lock the store against other processes of this machine while the block runs."""
-        with held(self.folder / "plan.json") as mine:
-            if not mine:
+        with lock_file(self.folder / "plan.json") as locked:
+            if not locked:
                 raise OutputError(
                     "work that no other process is running",
                     f"{self.folder}, which is in use",
@@ -193,7 +193,7 @@ class WindowStore:
 
     def keep_mask(self, mask: TissueMask) -> None:
         """Store the tissue mask for resumed runs."""
-        with writing(self.folder, _REMEDY):
+        with report_write_errors(self.folder, _REMEDY):
             part = self.folder / "tissue.npy.part"
             with open(part, "wb") as file:
                 np.save(file, mask.to_array(), allow_pickle=False)
@@ -222,7 +222,7 @@ class WindowStore:
 
     def enter(self, key: Key, checksum: int) -> None:
         """Enter a window into the ledger as done, in one write; only the process that owns the work may do this."""
-        with writing(self.folder, _REMEDY), open(self.folder / "ledger.txt", "ab") as file:
+        with report_write_errors(self.folder, _REMEDY), open(self.folder / "ledger.txt", "ab") as file:
             if file.tell() and not self._ends_with_a_line():
                 file.write(b"\n")
             file.write(f"{key[0]} {key[1]} {checksum:08x} done\n".encode())
@@ -248,7 +248,7 @@ class WindowStore:
         inner = to_range(pixels[interior.slices], torch.uint8).numpy()
         border = np.concatenate([pixels[side.slices].reshape(-1, 3).numpy() for side in sides])
         place = self._place(window.key)
-        with writing(self.folder, _REMEDY):
+        with report_write_errors(self.folder, _REMEDY):
             for name, values in (("interior", inner), ("border", border)):
                 array = self._arrays[name]
                 # Whole chunks, so that Zarr does not read existing ones, which may be damaged.
@@ -276,7 +276,7 @@ class WindowStore:
     def _damaged(self, key: Key) -> ISTEError:
         """Remove a damaged window from the ledger, so that the next run computes it again."""
         self.done.pop(key, None)
-        with writing(self.folder, _REMEDY):
+        with report_write_errors(self.folder, _REMEDY):
             part = self.folder / "ledger.txt.part"
             part.write_text("".join(f"{r} {c} {checksum:08x} done\n" for (r, c), checksum in self.done.items()))
             os.replace(part, self.folder / "ledger.txt")

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from monai_iste.io.files import held, remove_abandoned
+from monai_iste.io.files import lock_file, remove_abandoned
 from monai_iste.io.image_writer import save_image
 
 pytest.importorskip("fcntl")
@@ -16,9 +16,9 @@ HOLDER = """
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from monai_iste.io.files import held
+from monai_iste.io.files import lock_file
 with ExitStack() as stack:
-    assert all([stack.enter_context(held(Path(name))) for name in sys.argv[1:]])
+    assert all([stack.enter_context(lock_file(Path(name))) for name in sys.argv[1:]])
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -36,8 +36,8 @@ def test_what_a_living_process_holds_is_kept_and_what_a_dead_one_left_is_removed
     for path in (file, folder / "chunk", other, tmp_path / "a[1].png"):
         path.touch()
     with holding(file, folder) as process:
-        with held(file) as mine:
-            assert not mine
+        with lock_file(file) as locked:
+            assert not locked
         remove_abandoned(tmp_path / "a[1].png")
         assert file.exists()
         assert (folder / "chunk").exists()
@@ -59,5 +59,5 @@ def test_a_file_is_held_until_it_has_its_name(tmp_path):
 
 
 def test_a_file_or_folder_that_cannot_be_opened_is_an_error(tmp_path):
-    with pytest.raises(OSError, match="absent"), held(tmp_path / "absent"):
+    with pytest.raises(OSError, match="absent"), lock_file(tmp_path / "absent"):
         pass

@@ -11,7 +11,7 @@ from reference import assert_teaches
 
 import scripts.release
 from monai_iste.errors import CheckpointError, ConfigError, OutputError
-from monai_iste.io.files import CHECKSUMS, checksum, checksums
+from monai_iste.io.files import CHECKSUMS, checksum, read_checksums
 from monai_iste.networks import create_iste, load_weights, presets, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.weights import read_weights
@@ -41,7 +41,9 @@ def test_every_copy_of_the_released_weights_is_the_same():
 
 
 def test_the_list_of_checksums_is_complete():
-    assert checksums(ROOT / WEIGHTS) == {path.name: checksum(path) for path in (ROOT / MODELS).glob("*.safetensors*")}
+    assert read_checksums(ROOT / WEIGHTS) == {
+        path.name: checksum(path) for path in (ROOT / MODELS).glob("*.safetensors*")
+    }
 
 
 @pytest.mark.parametrize("weights", (ROOT / MODELS).glob("*.safetensors"), ids=lambda path: path.stem)
@@ -56,7 +58,7 @@ def test_a_training_is_released(clone, tmp_path):
     files = release(checkpoint, repository=clone)
     assert [path.relative_to(clone) for path in files] == names
     assert_equal(checkpoint, files[0], files[1], files[3])
-    assert checksums(clone / MODELS) == checksums(clone / WEIGHTS) == {RELEASED: checksum(files[0])}
+    assert read_checksums(clone / MODELS) == read_checksums(clone / WEIGHTS) == {RELEASED: checksum(files[0])}
     before = [checksum(path) for path in files]
     shutil.move(files[0], tmp_path / "again.safetensors")
     assert release(tmp_path / "again.safetensors", repository=clone) == files
@@ -105,7 +107,7 @@ def test_large_weights_go_into_shards_of_half_precision(clone, tmp_path, monkeyp
     assert all(torch.equal(loaded[name], tensor.half()) for name, tensor in state.items())
     network = load_weights(create_iste("iste_small"), index)
     assert next(network.parameters()).dtype == torch.float32
-    listed = checksums(clone / WEIGHTS)
+    listed = read_checksums(clone / WEIGHTS)
     assert listed == {path.name: checksum(path) for path in (first, second, index, clone / MODELS / RELEASED)}
 
     monkeypatch.setattr(presets.resources, "files", lambda package: clone / "monai_iste")
@@ -118,7 +120,7 @@ def test_large_weights_go_into_shards_of_half_precision(clone, tmp_path, monkeyp
     monkeypatch.setattr(scripts.release, "SHARD_BYTES", 15 * 2**20)
     release(tmp_path / "model.pt", "iste_small", clone)
     assert present(clone) == [CHECKSUMS] * 2 + [RELEASED] * 2 + ["iste_small.safetensors"] * 2 + ["model.pt"]
-    assert checksums(clone / MODELS).keys() == {RELEASED, "iste_small.safetensors"}
+    assert read_checksums(clone / MODELS).keys() == {RELEASED, "iste_small.safetensors"}
     assert released_weights("iste_small").name == "iste_small.safetensors"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from monai_iste.errors import ConfigError, OutputError, ShapeError, require_extra
 from monai_iste.inferers.tiling import Read
-from monai_iste.io.files import held, open_output, remove_abandoned, writing
+from monai_iste.io.files import lock_file, open_output, remove_abandoned, report_write_errors
 from monai_iste.io.image_writer import SLIDE_SUFFIXES, slide_suffix
 from monai_iste.slides.writers.dicom import check_dicom, write_dicom
 from monai_iste.slides.writers.ome_tiff import write_ome_tiff
@@ -77,7 +77,7 @@ def write_slide(
     levels = (read, size, work_dir, progress)
     name = path.name.lower()
     # The pyramid is the inner context: its threads have ended when the output is renamed or removed.
-    with writing(path):
+    with report_write_errors(path):
         if name.endswith(".ome.zarr"):
             with _open_folder(path, overwrite) as folder, Pyramid(*levels) as pyramid:
                 write_ome_zarr(folder, pyramid, metadata)
@@ -141,7 +141,7 @@ def _open_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed and had the same number
     temporary.mkdir()
     try:
-        with held(temporary):
+        with lock_file(temporary):
             yield temporary
             if overwrite and path.exists():
                 os.rename(path, old)
