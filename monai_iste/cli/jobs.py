@@ -70,7 +70,7 @@ class Upscaler:
         input_mpp: micrometers per pixel of the inputs, given by the user.
         options: options of slides.
         network: on its device, in evaluation mode.
-        about: what the report states about the network: preset, weights, device, precision.
+        network_info: what the report states about the network: preset, weights, device, precision.
         threads: processor threads of each worker.
         overwrite: whether existing files are replaced.
         is_folder: whether the inputs are those of a folder. Existing results are then skipped, and an input that cannot
@@ -83,13 +83,13 @@ class Upscaler:
         input_mpp: float | None,
         options: SlideOptions,
         network: nn.Module,
-        about: dict[str, Any],
+        network_info: dict[str, Any],
         threads: int | None,
         overwrite: bool,
         is_folder: bool,
     ) -> None:
         self.output_size, self.input_mpp, self.options = output_size, input_mpp, options
-        self.network, self.about, self.threads = network, about, threads
+        self.network, self.network_info, self.threads = network, network_info, threads
         self.overwrite, self.is_folder = overwrite, is_folder
         self.skipped = self.failed = 0
 
@@ -114,7 +114,7 @@ class Upscaler:
                     if announce is not None:
                         announce(f"would write {job}" if dry_run else f"wrote {job} in {seconds:.1f} s")
         return {
-            **self.about,
+            **self.network_info,
             "dry_run": dry_run,
             "skipped": self.skipped,
             "failed": self.failed,
@@ -179,7 +179,7 @@ class Upscaler:
             **vars(self.output_size),
             region=options.region,
             tissue_only=options.tissue_only,
-            precision=self.about["precision"],
+            precision=self.network_info["precision"],
         )
         self._warn_contradiction(source, slide.stated_mpp)
         job = SlideJob(
@@ -187,7 +187,9 @@ class Upscaler:
             target,
             plan,
             self.network,
-            network_provenance(self.about["preset"], self.about["weights"], self.about["precision"]),
+            network_provenance(
+                self.network_info["preset"], self.network_info["weights"], self.network_info["precision"]
+            ),
             options.work_dir,
             compression=options.compression,
             consistency=options.consistency,
@@ -232,7 +234,7 @@ class Upscaler:
 
                 client = stack.enter_context(cluster_client(options.workers, options.scheduler, self.threads))
                 for slide in slides:
-                    slide.compute = partial(compute_windows_on, client, self.about["device"])
+                    slide.compute = partial(compute_windows_on, client, self.network_info["device"])
             yield
 
 

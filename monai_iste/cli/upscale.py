@@ -89,8 +89,8 @@ def upscale(
         is_folder = source.is_dir()
         pairs = pair_folder(source, target) if is_folder else [(source, target)]
         input_mpp = check_mpp("--input-mpp", input_mpp)
-        network, about = network_of(preset, weights, device, precision, threads, allow_untrained)
-        upscaler = Upscaler(output_size, input_mpp, options, network, about, threads, overwrite, is_folder)
+        network, network_info = network_of(preset, weights, device, precision, threads, allow_untrained)
+        upscaler = Upscaler(output_size, input_mpp, options, network, network_info, threads, overwrite, is_folder)
         report = upscaler.run(pairs, dry_run, None if as_json else tqdm.write)
         if as_json:
             typer.echo(json.dumps(report, indent=2))

@@ -48,7 +48,7 @@ class SlideJob:
             image.
         plan: plan of the slide.
         network: network of the plan, on its device, in evaluation mode.
-        about: provenance of the network (:func:`~monai_iste.slides.provenance.network_provenance`).
+        provenance: provenance of the network (:func:`~monai_iste.slides.provenance.network_provenance`).
         work_dir: parent of the folder of unfinished work; default: the folder of the target.
         compression: ``jpeg`` or ``lossless``, for slides.
         consistency: whether a consistency map is written beside the result (:mod:`monai_iste.slides.consistency`).
@@ -63,7 +63,7 @@ class SlideJob:
     target: Path
     plan: SlidePlan
     network: nn.Module
-    about: dict[str, str]
+    provenance: dict[str, str]
     work_dir: str | os.PathLike[str] | None = None
     compression: str = "jpeg"
     consistency: bool = False
@@ -85,9 +85,9 @@ class SlideJob:
     def metadata(self) -> SlideMetadata:
         """Metadata of the result."""
         box, full = self.plan.region, (0, 0, *self.plan.output)
-        provenance = {
+        properties = {
             "software": f"monai_iste {monai_iste.__version__}",
-            **self.about,
+            **self.provenance,
             "scale": f"{self.plan.scale[0]:.6g} x {self.plan.scale[1]:.6g} (y, x)",
             "source mpp": _um(self.plan.mpp) + f" ({self.slide.mpp_source})",
             "region": "all" if tuple(box) == full else f"top {box.top}, left {box.left}, of {full[2]} x {full[3]}",
@@ -95,7 +95,7 @@ class SlideJob:
             "job": self.plan.digest,
             "notice": "Super-resolved: pixels are inferred, not measured. Not for diagnosis.",
         }
-        return SlideMetadata(self.plan.output_mpp, self.slide.icc, provenance)
+        return SlideMetadata(self.plan.output_mpp, self.slide.icc, properties)
 
     @property
     def size(self) -> tuple[int, int]:
