@@ -7,8 +7,10 @@ Library code raises these; a command shows only the sentence and exits with the 
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from importlib import import_module
 from types import ModuleType, TracebackType
+from typing import Any
 
 __all__ = [
     "CheckpointError",
@@ -82,6 +84,22 @@ class ScaleError(ISTEError, ValueError):
     """Scale that is not a usable number (exit code 8)."""
 
     exit_code = 8
+
+
+def check_choice(what: str, value: Any, choices: Collection[str]) -> None:
+    """Raise ConfigError unless ``value`` is one of ``choices``; the message lists them.
+
+    Args:
+        what: name of the value, such as ``"a preset"``.
+
+    Example:
+        >>> check_choice("a precision", "fp8", ("fp32", "bf16"))
+        Traceback (most recent call last):
+        ...
+        monai_iste.errors.ConfigError: Expected a precision: fp32, bf16, got 'fp8'. Choose one of these.
+    """
+    if value not in choices:
+        raise ConfigError(f"{what}: {', '.join(choices)}", repr(value)[:100], "Choose one of these.")
 
 
 def find_error(error: BaseException | None) -> ISTEError | None:

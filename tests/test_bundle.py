@@ -388,7 +388,7 @@ def test_inference_upscales_a_slide(tmp_path, capsys):
         ({"slide": "a.svs"}, "a.svs, which does not exist"),
         ({"slide": "a.tif"}, "--output"),
         ({"slide": "a.tif", "output": "b.ome.tif", "scale": None}, "one of scale, size and mpp"),
-        ({"slide": "a.tif", "output": "b.ome.tif", "compression": "zip"}, "compression jpeg or lossless"),
+        ({"slide": "a.tif", "output": "b.ome.tif", "compression": "zip"}, "a compression: jpeg, lossless"),
         ({"slide": "a.tif", "output": "b.ome.tif", "region": [0, 0, 9]}, "four whole numbers"),
     ],
 )

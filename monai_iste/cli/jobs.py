@@ -21,7 +21,7 @@ from torch import nn
 
 from monai_iste.cli.folder import Pair
 from monai_iste.cli.options import log
-from monai_iste.errors import ConfigError, DataError, OutputError
+from monai_iste.errors import ConfigError, DataError, OutputError, check_choice
 from monai_iste.functional import to_range, upscale_bands
 from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize, Size
@@ -56,8 +56,7 @@ class SlideOptions:
     scheduler: str | None = None
 
     def __post_init__(self) -> None:
-        if self.compression not in ("jpeg", "lossless"):
-            raise ConfigError("--compression jpeg or lossless", repr(self.compression), "Choose one of these.")
+        check_choice("--compression", self.compression, ("jpeg", "lossless"))
         if self.workers is not None and self.scheduler is not None:
             raise ConfigError("one of --workers and --scheduler", "both", "Give the one you mean.")
 

@@ -14,7 +14,7 @@ import typer
 
 from monai_iste import DEFAULT_PRESET
 from monai_iste.cli.options import ThreadsOption, log
-from monai_iste.errors import ConfigError, require_extra
+from monai_iste.errors import ConfigError, check_choice, require_extra
 from monai_iste.viewer.sockets import LOOPBACK, is_loopback, listen, url_host
 
 
@@ -79,10 +79,8 @@ def _check_network(preset: str, weights: Path | None, precision: str, allow_untr
     """Raise now what loading the network would raise at the first upscaled view."""
     from monai_iste.networks.presets import PRESETS, released_weights, require_weights
 
-    if preset not in PRESETS:
-        raise ConfigError(f"a preset: {', '.join(PRESETS)}", repr(preset), "Choose one of these.")
-    if precision not in ("fp32", "bf16"):
-        raise ConfigError("a precision: fp32, bf16", repr(precision), "Choose one of these.")
+    check_choice("a preset", preset, PRESETS)
+    check_choice("a precision", precision, ("fp32", "bf16"))
     if weights is not None:
         if not weights.is_file():
             raise ConfigError("a file of weights", f"{weights}, which does not exist", "Train first, or name another.")

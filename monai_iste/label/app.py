@@ -24,7 +24,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.others.generic import name_to_device
 
 import monai_iste
-from monai_iste.errors import ConfigError, ISTEError, show_errors_as_sentences
+from monai_iste.errors import ConfigError, ISTEError, check_choice, show_errors_as_sentences
 from monai_iste.io.image_reader import IMAGE_SUFFIXES, SLIDE_ENDINGS
 from monai_iste.label.request import DEFAULT_SCALE, SUFFIXES, error_response, find_image, parse_request
 from monai_iste.label.training import DEFAULTS, Training
@@ -170,9 +170,8 @@ class MyApp(MONAILabelApp):
 
     def _task(self, tasks: dict[str, Any], request: dict[str, Any]) -> Any:
         model = request.get("model")
-        if model not in tasks:
-            raise ConfigError(f"a model: {', '.join(tasks)}", repr(model)[:100], "Choose one of these.")
-        return tasks[model]
+        check_choice("a model", model, tasks)
+        return tasks[str(model)]
 
     @contextmanager
     def _http_errors(self, path: Path | None = None, name: str = "") -> Iterator[None]:

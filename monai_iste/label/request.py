@@ -20,6 +20,7 @@ from monai_iste.errors import (
     OutputError,
     ShapeError,
     TrainingError,
+    check_choice,
 )
 from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize, Size, require_one
@@ -210,6 +211,5 @@ def _region(params: Mapping[str, Any]) -> Region | None:
 def _suffix(params: Mapping[str, Any]) -> str:
     value = str(_first(params, "result_extension") or SUFFIXES[0]).lower()
     suffix = value if value.startswith(".") else f".{value}"
-    if suffix not in SUFFIXES:
-        raise ConfigError(f"a result_extension: {', '.join(SUFFIXES)}", repr(value[:100]), "Choose one of these.")
+    check_choice("a result_extension", suffix, SUFFIXES)
     return suffix

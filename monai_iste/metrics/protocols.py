@@ -22,7 +22,7 @@ from monai.config import KeysCollection
 from monai.transforms import Compose, EnsureTyped, MapTransform, ScaleIntensityRanged, Transform
 from torch import Tensor
 
-from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.errors import ShapeError, check_choice
 from monai_iste.metrics.fidelity import AddReducedd
 from monai_iste.networks.baselines import Bicubic
 from monai_iste.transforms import ArbitraryScaleCropd, BlurDegradationd, LoadRGBd
@@ -95,8 +95,7 @@ def get_protocol(name: str) -> Protocol:
         >>> get_protocol("iste-rgb").degradation
         'blur_bicubic'
     """
-    if name not in PROTOCOLS:
-        raise ConfigError(f"a protocol: {', '.join(PROTOCOLS)}", repr(name), "Choose one of these.")
+    check_choice("a protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
 
 

@@ -22,7 +22,7 @@ from monai_iste.coordinates import (
     position,
     whole,
 )
-from monai_iste.errors import ConfigError, ShapeError
+from monai_iste.errors import ShapeError, check_choice
 from monai_iste.networks import tuning
 from monai_iste.networks.checks import check_grid, check_image, check_queries
 from monai_iste.networks.encoders import SwinIREncoder
@@ -35,11 +35,6 @@ from monai_iste.networks.self_texture_fusion import SelfTextureFusion
 from monai_iste.networks.texture_learner import ConvTexture, TextureLearner
 
 _TEXTURE_CORNERS = {"nearest": (nearest_pixel, nearest_axis), "four": (four_corners, corner_axis)}
-
-_TRAINING_KEYS = ("queries", "lattice")
-
-_BLENDS = ("colors", "features")
-_INFERENCE_KEYS = ("lattice", "all")
 
 
 class Encoding(NamedTuple):
@@ -130,10 +125,10 @@ class ISTE(nn.Module):
         use_ltd: bool = True,
     ) -> None:
         super().__init__()
-        _check_choice("texture_corners", texture_corners, tuple(_TEXTURE_CORNERS))
-        _check_choice("training_keys", training_keys, _TRAINING_KEYS)
-        _check_choice("inference_keys", inference_keys, _INFERENCE_KEYS)
-        _check_choice("blend", blend, _BLENDS)
+        check_choice("texture_corners", texture_corners, _TEXTURE_CORNERS)
+        check_choice("training_keys", training_keys, ("queries", "lattice"))
+        check_choice("inference_keys", inference_keys, ("lattice", "all"))
+        check_choice("blend", blend, ("colors", "features"))
         self.texture_neighbors, self.texture_axis = _TEXTURE_CORNERS[texture_corners]
         self.training_keys = training_keys
         self.inference_keys = inference_keys
@@ -280,8 +275,3 @@ class ISTE(nn.Module):
 def normalized(image: Tensor) -> Tensor:
     """Map an image from [0, 1] to [-1, 1], channels last in memory, which is faster in convolutions."""
     return ((image - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} to be one of {', '.join(choices)}", repr(value), "Choose one of these.")

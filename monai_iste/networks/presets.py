@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 from torch import nn
 
 from monai_iste import DEFAULT_PRESET as DEFAULT_PRESET
-from monai_iste.errors import ConfigError
+from monai_iste.errors import ConfigError, check_choice
 from monai_iste.io.files import verify_checksum
 from monai_iste.networks.baselines import EDSR, LIIF, LTE, Bicubic, LiUNetGAN, SWDNet, SwinIR
 from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
@@ -141,8 +141,7 @@ def create_network(preset: str, **changes: Any) -> nn.Module:
 
 
 def _create(presets: dict[str, Preset], name: str, changes: dict[str, Any]) -> nn.Module:
-    if name not in presets:
-        raise ConfigError(f"a preset: {', '.join(presets)}", repr(name), "Choose one of these.")
+    check_choice("a preset", name, presets)
     chosen = presets[name]
     if chosen.encoder is not None and "encoder" not in changes:
         changes = {**changes, "encoder": chosen.encoder()}

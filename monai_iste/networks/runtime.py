@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_iste.errors import ConfigError
+from monai_iste.errors import ConfigError, check_choice
 from monai_iste.networks.grid_sampling import query_grid
 from monai_iste.networks.presets import DEFAULT_PRESET, create_network, released_weights, require_weights
 from monai_iste.networks.weights import load_weights
@@ -115,8 +115,7 @@ def at_precision(network: nn.Module, precision: str) -> nn.Module:
     Raises:
         ConfigError: no such precision.
     """
-    if precision not in ("fp32", "bf16"):
-        raise ConfigError("a precision: fp32, bf16", repr(precision), "Choose one of these.")
+    check_choice("a precision", precision, ("fp32", "bf16"))
     return network if precision == "fp32" else _HalfPrecision(network)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 import monai_iste
-from monai_iste.errors import ConfigError, DataError, OutputError
+from monai_iste.errors import DataError, OutputError, check_choice
 from monai_iste.inferers.tiling import Region
 from monai_iste.io.files import make_folder
 from monai_iste.io.image_reader import image_size
@@ -126,10 +126,7 @@ class SlideJob:
 
     def check(self) -> None:
         """Check compression, format, name and disk space of the result before any work."""
-        if self.compression not in COMPRESSIONS:
-            raise ConfigError(
-                f"compression {' or '.join(COMPRESSIONS)}", repr(self.compression), "Choose one of these."
-            )
+        check_choice("a compression", self.compression, COMPRESSIONS)
         if slide_suffix(self.target):
             check_slide_output(self.target, self.size, self.metadata, self.overwrite)
         else:

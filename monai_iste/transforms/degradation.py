@@ -14,7 +14,7 @@ from monai.transforms import Transform
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from monai_iste.errors import ConfigError, ScaleError
+from monai_iste.errors import ScaleError, check_choice
 from monai_iste.transforms.base import DegradationDictTransform
 from monai_iste.transforms.io import BACKENDS, check_rgb, plain_tensor
 
@@ -71,9 +71,9 @@ def degrade(image: np.ndarray | Tensor, lr_size: tuple[int, int], preset: str = 
         >>> degrade(np.full((3, 9, 6), 200, np.uint8), (3, 2)).unique().tolist()
         [200]
     """
-    recipe = _recipe(preset)
+    check_choice("a degradation preset", preset, DEGRADATIONS)
     pixels, scale = check_reduction(image, lr_size)
-    return from_pillow(recipe(to_pillow(pixels), lr_size[::-1], scale))
+    return from_pillow(DEGRADATIONS[preset](to_pillow(pixels), lr_size[::-1], scale))
 
 
 def check_reduction(image: np.ndarray | Tensor, lr_size: tuple[int, int]) -> tuple[Tensor, float]:
@@ -114,12 +114,6 @@ def from_pillow(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def _recipe(preset: str) -> Recipe:
-    if preset not in DEGRADATIONS:
-        raise ConfigError(f"a degradation preset: {', '.join(DEGRADATIONS)}", repr(preset), "Choose one of these.")
-    return DEGRADATIONS[preset]
-
-
 class BlurDegradation(Transform):
     """Reduce an image by a scale, with :func:`degrade`, to ``round(H / scale)`` x ``round(W / scale)`` pixels.
 
@@ -141,7 +135,7 @@ class BlurDegradation(Transform):
     backend = BACKENDS
 
     def __init__(self, preset: str = "blur_bicubic") -> None:
-        _recipe(preset)
+        check_choice("a degradation preset", preset, DEGRADATIONS)
         self.preset = preset
 
     def __call__(self, image: np.ndarray | Tensor, scale: float) -> Tensor:  # type: ignore[override]

@@ -17,7 +17,7 @@ from monai.transforms import RandomizableTransform
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from monai_iste.errors import ConfigError
+from monai_iste.errors import ConfigError, check_choice
 from monai_iste.transforms.base import RandDegradationDictTransform
 from monai_iste.transforms.degradation import check_reduction, degrade, from_pillow, lr_size_at, to_pillow
 from monai_iste.transforms.io import BACKENDS
@@ -95,14 +95,12 @@ class DegradationSpec:
     phase: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        if self.reduction not in REDUCTIONS:
-            raise ConfigError(f"a reduction: {', '.join(REDUCTIONS)}", repr(self.reduction), "Choose one of these.")
+        check_choice("a reduction", self.reduction, REDUCTIONS)
         if not (0 <= self.blur < math.inf and 0 <= self.noise < math.inf):
             raise ConfigError("blur and noise of at least 0", f"{self.blur}, {self.noise}", "Try 1 and 0.")
         if self.quality is not None and not 1 <= self.quality <= 100:
             raise ConfigError("a JPEG quality from 1 to 100, or None", repr(self.quality), "Scanners have 70 to 95.")
-        if self.subsampling not in ("4:2:0", "4:4:4"):
-            raise ConfigError("subsampling 4:2:0 or 4:4:4", repr(self.subsampling), "Choose one of these.")
+        check_choice("a subsampling", self.subsampling, ("4:2:0", "4:4:4"))
         if not all(0 <= part < _JPEG_UNIT for part in self.phase):
             raise ConfigError(f"a phase from 0 to {_JPEG_UNIT - 1}", repr(self.phase), "Take it modulo 16.")
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, features
 from PIL.PngImagePlugin import PngInfo
 
-from monai_iste.errors import ConfigError
+from monai_iste.errors import check_choice
 from monai_iste.io.image_writer import FINEST_MPP
 from monai_iste.io.pixel_size import Mpp
 from monai_iste.slides.consistency import FULL_RANGE
@@ -47,8 +47,7 @@ def encode_image(pixels: np.ndarray, format: str, quality: str = "default", rota
         >>> (image := Image.open(io.BytesIO(data))).size, image.mode
         ((4, 6), 'L')
     """
-    if format not in MEDIA_TYPES:
-        raise ConfigError(f"a format: {', '.join(MEDIA_TYPES)}", repr(format[:100]), "Choose one of these.")
+    check_choice("a format", format, MEDIA_TYPES)
     image = Image.fromarray(np.ascontiguousarray(np.rot90(pixels, -rotation // 90)))
     name, options = _SAVE_OPTIONS[format]
     file = io.BytesIO()

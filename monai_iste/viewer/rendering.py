@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from monai_iste.errors import ConfigError
+from monai_iste.errors import check_choice
 from monai_iste.functional import to_range
 from monai_iste.inferers import Region, Tiler
 from monai_iste.networks import load_network
@@ -109,8 +109,7 @@ class Renderer:
         Raises:
             ConfigError: the method is unknown.
         """
-        if method not in METHODS:
-            raise ConfigError(f"a method: {', '.join(METHODS)}", repr(method[:100]), "Choose one of these.")
+        check_choice("a method", method, METHODS)
         pixels = np.full((viewport.height, viewport.width, 3), 255, np.uint8)
         region = viewport.region_on_slide()
         if region is None:

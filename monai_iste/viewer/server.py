@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import monai_iste
-from monai_iste.errors import ConfigError, require_extra
+from monai_iste.errors import ConfigError, check_choice, require_extra
 from monai_iste.viewer import iiif
 from monai_iste.viewer.catalog import Catalog, CatalogImage, UnknownImage
 from monai_iste.viewer.encoding import MEDIA_TYPES, encode_export, encode_image, encode_overlay
@@ -145,8 +145,7 @@ class Viewer:
     async def view(self, request: Request) -> Response:
         image, viewport, method = self._parse_view(request)
         format = request.query_params.get("format", "png")
-        if format not in MEDIA_TYPES:
-            raise ConfigError(f"a format: {', '.join(MEDIA_TYPES)}", repr(format[:100]), "Choose one of these.")
+        check_choice("a format", format, MEDIA_TYPES)
 
         def produce(check_cancelled: CheckCancelled) -> bytes:
             return encode_image(self.renderer.render(image, viewport, method, check_cancelled), format)
@@ -198,8 +197,7 @@ class Viewer:
         x, y, w, h = (_parse_number(query.get(name), name, float) for name in ("x", "y", "w", "h"))
         width, height = (_parse_number(query.get(name), name, int) for name in ("width", "height"))
         method = query.get("method", "sr")
-        if method not in METHODS:
-            raise ConfigError(f"a method: {', '.join(METHODS)}", repr(method[:100]), "Choose one of these.")
+        check_choice("a method", method, METHODS)
         return image, snap_viewport(image.size, x, y, w, h, width, height), method
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from monai_iste.networks.checks import check_grid, check_image, check_queries
 from monai_iste.networks.residual_gate import residual_gate
 
 
-class FixedScaleNetwork(nn.Module):
+class FixedScaleNetwork(nn.Module, ABC):
     """Network with one whole scale factor, with the same call as networks of any scale.
 
     A subclass implements :meth:`upscale`. Coordinates get the color of the output pixel in which they lie, so that the
@@ -39,9 +40,9 @@ class FixedScaleNetwork(nn.Module):
         self.scale = int(scale)
         self.bicubic_residual = bicubic_residual
 
+    @abstractmethod
     def upscale(self, image: Tensor) -> Tensor:
         """(B, 3, h, w) -> (B, 3, h * scale, w * scale), both in [-1, 1]."""
-        raise NotImplementedError
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import cast
 
 import torch
@@ -16,7 +17,7 @@ from monai_iste.networks.grid_sampling import bicubic_at, ensemble, gather
 from monai_iste.networks.residual_gate import residual_gate
 
 
-class ImplicitNetwork(nn.Module):
+class ImplicitNetwork(nn.Module, ABC):
     """Encoder with an implicit decoder; the same call as :class:`~monai_iste.networks.ISTE`.
 
     A subclass implements :meth:`maps`, once per image, and :meth:`hidden`, once per corner. The last layer is linear
@@ -61,17 +62,17 @@ class ImplicitNetwork(nn.Module):
         """Width of the encoder's feature map."""
         return cast(int, self.encoder.out_channels)
 
+    @abstractmethod
     def maps(self, feat: Tensor) -> Tensor:
         """Features that the decoder reads at a pixel: (B, C, h, w) -> (B, D, h, w)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hidden(self, maps: Tensor, corners: Neighbors, cell: Tensor) -> Tensor:
         """Evaluate the decoder at every corner, up to its last layer.
 
         Shape:
             maps: (B, D, h, w); cell: (B, Q, 1, 2); returns (B, Q, 4, C).
         """
-        raise NotImplementedError
 
     def interpolated(self, image: Tensor, corners: Neighbors) -> Tensor | float:
         """Interpolation that is added to the decoder's colors, (B, Q, 3); default: none."""

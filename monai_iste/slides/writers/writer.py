@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from monai_iste.errors import ConfigError, OutputError, ShapeError, require_extra
+from monai_iste.errors import OutputError, ShapeError, check_choice, require_extra
 from monai_iste.inferers.tiling import Read
 from monai_iste.io.files import lock_file, open_output, remove_abandoned, report_write_errors
 from monai_iste.io.image_writer import SLIDE_SUFFIXES, slide_suffix
@@ -71,8 +71,7 @@ def write_slide(
         ((700, 600), (350, 300))
     """
     path = Path(path)
-    if compression not in COMPRESSIONS:
-        raise ConfigError(f"compression {' or '.join(COMPRESSIONS)}", repr(compression), 'The default is "jpeg".')
+    check_choice("a compression", compression, COMPRESSIONS)
     check_slide_output(path, size, metadata, overwrite)
     levels = (read, size, work_dir, progress)
     name = path.name.lower()
