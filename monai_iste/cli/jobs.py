@@ -162,6 +162,7 @@ class Upscaler:
 
     def _plan_image(self, source: Path, target: Path, info: ImageInfo) -> ImageJob:
         self._warn_contradiction(source, info.pixel_size.stated)
+        _log_note(source, info.note)
         output = self.output_size.resolve_upscaled(info.size, info.mpp, source, MAX_FILE_PIXELS)
         if not self.is_folder:
             check_output(target, output, self.overwrite)
@@ -181,6 +182,7 @@ class Upscaler:
             precision=self.network_info["precision"],
         )
         self._warn_contradiction(source, slide.stated_mpp)
+        _log_note(source, slide.note)
         job = SlideJob(
             slide,
             target,
@@ -235,6 +237,11 @@ class Upscaler:
                 for slide in slides:
                     slide.compute = partial(compute_windows_on, client, self.network_info["device"])
             yield
+
+
+def _log_note(source: Path, note: str) -> None:
+    if note:
+        log(f"note: {source}: {note}")
 
 
 def _check_ending(target: Path) -> None:

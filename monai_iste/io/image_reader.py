@@ -19,6 +19,7 @@ from PIL import Image, ImageFile
 
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.io.pixel_size import Mpp, PixelSize, Stated, first_plausible, tiff_mpp, vendor_mpp
+from monai_iste.io.tiff_pages import main_image
 
 #: Largest width * height that is decoded: a file of a few bytes can claim terabytes. (Pillow stops earlier, at 179
 #: million, for what it decodes: PNG, JPEG, BMP and 8-bit TIFF.)
@@ -74,12 +75,14 @@ class ImageInfo(NamedTuple):
         icc: RGB color profile, or None. A profile of another color space (of a gray image, say) would not describe the
             RGB that :func:`read_rgb` returns, and is left out.
         kind: format of the file: "png", "jpeg", "bmp", "tiff" or "nifti".
+        note: sentence for the user where not the first page is read (:func:`~monai_iste.io.tiff_pages.choose_page`).
     """
 
     size: tuple[int, int]
     pixel_size: PixelSize
     icc: bytes | None
     kind: str
+    note: str = ""
 
     @property
     def mpp(self) -> Mpp | None:
@@ -100,13 +103,15 @@ def probe(path: str | os.PathLike[str], input_mpp: float | None = None) -> Image
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "a.png"
         >>> Image.new("RGB", (4, 2)).save(file)
-        >>> probe(file)
-        ImageInfo(size=(2, 4), pixel_size=PixelSize(mpp=None, source='unknown', stated=None), icc=None, kind='png')
+        >>> info = probe(file)
+        >>> info.size, info.mpp, info.kind
+        ((2, 4), None, 'png')
     """
     with _opened(Path(path)) as source:
         icc = source.icc()
         pixel_size = first_plausible(source.stated()).overridden(input_mpp)
-        return ImageInfo(source.size, pixel_size, icc if icc and icc[16:20] == b"RGB " else None, source.kind)
+        icc = icc if icc and icc[16:20] == b"RGB " else None
+        return ImageInfo(source.size, pixel_size, icc, source.kind, source.note)
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -123,7 +128,7 @@ class _Source(NamedTuple):
     """Opened image file.
 
     Attributes:
-        kind, size: as in :class:`ImageInfo`.
+        kind, size, note: as in :class:`ImageInfo`.
         nbytes: bytes that it would decode to.
         decode: decodes it to (H, W[, C]).
         icc: reads its color profile.
@@ -136,6 +141,7 @@ class _Source(NamedTuple):
     decode: Callable[[], np.ndarray]
     icc: Callable[[], bytes | None] = lambda: None
     stated: Callable[[], Iterable[Stated]] = lambda: ()
+    note: str = ""
 
 
 @contextmanager
@@ -191,13 +197,9 @@ def _open_pillow(path: Path) -> Iterator[_Source]:
 @contextmanager
 def _open_tiff(path: Path) -> Iterator[_Source]:
     with tifffile.TiffFile(path) as tiff:
-        if not tiff.series:
-            raise ValueError("it holds no page")
-        first, *others = tiff.series
-        page, channels = first.keyframe, first.keyframe.samplesperpixel
-        dtype = np.dtype(page.dtype)
-        pages = math.prod(first.shape) // math.prod(page.shape)
-        if pages > 1 or first.shape in [series.shape for series in others]:
+        page, _, is_stack, note = main_image(tiff)
+        channels, dtype = page.samplesperpixel, np.dtype(page.dtype)
+        if is_stack:
             raise _not_rgb(path, "a stack of several pages or slices")
         color = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
         if channels > 1 and not color:
@@ -226,7 +228,8 @@ def _open_tiff(path: Path) -> Iterator[_Source]:
             nbytes=max(math.prod(page.chunks), math.prod(page.shape)) * dtype.itemsize,
             decode=decode,
             icc=icc,
-            stated=lambda: chain(vendor_mpp(path), tiff_mpp(tiff)),
+            stated=lambda: chain(vendor_mpp(path), tiff_mpp(tiff, page)),
+            note=note,
         )
 
 

@@ -18,6 +18,7 @@ import openslide
 import tifffile
 
 from monai_iste.errors import ConfigError, ISTEError, ScaleError
+from monai_iste.io.tiff_pages import main_image
 
 #: Pixel sizes outside this range, in micrometers, are not a microscope's: 72 dpi means "unknown".
 PLAUSIBLE_MPP = (0.05, 20.0)
@@ -177,19 +178,19 @@ def vendor_mpp(path: Path, properties: Mapping[str, str] | None = None) -> Itera
         yield (float(y), float(x)), vendor
 
 
-def tiff_mpp(tiff: tifffile.TiffFile) -> Iterator[Stated]:
-    """Yield the pixel sizes that an opened TIFF states: in its OME-XML, then in its tags."""
+def tiff_mpp(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> Iterator[Stated]:
+    """Yield the pixel sizes that an opened TIFF states of a page: in its OME-XML, then in its tags."""
     if found := _ome_mpp(tiff.ome_metadata or ""):
         yield found, "OME"
-    if found := _tag_mpp(tiff.series[0].keyframe.tags):
+    if found := _tag_mpp(page.tags):
         yield found, "TIFF tags"
 
 
 def _stated(path: Path, properties: Mapping[str, str] | None) -> Iterator[Stated]:
     yield from vendor_mpp(path, properties)
     if is_tiff(path):
-        with suppress(tifffile.TiffFileError, IndexError), tifffile.TiffFile(path) as tiff:  # a slide may be no TIFF
-            yield from tiff_mpp(tiff)
+        with suppress(tifffile.TiffFileError, ValueError), tifffile.TiffFile(path) as tiff:  # a slide may be no TIFF
+            yield from tiff_mpp(tiff, main_image(tiff).page)
 
 
 def _openslide_properties(path: Path) -> Mapping[str, str]:

@@ -19,6 +19,7 @@ from monai.data.wsi_reader import WSIReader
 from monai_iste.errors import DataError
 from monai_iste.io.image_reader import IMAGE_SUFFIXES, MAX_PIXELS, probe, read_rgb
 from monai_iste.io.pixel_size import PixelSize, find_mpp, is_tiff
+from monai_iste.io.tiff_pages import main_image
 from monai_iste.slides.resampling import Size
 
 #: Largest width * height that a slide may declare; a slide of 26 x 76 mm at 0.12 um/px has 137 gigapixels.
@@ -42,10 +43,12 @@ class Pixels(Protocol):
     Attributes:
         levels: (h, w) of each level, from the largest to the smallest.
         steps: distance between adjacent pixels of each level, in level-0 pixels.
+        note: sentence for the user where not the first page of a TIFF is read.
     """
 
     levels: tuple[Size, ...]
     steps: tuple[float, ...]
+    note: str
 
     def read(self, level: int, start: Size, size: Size) -> np.ndarray:
         """Read ``size`` (height, width) of a level, from the level-0 pixel ``start`` (y, x) on.
@@ -80,6 +83,8 @@ def open_pixels(path: Path) -> Pixels:
         _check_size(path, header.size, single_file=True)
         _check_whole(path, header)
     vendor = openslide.OpenSlide.detect_format(path)
+    if vendor == "generic-tiff" and header is not None and not header.is_first:
+        vendor = None  # OpenSlide would show the first page
     if vendor is not None and (header is None or header.is_rgb or vendor not in _DECLARED_BY_TIFF):
         return _OpenSlidePixels(path)
     if not path.name.lower().endswith(IMAGE_SUFFIXES):
@@ -97,6 +102,8 @@ def open_pixels(path: Path) -> Pixels:
 
 class _OpenSlidePixels:
     """Slide that is read by MONAI through OpenSlide; both are thread-safe."""
+
+    note = ""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -158,7 +165,7 @@ class _ImagePixels:
 
     def __init__(self, path: Path) -> None:
         self._info = probe(path)
-        size = self._info.size
+        size, self.note = self._info.size, self._info.note
         _check_size(path, size, single_file=True)
         self._path, self._lock = path, Lock()
         self._decoded: np.ndarray | None = None
@@ -209,11 +216,19 @@ def _over(rgba: np.ndarray, background: np.ndarray) -> np.ndarray:
 
 
 class _TiffHeader(NamedTuple):
-    """Header of a TIFF: (H, W), whether it is one RGB image of integers, and the end of its last tile in bytes."""
+    """Header of a TIFF.
+
+    Attributes:
+        size: (H, W).
+        is_rgb: whether it is one RGB image of integers.
+        end: end of its last tile in bytes.
+        is_first: whether its first page is the image.
+    """
 
     size: Size
     is_rgb: bool
     end: int
+    is_first: bool
 
 
 def _tiff_header(path: Path) -> _TiffHeader | None:
@@ -222,16 +237,15 @@ def _tiff_header(path: Path) -> _TiffHeader | None:
         return None
     try:
         with tifffile.TiffFile(path) as tiff:
-            first, *others = tiff.series
-            page = first.keyframe
-            single = first.shape not in [series.shape for series in others] and first.size == math.prod(page.shape)
+            page, levels, is_stack, note = main_image(tiff)
             color = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
-            tiled = [level.keyframe for level in first.levels if level.keyframe.is_tiled]
+            tiled = [level.keyframe for level in levels if level.keyframe.is_tiled]
             ends = (max(map(add, part.dataoffsets, part.databytecounts)) for part in tiled)
             return _TiffHeader(
                 (page.imagelength, page.imagewidth),
-                single and color and page.dtype in (np.uint8, np.uint16),  # 16 bits: rounded as by read_rgb
+                not is_stack and color and page.dtype in (np.uint8, np.uint16),  # 16 bits: rounded as by read_rgb
                 max(ends, default=0),
+                not note,
             )
     except Exception:  # a damaged header raises various errors
         return None

@@ -41,6 +41,7 @@ class Slide:
             :func:`~monai_iste.io.pixel_size.find_mpp`.
         stated_mpp: pixel size that the file states, if it contradicts ``input_mpp`` by more than 1 %; else None.
         icc: RGB color profile, or None. It is not applied to the pixels.
+        note: sentence for the user where not the first page of a TIFF is read; else empty.
     Shape:
         pixels are (height, width, 3).
     Units: uint8, 0 to 255; positions in pixels, rows from top to bottom.
@@ -72,6 +73,7 @@ class Slide:
             self.mpp_source: str = found.source
             self.stated_mpp: Mpp | None = found.stated
             self.icc: bytes | None = self._pixels.icc()
+            self.note: str = self._pixels.note
         except BaseException:
             self.close()
             raise
