@@ -41,12 +41,9 @@ FIRST = {
 @pytest.mark.parametrize("layout", [TILED, {}], ids=["tiles", "strips"])
 @pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
 def test_the_image_behind_another_page_is_read_by_every_reader_and_said(tmp_path, first, layout):
-    ours, printer = ({"resolution": (n, n), "resolutionunit": unit} for n, unit in ((20000, "CENTIMETER"), (72, "INCH")))
+    ours = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
+    printer = {"resolution": (72, 72), "resolutionunit": "INCH"}
     path = write(tmp_path / "a.tif", (first[0], first[1] | printer), (IMAGE, layout | ours))
-        tmp_path / "a.tif",
-        (first[0], {**first[1], "resolution": (72, 72), "resolutionunit": "INCH"}),
-        (IMAGE, layout | resolution),
-    )
     assert image_size(path) == IMAGE.shape[:2]
     np.testing.assert_array_equal(read_rgb(path).transpose(1, 2, 0), IMAGE)
     info = probe(path)
