@@ -13,7 +13,7 @@ import torch
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TRAIN = "bundles/iste/configs/train.json"
 SMALL = ["--batch_size", "2", "--lr_size", "16", "--num_points", "64", "--val_crop", "64", "--steps_per_epoch", "4"]
 
