@@ -10,6 +10,7 @@ from PIL import Image
 from reference import assert_teaches
 from skimage.data import immunohistochemistry
 from skimage.registration import phase_cross_correlation
+from tiny_preset import add_tiny_preset
 
 import monai_iste
 from monai_iste.errors import CheckpointError, ConfigError, ScaleError, ShapeError
@@ -17,7 +18,7 @@ from monai_iste.functional import upscale
 from monai_iste.inferers import ArbitraryScaleInferer
 from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS, OutputSize
 from monai_iste.io.files import CHECKSUMS, checksum
-from monai_iste.networks import ISTE, PRESETS, EDSREncoder, load_network, presets, released_weights
+from monai_iste.networks import ISTE, EDSREncoder, load_network, presets, released_weights
 from monai_iste.transforms import SuperResolve, SuperResolved
 
 TISSUE = immunohistochemistry()
@@ -36,8 +37,7 @@ def network():
 @pytest.fixture
 def preset(tmp_path, monkeypatch, network):
     """A preset named tiny, whose released weights are in a temporary folder."""
-    arguments = {"texture_channels": 8, "hidden_channels": 8, "bicubic_residual": True}
-    monkeypatch.setitem(PRESETS, "tiny", presets.Preset("for tests", lambda: EDSREncoder(8, 1), arguments))
+    add_tiny_preset(monkeypatch)
     (tmp_path / "weights").mkdir()
     file = tmp_path / "weights" / "tiny.safetensors"
     safetensors.torch.save_file(network.state_dict(), file)

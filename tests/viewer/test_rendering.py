@@ -1,32 +1,29 @@
 """The viewer's pixels: those of the whole upscaled slide for every region, within the memory limit."""
 
 import io
-import json
-import threading
-import time
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image
 from reference import assert_teaches, randomise
-from slide_files import picture, write_slide_file
+from slide_files import picture
 
 from monai_iste.coordinates import pixel_centers
-from monai_iste.errors import ConfigError, DataError, ScaleError, ShapeError
+from monai_iste.errors import ConfigError
 from monai_iste.inferers import ArbitraryScaleInferer, Region
 from monai_iste.networks import ISTE, EDSREncoder
-from monai_iste.networks.caching import ByteCache, CachingEncoder
+from monai_iste.networks.caching import CachingEncoder
 from monai_iste.networks.grid_sampling import bicubic_at
 from monai_iste.slides import Slide
-from monai_iste.slides.consistency import FULL_RANGE, consistency_map
+from monai_iste.slides.consistency import consistency_map
 from monai_iste.viewer import rendering
-from monai_iste.viewer.catalog import Catalog, CatalogImage, UnknownImage
-from monai_iste.viewer.encoding import encode_export, encode_image, encode_overlay
+from monai_iste.viewer.catalog import CatalogImage
+from monai_iste.viewer.encoding import encode_overlay
 from monai_iste.viewer.rendering import CONSISTENCY_BLOCK, Renderer
-from monai_iste.viewer.viewport import Viewport, snap_viewport
-from monai_iste.viewer.workers import Cancelled, QueueFull, Task, WorkerPool
+from monai_iste.viewer.viewport import Viewport
+from monai_iste.viewer.workers import Cancelled, Task
 
 PIXELS = picture(150, 190)
 INFERER = ArbitraryScaleInferer(window=48, overlap=16, halo=8)
@@ -164,6 +161,28 @@ def test_pieces_are_bounded_and_work_stops_between_them(image, renderer, monkeyp
     assert renderer.cache.nbytes == 506 * 128 * 3
 
 
+def test_memory_of_a_renderer_is_bounded(network, image, monkeypatch):
+    monkeypatch.setattr(rendering, "_BLOCK", 32)
+    small = Renderer(lambda: network, cache_bytes=40_000, tiler=INFERER)
+    found = small.render(image, Viewport((506, 640), 0, 0, 200, 200), "sr")  # 120,000 bytes
+    assert small.cache.nbytes <= 40_000
+    np.testing.assert_array_equal(found, whole(network, (506, 640))[:200, :200])
+
+
+def test_boxes_are_the_missing_squares():
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        keys = {(int(y), int(x)) for y, x in np.argwhere(generator.random((9, 11)) < 0.6)}
+        boxes = list(rendering._merge_blocks(keys))
+        covered = [
+            (y, x) for b in boxes for y in range(b.top, b.top + b.height) for x in range(b.left, b.left + b.width)
+        ]
+        assert sorted(covered) == sorted(keys)
+    assert list(rendering._merge_blocks({(y, x) for y in range(3) for x in range(4)})) == [Region(0, 0, 3, 4)]
+    tall = list(rendering._merge_blocks({(y, 0) for y in range(100)}))
+    assert all(first.top + first.height == second.top for first, second in pairwise(tall))
+
+
 def test_no_such_method(image, renderer):
     with pytest.raises(ConfigError) as caught:
         renderer.render(image, Viewport((9, 9), 0, 0, 9, 9), "magic")
@@ -204,210 +223,3 @@ def test_no_map_where_nothing_is_inferred(image, renderer):
         assert overlay.mode == "RGBA"
         assert overlay.size == (20, 20)
         assert not np.asarray(overlay)[..., 3].any()
-
-
-def test_the_overlay_is_opaque_where_the_difference_is():
-    levels = np.array([[0, FULL_RANGE / 2], [2 * FULL_RANGE, 0]])
-    viewport = Viewport((64, 64), -4, 16, 36, 32)  # x2 of 32 x 32; the map begins at (8, 8) of the slide
-    overlay = np.asarray(Image.open(io.BytesIO(encode_overlay(levels, (0, 8), 8, viewport, (32, 32)))))
-    opacity = overlay[..., 3].astype(int)
-    assert (opacity[:4] == 0).all()  # above the slide
-    assert (opacity[4:20, :16] == 0).all()
-    assert (opacity[4:20, 16:32] == 110).all()
-    assert (opacity[20:36, :16] == 220).all()
-    assert (opacity[20:36, 16:32] == 0).all()
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def test_encoded_pictures():
-    pixels = picture(40, 60)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encode_image(pixels, "png")))), pixels)
-    turned = np.asarray(Image.open(io.BytesIO(encode_image(pixels, "png", rotation=90))))
-    np.testing.assert_array_equal(turned[0], pixels[::-1, 0])  # clockwise: the left edge is on top, its foot first
-    gray = Image.open(io.BytesIO(encode_image(pixels, "jpg", "gray")))
-    assert (gray.mode, gray.format) == ("L", "JPEG")
-    with pytest.raises(ConfigError, match="png"):
-        encode_image(pixels, "bmp")
-
-
-def test_an_exported_picture_records_how_it_was_made():
-    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    viewport, pixels = Viewport((200, 400), 0, 0, 40, 60), picture(40, 60)
-    details = {"inferred": True, "preset": "tiny", "scale": [2, 4]}
-    opened = Image.open(io.BytesIO(encode_export(pixels, viewport, (100, 100), (0.5, 0.5), icc, details)))
-    np.testing.assert_array_equal(np.asarray(opened), pixels)
-    assert opened.info["dpi"] == pytest.approx((25_400 / 0.125, 25_400 / 0.25), rel=1e-4)  # (x, y)
-    assert opened.info["icc_profile"] == icc
-    assert "inferred, not measured" in opened.text["Description"]
-    assert json.loads(opened.text["Provenance"]) == details
-    plain = Image.open(io.BytesIO(encode_export(pixels, viewport, (100, 100), None, None, {"inferred": False})))
-    assert "dpi" not in plain.info
-    assert "measured" not in plain.text["Description"]
-
-
-# --- what there is ----------------------------------------------------------------------------------------------------
-
-
-def test_catalog(tmp_path):
-    write_slide_file(tmp_path / "Case 7.tif", picture(600, 700), mpp=0.5)
-    for name in ("a.png", "A.bmp", "a-sr.png", "§.png"):
-        Image.fromarray(PIXELS).save(tmp_path / name)
-    (tmp_path / "broken.png").write_bytes(b"none")
-    told = []
-    catalog = Catalog([tmp_path, tmp_path / "a.png"], log=told.append)
-    records = {image.id: image.metadata() for image in catalog}
-    assert sorted(records) == ["a", "a-2", "a-sr-2", "case-7", "image"]
-    assert "broken.png" in told[0]
-    assert records["case-7"]["levels"] == [(700, 600), (350, 300)]
-    assert (records["case-7"]["width"], records["case-7"]["height"]) == (700, 600)
-    assert records["case-7"]["mpp"] == pytest.approx((0.5, 0.5))
-    assert records["case-7"]["mpp_source"] == "TIFF tags"
-    assert str(tmp_path) not in json.dumps(list(records.values()))
-    assert catalog.resolve("a-sr")[0].path.name != "a-sr.png"  # upscaled; the file has another id
-    assert catalog.resolve("a-sr")[1] == "sr"
-    assert catalog.resolve("a-sr-2")[1] is None
-    assert catalog.resolve("a-sr-2-bicubic")[1] == "bicubic"
-    for wrong in ("b", "", "a-sr-sr", "../a", "a.png", "x" * 1000):
-        with pytest.raises(UnknownImage) as caught:
-            catalog.resolve(wrong)
-        assert len(str(caught.value)) < 300
-    with pytest.raises(DataError, match="broken"):
-        Catalog([tmp_path / "broken.png"])
-    catalog.close()
-
-
-def test_a_slide_that_failed_is_opened_again(image):
-    image._slide.close()
-    np.testing.assert_array_equal(image.read(Region(0, 0, 150, 190)), PIXELS)
-    image.path.unlink()
-    image._slide.close()
-    with pytest.raises(DataError):
-        image.read(Region(0, 0, 5, 5))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "kind"),
-    [
-        ((0, 0, 0, 10, 5, 5), ShapeError),
-        ((0, 0, float("nan"), 10, 5, 5), ShapeError),
-        ((float("inf"), 0, 10, 10, 5, 5), ShapeError),
-        ((0, 0, 10, 10, 0, 5), ShapeError),
-        ((0, 0, 10, 10, 4097, 5), ShapeError),
-        ((0, 0, 1e6, 1e6, 4000, 4000), ShapeError),
-        ((0, 0, 10, 10, 161, 160), ScaleError),
-        ((0, 0, 1e-30, 1e-30, 10, 10), ScaleError),
-        ((1e300, 0, 10, 10, 5, 5), ShapeError),
-    ],
-)
-def test_views_that_are_refused(arguments, kind):
-    with pytest.raises(kind) as caught:
-        snap_viewport((1000, 1000), *arguments)
-    assert_teaches(caught.value)
-
-
-# --- memory and turns -------------------------------------------------------------------------------------------------
-
-
-def test_a_cache_removes_the_least_recently_used_item():
-    cache = ByteCache(10, len)
-    for key in "abc":
-        cache.put(key, b"123")
-    assert cache.get("a") == b"123"
-    cache.put("d", b"123")
-    assert [key for key in "abcd" if cache.get(key)] == ["a", "c", "d"]
-    cache.put("a", b"1")
-    assert cache.nbytes == 7
-    cache.put("e", b"1" * 11)
-    assert cache.get("e") is None
-    assert cache.nbytes == 7
-
-
-def test_memory_of_a_renderer_is_bounded(network, image, monkeypatch):
-    monkeypatch.setattr(rendering, "_BLOCK", 32)
-    small = Renderer(lambda: network, cache_bytes=40_000, tiler=INFERER)
-    found = small.render(image, Viewport((506, 640), 0, 0, 200, 200), "sr")  # 120,000 bytes
-    assert small.cache.nbytes <= 40_000
-    np.testing.assert_array_equal(found, whole(network, (506, 640))[:200, :200])
-
-
-def test_work_is_done_in_turn_and_the_line_ends():
-    pool, gate, done = WorkerPool(1, 2), threading.Event(), []
-    first = pool.submit(lambda task: gate.wait(10))
-    while pool.running == 0:
-        time.sleep(0.001)
-    waiting = [pool.submit(lambda task, n=n: done.append(n)) for n in range(2)]
-    assert (pool.running, pool.queued) == (1, 2)
-    with pytest.raises(QueueFull) as caught:
-        pool.submit(done.append)
-    assert_teaches(caught.value)
-    gate.set()
-    assert first.future.result(10)
-    for task in waiting:
-        task.future.result(10)
-    assert done == [0, 1]
-    assert (pool.running, pool.queued) == (0, 0)
-    pool.close()
-
-
-def test_newer_work_of_a_client_overtakes_its_older():
-    pool, gate, stopped = WorkerPool(1, 9), threading.Event(), threading.Event()
-
-    def run(task):
-        while not gate.wait(0.01):
-            try:
-                task.check()
-            except Cancelled:
-                stopped.set()
-                raise
-
-    running = pool.submit(run, "one-1")
-    while pool.running == 0:
-        time.sleep(0.001)
-    tasks = {token: pool.submit(lambda _: 7, token) for token in ("one-2", "two-1", "one-10", "other", "one-10")}
-    pool.cancel_older(Task("one-10"))
-    assert stopped.wait(10)
-    with pytest.raises(Cancelled):
-        running.future.result(10)
-    assert tasks["one-2"].future.cancelled()
-    gate.set()
-    for token in ("two-1", "other", "one-10"):
-        assert tasks[token].future.result(10) == 7
-    pool.close()
-
-
-def test_work_is_cancelled_by_its_token_and_leaves_room():
-    pool, gate = WorkerPool(1, 1), threading.Event()
-    pool.submit(lambda task: gate.wait(10))
-    while pool.running == 0:
-        time.sleep(0.001)
-    waiting = pool.submit(lambda task: 1, "a-1")
-    assert pool.cancel("a-2") == 0
-    assert pool.cancel("a-1") == 1
-    assert waiting.future.cancelled()
-    again = pool.submit(lambda task: 2)
-    gate.set()
-    assert again.future.result(10) == 2
-    pool.close()
-
-
-@pytest.mark.parametrize("token", ["", "a b", "a/b", "ü", "x" * 81])
-def test_tokens_that_are_none(token):
-    with pytest.raises(ConfigError) as caught:
-        Task(token)
-    assert_teaches(caught.value)
-
-
-def test_boxes_are_the_missing_squares():
-    generator = np.random.default_rng(0)
-    for _ in range(20):
-        keys = {(int(y), int(x)) for y, x in np.argwhere(generator.random((9, 11)) < 0.6)}
-        boxes = list(rendering._merge_blocks(keys))
-        covered = [
-            (y, x) for b in boxes for y in range(b.top, b.top + b.height) for x in range(b.left, b.left + b.width)
-        ]
-        assert sorted(covered) == sorted(keys)
-    assert list(rendering._merge_blocks({(y, x) for y in range(3) for x in range(4)})) == [Region(0, 0, 3, 4)]
-    tall = list(rendering._merge_blocks({(y, 0) for y in range(100)}))
-    assert all(first.top + first.height == second.top for first, second in pairwise(tall))

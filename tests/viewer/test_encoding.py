@@ -1,0 +1,52 @@
+"""Files of the viewer: images, exports with their provenance, overlays."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+from slide_files import picture
+
+from monai_iste.errors import ConfigError
+from monai_iste.slides.consistency import FULL_RANGE
+from monai_iste.viewer.encoding import encode_export, encode_image, encode_overlay
+from monai_iste.viewer.viewport import Viewport
+
+
+def test_encoded_pictures():
+    pixels = picture(40, 60)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encode_image(pixels, "png")))), pixels)
+    turned = np.asarray(Image.open(io.BytesIO(encode_image(pixels, "png", rotation=90))))
+    np.testing.assert_array_equal(turned[0], pixels[::-1, 0])  # clockwise: the left edge is on top, its foot first
+    gray = Image.open(io.BytesIO(encode_image(pixels, "jpg", "gray")))
+    assert (gray.mode, gray.format) == ("L", "JPEG")
+    with pytest.raises(ConfigError, match="png"):
+        encode_image(pixels, "bmp")
+
+
+def test_an_exported_picture_records_how_it_was_made():
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    viewport, pixels = Viewport((200, 400), 0, 0, 40, 60), picture(40, 60)
+    details = {"inferred": True, "preset": "tiny", "scale": [2, 4]}
+    opened = Image.open(io.BytesIO(encode_export(pixels, viewport, (100, 100), (0.5, 0.5), icc, details)))
+    np.testing.assert_array_equal(np.asarray(opened), pixels)
+    assert opened.info["dpi"] == pytest.approx((25_400 / 0.125, 25_400 / 0.25), rel=1e-4)  # (x, y)
+    assert opened.info["icc_profile"] == icc
+    assert "inferred, not measured" in opened.text["Description"]
+    assert json.loads(opened.text["Provenance"]) == details
+    plain = Image.open(io.BytesIO(encode_export(pixels, viewport, (100, 100), None, None, {"inferred": False})))
+    assert "dpi" not in plain.info
+    assert "measured" not in plain.text["Description"]
+
+
+def test_the_overlay_is_opaque_where_the_difference_is():
+    levels = np.array([[0, FULL_RANGE / 2], [2 * FULL_RANGE, 0]])
+    viewport = Viewport((64, 64), -4, 16, 36, 32)  # x2 of 32 x 32; the map begins at (8, 8) of the slide
+    overlay = np.asarray(Image.open(io.BytesIO(encode_overlay(levels, (0, 8), 8, viewport, (32, 32)))))
+    opacity = overlay[..., 3].astype(int)
+    assert (opacity[:4] == 0).all()  # above the slide
+    assert (opacity[4:20, :16] == 0).all()
+    assert (opacity[4:20, 16:32] == 110).all()
+    assert (opacity[20:36, :16] == 220).all()
+    assert (opacity[20:36, 16:32] == 0).all()
