@@ -1,94 +1,37 @@
-"""The command on slides: complete files, interruptions of every kind, several workers, one sentence per failure."""
+"""The command on slides: complete files, interruptions of every kind, one sentence per failure."""
 
 import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import tifffile
-import torch
 from openslide import OpenSlide
-from PIL import Image, ImageCms
+from PIL import Image
+from slide_commands import (
+    PIXELS,
+    SRGB,
+    done,
+    pixels_of,
+    refused,
+    run,
+    start,
+    succeeded,
+    upscaled,
+    wait_until,
+)
 from slide_files import picture, write_slide_file
-from typer.testing import CliRunner
 
-from monai_iste.cli import main as cli
 from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, ShapeError
-from monai_iste.functional import upscale
-from monai_iste.networks import PRESETS, EDSREncoder, create_iste, load_weights, presets
 from monai_iste.slides.provenance import stated_job
 from monai_iste.slides.window_store import WindowStore
 
 zarr = pytest.importorskip("zarr")
 pytest.importorskip("imagecodecs")
-
-PIXELS = picture(230, 420)
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-#: The command with one more preset, as a program of its own.
-PROGRAM = """
-from monai_iste.networks import PRESETS, EDSREncoder, presets
-arguments = {"texture_channels": 8, "hidden_channels": 8, "bicubic_residual": True}
-PRESETS["tiny"] = presets.Preset("for tests", lambda: EDSREncoder(8, 1), arguments)
-from monai_iste.cli.main import main
-if __name__ == "__main__":
-    main()
-"""
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A preset named tiny with weights, a slide and the program, in an empty folder."""
-    arguments = {"texture_channels": 8, "hidden_channels": 8, "bicubic_residual": True}
-    monkeypatch.setitem(PRESETS, "tiny", presets.Preset("for tests", lambda: EDSREncoder(8, 1), arguments))
-    torch.manual_seed(0)
-    safetensors.torch.save_file(create_iste("tiny").state_dict(), tmp_path / "tiny.safetensors")
-    (tmp_path / "program.py").write_text(PROGRAM)
-    monkeypatch.chdir(tmp_path)
-    write_slide_file(tmp_path / "a.tif", PIXELS, icc=SRGB)
-    return tmp_path
-
-
-OPTIONS = ("--preset", "tiny", "--weights", "tiny.safetensors", "--device", "cpu", "--threads", "1")
-
-
-def run(*arguments):
-    return CliRunner().invoke(cli.app, ["upscale", *(str(argument) for argument in arguments), *OPTIONS])
-
-
-def succeeded(*arguments):
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output
-    return result
-
-
-def refused(error, *arguments):
-    """The message of a refusal; no files are left."""
-    before = sorted(os.listdir())
-    result = run(*arguments)
-    assert result.exit_code == error.exit_code, result.output
-    lines = [line for line in result.output.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, result.output
-    assert "Traceback" not in result.output
-    assert sorted(os.listdir()) == before
-    return lines[0]
-
-
-def upscaled(scale, pixels=PIXELS):
-    return upscale(pixels, scale, model=load_weights(create_iste("tiny"), "tiny.safetensors"))
-
-
-def pixels_of(path, level=0):
-    with tifffile.TiffFile(path) as tiff:
-        return tiff.series[0].levels[level].asarray()
-
+pytestmark = pytest.mark.usefixtures("command_folder")
 
 # --- results ----------------------------------------------------------------------------------------------------------
 
@@ -110,7 +53,7 @@ def test_a_slide_is_upscaled_exactly(scale):
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (60, 60), (208, 208), (209, 400)])
 @pytest.mark.parametrize("name", ["b.ome.tiff", "b.ome.zarr", "b.png"])
 def test_slides_of_any_size_are_upscaled_exactly(size, name):
-    """Smaller than a window, as large as one, one pixel larger: with and without interiors and frames."""
+    """Smaller than a window, as large as one, one pixel larger: with and without interiors and borders."""
     pixels = picture(*size)
     write_slide_file(Path("a.svs"), pixels, levels=1)
     succeeded("a.svs", name, "--scale", 2, "--compression", "lossless")
@@ -202,30 +145,6 @@ def test_slides_of_one_name_keep_their_endings(tmp_path):
 
 
 # --- interruptions ----------------------------------------------------------------------------------------------------
-
-
-def start(*arguments, **options):
-    return subprocess.Popen(
-        [sys.executable, "program.py", "upscale", *(str(argument) for argument in arguments), *OPTIONS],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
-
-
-def done(target):
-    path = f"{target}.work/ledger.txt"
-    return len(open(path).read().splitlines()) if os.path.exists(path) else 0
-
-
-def wait_until(condition, process, seconds=240):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError(process.communicate()[0] if process.poll() is not None else "nothing happened")
 
 
 def test_killed_and_resumed(tmp_path):
@@ -337,48 +256,6 @@ def test_the_output_folder_vanishes_midway(tmp_path):
     (tmp_path / "out").mkdir()
     result = succeeded("a.tif", "out/b.ome.tiff", "--scale", 2, "--work-dir", ".", "--resume")
     assert "6 of 6 windows are done" in result.output
-
-
-# --- several workers --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_two_workers_one_killed(tmp_path):
-    pytest.importorskip("distributed")
-    psutil = pytest.importorskip("psutil")
-    pixels = picture(1000, 1100)
-    write_slide_file(tmp_path / "c.tif", pixels)
-    process = start("c.tif", "c.ome.tiff", "--scale", 1.3, "--compression", "lossless", "--workers", 2)
-    wait_until(lambda: done("c.ome.tiff") >= 12, process)
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if any("spawn_main" in word for word in child.cmdline())
-    ]
-    assert len(workers) == 2
-    workers[0].kill()
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-    np.testing.assert_array_equal(pixels_of("c.ome.tiff"), upscaled(1.3, pixels))
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_the_workers_without_their_messages():
-    """A terminal sends it to all processes of a command."""
-    pytest.importorskip("distributed")
-    process = start("a.tif", "b.ome.tiff", "--scale", 2, "--workers", 2, start_new_session=True)
-    wait_until(lambda: done("b.ome.tiff") >= 3, process)  # two are computed before there are workers
-    os.killpg(process.pid, signal.SIGINT)
-    output = process.communicate(timeout=100)[0]
-    assert process.returncode == 130
-    assert "--resume" in output
-    assert "Traceback" not in output
-
-
-def test_an_unreachable_scheduler_is_refused():
-    pytest.importorskip("distributed")
-    for address in ("tcp://127.0.0.1:9", ""):
-        assert "scheduler" in refused(ConfigError, "a.tif", "b.ome.tiff", "--scale", 2, "--scheduler", address)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

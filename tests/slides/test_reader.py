@@ -12,14 +12,13 @@ from PIL import Image, ImageCms
 from slide_files import NOISE, tiff
 
 from monai_iste.inferers import Region
-from monai_iste.slides import Slide
-from monai_iste.slides import backends as files
+from monai_iste.slides import Slide, backends
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def test_a_tiled_tiff_is_read_through_openslide(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "read_rgb", None)
+    monkeypatch.setattr(backends, "read_rgb", None)
     with Slide(tiff(tmp_path / "a.tif")) as slide:
         assert slide.size == (611, 747)
         assert slide.levels == ((611, 747),)
@@ -34,7 +33,7 @@ def test_a_tiled_tiff_is_read_through_openslide(tmp_path, monkeypatch):
 def test_a_plain_image_is_decoded_once_when_it_is_read(tmp_path, monkeypatch, suffix):
     Image.fromarray(NOISE).save(tmp_path / f"a.{suffix}")
     decoded = []
-    monkeypatch.setattr(files, "read_rgb", lambda path, read=files.read_rgb: decoded.append(path) or read(path))
+    monkeypatch.setattr(backends, "read_rgb", lambda path, read=backends.read_rgb: decoded.append(path) or read(path))
     with Slide(tmp_path / f"a.{suffix}") as slide:
         assert slide.size == (611, 747)
         assert not decoded
@@ -63,7 +62,7 @@ def test_the_result_of_read_is_a_copy(tmp_path, shape):
 
 
 def test_sixteen_bits_are_rounded_as_images_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "read_rgb", None)
+    monkeypatch.setattr(backends, "read_rgb", None)
     values = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
     with Slide(tiff(tmp_path / "a.tif", np.stack([values, values.T, values[::-1]], axis=2))) as slide:
         np.testing.assert_array_equal(slide.read(Region(0, 0, 256, 256))[..., 0], np.round(values / 257))
@@ -126,12 +125,12 @@ def test_threads_that_wait_for_an_image_decode_it_once(tmp_path, monkeypatch):
     Image.fromarray(NOISE).save(tmp_path / "a.png")
     decoded = []
 
-    def slowly(path, read=files.read_rgb):
+    def slowly(path, read=backends.read_rgb):
         decoded.append(path)
         time.sleep(0.2)
         return read(path)
 
-    monkeypatch.setattr(files, "read_rgb", slowly)
+    monkeypatch.setattr(backends, "read_rgb", slowly)
     with Slide(tmp_path / "a.png") as slide, ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda top: slide.read(Region(top, 0, 9, 9)), range(4)))
     assert len(decoded) == 1

@@ -14,8 +14,7 @@ from slide_files import NOISE, tiff
 
 from monai_iste.errors import DataError
 from monai_iste.inferers import Region
-from monai_iste.slides import Slide
-from monai_iste.slides import backends as files
+from monai_iste.slides import Slide, backends
 
 
 def claiming(path, pixels=NOISE, fields=("ImageLength", "ImageWidth"), value=200_000, **options):
@@ -146,9 +145,9 @@ def test_refused_at_opening_in_one_sentence_and_without_memory(tmp_path, make, w
 
 def test_more_pixels_than_a_slide_has(tmp_path, monkeypatch):
     path = tiff(tmp_path / "a.tif")
-    monkeypatch.setattr(files, "MAX_SLIDE_PIXELS", 611 * 747)
+    monkeypatch.setattr(backends, "MAX_SLIDE_PIXELS", 611 * 747)
     Slide(path).close()
-    monkeypatch.setattr(files, "MAX_SLIDE_PIXELS", 611 * 747 - 1)
+    monkeypatch.setattr(backends, "MAX_SLIDE_PIXELS", 611 * 747 - 1)
     with pytest.raises(DataError) as caught:
         Slide(path)
     assert_teaches(caught.value, "611 x 747", "456,416 pixels")
@@ -156,7 +155,7 @@ def test_more_pixels_than_a_slide_has(tmp_path, monkeypatch):
 
 def test_an_image_that_is_too_large_to_be_held(tmp_path, monkeypatch):
     path = tiff(tmp_path / "a.tif", tile=None)
-    monkeypatch.setattr(files, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(backends, "MAX_PIXELS", 1000)
     with pytest.raises(DataError) as caught:
         Slide(path)
     assert_teaches(caught.value, "611 x 747", "tiled 8-bit RGB")

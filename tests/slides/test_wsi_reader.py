@@ -80,7 +80,7 @@ def reader(network):
     return SuperResolvedWSIReader(0.25, model=network)
 
 
-# --- the frame --------------------------------------------------------------------------------------------------------
+# --- geometry ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_slide_has_the_levels_of_a_finer_scan(reader, slide):
@@ -431,7 +431,7 @@ def test_a_bundle_for_40x_runs_on_a_slide_at_10x_by_one_line(nuclei):
 
 
 def test_the_same_bundle_with_a_network(nuclei, network):
-    """Untrained, so that only the frame counts: as many patches as at 40x, all of the size the bundle expects."""
+    """Untrained, so that only the geometry counts: as many patches as at 40x, all of the size the bundle expects."""
     (_, coarse), _ = nuclei
     parser = ConfigParser(
         {**BUNDLE, **ONE_LINE, "slides": [{"image": coarse}], "super_resolution": network},
