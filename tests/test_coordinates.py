@@ -1,3 +1,5 @@
+"""Where pixels lie: sizes, centers, neighbors and the key lattice, by hand and against their definitions."""
+
 import math
 from fractions import Fraction
 
@@ -5,12 +7,10 @@ import numpy as np
 import pytest
 import reference
 import torch
-import torch.nn.functional as F
 from reference import SCALES, SIZES, assert_close, assert_teaches
 
 from monai_iste.coordinates import (
     LATTICE_PERIOD,
-    Neighbors,
     cell_size,
     four_corners,
     key_lattice,
@@ -20,12 +20,10 @@ from monai_iste.coordinates import (
     pixel_centers,
     position,
 )
-from monai_iste.errors import ScaleError, ShapeError
-from monai_iste.networks.checks import check_queries
-from monai_iste.networks.grid_sampling import bicubic_at, ensemble, gather
+from monai_iste.errors import ScaleError
 
-# --- an image of 2x3 pixels upscaled to 4x6, by hand -----------------------------------------------------------------
-# Output pixel (i, j) is centerd at y = (2 i + 1) / 4 - 1, x = (2 j + 1) / 6 - 1 in [-1, 1], which is position
+# --- an image of 2x3 pixels upscaled to 4x6, by hand ------------------------------------------------------------------
+# Output pixel (i, j) is centered at y = (2 i + 1) / 4 - 1, x = (2 j + 1) / 6 - 1 in [-1, 1], which is position
 # (i + 0.5) / 2 - 0.5, (j + 0.5) / 2 - 0.5 in low-resolution pixels: y = -0.25, 0.25, 0.75, 1.25, x = -0.25 ... 2.25.
 
 BY_HAND = {
@@ -254,35 +252,6 @@ def test_neighbors_are_float32_and_batched():
         assert torch.equal(neighbors.offset[0], neighbors.offset[1].flip(0))
 
 
-# --- gather and ensemble ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("size", SIZES)
-def test_gather_equals_loops(size, channels_last):
-    features = reference.random(2, 3, *size)
-    if channels_last:
-        features = features.contiguous(memory_format=torch.channels_last)
-    index = torch.randint(size[0] * size[1], (2, 6, 4), generator=torch.Generator().manual_seed(2))
-    actual = gather(features, index)
-    assert actual.shape == (2, 6, 4, 3)
-    for b in range(2):
-        for q in range(6):
-            for n in range(4):
-                row, col = divmod(int(index[b, q, n]), size[1])
-                assert torch.equal(actual[b, q, n], features[b, :, row, col])
-
-
-def test_ensemble_equals_loops():
-    values, weight = reference.random(2, 5, 4, 3), reference.random(2, 5, 4, 1, seed=1)
-    actual = ensemble(values, Neighbors(torch.zeros(2, 5, 4).long(), torch.zeros(2, 5, 4, 2), weight))
-    for b in range(2):
-        for q in range(5):
-            for c in range(3):
-                expected = sum(float(values[b, q, n, c]) * float(weight[b, q, n, 0]) for n in range(4))
-                assert float(actual[b, q, c]) == pytest.approx(expected, abs=1e-6)
-
-
 # --- the canonical key lattice ----------------------------------------------------------------------------------------
 
 
@@ -312,57 +281,6 @@ def test_key_lattice_is_the_same_in_any_crop_at_multiples_of_eight(origin):
     whole = key_lattice((32, 40)).view(32, 40, 2)
     crop = whole[origin[0] : origin[0] + 11, origin[1] : origin[1] + 13]
     assert torch.equal(crop.reshape(-1, 2), key_lattice((11, 13)))
-
-
-# --- bicubic ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scale", [1, 2, 3])
-@pytest.mark.parametrize("size", SIZES)
-def test_bicubic_equals_torch_on_the_grid(size, scale):
-    image = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(3))
-    output = output_size(size, scale)
-    actual = bicubic_at(image, pixel_centers(output).expand(2, -1, -1))
-    expected = F.interpolate(image, size=output, mode="bicubic", align_corners=False)
-    assert_close(actual.mT.reshape(expected.shape), expected.numpy(), 2e-5)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_bicubic_equals_the_kernel_at_random(size):
-    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(4))
-    coord = torch.rand(1, 40, 2, generator=torch.Generator().manual_seed(5)) * 2 - 1
-    expected = [reference.bicubic(image[0].double().numpy(), query) for query in reference.exact(coord[0])]
-    assert_close(bicubic_at(image, coord)[0], expected, 2e-5)
-
-
-# --- shapes that do not belong together -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("image", "coord", "cell", "words"),
-    [
-        ((3, 4, 4), (1, 5, 2), (1, 2), ["(B, 3, h, w)", "(3, 4, 4)"]),
-        ((1, 1, 4, 4), (1, 5, 2), (1, 2), ["(B, 3, h, w)", "(1, 1, 4, 4)"]),
-        ((1, 4, 4, 4), (1, 5, 2), (1, 2), ["(B, 3, h, w)", "(1, 4, 4, 4)"]),
-        ((1, 3, 0, 4), (1, 5, 2), (1, 2), ["(B, 3, h, w)", "(1, 3, 0, 4)"]),
-        ((2, 3, 4, 4), (2, 5, 3), (2, 2), ["coord", "(2, Q, 2)", "(2, 5, 3)", "pixel_centers"]),
-        ((2, 3, 4, 4), (5, 2), (2, 2), ["coord", "(2, Q, 2)", "(5, 2)"]),
-        ((2, 3, 4, 4), (1, 5, 2), (2, 2), ["coord", "(2, Q, 2)", "(1, 5, 2)"]),
-        ((2, 3, 4, 4), (2, 5, 2), (2,), ["cell", "(2, 2)", "(2, 5, 2)", "(2,)", "cell_size"]),
-        ((2, 3, 4, 4), (2, 5, 2), (1, 2), ["cell", "(1, 2)"]),
-        ((2, 3, 4, 4), (2, 5, 2), (2, 4, 2), ["cell", "(2, 4, 2)"]),
-        ((2, 3, 4, 4), (2, 5, 2), (2, 5, 3), ["cell", "(2, 5, 3)"]),
-    ],
-)
-def test_check_queries_refuses(image, coord, cell, words):
-    with pytest.raises(ShapeError) as caught:
-        check_queries(torch.zeros(image), torch.zeros(coord), torch.zeros(cell))
-    assert_teaches(caught.value, *words)
-
-
-@pytest.mark.parametrize("cell", [(2, 2), (2, 5, 2)])
-def test_check_queries_accepts(cell):
-    check_queries(torch.zeros(2, 3, 4, 6), torch.zeros(2, 5, 2), torch.zeros(cell))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (48, 48), (49, 49), (144, 144), (30, 400), (1000, 1000)])

@@ -13,8 +13,7 @@ from PIL import Image, ImageCms
 from reference import assert_teaches
 
 from monai_iste.errors import OutputError
-from monai_iste.io import image_writer as images
-from monai_iste.io import read_rgb
+from monai_iste.io import image_writer, read_rgb
 from monai_iste.io.files import open_output
 from monai_iste.io.image_reader import probe
 from monai_iste.io.image_writer import check_output, save_image
@@ -203,7 +202,7 @@ def test_refused_beforehand(tmp_path, monkeypatch):
 def test_more_than_4_gb_is_bigtiff(side, version):
     file = io.BytesIO()
     with pytest.raises(KeyboardInterrupt):  # the header is written before the first band
-        images._write_tiff(file, broken(KeyboardInterrupt(), side), (side, side), None, None)
+        image_writer._write_tiff(file, broken(KeyboardInterrupt(), side), (side, side), None, None)
     assert file.getvalue()[2] == version
 
 

@@ -15,8 +15,7 @@ from reference import assert_teaches, randomise
 import monai_iste
 from monai_iste.coordinates import cell_size, output_size, pixel_centers
 from monai_iste.errors import ConfigError, OutputError
-from monai_iste.networks import ISTE, EDSREncoder, SwinIREncoder, create_iste, export
-from monai_iste.networks import tuning as limits
+from monai_iste.networks import ISTE, EDSREncoder, SwinIREncoder, create_iste, export, tuning
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "iste"
 NARROW = {"texture_channels": 8, "hidden_channels": 8}
@@ -90,7 +89,7 @@ def test_torchscript_refuses_what_the_network_refuses():
 def test_onnx_equals_the_network(network, tmp_path, monkeypatch):
     import onnxruntime
 
-    monkeypatch.setattr(limits, "QUERY_CHUNK", 1000)  # more blocks at the second size than at the example's
+    monkeypatch.setattr(tuning, "QUERY_CHUNK", 1000)  # more blocks at the second size than at the example's
     network = randomise(NETWORKS[network]()).train()
     export.export_onnx(network, tmp_path / "network.onnx")
     assert network.training

@@ -7,8 +7,7 @@ from torch import nn
 
 from monai_iste.coordinates import axis_centers, cell_size, grid_points, output_size, pixel_centers
 from monai_iste.errors import ShapeError
-from monai_iste.networks import EDSR, ISTE, LIIF, LTE, Bicubic, EDSREncoder
-from monai_iste.networks import tuning as limits
+from monai_iste.networks import EDSR, ISTE, LIIF, LTE, Bicubic, EDSREncoder, tuning
 from monai_iste.networks.grid_sampling import bicubic_at, bicubic_on_grid, query_grid
 from monai_iste.networks.runtime import at_precision
 from monai_iste.slides.compute import Interpolation
@@ -41,7 +40,7 @@ def one_by_one(monkeypatch):
 
     def call(net, *args, **kwargs):
         with monkeypatch.context() as patch, torch.no_grad():
-            patch.setattr(limits, "FAST_PATHS", False)
+            patch.setattr(tuning, "FAST_PATHS", False)
             return net(*args, **kwargs)
 
     return call
@@ -54,9 +53,9 @@ def test_equals_every_query_by_itself(scale, variant, pieces, one_by_one, monkey
     net, image = network(**VARIANTS[variant]), image_of(2, 3, 9, 7)
     expected = one_by_one(net, image, scale=scale)
     if pieces:  # blocks of few low-resolution rows, strips of few output pixels, narrower than the image
-        monkeypatch.setattr(limits, "MAX_FUSION_PIXELS", pieces)
-        monkeypatch.setattr(limits, "MAX_DECODER_ELEMENTS", 24 * pieces)
-        monkeypatch.setattr(limits, "MAX_STRIP_COLUMNS", 5)
+        monkeypatch.setattr(tuning, "MAX_FUSION_PIXELS", pieces)
+        monkeypatch.setattr(tuning, "MAX_DECODER_ELEMENTS", 24 * pieces)
+        monkeypatch.setattr(tuning, "MAX_STRIP_COLUMNS", 5)
     with torch.no_grad():
         assert_close(net(image, scale=scale), expected.numpy(), 2e-6)
 
@@ -163,9 +162,9 @@ def test_bicubic_axis_by_axis_equals_bicubic(size, scale):
 
 def test_nothing_wide_is_held_for_the_whole_image(monkeypatch):
     net = network(texture_channels=32, hidden_channels=32)
-    monkeypatch.setattr(limits, "MAX_FUSION_PIXELS", 256)
-    monkeypatch.setattr(limits, "MAX_DECODER_ELEMENTS", 4096)
-    monkeypatch.setattr(limits, "KEY_CHUNK", 64)
+    monkeypatch.setattr(tuning, "MAX_FUSION_PIXELS", 256)
+    monkeypatch.setattr(tuning, "MAX_DECODER_ELEMENTS", 4096)
+    monkeypatch.setattr(tuning, "KEY_CHUNK", 64)
     with torch.no_grad(), LargestTensor() as largest:
         net(image_of(1, 3, 96, 32), scale=2)
     # Elements: 36,864 in the result, 98,304 in F_STF of the whole image, 294,912 in its amplitudes and frequencies.

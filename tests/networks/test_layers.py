@@ -10,9 +10,7 @@ from monai.data import MetaTensor
 from reference import assert_close, randomise
 from torch import nn
 
-from monai_iste.networks import ISTE, LIIF, LTE, EDSREncoder, SwinIREncoder
-from monai_iste.networks import layers as linear_layer
-from monai_iste.networks import tuning as limits
+from monai_iste.networks import ISTE, LIIF, LTE, EDSREncoder, SwinIREncoder, layers, tuning
 from monai_iste.networks.layers import Linear
 
 ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")
@@ -30,16 +28,16 @@ LAYOUTS = {
 @pytest.fixture
 def products(monkeypatch):
     """Every layer uses oneDNN's product, at any size; returns the list of the requested shapes."""
-    monkeypatch.setattr(linear_layer, "_WORTH_A_CALL", 0)
-    asked, apply = [], linear_layer._Product.apply
+    monkeypatch.setattr(layers, "_WORTH_A_CALL", 0)
+    asked, apply = [], layers._Product.apply
 
-    class Counted(linear_layer._Product):
+    class Counted(layers._Product):
         @staticmethod
         def apply(x, weight, bias):
             asked.append(tuple(x.shape))
             return apply(x, weight, bias)
 
-    monkeypatch.setattr(linear_layer, "_Product", Counted)
+    monkeypatch.setattr(layers, "_Product", Counted)
     return asked
 
 
@@ -139,7 +137,7 @@ def test_networks(network, training, products, monkeypatch):
     ours = result()
     assert len(products) > 2
     products.clear()
-    monkeypatch.setattr(limits, "FAST_PATHS", False)
+    monkeypatch.setattr(tuning, "FAST_PATHS", False)
     theirs = result()
     assert not products
     assert_same(ours, theirs, 1e-5)
@@ -172,7 +170,7 @@ def test_switched_off_with_onednn(products):
 
 @only_with_onednn
 def test_small_products_are_left_to_pytorch(monkeypatch, products):
-    monkeypatch.setattr(linear_layer, "_WORTH_A_CALL", 5 * 7 * 6 + 1)
+    monkeypatch.setattr(layers, "_WORTH_A_CALL", 5 * 7 * 6 + 1)
     layer()(torch.zeros(5, 7))
     assert not products
     layer()(torch.zeros(6, 7))

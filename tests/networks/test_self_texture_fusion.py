@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from reference import SIZES, LargestTensor, assert_all_learn, assert_close, assert_teaches, random, randomise, weights
 
 from monai_iste.errors import ShapeError
-from monai_iste.networks import tuning as limits
+from monai_iste.networks import tuning
 from monai_iste.networks.self_texture_fusion import SelfTextureFusion, most_similar
 
 
@@ -76,8 +76,8 @@ def test_retrieved_keys_and_confidence(size, low_rank):
 def test_chunks_change_nothing(chunk, queries, monkeypatch):
     query, keys = random(2, 20, 8, seed=1), random(2, 50, 8, seed=2)
     whole = most_similar(query, keys)
-    monkeypatch.setattr(limits, "KEY_CHUNK", chunk)
-    monkeypatch.setattr(limits, "QUERY_CHUNK", queries)
+    monkeypatch.setattr(tuning, "KEY_CHUNK", chunk)
+    monkeypatch.setattr(tuning, "QUERY_CHUNK", queries)
     assert torch.equal(most_similar(query, keys), whole)
     for b in range(2):
         expected = reference.similarity(list(query[b].double().numpy()), list(keys[b].double().numpy())).argmax(1)
@@ -86,7 +86,7 @@ def test_chunks_change_nothing(chunk, queries, monkeypatch):
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 4, 5, 2048])
 def test_the_lowest_index_wins_ties(chunk, monkeypatch):
-    monkeypatch.setattr(limits, "KEY_CHUNK", chunk)
+    monkeypatch.setattr(tuning, "KEY_CHUNK", chunk)
     axes = torch.eye(4)
     keys = axes[[1, 0, 2, 2, 0, 1, 2, 0, 1, 0]].unsqueeze(0)  # the first of axis 0 is at 1, of axis 2 at 2
     assert most_similar(axes[[0, 1, 2]].unsqueeze(0), keys).tolist() == [[1, 0, 2]]
@@ -106,8 +106,8 @@ def test_retrieval_is_float32_under_autocast(dtype):
 
 @pytest.mark.parametrize(("queries", "keys_at_once"), [(2048, 16), (16, 2048), (16, 16)])
 def test_no_matrix_of_all_queries_by_all_keys(queries, keys_at_once, monkeypatch):
-    monkeypatch.setattr(limits, "KEY_CHUNK", keys_at_once)
-    monkeypatch.setattr(limits, "QUERY_CHUNK", queries)
+    monkeypatch.setattr(tuning, "KEY_CHUNK", keys_at_once)
+    monkeypatch.setattr(tuning, "QUERY_CHUNK", queries)
     module = SelfTextureFusion(4)
     query, keys = random(1, 4, 16, 16), random(1, 4096, 4)  # the full similarity: 256 * 4096 = 1,048,576
     with torch.no_grad(), LargestTensor() as largest:

@@ -13,8 +13,7 @@ from reference import SCALES, SIZES, assert_all_learn, assert_close, assert_teac
 from monai_iste.coordinates import cell_size, output_size, pixel_centers
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.inferers import ArbitraryScaleInferer
-from monai_iste.networks import LIIF, LTE, EDSREncoder
-from monai_iste.networks import tuning as limits
+from monai_iste.networks import LIIF, LTE, EDSREncoder, tuning
 
 NETWORKS = [LIIF, LTE]
 
@@ -146,7 +145,7 @@ def test_strips_change_nothing_and_bound_the_work(strip, cls, residual, monkeypa
     whole = net(image, scale=2.5).detach()
     assert lengths == [12 * 10]
     lengths.clear()
-    monkeypatch.setattr(limits, "MAX_DECODER_ELEMENTS", strip * 4 * 12)
+    monkeypatch.setattr(tuning, "MAX_DECODER_ELEMENTS", strip * 4 * 12)
     with torch.no_grad():
         assert_close(net(image, scale=2.5), whole.numpy(), 1e-6)
     assert max(lengths) <= (strip if cls is LTE else 2 * strip)
