@@ -116,6 +116,16 @@ def find_error(error: BaseException | None) -> ISTEError | None:
     return None
 
 
+def find_interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Find the interrupt that an exception replaced.
+
+    Libraries that are interrupted may raise an error of their own while they clean up, such as tqdm and thread locks.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def show_errors_as_sentences() -> None:
     """End the program with one sentence and an exit code at uncaught errors of this family and Ctrl-C.
 
@@ -123,7 +133,7 @@ def show_errors_as_sentences() -> None:
     """
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, KeyboardInterrupt):
+        if find_interrupt(error) is not None:
             print("\ninterrupted: finished files are kept", file=sys.stderr, flush=True)
             raise SystemExit(130)
         known = find_error(error)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from monai_iste import errors
-from monai_iste.errors import ConfigError, DataError, find_error
+from monai_iste.errors import ConfigError, DataError, find_error, find_interrupt
 
 KINDS = [getattr(errors, name) for name in errors.__all__ if name.endswith("Error")]
 
@@ -27,6 +27,15 @@ def test_found_behind_what_a_configuration_wraps_around_it():
     outer.__cause__ = inner
     assert find_error(outer) is inner
     assert find_error(RuntimeError("a defect")) is None
+
+
+def test_an_interrupt_is_found_behind_what_replaced_it():
+    interrupt, cleanup = KeyboardInterrupt(), AttributeError("no attribute '_lock'")
+    cleanup.__context__ = interrupt
+    outer = RuntimeError("cannot close")
+    outer.__cause__ = cleanup
+    assert find_interrupt(outer) is find_interrupt(interrupt) is interrupt
+    assert find_interrupt(RuntimeError("a defect")) is find_interrupt(None) is None
 
 
 def run(body: str) -> subprocess.CompletedProcess:
@@ -64,3 +73,10 @@ def test_defects_keep_their_traceback():
     done = run("raise ZeroDivisionError('defect')")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_an_interrupt_that_was_replaced_while_cleaning_up_ends_a_command_as_an_interrupt():
+    done = run("try:\n  raise KeyboardInterrupt\nfinally:\n  raise AttributeError('no lock')")
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert "interrupted" in done.stderr

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 import monai_iste
-from monai_iste.errors import DataError, ISTEError, OutputError, find_error
+from monai_iste.errors import DataError, ISTEError, OutputError, find_error, find_interrupt
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,21 +42,28 @@ def sentences() -> Iterator[None]:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # images that are too large raise a DataError
     try:
         yield
-    except (ISTEError, RuntimeError) as error:
-        known = find_error(error)  # MONAI wraps what a transform raises
+    except BaseException as error:
+        known = _sentence(error)
         if known is None:
             raise
-        typer.echo(f"error: {known}", err=True)
-        raise typer.Exit(known.exit_code) from error
-    except BrokenPipeError:  # the reader of the output has ended
-        raise
-    except OSError as error:  # of an input, such as a name that is too long: outputs raise OutputError
-        typer.echo(f"error: {error.strerror}: {error.filename or 'standard output'}", err=True)
-        raise typer.Exit((DataError if error.filename else OutputError).exit_code) from error
-    except KeyboardInterrupt as error:
-        what, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
-        typer.echo(f"{what}: finished files are kept; an unfinished slide continues with --resume", err=True)
-        raise typer.Exit(code) from error
+        sentence, exit_code = known
+        typer.echo(sentence, err=True)
+        raise typer.Exit(exit_code) from error
+
+
+def _sentence(error: BaseException) -> tuple[str, int] | None:
+    """Return the sentence and the exit code of an exception; None: a defect, which keeps its traceback."""
+    interrupt = find_interrupt(error)
+    if interrupt is not None:
+        what, code = ("terminated", 143) if isinstance(interrupt, Terminated) else ("interrupted", 130)
+        return f"{what}: finished files are kept; an unfinished slide continues with --resume", code
+    if isinstance(error, (ISTEError, RuntimeError)):
+        known = find_error(error)  # MONAI wraps what a transform raises
+        return None if known is None else (f"error: {known}", known.exit_code)
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # that one: the output's reader has ended
+        kind = DataError if error.filename else OutputError  # of an input, such as a name that is too long
+        return f"error: {error.strerror}: {error.filename or 'standard output'}", kind.exit_code
+    return None
 
 
 def log(text: str) -> None:

@@ -5,6 +5,7 @@ import torch
 from commands import assert_refused, files, run
 
 from monai_iste.cli import jobs
+from monai_iste.cli.options import Terminated
 from monai_iste.errors import CheckpointError, ConfigError
 
 
@@ -42,13 +43,21 @@ def test_untrained_weights_come_with_a_warning():
     assert "warning: the weights are random" in result.stderr
 
 
-def test_interrupted(monkeypatch):
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "code", "word"), [(KeyboardInterrupt, 130, "interrupted"), (Terminated, 143, "terminated")]
+)
+def test_interrupted(replaced, kind, code, word, monkeypatch):
     def interrupt(*arguments):
         yield torch.zeros(3, 1, 60)
-        raise KeyboardInterrupt
+        try:
+            raise kind
+        finally:
+            if replaced:  # as tqdm does while its lock is made
+                raise AttributeError("no attribute '_lock'")
 
     monkeypatch.setattr(jobs, "upscale_bands", interrupt)
     result = run("upscale", "a.png", "b.png", "--scale", 2)
-    assert result.exit_code == 130
-    assert result.stderr.splitlines()[-1].startswith("interrupted")
+    assert result.exit_code == code
+    assert result.stderr.splitlines()[-1].startswith(word)
     assert files() == ["a.png"]
