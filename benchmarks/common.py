@@ -21,8 +21,10 @@ import typer
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from experiments.table_text import csv_text
 from monai_iste.data.sample import sample_datalists
-from monai_iste.errors import ISTEError
+from monai_iste.errors import ConfigError, ISTEError, OutputError
+from monai_iste.io.files import check_name, open_output, write_json
 from monai_iste.metrics.manifest import manifest
 from monai_iste.networks import ISTE, create_iste, load_weights, released_weights
 from monai_iste.networks import tuning as limits
@@ -32,6 +34,7 @@ __all__ = [
     "Clock",
     "Measurement",
     "Row",
+    "check_results",
     "clock",
     "environment",
     "format_range",
@@ -43,6 +46,7 @@ __all__ = [
     "run_isolated",
     "sample_tissue",
     "save",
+    "save_csv",
     "split_numbers",
     "split_words",
     "time_alternating",
@@ -53,11 +57,23 @@ Clock = Callable[[], float]
 Row = dict[str, Any]
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write all numbers to this file.")]
+CsvOption = Annotated[
+    Path | None, typer.Option("--csv", help="Also write the scores by group and by tile to this file.")
+]
+TilesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DIR...",
+        help="Folders of tiles that the weights were not trained on; NAME=DIR names one. A manifest.csv in the folder, "
+        "or above it, tells case, organ and source.",
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the figure.")]
 WeightsOption = Annotated[
     str,
     typer.Option(
-        "--weights", help="Weight files of the preset, separated by commas; released for the released weights."
+        "--weights",
+        help="What to measure, separated by commas: released, FILE, NAME=FILE, or NAME=PRESET:FILE of another preset.",
     ),
 ]
 CropOption = Annotated[int, typer.Option("--crop", help="Side of the scored center crops in pixels.")]
@@ -226,7 +242,10 @@ def split_numbers(text: str) -> list[float]:
         >>> split_numbers("2,3.7")
         [2.0, 3.7]
     """
-    return [float(word) for word in split_words(text)]
+    try:
+        return [float(word) for word in split_words(text)]
+    except ValueError as error:
+        raise ConfigError("numbers separated by commas, such as 2,3.7", repr(text), "Correct the option.") from error
 
 
 def format_range(values: Iterable[float], form: str = "{:.3g}") -> str:
@@ -273,8 +292,34 @@ def run(app: typer.Typer) -> None:
         sys.exit(error.exit_code)
 
 
+def check_results(*files: Path | None) -> None:
+    """Check that files of results can be written, before the measurement.
+
+    Raises:
+        OutputError: the folder of a file does not exist, or a file is a folder.
+    """
+    for file in files:
+        if file is not None:
+            check_name(file, overwrite=True)
+            if not file.resolve().parent.is_dir():
+                raise OutputError("an existing folder for the results", str(file.parent), "Make it first.")
+
+
+def save_csv(rows: Sequence[Row], file: Path | None) -> None:
+    """Write rows as CSV if a file is given; absent values are empty."""
+    if file is not None:
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        with open_output(file, overwrite=True) as out:
+            out.write(csv_text(columns, rows).encode())
+
+
 def report(
-    title: str, rows: Sequence[Row], format_row: Callable[[Row], Row], device: str, json_file: Path | None
+    title: str,
+    rows: Sequence[Row],
+    format_row: Callable[[Row], Row],
+    device: str,
+    json_file: Path | None,
+    about: Row | None = None,
 ) -> None:
     """Print the rows as a Markdown table with the environment; with a file, :func:`save` them too."""
     made_on = environment(device)
@@ -282,14 +327,18 @@ def report(
     where = hardware["cuda"] or f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} thread(s)"
     software = ", ".join(f"{name} {number}" for name, number in versions.items() if name in ("monai_iste", "torch"))
     typer.echo(f"{title}\n{where}; {software}; {made_on['date']}\n\n{_markdown([format_row(row) for row in rows])}\n")
-    save(title, rows, device, json_file)
+    save(title, rows, device, json_file, about)
 
 
-def save(title: str, rows: Sequence[Row], device: str, json_file: Path | None) -> None:
-    """Write all numbers as JSON if a file is given; called after each case, so that a killed run loses only one."""
+def save(title: str, rows: Sequence[Row], device: str, json_file: Path | None, about: Row | None = None) -> None:
+    """Write all numbers as JSON if a file is given; called after each case, so that a killed run loses only one.
+
+    Args:
+        about: what was measured: weights, tiles, protocols, settings.
+    """
     if json_file is not None:
-        content = {"title": title, "environment": environment(device), "rows": rows}
-        json_file.write_text(json.dumps(content, indent=1) + "\n")
+        content = {"title": title, "environment": environment(device), **({"measured": about} if about else {})}
+        write_json(json_file, {**content, "rows": rows})
 
 
 def _markdown(rows: Sequence[Row]) -> str:

@@ -2,31 +2,30 @@
 
 python -m benchmarks.quality_cost DIR --liif edsr-baseline-liif.pth --figure quality-cost.png
 python -m benchmarks.quality_cost DIR --weights iste_light=runs/new/model.pt --weights lte_light=runs/lte/model.pt
+python -m benchmarks.quality_cost DIR --presets iste_light --weights new=iste_light:runs/new/model.pt --crop 384
 """
 
 from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import typer
-from torch import nn
 from tqdm import tqdm
 
 from benchmarks import common
 from benchmarks.common import Clock, Row
-from benchmarks.tile_scores import published_liif, score, super_resolve, tile_pair
-from benchmarks.weights import BICUBIC, PEER, LiifOption
+from benchmarks.contenders import BICUBIC, PEER, RELEASED, Contender, LiifOption, WeightsSpec, load, load_liif
+from benchmarks.tile_scores import score, super_resolve, tile_pair
+from benchmarks.tile_sets import LABELS, Gain, describe_sets, gain_over_cases, groups, tile_sets
 from experiments.figures.style import COLUMN, check_figure_file, save_figure, style
-from monai_iste.data import image_datalist
 from monai_iste.errors import ConfigError
-from monai_iste.io.files import checksum
 from monai_iste.metrics import get_protocol
-from monai_iste.networks import Bicubic, create_network, load_network, released_weights
+from monai_iste.networks import Bicubic, create_network, released_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,30 +35,16 @@ __all__ = ["app", "draw", "quality_cost"]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-class Contender(NamedTuple):
-    """Network with the hash of its weights; None for random weights and for bicubic interpolation."""
-
-    network: nn.Module
-    weights: str | None
-
-    @property
-    def parameters(self) -> int:
-        return sum(tensor.numel() for tensor in self.network.parameters())
-
-    @property
-    def scored(self) -> bool:
-        """True if its quality is meaningful, that is, if its weights are trained or it has none."""
-        return self.weights is not None or not self.parameters
-
-
 @app.command()
 def quality_cost(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Tiles of tissue that the weights were not trained on.")
-    ],
+    folders: common.TilesArgument,
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weights", metavar="PRESET=FILE", help="Weights instead of the released ones; repeatable."),
+        typer.Option(
+            "--weights",
+            metavar="PRESET=FILE",
+            help="Weights instead of the released ones; NAME=PRESET:FILE adds a network; repeatable.",
+        ),
     ] = None,
     liif: LiifOption = None,
     presets: common.PresetsOption = "iste,iste_small,iste_light",
@@ -75,16 +60,29 @@ def quality_cost(
     threads: common.ThreadsOption = 1,
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,
+    csv_file: common.CsvOption = None,
 ) -> list[Row]:
     """Upscale every tile with every network in turn; the timed calls are also the scored ones."""
     if figure is not None:
         check_figure_file(figure, overwrite)
+    common.check_results(json_file, csv_file)
     now = common.clock(device, threads)
     contenders = _contenders(common.split_words(presets), weights or [], liif, device)
-    items = image_datalist(folder)[:images]
+    items = tile_sets(folders, images)
+    about = {
+        **describe_sets(items, [protocol]),
+        "weights": {name: one.describe() for name, one in contenders.items()},
+        "labels": [{"image": item["name"], **{label: item[label] for label in LABELS}} for item in items],
+        **{"scale": scale, "crop": crop},
+    }
     rows = _measure(contenders, items, (protocol, scale, crop), now, repeats, device)
     title = f"Quality and cost at x{scale:g}, {protocol}, {len(items)} center crops of {crop} pixels"
-    common.report(title, rows, _format_row, device, json_file)
+    common.report(title, rows, _format_row, device, json_file, about)
+    grouped = [part for row in rows for part in _by_group(row, rows[0], items)]
+    large = [part for part in grouped if part["by"] in ("set", "source")]
+    if large:
+        common.report(f"{title}, by source", large, _format_group, device, None)
+    common.save_csv(grouped, csv_file)
     if figure is not None:
         save_figure(draw(rows, scale, protocol), figure, overwrite)
     return rows
@@ -92,22 +90,21 @@ def quality_cost(
 
 def _contenders(presets: Sequence[str], given: Sequence[str], liif: Path | None, device: str) -> dict[str, Contender]:
     """Create bicubic, the presets (with given, released or random weights, in this order), and LIIF as published."""
-    files: dict[str, str] = {}
+    specs: dict[str, WeightsSpec] = {}
     for text in given:
-        name, _, file = text.partition("=")
-        if not file or name in files:
-            raise ConfigError("--weights PRESET=FILE, once for each preset", repr(text), "Such as iste_light=model.pt.")
-        files[name] = file
-    found = {BICUBIC: Contender(Bicubic(), None)}
-    for name in dict.fromkeys([*presets, *files]):
-        path = files.get(name) or released_weights(name)
-        if path is None:
-            torch.manual_seed(0)
-            found[name] = Contender(create_network(name).to(device).eval(), None)
+        spec = WeightsSpec.parse(text)
+        if spec.name in (*specs, BICUBIC, PEER):
+            raise ConfigError("--weights with a name of its own", repr(text), "Such as new=iste_light:model.pt.")
+        specs[spec.name] = spec
+    found = {BICUBIC: Contender(Bicubic())}
+    for name in dict.fromkeys([*presets, *specs]):
+        if name in specs or released_weights(name):
+            found[name] = load(specs.get(name, WeightsSpec(name, name, RELEASED)), device)
         else:
-            found[name] = Contender(load_network(name, path, device), checksum(path))
+            torch.manual_seed(0)
+            found[name] = Contender(create_network(name).to(device).eval(), preset=name)
     if liif is not None:
-        found[PEER] = Contender(published_liif(liif, device), checksum(liif))
+        found[PEER] = load_liif(liif, device)
     return found
 
 
@@ -124,6 +121,7 @@ def _measure(
     protocol = get_protocol(name)
     seconds: dict[str, list[float]] = {what: [] for what in contenders}
     psnr: dict[str, list[float]] = {what: [] for what in contenders}
+    ssim: dict[str, list[float]] = {what: [] for what in contenders}
     for number, item in enumerate(tqdm(items, desc="upscaling", mininterval=2)):
         pair = tile_pair(item["image"], protocol, scale, crop)
         for what, contender in contenders.items():
@@ -135,7 +133,9 @@ def _measure(
             pred = super_resolve(contender.network, pair, device)
             seconds[what].append((now() - start) / (pred.shape[1] * pred.shape[2]) * 1e6)
             if contender.scored:
-                psnr[what].append(score(pred, pair, protocol)["psnr"])
+                scores = score(pred, pair, protocol)
+                psnr[what].append(scores["psnr"])
+                ssim[what].append(scores["ssim"])
     return [
         {
             "what": what,
@@ -143,6 +143,7 @@ def _measure(
             "weights": contender.weights,
             "seconds_per_megapixel": seconds[what],
             "psnr": psnr[what],
+            "ssim": ssim[what],
         }
         for what, contender in contenders.items()
     ]
@@ -155,6 +156,41 @@ def _format_row(row: Row) -> Row:
         "s/megapixel": common.format_range(row["seconds_per_megapixel"]),
         "tiles timed": len(row["seconds_per_megapixel"]),
         "PSNR dB": f"{statistics.fmean(row['psnr']):.2f}" if row["psnr"] else "no weights",
+        "SSIM": f"{statistics.fmean(row['ssim']):.4f}" if row["ssim"] else "",
+    }
+
+
+def _by_group(row: Row, bicubic: Row, items: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    """Yield the scores of a network for every group of tiles, with its gain over bicubic; nothing without scores."""
+    if not row["psnr"]:
+        return
+    gains = [ours - its for ours, its in zip(row["psnr"], bicubic["psnr"], strict=True)]
+    for by, name, members in groups(items):
+        cases = [items[i]["case"] for i in members]
+        gain = gain_over_cases([gains[i] for i in members], cases)
+        yield {
+            "what": row["what"],
+            "by": by,
+            "group": name,
+            "tiles": len(members),
+            "cases": len(set(cases)),
+            "seconds_per_megapixel": statistics.median(row["seconds_per_megapixel"][i] for i in members),
+            **{key: statistics.fmean(row[key][i] for i in members) for key in ("psnr", "ssim")},
+            **{"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high},
+        }
+
+
+def _format_group(row: Row) -> Row:
+    return {
+        "network": row["what"],
+        "by": row["by"],
+        "group": row["group"],
+        "tiles": row["tiles"],
+        "cases": row["cases"],
+        "s/megapixel": f"{row['seconds_per_megapixel']:.3g}",
+        "PSNR dB": f"{row['psnr']:.2f}",
+        "SSIM": f"{row['ssim']:.4f}",
+        "over bicubic dB": str(Gain(row["gain"], row["gain_low"], row["gain_high"])),
     }
 
 

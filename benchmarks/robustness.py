@@ -1,7 +1,7 @@
 """Robustness of weights to other degradations than the protocol's: sharper, noisy, or JPEG-compressed inputs.
 
 python -m benchmarks.robustness DIR --scales 2,4
-python -m benchmarks.robustness DIR --weights released,runs/new/model.pt
+python -m benchmarks.robustness atlas=DIR old=DIR --weights released,new=runs/new/model.pt --liif FILE --csv FILE
 python -m benchmarks.robustness DIR --scales 2,4,8 --figure failures.png
 python -m benchmarks.robustness DIR --lower 2
 """
@@ -11,22 +11,23 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 import typer
+from monai.metrics.regression import SSIMMetric
 from monai.transforms import Compose, EnsureTyped, ScaleIntensityRanged
 from torch import Tensor, nn
 
 from benchmarks import common
 from benchmarks.common import Row
+from benchmarks.contenders import BICUBIC, LiifOption, contenders
+from benchmarks.tile_sets import LABELS, Gain, describe_sets, gain_over_cases, groups, tile_sets
 from experiments.figures.style import check_figure_file
-from monai_iste.data import image_datalist
 from monai_iste.errors import ShapeError
 from monai_iste.io.files import open_output
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.protocols import AddBicubicd, AsScoredd
-from monai_iste.networks.runtime import load_network
 from monai_iste.transforms import ArbitraryScaleCropd, LoadRGBd, RandLowerMagnificationd
 from monai_iste.transforms.random_degradation import DegradationSpec, degrade_with
 from monai_iste.visualize import comparison
@@ -34,6 +35,8 @@ from monai_iste.visualize import comparison
 __all__ = ["CASES", "app", "block_steps", "blockiness", "pixel_steps", "robustness"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+PROTOCOL = "iste-rgb"  # of the scores
 
 BLOCK = 8  # side of a JPEG block in low-resolution pixels
 
@@ -56,11 +59,10 @@ METHODS = ("pred", "bicubic", "label")
 
 @app.command()
 def robustness(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Tiles of tissue; for a choice of weights, validation tiles.")
-    ],
-    preset: Annotated[str, typer.Option("--preset", help="Preset of the network.")] = "iste_light",
+    folders: common.TilesArgument,
+    preset: Annotated[str, typer.Option("--preset", help="Preset of files that name none.")] = "iste_light",
     weights: common.WeightsOption = "released",
+    liif: LiifOption = None,
     scales: Annotated[str, typer.Option("--scales", help="Scale factors.")] = "2,4",
     crop: common.CropOption = 192,
     lower: Annotated[
@@ -74,14 +76,22 @@ def robustness(
     threads: common.ThreadsOption = 1,
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,
+    csv_file: common.CsvOption = None,
 ) -> list[Row]:
-    """Score every degradation on the same tiles: PSNR as in iste-rgb, and visibility of block and pixel borders."""
+    """Score every degradation on the same tiles: scores as in iste-rgb, and visibility of block and pixel borders."""
     if figure is not None:
         check_figure_file(figure, overwrite)
+    common.check_results(json_file, csv_file)
     common.clock(device, threads)
-    paths = [str(item["image"]) for item in image_datalist(folder)][:images]
-    networks = {
-        name: load_network(preset, None if name == "released" else name, device) for name in common.split_words(weights)
+    found = contenders(common.split_words(weights), preset, liif, device)
+    tiles = tile_sets(folders, images)
+    paths = [str(item["image"]) for item in tiles]
+    networks = {name: one.network for name, one in found.items() if name != BICUBIC}
+    about = {
+        **describe_sets(tiles, [PROTOCOL]),
+        "weights": {name: found[name].describe() for name in networks},
+        "crop": crop,
+        "labels": [{"image": item["name"], **{label: item[label] for label in LABELS}} for item in tiles],
     }
     rows: list[Row] = []
     for scale in common.split_numbers(scales):
@@ -90,9 +100,15 @@ def robustness(
             for name, network in networks.items():
                 row = {"weights": name, "lower": lower, "scale": scale, "degradation": case}
                 rows.append({**row, **_scores(network, items, device)})
-            common.save("Robustness", rows, device, json_file)
-    tiles = "" if lower == 1 else f", tiles first reduced by {lower:g}"
-    common.report(f"Robustness of {preset}{tiles}", rows, _format_row, device, json_file)
+            common.save("Robustness", rows, device, json_file, about)
+    lowered = "" if lower == 1 else f", tiles first reduced by {lower:g}"
+    title = f"Robustness of {preset}{lowered}"
+    common.report(title, rows, _format_row, device, json_file, about)
+    grouped = [part for row in rows for part in _by_group(row, tiles)]
+    large = [part for part in grouped if part["by"] in ("set", "source")]
+    if large:
+        common.report(f"{title}, by source", large, _format_group, device, None)
+    common.save_csv(grouped, csv_file)
     if figure is not None:
         failures = [_failure(row, paths, crop, networks, device) for row in sorted(rows, key=_gain)[:FAILURES]]
         with open_output(figure, overwrite) as file:
@@ -125,8 +141,10 @@ def _pair(path: str, scale: float, crop: int, lower: float, scan: DegradationSpe
 
 
 def _scores(network: nn.Module, items: list[dict[Any, Any]], device: str) -> Row:
-    shave = get_protocol("iste-rgb").shave
+    shave = get_protocol(PROTOCOL).shave
+    similarity = SSIMMetric(spatial_dims=2)
     psnr: dict[str, list[float]] = {method: [] for method in METHODS[:2]}
+    ssim: dict[str, list[float]] = {method: [] for method in METHODS[:2]}
     blocks: dict[str, list[tuple[float, float]]] = {method: [] for method in METHODS}
     pixels: dict[str, list[tuple[float, float]]] = {method: [] for method in METHODS}
     for item in items:
@@ -138,9 +156,13 @@ def _scores(network: nn.Module, items: list[dict[Any, Any]], device: str) -> Row
         for method, found in psnr.items():
             error = (scored[method] - scored["label"]).square().mean()
             found.append(-10 * float(torch.log10(error)))
+            both = (scored[key].unsqueeze(0) for key in (method, "label"))
+            ssim[method].append(float(cast(Tensor, similarity(*both))))
     return {
         "psnr": psnr["pred"],
         "bicubic_psnr": psnr["bicubic"],
+        "ssim": ssim["pred"],
+        "bicubic_ssim": ssim["bicubic"],
         "gain": statistics.mean(psnr["pred"]) - statistics.mean(psnr["bicubic"]),
         "blockiness": blockiness(blocks["pred"]),
         "bicubic_blockiness": blockiness(blocks["bicubic"]),
@@ -238,6 +260,44 @@ def blockiness(steps: list[tuple[float, float]]) -> float:
     return statistics.mean(on) / statistics.mean(off)
 
 
+def _by_group(row: Row, tiles: list[Row]) -> Iterator[Row]:
+    """Yield the scores of a row for every group of tiles, then tile by tile."""
+    case = {key: row[key] for key in ("weights", "lower", "scale", "degradation")}
+    names = ("psnr", "bicubic_psnr", "ssim", "bicubic_ssim")
+    gains = [ours - bicubic for ours, bicubic in zip(row["psnr"], row["bicubic_psnr"], strict=True)]
+    for by, name, members in groups(tiles):
+        cases = [tiles[i]["case"] for i in members]
+        gain = gain_over_cases([gains[i] for i in members], cases)
+        yield {
+            **case,
+            "by": by,
+            "group": name,
+            "tiles": len(members),
+            "cases": len(set(cases)),
+            **{key: statistics.mean(row[key][i] for i in members) for key in names},
+            **{"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high},
+            "tiles_below_bicubic": sum(gains[i] < 0 for i in members),
+        }
+    for i, tile in enumerate(tiles):
+        labels = {label: tile[label] for label in LABELS}
+        scores = {**{key: row[key][i] for key in names}, "gain": gains[i]}
+        yield {**case, "by": "tile", "group": tile["name"], **scores, **labels}
+
+
+def _format_group(row: Row) -> Row:
+    return {
+        "weights": row["weights"],
+        "scale": f"x{row['scale']:g}",
+        "degradation": row["degradation"],
+        "by": row["by"],
+        "group": row["group"],
+        "tiles": row["tiles"],
+        "cases": row["cases"],
+        "gain dB": str(Gain(row["gain"], row["gain_low"], row["gain_high"])),
+        "tiles below bicubic": row["tiles_below_bicubic"],
+    }
+
+
 def _format_row(row: Row) -> Row:
     means: Iterator[float] = (statistics.mean(row[key]) for key in ("bicubic_psnr", "psnr"))
     return {
@@ -246,6 +306,7 @@ def _format_row(row: Row) -> Row:
         "degradation": row["degradation"],
         **dict(zip(("bicubic dB", "network dB"), (f"{value:.2f}" for value in means), strict=True)),
         "gain dB": f"{row['gain']:+.2f}",
+        "SSIM: bicubic, network": ", ".join(f"{statistics.mean(row[key]):.4f}" for key in ("bicubic_ssim", "ssim")),
         "blockiness: network": f"{row['blockiness']:.3f}",
         "bicubic": f"{row['bicubic_blockiness']:.3f}",
         "truth": f"{row['truth_blockiness']:.3f}",

@@ -2,52 +2,43 @@
 
 python -m benchmarks.weights DIR --liif edsr-baseline-liif.pth --json scores.json
 python -m benchmarks.weights DIR --weights released,runs/new/model.pt --json scores.json
+python -m benchmarks.weights atlas=DIR old=DIR --weights new=runs/new/model.pt,old=iste_light:FILE --csv scores.csv
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from torch import nn
 from tqdm import tqdm
 
 from benchmarks import common
 from benchmarks.common import Row
-from benchmarks.tile_scores import SCORES, published_liif, score, super_resolve, tile_pair
-from experiments.statistics import paired_bootstrap
-from experiments.tiles import source_of
-from monai_iste.data import image_datalist
+from benchmarks.contenders import BICUBIC, PEER, Contender, LiifOption, contenders
+from benchmarks.tile_scores import SCORES, score, super_resolve, tile_pair
+from benchmarks.tile_sets import LABELS, Group, describe_sets, gain_over_cases, groups, tile_sets
 from monai_iste.errors import DataError
 from monai_iste.io.files import checksum, read_json, write_json
 from monai_iste.metrics import get_protocol
-from monai_iste.networks import Bicubic
-from monai_iste.networks.presets import require_weights
-from monai_iste.networks.runtime import load_network
 
-__all__ = ["app", "summary", "weights"]
+__all__ = ["app", "checks", "summary", "weights"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-BICUBIC, PEER = "bicubic", "LIIF"
-ALL_SOURCES = "all"
 _TITLE = "Weights"  # title of the JSON file
 
-LiifOption = Annotated[
-    Path | None,
-    typer.Option("--liif", envvar="LIIF_WEIGHTS", help="edsr-baseline-liif.pth as its authors published it."),
-]
+#: Groups that the main table has; organs and cases have a table of their own.
+_LARGE = ("all", "set", "source")
 
 
 @app.command()
 def weights(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Tiles of tissue that the weights were not trained on.")
-    ],
-    preset: Annotated[str, typer.Option("--preset", help="Preset of the network.")] = "iste_light",
+    folders: common.TilesArgument,
+    preset: Annotated[str, typer.Option("--preset", help="Preset of files that name none.")] = "iste_light",
     weights: common.WeightsOption = "released",
     liif: LiifOption = None,
     protocols: Annotated[
@@ -59,21 +50,20 @@ def weights(
     threads: common.ThreadsOption = 1,
     device: common.DeviceOption = "cpu",
     json_file: common.JsonOption = None,
+    csv_file: common.CsvOption = None,
 ) -> list[Row]:
     """Score every tile. Scores in the file of --json are reused, so that an interrupted run resumes."""
+    common.check_results(json_file, csv_file)
     common.clock(device, threads)
-    methods: dict[str, tuple[nn.Module, str | None]] = {BICUBIC: (Bicubic(), None)}
-    if liif is not None:
-        methods[PEER] = published_liif(liif, device), checksum(liif)
-    for name in common.split_words(weights):
-        file = require_weights(preset) if name == "released" else Path(name)
-        methods[name] = load_network(preset, file, device), checksum(file)
-    items = image_datalist(folder)[:images]
+    methods = contenders(common.split_words(weights), preset, liif, device)
+    items = tile_sets(folders, images)
+    names = common.split_words(protocols)
+    about = {**describe_sets(items, names), "weights": {name: one.describe() for name, one in methods.items()}}
     rows: list[Row] = []
-    for protocol in common.split_words(protocols):
-        case = {"protocol": protocol, "crop": crop}
-        rows += _score_tiles(methods, items, case, common.split_numbers(scales), device, json_file)
-    _report(rows, list(methods), preset, device)
+    for name in names:
+        case = {"protocol": name, "crop": crop}
+        rows += _score_tiles(methods, items, case, common.split_numbers(scales), device, json_file, about)
+    _report(rows, list(methods), preset, device, csv_file)
     return rows
 
 
@@ -81,12 +71,13 @@ def weights(
 
 
 def _score_tiles(
-    methods: Mapping[str, tuple[nn.Module, str | None]],
+    methods: Mapping[str, Contender],
     items: Sequence[Mapping[str, Any]],
     case: Row,
     scales: Sequence[float],
     device: str,
     file: Path | None,
+    measured: Row,
 ) -> list[Row]:
     """Score every tile, scale and method; the file is written after every tile."""
     protocol = get_protocol(case["protocol"])
@@ -95,15 +86,19 @@ def _score_tiles(
     for scale in scales:
         for item in tqdm(items, desc=f"{protocol.name} x{scale:g}", mininterval=2):
             about = {**case, "scale": scale, "image": item["name"], "image_sha256": checksum(item["image"])}
-            wanted = [{"method": name, "weights": digest, **about} for name, (_, digest) in methods.items()]
+            labels = {label: item[label] for label in LABELS}
+            wanted = [{"method": name, "weights": one.weights, **about, **labels} for name, one in methods.items()]
             missing = [row for row in wanted if _identity(row) not in known]
             pair = tile_pair(item["image"], protocol, scale, case["crop"]) if missing else {}
             for row in missing:
-                found = score(super_resolve(methods[row["method"]][0], pair, device), pair, protocol)
+                found = score(super_resolve(methods[row["method"]].network, pair, device), pair, protocol)
+                if not math.isfinite(found["psnr"]):
+                    reason = f"{item['name']}, which {row['method']} reproduces exactly"
+                    raise DataError("tiles with a finite PSNR", reason, "Leave out tiles of one color.")
                 known[_identity(row)] = {**row, **found}
-            rows += [{**known[_identity(row)], "method": row["method"]} for row in wanted]
+            rows += [{**known[_identity(row)], **row} for row in wanted]
             if missing and file is not None:
-                content = {"title": _TITLE, "environment": common.environment(device)}
+                content = {"title": _TITLE, "environment": common.environment(device), "measured": measured}
                 write_json(file, {**content, "rows": list(known.values())})
     return rows
 
@@ -119,11 +114,11 @@ def _read_scores(file: Path | None) -> dict[tuple[Any, ...], Row]:
 
 
 def _identity(row: Row) -> tuple[Any, ...]:
-    """Return everything that a score depends on; file names are not part of it."""
+    """Return everything that a score depends on; names of files of weights are not part of it."""
     return tuple(row[key] for key in ("weights", "protocol", "scale", "crop", "image", "image_sha256"))
 
 
-# --- printing ---------------------------------------------------------------------------------------------------------
+# --- summaries --------------------------------------------------------------------------------------------------------
 
 
 def summary(rows: Sequence[Row], method: str) -> Row:
@@ -133,48 +128,106 @@ def summary(rows: Sequence[Row], method: str) -> Row:
         rows: rows of every method on these tiles.
         method: method to summarize.
     Returns:
-        the mean of every score and ``lowest_lr_psnr``, ``largest_color``, ``largest_shift``, ``largest_truth_shift``;
-        under ``over``, for each of bicubic and LIIF that the method is compared with: the ``gain`` in dB as (mean, low,
-        high) with a 95 % interval over tiles (:func:`~experiments.statistics.paired_bootstrap`; a single tile gives
-        its gain three times), the number of tiles ``below`` it, and the ``worst`` tile with its gain.
+        the mean of every score, the numbers of ``tiles`` and ``cases``, and ``lowest_lr_psnr``, ``largest_color``,
+        ``largest_shift``, ``largest_truth_shift``; under ``over``, for each of bicubic and LIIF that the method is
+        compared with: the ``gain`` in dB (:class:`~benchmarks.tile_sets.Gain`) and that of SSIM, the number of tiles
+        ``below`` it, and the ``worst`` tile with its gain.
     """
     by = {name: [row for row in rows if row["method"] == name] for name in {row["method"] for row in rows}}
     own = by[method]
-    found: Row = {key: statistics.fmean(row[key] for row in own) for key in SCORES} | {"tiles": len(own)}
+    cases = [row["case"] for row in own]
+    found: Row = {key: statistics.fmean(row[key] for row in own) for key in SCORES}
+    found |= {"tiles": len(own), "cases": len(set(cases))}
     found["lowest_lr_psnr"] = min(row["lr_psnr"] for row in own)
     found |= {f"largest_{key}": max(row[key] for row in own) for key in ("color", "shift", "truth_shift")}
     found["over"] = {}
     others = {BICUBIC: (), PEER: (BICUBIC,)}.get(method, (BICUBIC, PEER))
     for other in (name for name in others if name in by):
-        gains = {a["image"]: a["psnr"] - b["psnr"] for a, b in zip(own, by[other], strict=True)}
-        values = list(gains.values())
-        worst = min(gains, key=lambda name: gains[name])
+        gains, gains_ssim = ([a[key] - b[key] for a, b in zip(own, by[other], strict=True)] for key in ("psnr", "ssim"))
+        worst = min(range(len(own)), key=gains.__getitem__)
         found["over"][other] = {
-            "gain": tuple(paired_bootstrap(values, [0.0] * len(values)) if len(values) > 1 else values * 3),
-            "below": sum(value < 0 for value in values),
-            "worst": (worst, gains[worst]),
+            "gain": gain_over_cases(gains, cases),
+            "gain_ssim": gain_over_cases(gains_ssim, cases),
+            "below": sum(value < 0 for value in gains),
+            "worst": (own[worst]["image"], gains[worst]),
         }
     return found
 
 
-def _report(rows: Sequence[Row], methods: Sequence[str], preset: str, device: str) -> None:
-    found = [{**case, "method": method, **summary(part, method)} for case, part in _cases(rows) for method in methods]
-    whole = [row for row in found if row["source"] == ALL_SOURCES]
-    common.report(f"Quality of {preset}", found, _quality, device, None)
-    common.report("Tile by tile", [row for row in whole if row["over"]], _tile_by_tile, device, None)
-    common.report("Faithfulness to the input", whole, _faithfulness, device, None)
-
-
-def _cases(rows: Sequence[Row]) -> Iterator[tuple[Row, list[Row]]]:
-    """Yield every protocol, scale and source with its rows; first all sources, then each if there are several."""
-    sources = sorted({source_of(row["image"]) for row in rows})
+def _parts(rows: Sequence[Row]) -> Iterator[tuple[Row, Group, list[Row]]]:
+    """Yield every protocol, scale and group of tiles with its rows."""
     for protocol, scale in dict.fromkeys((row["protocol"], row["scale"]) for row in rows):
         part = [row for row in rows if (row["protocol"], row["scale"]) == (protocol, scale)]
-        for source in [ALL_SOURCES, *(sources if len(sources) > 1 else [])]:
-            yield (
-                {"protocol": protocol, "scale": scale, "source": source},
-                [row for row in part if source in (ALL_SOURCES, source_of(row["image"]))],
-            )
+        methods = list(dict.fromkeys(row["method"] for row in part))
+        tiles = part[:: len(methods)]
+        for group in groups(tiles):
+            chosen = [part[i * len(methods) + j] for i in group.members for j in range(len(methods))]
+            yield {"protocol": protocol, "scale": scale}, group, chosen
+
+
+def checks(rows: Sequence[Row]) -> list[str]:
+    """Check every method tile by tile against bicubic, and case by case against LIIF; one line for each.
+
+    A line names what is below, with its gain in dB, the lowest first.
+    """
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    scales = ", ".join(f"x{scale:g}" for scale in sorted({row["scale"] for row in rows}))
+    where = f"{scales}; {', '.join(dict.fromkeys(row['protocol'] for row in rows))}"
+    units = {BICUBIC: ("tile", ("set", "image", "image_sha256")), PEER: ("case", ("set", "case"))}
+    lines = []
+    for other, (unit, keys) in units.items():
+        for method in (name for name in methods if other in methods and name not in (other, BICUBIC)):
+            gains: dict[tuple[Any, ...], list[float]] = {}
+            both = ([row for row in rows if row["method"] == name] for name in (method, other))
+            for own, its in zip(*both, strict=True):
+                key = (*(own[key] for key in keys), own["protocol"], own["scale"])
+                gains.setdefault(key, []).append(own["psnr"] - its["psnr"])
+            mean = {key: statistics.fmean(values) for key, values in gains.items()}
+            below = sorted((gain, key) for key, gain in mean.items() if gain < 0)
+            count = len({key[: len(keys)] for key in mean})
+            verdict = f"{len(below)} of {len(mean)} below it: " if below else "passed"
+            named = "; ".join(f"{key[1]} ({key[-2]} x{key[-1]:g}) {gain:+.2f} dB" for gain, key in below)
+            lines.append(f"{method}, no {unit} below {other} ({count} {unit}s; {where}): {verdict}{named}")
+    return lines
+
+
+# --- printing ---------------------------------------------------------------------------------------------------------
+
+
+def _report(rows: Sequence[Row], methods: Sequence[str], preset: str, device: str, csv_file: Path | None) -> None:
+    found = [
+        {**case, "by": group.by, "group": group.name, "method": method, **summary(part, method)}
+        for case, group, part in _parts(rows)
+        for method in methods
+    ]
+    whole = [row for row in found if row["by"] == "all"]
+    small = [row for row in found if row["by"] not in _LARGE and row["over"]]
+    common.report(f"Quality of {preset}", [row for row in found if row["by"] in _LARGE], _quality, device, None)
+    if small:
+        common.report("By organ and case", small, _quality, device, None)
+    common.report("Tile by tile", [row for row in whole if row["over"]], _tile_by_tile, device, None)
+    common.report("Faithfulness to the input", whole, _faithfulness, device, None)
+    typer.echo("\n".join(["Checks", *checks(rows)]))
+    common.save_csv([_flat(row) for row in found] + [_tile(row) for row in rows], csv_file)
+
+
+def _flat(row: Row) -> Row:
+    """Return a summary as a row of the CSV file, without nesting."""
+    place = {key: row[key] for key in ("by", "group", "protocol", "scale", "method", "tiles", "cases")}
+    flat = {**place, **{key: row[key] for key in SCORES}}
+    for other, over in row["over"].items():
+        for key, gain in (("psnr", over["gain"]), ("ssim", over["gain_ssim"])):
+            start = f"{key}_over_{other}"
+            flat |= {start: gain.mean, f"{start}_low": gain.low, f"{start}_high": gain.high}
+        flat[f"tiles_below_{other}"] = over["below"]
+    return flat
+
+
+def _tile(row: Row) -> Row:
+    """Return a tile's scores as a row of the CSV file."""
+    place = {key: row[key] for key in ("protocol", "scale", "method")}
+    labels = {key: row[key] for key in LABELS}
+    return {"by": "tile", "group": row["image"], **place, **{key: row[key] for key in SCORES}, **labels}
 
 
 def _place(row: Row) -> Row:
@@ -184,17 +237,15 @@ def _place(row: Row) -> Row:
 def _quality(row: Row) -> Row:
     return {
         **_place(row),
-        "source": row["source"],
+        "by": row["by"],
+        "group": row["group"],
         "tiles": row["tiles"],
+        "cases": row["cases"],
         "method": row["method"],
         "PSNR dB": f"{row['psnr']:.2f}",
         "SSIM": f"{row['ssim']:.4f}",
-        **{f"over {other} dB": _interval(*over["gain"]) for other, over in row["over"].items()},
+        **{f"over {other} dB": str(over["gain"]) for other, over in row["over"].items()},
     }
-
-
-def _interval(mean: float, low: float, high: float) -> str:
-    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def _tile_by_tile(row: Row) -> Row:

@@ -7,7 +7,7 @@ one image have ``image``; rows of networks that were trained several times have 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,14 @@ class Interval(NamedTuple):
     high: float
 
 
-def paired_bootstrap(a: ArrayLike, b: ArrayLike, samples: int = 10_000, seed: int = 0, level: float = 0.95) -> Interval:
+def paired_bootstrap(
+    a: ArrayLike,
+    b: ArrayLike,
+    samples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+    cases: Sequence[Hashable] | None = None,
+) -> Interval:
     """Compute the mean difference a - b over images and its bootstrap interval.
 
     With the differences d_i = a_i - b_i of n images, the result is the mean of d and Efron's bias-corrected and
@@ -40,7 +47,9 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, samples: int = 10_000, seed: in
     With several seeds, the scores of an image are averaged over them first. For a mean this equals drawing images and
     keeping all seeds. Seeds are not drawn, because two or three are too few; :func:`mean_over_seeds` gives their
     standard deviation. The interval therefore describes other images, for these trained networks. It is too narrow for
-    few images, and for images that are not independent, such as crops of one slide.
+    few images, and for images that are not independent, such as crops of one slide. With ``cases`` given, whole cases
+    are drawn instead of images: with the sum s_k of the differences and the number n_k of the images of case k, the
+    mean of a draw is sum(s_k) / sum(n_k) over the cases drawn.
 
     Args:
         a: scores of one method.
@@ -48,10 +57,11 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, samples: int = 10_000, seed: in
         samples: number of draws.
         seed: seed of the draws.
         level: confidence level.
+        cases: case of every image, such as its patient; None if each image is a case of its own.
     Shape:
-        a, b: (n,) or (seeds, n), the same images in the same order; the number of seeds may differ
+        a, b: (n,) or (seeds, n), the same images in the same order; the number of seeds may differ; cases: (n,)
     Raises:
-        DataError: fewer than two images, another number of them in b, or a score that is not finite.
+        DataError: fewer than two images or cases, another number of them in b, or a score that is not finite.
 
     Example:
         >>> paired_bootstrap([31.0, 27.0, 35.0], [30.0, 26.0, 34.0])
@@ -68,6 +78,8 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, samples: int = 10_000, seed: in
         raise DataError("scores that are finite", "inf or NaN", "Leave out images that a method reproduces exactly.")
     difference = np.atleast_2d(first).mean(0) - np.atleast_2d(second).mean(0)
     mean = float(difference.mean())
+    if cases is not None:
+        return _cluster_bootstrap(difference, cases, samples, seed, level)
     if np.allclose(difference, mean, rtol=0, atol=1e-12):  # BCa divides by the standard deviation
         return Interval(mean, mean, mean)
     low, high = bootstrap(
@@ -76,6 +88,38 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, samples: int = 10_000, seed: in
         n_resamples=samples,
         batch=max(1, _BATCH_ELEMENTS // len(difference)),
         confidence_level=level,
+        method="BCa",
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(mean, float(low), float(high))
+
+
+def _cluster_bootstrap(
+    difference: np.ndarray, cases: Sequence[Hashable], samples: int, seed: int, level: float
+) -> Interval:
+    """Draw cases with all their images, see :func:`paired_bootstrap`."""
+    if len(cases) != len(difference):
+        raise DataError("the case of every image", f"{len(cases)} for {len(difference)} images", "Name each case.")
+    grouped: dict[Hashable, list[float]] = {}
+    for case, value in zip(cases, difference.tolist(), strict=True):
+        grouped.setdefault(case, []).append(value)
+    if len(grouped) == len(difference):
+        return paired_bootstrap(difference, np.zeros_like(difference), samples, seed, level)
+    if len(grouped) < 2:
+        raise DataError("at least two cases to draw from", "one", "Score tiles of more cases.")
+    sums = np.array([math.fsum(values) for values in grouped.values()])
+    counts = np.array([len(values) for values in grouped.values()], np.float64)
+    mean = float(difference.mean())
+    if np.allclose(sums / counts, mean, rtol=0, atol=1e-12):
+        return Interval(mean, mean, mean)
+    low, high = bootstrap(
+        (sums, counts),
+        lambda s, n, axis: s.sum(axis) / n.sum(axis),
+        n_resamples=samples,
+        batch=max(1, _BATCH_ELEMENTS // len(sums)),
+        confidence_level=level,
+        paired=True,
+        vectorized=True,
         method="BCa",
         random_state=np.random.default_rng(seed),
     ).confidence_interval

@@ -9,7 +9,7 @@ from PIL import Image
 from reference import assert_teaches
 from safetensors.torch import save_file
 
-from benchmarks import common
+from benchmarks import common, contenders
 from benchmarks import quality_cost as module
 from benchmarks.quality_cost import draw, quality_cost
 from benchmarks.tile_scores import score, super_resolve, tile_pair
@@ -45,7 +45,7 @@ def test_presets_without_weights_are_timed_and_not_scored(tiles, toy, tmp_path, 
     file, figure = tmp_path / "rows.json", tmp_path / "figure.png"
     rows = {
         row["what"]: row
-        for row in quality_cost(tiles, presets="toy,iste_light", crop=64, repeats=2, figure=figure, json_file=file)
+        for row in quality_cost([tiles], presets="toy,iste_light", crop=64, repeats=2, figure=figure, json_file=file)
     }
     assert list(rows) == ["bicubic", "toy", "iste_light"]
     assert rows["toy"]["psnr"] == []
@@ -63,18 +63,18 @@ def test_presets_without_weights_are_timed_and_not_scored(tiles, toy, tmp_path, 
     assert rows["iste_light"]["parameters"] == sum(tensor.numel() for tensor in load_network().parameters())
     assert json.loads(file.read_text())["rows"] == list(rows.values())
     printed = capsys.readouterr().out
-    assert next(line for line in printed.splitlines() if line.startswith("| toy |")).endswith("| 2 | no weights |")
+    assert next(line for line in printed.splitlines() if line.startswith("| toy |")).endswith("| 2 | no weights |  |")
     assert Image.open(figure).size == (1050, 780)
 
 
 def test_files_take_the_place_of_released_weights(tiles, toy, monkeypatch):
-    monkeypatch.setattr(module, "published_liif", lambda path, device: Bicubic())
-    rows = quality_cost(tiles, [f"toy={toy}"], liif=toy, presets="iste_light", crop=64, images=1)
+    monkeypatch.setattr(contenders, "published_liif", lambda path, device: Bicubic())
+    rows = quality_cost([tiles], [f"toy={toy}"], liif=toy, presets="iste_light", crop=64, images=1)
     assert [row["what"] for row in rows] == ["bicubic", "iste_light", "toy", "LIIF"]
     assert all(len(row["psnr"]) == 1 for row in rows)
     assert rows[2]["weights"] != rows[1]["weights"] is not None
     assert rows[3]["psnr"] == rows[0]["psnr"]
-    rows = quality_cost(tiles, [f"toy={toy}"], presets="toy", crop=64, images=1)
+    rows = quality_cost([tiles], [f"toy={toy}"], presets="toy", crop=64, images=1)
     assert [row["what"] for row in rows] == ["bicubic", "toy"]
     assert rows[1]["psnr"]
 
@@ -88,7 +88,7 @@ def test_networks_take_turns_and_seconds_are_per_output_megapixel(tiles, toy, mo
         return super_resolve(network, pair, device)
 
     monkeypatch.setattr(module, "super_resolve", noted)
-    rows = quality_cost(tiles, [f"toy={toy}"], presets="toy", crop=64, images=2)
+    rows = quality_cost([tiles], [f"toy={toy}"], presets="toy", crop=64, images=2)
     assert order == ["Bicubic", "Bicubic", "ISTE", "ISTE", "Bicubic", "ISTE"]  # the first of a pair warms up
     assert [row["seconds_per_megapixel"] for row in rows] == [pytest.approx([1e6 / 64**2] * 2)] * 2
 
@@ -110,14 +110,14 @@ def test_the_figure_has_a_point_for_every_scored_network():
     assert "iste-rgb" in axes.get_ylabel()
 
 
-@pytest.mark.parametrize("given", [["iste_light"], ["iste_light="], ["toy=a.pt", "toy=b.pt"]])
-def test_weights_have_a_preset_and_one_file(tiles, given):
+@pytest.mark.parametrize("given", [["iste_light"], ["iste_light="], ["toy=a.pt", "toy=b.pt"], ["tyo=a.pt"], ["=a.pt"]])
+def test_weights_have_a_preset_and_one_file(tiles, toy, given):
     with pytest.raises(ConfigError) as caught:
-        quality_cost(tiles, given)
+        quality_cost([tiles], given)
     assert_teaches(caught.value, given[-1])
 
 
 def test_a_figure_that_cannot_be_written_is_refused_before_the_work(tiles, tmp_path):
     for name in ("figure.gif", "missing/figure.png"):
         with pytest.raises(OutputError):
-            quality_cost(tiles, figure=tmp_path / name)
+            quality_cost([tiles], figure=tmp_path / name)

@@ -11,11 +11,13 @@ from reference import assert_teaches
 from typer.testing import CliRunner
 
 import monai_iste
+from benchmarks import contenders
 from benchmarks import robustness as module
 from benchmarks.robustness import CASES, app, block_steps, blockiness, pixel_steps, robustness
 from monai_iste.data import sample_datalists
 from monai_iste.errors import CheckpointError, OutputError, ShapeError
 from monai_iste.metrics import get_protocol
+from monai_iste.networks import released_weights
 from monai_iste.networks.baselines import Bicubic
 from monai_iste.transforms.random_degradation import DegradationSpec, degrade_with
 
@@ -37,10 +39,10 @@ def interpolation(monkeypatch):
     asked = []
 
     def load(preset, weights, device):
-        asked.append((preset, weights))
+        asked.append((preset, str(weights)))
         return Bicubic()
 
-    monkeypatch.setattr(module, "load_network", load)
+    monkeypatch.setattr(contenders, "load_network", load)
     return asked
 
 
@@ -112,9 +114,10 @@ def test_there_must_be_a_border():
 
 
 def test_interpolation_gains_nothing_and_jpeg_costs(tiles, interpolation, tmp_path, capsys):
-    file = tmp_path / "rows.json"
-    rows = robustness(tiles, weights="released,a.pt", scales="2,2.5", crop=80, images=2, json_file=file)
-    assert interpolation == [("iste_light", None), ("iste_light", "a.pt")]
+    file, other = tmp_path / "rows.json", tmp_path / "a.pt"
+    other.write_text("weights")
+    rows = robustness([tiles], weights=f"released,a.pt={other}", scales="2,2.5", crop=80, images=2, json_file=file)
+    assert interpolation == [("iste_light", str(released_weights("iste_light"))), ("iste_light", str(other))]
     assert [(row["scale"], row["degradation"], row["weights"]) for row in rows] == [
         (scale, case, name) for scale in (2, 2.5) for case in CASES for name in ("released", "a.pt")
     ]
@@ -137,7 +140,7 @@ def test_interpolation_gains_nothing_and_jpeg_costs(tiles, interpolation, tmp_pa
 def test_the_protocols_are_among_the_cases(name, tiles, interpolation):
     protocol = get_protocol(name)
     assert protocol.degradation in CASES
-    (row,) = (row for row in robustness(tiles, scales="2.5", crop=80) if row["degradation"] == protocol.degradation)
+    (row,) = (row for row in robustness([tiles], scales="2.5", crop=80) if row["degradation"] == protocol.degradation)
     expected = []
     for path in sorted(tiles.iterdir()):
         item = protocol.preprocessing(80)({"image": str(path), "scale": 2.5})
@@ -156,14 +159,14 @@ def test_tiles_of_a_weaker_objective_are_tiles_reduced_before(tiles, lower, tmp_
         size = [round(n / lower) for n in picture.size]
         picture.resize(size, Image.Resampling.BICUBIC).save(reduced / file.name)
     options = {"scales": "2", "crop": 40, "images": 2}
-    expected, found = robustness(reduced, **options), robustness(tiles, lower=lower, **options)
+    expected, found = robustness([reduced], **options), robustness([tiles], lower=lower, **options)
     assert [{**row, "lower": 1} for row in found] == expected
-    assert found[0]["psnr"] != robustness(tiles, **options)[0]["psnr"]
+    assert found[0]["psnr"] != robustness([tiles], **options)[0]["psnr"]
 
 
 def test_gains_are_differences(tiles):
     """With the released weights; how much they have to gain is asked in test_released.py."""
-    rows = robustness(tiles, scales="2", crop=64, images=1)
+    rows = robustness([tiles], scales="2", crop=64, images=1)
     for row in rows:
         assert row["gain"] == pytest.approx(row["psnr"][0] - row["bicubic_psnr"][0])
     protocol = get_protocol("iste-rgb")
@@ -183,7 +186,7 @@ def test_the_figure_shows_where_least_is_gained(tiles, tmp_path, monkeypatch):
     drawn, comparison = [], module.comparison
     monkeypatch.setattr(module, "comparison", lambda items: drawn.extend(items) or comparison(items))
     file = tmp_path / "failures.png"
-    rows = robustness(tiles, scales="2,4", crop=80, figure=file)
+    rows = robustness([tiles], scales="2,4", crop=80, figure=file)
     least = sorted(rows, key=lambda row: row["gain"])[:3]
     assert [item["name"] for item in drawn] == [f"x{row['scale']:g}, {row['degradation']}" for row in least]
     for item, row in zip(drawn, least, strict=True):
@@ -195,7 +198,7 @@ def test_the_figure_shows_where_least_is_gained(tiles, tmp_path, monkeypatch):
         assert picture.format == "PNG"
         assert picture.width > 5 * 2 * 80
     with pytest.raises(OutputError, match="which exists"):
-        robustness(tiles, scales="2", crop=64, images=1, figure=file)
+        robustness([tiles], scales="2", crop=64, images=1, figure=file)
 
 
 def test_as_a_command(tiles, interpolation):
@@ -208,4 +211,4 @@ def test_as_a_command(tiles, interpolation):
 
 def test_weights_that_are_not_there(tiles):
     with pytest.raises(CheckpointError, match=r"missing\.pt, which does not exist"):
-        robustness(tiles, weights="missing.pt")
+        robustness([tiles], weights="missing.pt")

@@ -10,7 +10,7 @@ from reference import assert_teaches
 from torch import nn
 from typer.testing import CliRunner
 
-from benchmarks import tile_scores
+from benchmarks import contenders, tile_scores
 from benchmarks import weights as module
 from benchmarks.tile_scores import displacement, score, super_resolve, tile_pair
 from benchmarks.weights import app, summary, weights
@@ -51,8 +51,8 @@ def interpolation(monkeypatch):
     def load(preset, path, device):
         return Spoilt(lambda x: x + noise[:, : x.shape[2], : x.shape[3]] * ("a.pt" in str(path)))
 
-    monkeypatch.setattr(module, "load_network", load)
-    monkeypatch.setattr(module, "published_liif", lambda path, device: Spoilt(lambda x: x + 4 / 255))
+    monkeypatch.setattr(contenders, "load_network", load)
+    monkeypatch.setattr(contenders, "published_liif", lambda path, device: Spoilt(lambda x: x + 4 / 255))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_displacement_is_measured(scale):
 
 def test_gains_losses_and_worst_tiles(tiles, interpolation, files, tmp_path, capsys):
     worse, liif = files
-    rows = weights(tiles, weights=f"released,{worse}", liif=liif, protocols="iste-rgb", scales="2", crop=80)
+    rows = weights([tiles], weights=f"released,{worse}", liif=liif, protocols="iste-rgb", scales="2", crop=80)
     assert [row["method"] for row in rows] == ["bicubic", "LIIF", "released", worse] * 3
     equal, noisy, bright = (summary(rows, method) for method in ("released", worse, "LIIF"))
     assert equal["over"]["bicubic"]["gain"] == (0, 0, 0)
@@ -119,7 +119,7 @@ def test_gains_losses_and_worst_tiles(tiles, interpolation, files, tmp_path, cap
     printed = capsys.readouterr().out
     for source, count in (("all", 3), ("glas", 2), ("monuseg", 1)):
         own = [value for name, value in gains.items() if source in ("all", name.split("_")[0])]
-        line = next(s for s in printed.splitlines() if f"| {source} | {count} | {worse} |" in s)
+        line = next(s for s in printed.splitlines() if f"| {source} | {count} | {count} | {worse} |" in s)
         assert f"| {statistics.mean(own):+.2f} (" in line
     assert f"| x2 | {worse} | 3 | 3 | {worst} {gains[worst]:+.2f} dB |" in printed
 
@@ -133,18 +133,18 @@ def test_nothing_is_scored_twice(tiles, interpolation, files, tmp_path, monkeypa
 
     monkeypatch.setattr(module, "score", counted)
     options = {"scales": "2", "crop": 64, "json_file": file}
-    first = weights(tiles, protocols="iste-rgb", images=2, **options)
+    first = weights([tiles], protocols="iste-rgb", images=2, **options)
     assert len(scored) == 4  # two tiles, bicubic and the network
-    everything = weights(tiles, protocols="iste-rgb,bicubic-rgb", **options)
+    everything = weights([tiles], protocols="iste-rgb,bicubic-rgb", **options)
     assert len(scored) == 4 + 2 + 6
     assert everything[:4] == first
     assert json.loads(file.read_text())["rows"] == everything
-    again = weights(tiles, protocols="iste-rgb,bicubic-rgb", **options)
+    again = weights([tiles], protocols="iste-rgb,bicubic-rgb", **options)
     assert (again, len(scored)) == (everything, 12)
-    weights(tiles, protocols="iste-rgb", weights=files[0], **options)
+    weights([tiles], protocols="iste-rgb", weights=files[0], **options)
     assert len(scored) == 12 + 3  # other weights; bicubic is known
     Image.fromarray(TISSUE[:, 300:390, :100].transpose(1, 2, 0)).save(tiles / "glas_1.png")
-    weights(tiles, protocols="iste-rgb", **options)
+    weights([tiles], protocols="iste-rgb", **options)
     assert len(scored) == 15 + 2  # another tile under the same name
 
 
@@ -160,17 +160,17 @@ def test_an_interrupted_run_keeps_its_tiles(tiles, interpolation, tmp_path, monk
     with monkeypatch.context() as patch:
         patch.setattr(module, "score", stopping)
         with pytest.raises(KeyboardInterrupt):
-            weights(tiles, protocols="iste-rgb", scales="2", crop=64, json_file=file)
+            weights([tiles], protocols="iste-rgb", scales="2", crop=64, json_file=file)
     kept = json.loads(file.read_text())["rows"]
     assert [row["image"] for row in kept] == ["glas_1", "glas_1"]
-    assert weights(tiles, protocols="iste-rgb", scales="2", crop=64, json_file=file)[:2] == kept
+    assert weights([tiles], protocols="iste-rgb", scales="2", crop=64, json_file=file)[:2] == kept
 
 
 def test_the_file_of_another_command_is_left_alone(tiles, interpolation, tmp_path):
     file = tmp_path / "speed.json"
     file.write_text('{"title": "Speed", "rows": []}')
     with pytest.raises(DataError) as caught:
-        weights(tiles, protocols="iste-rgb", scales="2", json_file=file)
+        weights([tiles], protocols="iste-rgb", scales="2", json_file=file)
     assert_teaches(caught.value, "speed.json", "--json")
     assert "Speed" in file.read_text()
 
@@ -179,9 +179,9 @@ def test_names_of_files_do_not_matter(tiles, interpolation, tmp_path, monkeypatc
     file, copy = tmp_path / "scores.json", tmp_path / "copy.safetensors"
     copy.write_bytes(released_weights("iste_light").read_bytes())
     options = {"protocols": "iste-rgb", "scales": "2", "crop": 64, "json_file": file}
-    first = weights(tiles, **options)
+    first = weights([tiles], **options)
     monkeypatch.setattr(module, "score", None)
-    second = weights(tiles, weights=str(copy), **options)
+    second = weights([tiles], weights=str(copy), **options)
     assert [row["psnr"] for row in second] == [row["psnr"] for row in first]
     assert {row["method"] for row in second} == {"bicubic", str(copy)}
 
@@ -197,7 +197,7 @@ def test_as_a_command(tiles, interpolation, files):
 def test_weights_that_are_not_there(tiles, tmp_path):
     for options in ({"weights": str(tmp_path / "none.pt")}, {"liif": tmp_path / "none.pth"}):
         with pytest.raises(CheckpointError) as caught:
-            weights(tiles, **options)
+            weights([tiles], **options)
         assert_teaches(caught.value, "none.pt", "does not exist")
 
 
