@@ -26,6 +26,7 @@ CORE = [
     "tqdm>=4.66",
     "tensorboard>=2.17",
     "safetensors>=0.4.3",
+    "defusedxml>=0.7.1",
     "openslide-python>=1.4",
     "openslide-bin>=4.0.1.1",
 ]

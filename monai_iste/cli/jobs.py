@@ -35,7 +35,8 @@ from monai_iste.io.image_writer import (
     save_image,
     slide_suffix,
 )
-from monai_iste.io.pixel_size import Mpp
+from monai_iste.io.pixel_size import Mpp, PixelSize
+from monai_iste.io.stated_pixel_size import describe_mpp
 from monai_iste.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -161,9 +162,8 @@ class Upscaler:
             raise
 
     def _plan_image(self, source: Path, target: Path, info: ImageInfo) -> ImageJob:
-        self._warn_contradiction(source, info.pixel_size.stated)
-        _log_note(source, info.note)
-        output = self.output_size.resolve_upscaled(info.size, info.mpp, source, MAX_FILE_PIXELS)
+        output = self.output_size.resolve_upscaled(info.size, info.mpp, source, MAX_FILE_PIXELS, info.pixel_size.remark)
+        _log_notes(source, info.pixel_size, info.note)
         if not self.is_folder:
             check_output(target, output, self.overwrite)
         return ImageJob(source, target, info, output, self.network, self.overwrite, resume=self.is_folder)
@@ -181,8 +181,7 @@ class Upscaler:
             tissue_only=options.tissue_only,
             precision=self.network_info["precision"],
         )
-        self._warn_contradiction(source, slide.stated_mpp)
-        _log_note(source, slide.note)
+        _log_notes(source, slide.pixel_size, slide.note)
         job = SlideJob(
             slide,
             target,
@@ -201,10 +200,6 @@ class Upscaler:
         if not self.is_folder and not job.is_complete():
             job.check()
         return job
-
-    def _warn_contradiction(self, path: Path, stated: Mpp | None) -> None:
-        if stated is not None:
-            log(f"warning: {path} itself states {stated[1]:.4g} um/px; --input-mpp is used")
 
     @contextmanager
     def _continue_folder(self) -> Iterator[None]:
@@ -239,9 +234,14 @@ class Upscaler:
             yield
 
 
-def _log_note(source: Path, note: str) -> None:
+def _log_notes(source: Path, pixel_size: PixelSize, note: str) -> None:
+    """Log what the user should know about an input: its page, and a pixel size that is not the one that it states."""
     if note:
         log(f"note: {source}: {note}")
+    if pixel_size.stated is not None:
+        log(f"warning: {source} itself states {describe_mpp(pixel_size.stated)}; --input-mpp is used")
+    elif pixel_size.mpp is not None and pixel_size.not_believed is not None:
+        log(f"note: {source} states {pixel_size.not_believed}; {pixel_size} is used")
 
 
 def _check_ending(target: Path) -> None:
@@ -321,11 +321,11 @@ class ImageJob:
             "output_size": self.output,
             "scale": [n / m for n, m in zip(self.output, self.info.size, strict=True)],
             "mpp": self.mpp,
+            "input_pixel_size": self.info.pixel_size._asdict(),
+            "note": self.info.note,
         }
 
     def __str__(self) -> str:
         (h, w), (height, width), mpp = self.info.size, self.output, self.mpp
-        unit = "" if mpp is None else f", {mpp[1]:.4g} um/px"
-        return (
-            f"{self.target}: {h} x {w} -> {height} x {width} (H x W, x{math.sqrt(height * width / (h * w)):.4g}{unit})"
-        )
+        text = f"{self.target}: {h} x {w} -> {height} x {width} (H x W, x{math.sqrt(height * width / (h * w)):.4g}"
+        return f"{text}), pixel size: {self.info.pixel_size.remark}" if mpp is None else f"{text}, {describe_mpp(mpp)})"

@@ -62,23 +62,29 @@ class OutputSize:
         if self.mpp is not None and not all(math.isfinite(n) and n > 0 for n in self._target()):
             raise ConfigError("micrometers per pixel above 0", f"{self.mpp}", "20x is about 0.5, 40x 0.25.")
 
-    def resolve(self, size: Size, mpp: Mpp | None = None, name: Any = "the image") -> Size:
+    def resolve(self, size: Size, mpp: Mpp | None = None, name: Any = "the image", remark: str = "none stated") -> Size:
         """Compute the size (H, W) of the result for an image of ``size`` (h, w); it may be smaller.
 
         Args:
             mpp: micrometers per pixel of the image, (y, x); None if unknown.
             name: name of the image in messages.
+            remark: reason why ``mpp`` is None (:attr:`~monai_iste.io.pixel_size.PixelSize.remark`).
         Raises:
             DataError: a pixel size is requested and that of the image is unknown.
             ScaleError: the scale is not a finite number above 0, or the result has no pixels.
         """
         if self.scale is not None:
             return output_size(size, self.scale)
-        height, width = (max(1, round(n)) for n in self._extent(size, mpp, name))
+        height, width = (max(1, round(n)) for n in self._extent(size, mpp, name, remark))
         return height, width
 
     def resolve_upscaled(
-        self, size: Size, mpp: Mpp | None = None, name: Any = "the image", limit: int = MAX_OUTPUT_PIXELS
+        self,
+        size: Size,
+        mpp: Mpp | None = None,
+        name: Any = "the image",
+        limit: int = MAX_OUTPUT_PIXELS,
+        remark: str = "none stated",
     ) -> Size:
         """Compute the size (H, W) of the result as :meth:`resolve`, and check that the network can produce it.
 
@@ -89,26 +95,24 @@ class OutputSize:
                 too large.
             DataError: as :meth:`resolve`.
         """
-        extent = self._extent(size, mpp, name)
+        extent = self._extent(size, mpp, name, remark)
         if any(0 < big < n for big, n in zip(extent, size, strict=True)):
             raise self._too_small(size, mpp)
         if all(n <= big for big, n in zip(extent, size, strict=True)) and self.scale != math.inf:
             _check_extent(size, extent, limit)
-        return self.resolve(size, mpp, name)
+        return self.resolve(size, mpp, name, remark)
 
     def _target(self) -> Mpp:
         return self.mpp if isinstance(self.mpp, tuple) else (self.mpp, self.mpp)  # type: ignore[return-value]
 
-    def _extent(self, size: Size, mpp: Mpp | None, name: Any) -> tuple[float, float]:
+    def _extent(self, size: Size, mpp: Mpp | None, name: Any, remark: str) -> tuple[float, float]:
         """Height and width of the result before rounding."""
         if self.scale is not None:
             return size[0] * self.scale, size[1] * self.scale
         if self.size is not None:
             return self.size
         if mpp is None:
-            raise DataError(
-                f"the pixel size of {name} in its file", "none or an implausible one", "Give it: --input-mpp 0.5."
-            )
+            raise DataError(f"the pixel size of {name} in its file", remark, "Give it: --input-mpp 0.5.")
         height, width = (
             n if same_mpp(own, target) else n * own / target
             for n, own, target in zip(size, mpp, self._target(), strict=True)

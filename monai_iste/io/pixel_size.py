@@ -1,4 +1,4 @@
-"""Pixel sizes: how a file states its own, and when two of them are the same.
+"""Pixel sizes: which of a file's statements is believed, and when two of them are the same.
 
 Pixel sizes are in micrometers per pixel ("mpp"): about 0.25 at 40x, 0.5 at 20x, 1.0 at 10x.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ import openslide
 import tifffile
 
 from monai_iste.errors import ConfigError, ISTEError, ScaleError
+from monai_iste.io.stated_pixel_size import AxisLength, Mpp, Stated, describe_mpp, state_axes, tiff_mpp
 from monai_iste.io.tiff_pages import main_image
 
 #: Pixel sizes outside this range, in micrometers, are not a microscope's: 72 dpi means "unknown".
@@ -35,23 +35,31 @@ MPP_KEY = "mpp"
 #: Metadata of a MetaTensor: the spacing of its affine for which :data:`MPP_KEY` was written, (y, x).
 MPP_SPACING_KEY = "mpp_spacing"
 
-Mpp = tuple[float, float]
-
-Stated = tuple[Mpp, str]  # a pixel size and its source
-
 
 class PixelSize(NamedTuple):
     """Pixel size of an image, and its source.
 
     Attributes:
         mpp: micrometers per pixel, (y, x); None if unknown.
-        source: vendor ("aperio"), "OME", "TIFF tags", "--input-mpp" or "unknown".
+        source: vendor ("aperio"), "OME", "ImageJ", "TIFF tags", "NIfTI", "--input-mpp" or "unknown".
         stated: pixel size in the file if it contradicts the user's; else None.
+        not_believed: first pixel size that the file states and that is not believed, with the reason; else None.
     """
 
     mpp: Mpp | None
     source: str
     stated: Mpp | None = None
+    not_believed: str | None = None
+
+    @property
+    def remark(self) -> str:
+        """Reason why the file's pixel size is unknown: none is stated, or the one that is not believed."""
+        return self.not_believed or "none stated"
+
+    def __str__(self) -> str:
+        if self.mpp is None:
+            return f"unknown um/px: {self.remark}"
+        return f"{describe_mpp(self.mpp)} ({self.source})"
 
     def overridden(self, input_mpp: float | None) -> PixelSize:
         """Replace the file's pixel size by the user's, if there is one.
@@ -63,14 +71,14 @@ class PixelSize(NamedTuple):
 
         Example:
             >>> PixelSize((0.25, 0.25), "aperio").overridden(0.5)
-            PixelSize(mpp=(0.5, 0.5), source='--input-mpp', stated=(0.25, 0.25))
+            PixelSize(mpp=(0.5, 0.5), source='--input-mpp', stated=(0.25, 0.25), not_believed=None)
         """
         if input_mpp is None:
             return self
         if not (math.isfinite(input_mpp) and input_mpp > 0):
             raise ConfigError("micrometers per pixel above 0", f"{input_mpp}", "20x is about 0.5, 40x 0.25.")
         agrees = self.mpp is None or all(same_mpp(n, input_mpp) for n in self.mpp)
-        return PixelSize((input_mpp, input_mpp), OPTION, None if agrees else self.mpp)
+        return PixelSize((input_mpp, input_mpp), OPTION, None if agrees else self.mpp, self.not_believed)
 
 
 def same_mpp(mpp: float, other: float) -> bool:
@@ -126,16 +134,17 @@ def check_mpp(name: str, value: float | None) -> float | None:
 def find_mpp(
     path: str | os.PathLike[str], input_mpp: float | None = None, properties: Mapping[str, str] | None = None
 ) -> PixelSize:
-    """Find the pixel size of an image or slide; never a guess.
+    """Find the pixel size of a slide or TIFF; never a guess.
 
     The sources are read in this order, and the first plausible value counts (:data:`PLAUSIBLE_MPP`):
 
     1. ``input_mpp``, given by the user;
     2. the scanner's vendor, as OpenSlide reads it;
-    3. the PhysicalSize of OME-TIFF;
-    4. the resolution tags of TIFF, in inches or centimeters.
+    3. the PhysicalSize of OME-XML, in any unit of its schema;
+    4. ImageJ's unit, with TIFF's resolution tags;
+    5. TIFF's resolution tags, in inches or centimeters.
 
-    The density of PNG and JPEG is a printer's, and is not read.
+    A statement of one axis counts for both.
 
     Args:
         input_mpp: micrometers per pixel given by the user (:meth:`PixelSize.overridden`).
@@ -145,18 +154,28 @@ def find_mpp(
 
     Example:
         >>> find_mpp("a.png", 0.5)
-        PixelSize(mpp=(0.5, 0.5), source='--input-mpp', stated=None)
+        PixelSize(mpp=(0.5, 0.5), source='--input-mpp', stated=None, not_believed=None)
     """
     return first_plausible(_stated(Path(path), properties)).overridden(input_mpp)
 
 
 def first_plausible(stated: Iterable[Stated]) -> PixelSize:
-    """Choose the first pixel size within :data:`PLAUSIBLE_MPP`."""
+    """Choose the first pixel size that is stated without contradiction and lies within :data:`PLAUSIBLE_MPP`.
+
+    Example:
+        >>> first_plausible([Stated((400.0, 400.0), "OME"), Stated((0.5, 0.5), "TIFF tags")]).not_believed
+        '400 um/px (OME), not believed because it is not between 0.05 and 20 um'
+    """
     low, high = PLAUSIBLE_MPP
-    for mpp, source in stated:
-        if all(low <= n <= high for n in mpp):
-            return PixelSize(mpp, source)
-    return PixelSize(None, UNKNOWN)
+    not_believed = None
+    for statement in stated:
+        doubt = statement.doubt
+        if not doubt and not all(low <= n <= high for n in statement.mpp or ()):  # also true of NaN
+            doubt = f"it is not between {low:g} and {high:g} um"
+        if statement.mpp is not None and not doubt:
+            return PixelSize(statement.mpp, statement.source, not_believed=not_believed)
+        not_believed = not_believed or " ".join(f"{statement}, not believed because {doubt}".split())
+    return PixelSize(None, UNKNOWN, not_believed=not_believed)
 
 
 def is_tiff(path: Path) -> bool:
@@ -173,17 +192,9 @@ def vendor_mpp(path: Path, properties: Mapping[str, str] | None = None) -> Itera
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "generic-tiff")
     if vendor == "generic-tiff":  # its properties are the tags of the TIFF
         return
-    with suppress(KeyError, ValueError):
-        y, x = properties[openslide.PROPERTY_NAME_MPP_Y], properties[openslide.PROPERTY_NAME_MPP_X]
-        yield (float(y), float(x)), vendor
-
-
-def tiff_mpp(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> Iterator[Stated]:
-    """Yield the pixel sizes that an opened TIFF states of a page: in its OME-XML, then in its tags."""
-    if found := _ome_mpp(tiff.ome_metadata or ""):
-        yield found, "OME"
-    if found := _tag_mpp(page.tags):
-        yield found, "TIFF tags"
+    names = (openslide.PROPERTY_NAME_MPP_Y, openslide.PROPERTY_NAME_MPP_X)
+    axes = [AxisLength(properties[name], "um") if name in properties else None for name in names]
+    yield from state_axes(axes, vendor)
 
 
 def _stated(path: Path, properties: Mapping[str, str] | None) -> Iterator[Stated]:
@@ -199,23 +210,3 @@ def _openslide_properties(path: Path) -> Mapping[str, str]:
             return dict(slide.properties)
     except openslide.OpenSlideError:  # also where OpenSlide does not know the format
         return {}
-
-
-def _ome_mpp(xml: str) -> Mpp | None:
-    pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", xml)
-    values = dict(re.findall(r'\bPhysicalSize(\w+)="([^"]*)"', pixels.group())) if pixels else {}
-    units = {"\N{MICRO SIGN}m": 1, "\N{GREEK SMALL LETTER MU}m": 1, "um": 1, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
-    try:
-        y, x = (float(values[axis]) * units[values.get(f"{axis}Unit", "um")] for axis in "YX")
-    except (KeyError, ValueError):
-        return None
-    return y, x
-
-
-def _tag_mpp(tags: tifffile.TiffTags) -> Mpp | None:
-    try:
-        unit = {2: 25_400.0, 3: 10_000.0}[int(tags["ResolutionUnit"].value)]
-        (top, y), (left, x) = (tags[f"{axis}Resolution"].value for axis in "YX")
-        return unit * y / top, unit * x / left
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None

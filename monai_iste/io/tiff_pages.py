@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tifffile
+
+from monai_iste.io.ome_xml import is_ome_xml, ome_images
 
 # A later page of at least so many times the pixels is the image, and the first one a small version of it. Half the size
 # is a quarter of the pixels, or a little more where odd sizes are rounded up.
@@ -38,10 +40,13 @@ def main_image(tiff: tifffile.TiffFile) -> MainImage:
     Raises:
         ValueError: it holds no page.
     """
+    names = _ome_names(tiff)
+    # Pages are grouped by what they are. OME-XML may describe other files, missing pages or billions of them.
+    tiff.is_ome = False
     if not tiff.series:
         raise ValueError("it holds no page")
     candidates = [(series, page) for series in tiff.series for page in _full_pages(series)]
-    marks = [page_mark(page, series.name) for series, page in candidates]
+    marks = [page_mark(page, names.get(page.index, series.name)) for series, page in candidates]
     number, note = choose_page([page for _, page in candidates], marks)
     chosen, page = candidates[number]
     marked = sum(bool(mark) for (series, other), mark in zip(candidates, marks, strict=True) if series is chosen)
@@ -51,6 +56,18 @@ def main_image(tiff: tifffile.TiffFile) -> MainImage:
         for (series, _), mark in zip(candidates, marks, strict=True)
     )
     return MainImage(page, chosen.levels, planes > 1 or equal, note)
+
+
+def _ome_names(tiff: tifffile.TiffFile) -> dict[Any, str]:
+    """Read the names of the images of OME-XML, by the number of their first page."""
+    description = tiff.pages.first.description if len(tiff.pages) else ""
+    if not is_ome_xml(description):
+        return {}
+    try:
+        images = ome_images(description, tiff.filename)
+    except ValueError:
+        return {}
+    return {image.pages[0][0]: image.name for image in images if image.pages}
 
 
 def _full_pages(series: tifffile.TiffPageSeries) -> list[tifffile.TiffPage]:

@@ -21,6 +21,7 @@ from monai_iste.inferers.tiling import Region
 from monai_iste.io.files import make_folder
 from monai_iste.io.image_reader import image_size
 from monai_iste.io.image_writer import check_output, save_image, slide_suffix
+from monai_iste.io.stated_pixel_size import describe_mpp
 from monai_iste.progress import ProgressBar
 from monai_iste.slides.compute import compute_windows
 from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
@@ -89,7 +90,7 @@ class SlideJob:
             "software": f"monai_iste {monai_iste.__version__}",
             **self.provenance,
             "scale": f"{self.plan.scale[0]:.6g} x {self.plan.scale[1]:.6g} (y, x)",
-            "source mpp": _um(self.plan.mpp) + f" ({self.slide.mpp_source})",
+            "source mpp": str(self.slide.pixel_size),
             "region": "all" if tuple(box) == full else f"top {box.top}, left {box.left}, of {full[2]} x {full[3]}",
             "background": "interpolated" if self.plan.tissue_only else "super-resolved",
             "job": self.plan.digest,
@@ -191,14 +192,16 @@ class SlideJob:
             "output_size": list(self.size),
             "scale": list(self.plan.scale),
             "mpp": self.plan.output_mpp and list(self.plan.output_mpp),
+            "input_pixel_size": self.slide.pixel_size._asdict(),
+            "note": self.slide.note,
         }
 
     def __str__(self) -> str:
         (h, w), (height, width), scale = self.plan.size, self.size, math.sqrt(math.prod(self.plan.scale))
         part = "" if self.size == self.plan.output else "a part of "
-        return (
-            f"{self.target}: {part}{h} x {w} -> {height} x {width} (H x W, x{scale:.4g}, {_um(self.plan.output_mpp)})"
-        )
+        unit, known = describe_mpp(self.plan.output_mpp), self.slide.pixel_size
+        text = f"{self.target}: {part}{h} x {w} -> {height} x {width} (H x W, x{scale:.4g}, {unit})"
+        return text if known.mpp is not None else f"{text}, pixel size: {known.remark}"
 
     def _mask(self) -> TissueMask | None:
         if not self.plan.tissue_only:
@@ -326,7 +329,3 @@ def _touches(plan: SlidePlan, mask: TissueMask, window: Window) -> bool:
     """Check whether a window has tissue, so that the network runs for it."""
     y, x = (plan.positions(axis_window, axis) for axis, axis_window in enumerate(window))
     return mask.touches(float(y[0]), float(x[0]), float(y[-1]) + 1, float(x[-1]) + 1)
-
-
-def _um(mpp: tuple[float, float] | None) -> str:
-    return "unknown um/px" if mpp is None else f"{mpp[1]:.4g} um/px"

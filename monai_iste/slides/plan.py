@@ -175,7 +175,9 @@ def plan_slide(
         DataError: ``mpp`` is given, but the slide's own is unknown.
         ShapeError: the region is not inside the slide.
     """
-    output = OutputSize(scale, size, mpp).resolve_upscaled(slide.size, slide.mpp, slide.path, MAX_OUTPUT_PIXELS)
+    output = OutputSize(scale, size, mpp).resolve_upscaled(
+        slide.size, slide.mpp, slide.path, MAX_OUTPUT_PIXELS, slide.pixel_size.remark
+    )
     largest = max(n / m for n, m in zip(output, slide.size, strict=True))
     if largest > MAX_SCALE:
         raise ScaleError(f"a magnification of at most {MAX_SCALE:g}", f"{largest:.4g}", "Ask for less.")

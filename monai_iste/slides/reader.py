@@ -12,7 +12,7 @@ import numpy as np
 from monai_iste.errors import ShapeError
 from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize
-from monai_iste.io.pixel_size import Mpp
+from monai_iste.io.pixel_size import Mpp, PixelSize
 from monai_iste.slides.backends import open_pixels
 from monai_iste.slides.resampling import LevelPixels, Size, best_level, level_extent, resample_region
 
@@ -37,9 +37,8 @@ class Slide:
         size: (h, w) of level 0.
         levels: (h, w) of each level, from the largest to the smallest.
         mpp: micrometers per pixel of level 0, (y, x); None if unknown or implausible.
-        mpp_source: source of ``mpp``: the vendor ("aperio"), "OME", "TIFF tags", "--input-mpp" or "unknown"; see
-            :func:`~monai_iste.io.pixel_size.find_mpp`.
-        stated_mpp: pixel size that the file states, if it contradicts ``input_mpp`` by more than 1 %; else None.
+        pixel_size: ``mpp`` with its source, and what the file states beside it
+            (:class:`~monai_iste.io.pixel_size.PixelSize`).
         icc: RGB color profile, or None. It is not applied to the pixels.
         note: sentence for the user where not the first page of a TIFF is read; else empty.
     Shape:
@@ -68,15 +67,23 @@ class Slide:
         try:
             self.levels: tuple[Size, ...] = self._pixels.levels
             self.size: Size = self.levels[0]
-            found = self._pixels.pixel_size().overridden(input_mpp)
-            self.mpp: Mpp | None = found.mpp
-            self.mpp_source: str = found.source
-            self.stated_mpp: Mpp | None = found.stated
+            self.pixel_size: PixelSize = self._pixels.pixel_size().overridden(input_mpp)
+            self.mpp: Mpp | None = self.pixel_size.mpp
             self.icc: bytes | None = self._pixels.icc()
             self.note: str = self._pixels.note
         except BaseException:
             self.close()
             raise
+
+    @property
+    def mpp_source(self) -> str:
+        """Source of ``mpp``: the vendor ("aperio"), "OME", "ImageJ", "TIFF tags", "--input-mpp", "unknown", ..."""
+        return self.pixel_size.source
+
+    @property
+    def stated_mpp(self) -> Mpp | None:
+        """Pixel size that the file states, if it contradicts ``input_mpp`` by more than 1 %; else None."""
+        return self.pixel_size.stated
 
     def read(self, region: Region, level: int = 0) -> np.ndarray:
         """Read a region of a level, in that level's pixels.
@@ -135,7 +142,7 @@ class Slide:
             DataError: the slide's own pixel size is unknown.
             ConfigError: ``mpp`` is not above 0.
         """
-        return OutputSize(mpp=mpp).resolve(self.size, self.mpp, self.path)
+        return OutputSize(mpp=mpp).resolve(self.size, self.mpp, self.path, self.pixel_size.remark)
 
     def close(self) -> None:
         """Close the file; further calls do nothing."""

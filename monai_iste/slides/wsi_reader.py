@@ -140,7 +140,7 @@ class SuperResolvedWSIReader(BaseWSIReader):
         size, mpp = slide.size, self.source_mpp or slide.mpp
         if mpp is None:
             raise DataError(
-                "a slide that states its pixel size", f"{path}, which does not", "Give the reader source_mpp=."
+                f"the pixel size of {path} in its file", slide.pixel_size.remark, "Give the reader source_mpp=."
             )
         full = OutputSize(mpp=self.target).resolve(size, mpp)
         downsamples = self.downsamples or _powers_of_two(full)

@@ -73,7 +73,10 @@ class CatalogImage:
             return None
 
     def metadata(self) -> dict[str, Any]:
-        """Return what clients see: sizes as (width, height), ``mpp`` as (y, x). The path is left out."""
+        """Return what clients see: sizes as (width, height), ``mpp`` as (y, x). The path is left out.
+
+        ``mpp_remark`` is the reason why the pixel size is unknown, or what else the file states and is not believed.
+        """
         return {
             "id": self.id,
             "name": self.path.name,
@@ -81,6 +84,8 @@ class CatalogImage:
             "height": self.size[0],
             "mpp": self.mpp,
             "mpp_source": self._slide.mpp_source,
+            "mpp_remark": self._slide.pixel_size.remark if self.mpp is None else self._slide.pixel_size.not_believed,
+            "note": self._slide.note,
             "objective": self.objective,
             "levels": [level[::-1] for level in self._slide.levels],
         }

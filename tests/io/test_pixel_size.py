@@ -81,5 +81,8 @@ def test_what_counts_as_a_contradiction(tmp_path):
 def test_the_vendors_axes_are_not_mixed_up(tmp_path):
     says = {"openslide.vendor": "mirax", "openslide.mpp-y": "0.25", "openslide.mpp-x": "0.23"}
     assert find_mpp(tmp_path / "a.mrxs", properties=says) == PixelSize((0.25, 0.23), "mirax")
-    for nothing in ({**says, "openslide.mpp-y": "unknown"}, {**says, "openslide.mpp-x": "nan"}, {}):
-        assert find_mpp(tmp_path / "a.mrxs", properties=nothing) == PixelSize(None, "unknown")
+    for axis, value in (("y", "unknown"), ("x", "nan")):
+        found = find_mpp(tmp_path / "a.mrxs", properties={**says, f"openslide.mpp-{axis}": value})
+        assert found[:3] == (None, "unknown", None)
+        assert found.remark == f"{value} um per pixel (mirax), not believed because {value!r} is no number above 0"
+    assert find_mpp(tmp_path / "a.mrxs", properties={}) == PixelSize(None, "unknown")

@@ -28,6 +28,8 @@ def test_images_and_status(client, tmp_path):
         "height": 60,
         "mpp": [0.5, 0.5],
         "mpp_source": "--input-mpp",
+        "mpp_remark": None,
+        "note": "",
         "objective": None,
         "levels": [[75, 60]],
     }

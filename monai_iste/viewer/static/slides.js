@@ -34,6 +34,7 @@ export function listSlides({ list, box, toggle }, onPick) {
     thumbnail.alt = "";
     thumbnail.loading = "lazy";
     button.append(thumbnail, line("name", image.name), line("size", describeSize(image)));
+    button.title = describeFile(image);
     button.addEventListener("click", () => {
       if (narrow.matches) open(false);
       onPick(image);
@@ -66,6 +67,12 @@ export function listSlides({ list, box, toggle }, onPick) {
       for (const [id, button] of buttons) button.setAttribute("aria-current", String(id === image.id));
     },
   };
+}
+
+/** Describe what the file states and is not used, and which of its pages is shown. */
+function describeFile({ mpp, mpp_remark, mpp_source, note }) {
+  const size = mpp ? `pixel size: ${mpp_source}` : "pixel size unknown";
+  return [mpp_remark ? `${size}; ${mpp_remark}` : size, note].filter(Boolean).join("\n");
 }
 
 function describeSize({ width, height, mpp, objective }) {

@@ -25,7 +25,7 @@ export function updateReadout(pane) {
   const microns = micronsPerPixel(image, scale);
   const sizes =
     microns === null
-      ? ["pixel size unknown: lengths in pixels"]
+      ? [`pixel size unknown (${image.mpp_remark}): lengths in pixels`]
       : [`${microns.toPrecision(3)} µm/px`, `equivalent to ${Number(equivalentObjective(microns).toPrecision(3))}×`];
   put("readout", [...sizes, `${formatScale(scale)} of native`].join(" · "));
   const bar = scaleBar(microns, scale, Math.min(MAX_BAR * ratio, width / 4));
