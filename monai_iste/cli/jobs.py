@@ -6,6 +6,7 @@ Only slides need MONAI, so that it is imported with the first of them.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,11 +22,11 @@ from torch import nn
 
 from monai_iste.cli.folder import Pair
 from monai_iste.cli.options import log
-from monai_iste.errors import ConfigError, DataError, OutputError, check_choice
+from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, ShapeError, check_choice
 from monai_iste.functional import to_range, upscale_bands
 from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize, Size
-from monai_iste.io.files import check_apart, make_folder
+from monai_iste.io.files import check_apart, check_new_path, make_folder
 from monai_iste.io.image_reader import ImageInfo, image_size, probe, read_rgb
 from monai_iste.io.image_writer import (
     MAX_FILE_PIXELS,
@@ -74,7 +75,9 @@ class Upscaler:
         threads: processor threads of each worker.
         overwrite: whether existing files are replaced.
         is_folder: whether the inputs are those of a folder. Existing results are then skipped, and an input that cannot
-            be read is reported without ending the others.
+            be read, or an output that cannot be written, is reported without ending the others.
+    Attributes:
+        exit_code: that of the first input or output that failed; else 0.
     """
 
     def __init__(
@@ -91,7 +94,7 @@ class Upscaler:
         self.output_size, self.input_mpp, self.options = output_size, input_mpp, options
         self.network, self.network_info, self.threads = network, network_info, threads
         self.overwrite, self.is_folder = overwrite, is_folder
-        self.skipped = self.failed = 0
+        self.skipped = self.failed = self.exit_code = 0
 
     def run(self, pairs: Sequence[Pair], dry_run: bool, announce: Callable[[str], None] | None) -> dict[str, Any]:
         """Run the jobs of all inputs, after all of them were checked.
@@ -143,6 +146,8 @@ class Upscaler:
         """Check one input and its output, and make their job."""
         check_apart(source, target)
         _check_ending(target)
+        if self.is_folder:  # whose subfolders are made with their first results
+            check_new_path(target)
         info = self._image_info(source, target)
         return self._plan_slide(source, target) if info is None else self._plan_image(source, target, info)
 
@@ -203,14 +208,15 @@ class Upscaler:
 
     @contextmanager
     def _continue_folder(self) -> Iterator[None]:
-        """Log and count a DataError of one input of a folder, so that the others are still processed."""
+        """Log and count an error of one input or output of a folder, so that the others are still processed."""
         try:
             yield
-        except DataError as error:
+        except (DataError, OutputError, ScaleError, ShapeError) as error:
             if not self.is_folder:
                 raise
             log(f"error: {error}")
             self.failed += 1
+            self.exit_code = self.exit_code or error.exit_code
 
     @contextmanager
     def _progress_and_cluster(self, jobs: Sequence[ImageJob | SlideJob], dry_run: bool) -> Iterator[None]:
@@ -281,7 +287,7 @@ class ImageJob:
         Raises:
             OutputError: a file of another size, or no image, has its name.
         """
-        if self.overwrite or not self.resume or not self.target.exists():
+        if self.overwrite or not self.resume or not os.path.lexists(self.target):  # also where the name is too long
             return False
         try:
             found = image_size(self.target)

@@ -18,10 +18,11 @@ from monai_iste.cli.options import (
     ThreadsOption,
     UntrainedOption,
     WeightsOption,
+    log,
     network_of,
     sentences,
 )
-from monai_iste.errors import ConfigError, DataError
+from monai_iste.errors import ConfigError
 
 if TYPE_CHECKING:
     from monai_iste.inferers import Region
@@ -87,7 +88,7 @@ def upscale(
             _parse_region(region), tissue_only, work_dir, resume, compression, consistency, workers, scheduler
         )
         is_folder = source.is_dir()
-        pairs = pair_folder(source, target) if is_folder else [(source, target)]
+        pairs = pair_folder(source, target, lambda text: log(f"note: {text}")) if is_folder else [(source, target)]
         input_mpp = check_mpp("--input-mpp", input_mpp)
         network, network_info = network_of(preset, weights, device, precision, threads, allow_untrained)
         upscaler = Upscaler(output_size, input_mpp, options, network, network_info, threads, overwrite, is_folder)
@@ -95,7 +96,7 @@ def upscale(
         if as_json:
             typer.echo(json.dumps(report, indent=2))
         if report["failed"]:
-            raise typer.Exit(DataError.exit_code)
+            raise typer.Exit(upscaler.exit_code)
 
 
 def _parse_region(text: str | None) -> Region | None:

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from monai_iste.data.sample import sample_datalists
 from monai_iste.errors import ConfigError, DataError, ScaleError
+from monai_iste.io.folders import list_files
 from monai_iste.io.image_reader import IMAGE_SUFFIXES, image_size
 
+_log = logging.getLogger(__name__)
 
-def image_datalist(folder: str | os.PathLike[str], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[dict]:
+
+def image_datalist(
+    folder: str | os.PathLike[str],
+    suffixes: Sequence[str] = IMAGE_SUFFIXES,
+    log: Callable[[str], None] = _log.warning,
+) -> list[dict]:
     """List the images of a folder and its subfolders, sorted by relative path, without hidden files.
+
+    Links to folders are followed (:func:`~monai_iste.io.folders.list_files`). A link that leads nowhere is listed as
+    the image that it is named as, and reading it raises a DataError.
 
     Args:
         suffixes: lower-case file name endings of images.
+        log: receives one sentence about each folder that is not listed, and each other link that leads nowhere.
     Returns:
         per image ``{"image": path, "name": relative path without suffix}``, with forward slashes in the name.
     Raises:
@@ -38,12 +50,12 @@ def image_datalist(folder: str | os.PathLike[str], suffixes: Sequence[str] = IMA
         raise DataError("a folder of images", f"{root}, which does not exist", "Check the path.")
     if not root.is_dir():
         raise DataError("a folder of images", f"the file {root}", "Name the folder that holds it.")
-    names = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-    images = [
-        {"image": str(root / name), "name": name[: -len(suffix)]}
-        for name in sorted(names)
-        if not any(part.startswith(".") for part in name.split("/")) and (suffix := _suffix(name, suffixes))
-    ]
+    images = []
+    for name in list_files(root, log):
+        if suffix := _suffix(name, suffixes):
+            images.append({"image": str(root / name), "name": name[: -len(suffix)]})
+        elif not os.path.exists(root / name):
+            log(f"{root / name} is left out: it is a link that leads nowhere")
     if not images:
         raise DataError(
             f"images ({', '.join(suffixes)}) in {root}", "none", "Name a folder that holds some, or convert them."

@@ -180,6 +180,19 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
+def check_new_path(path: Path) -> None:
+    """Check that a file can get this name, and its folder be made, before any work.
+
+    Raises:
+        OutputError: the name is too long, or what should be its folder is a file or may not be written to.
+    """
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    with report_write_errors(path, "Choose another place."), suppress(FileNotFoundError):
+        os.lstat(folder / f".{path.name}.{os.getpid()}.part")  # the longest name that it has meanwhile
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError("a folder that may be written to", str(folder), "Choose another place.")
+
+
 def check_apart(source: Path, target: Path) -> None:
     """Raise OutputError if the output is the input."""
     if os.path.exists(target) and target.samefile(source):

@@ -136,7 +136,7 @@ class Catalog:
         self._images: dict[str, CatalogImage] = {}
         used_ids: set[str] = set()
         try:
-            for path, is_named in _list_files(paths):
+            for path, is_named in _list_files(paths, log):
                 id = _unique_id(path.name, used_ids)
                 try:
                     self._images[id] = CatalogImage(id, path, input_mpp)
@@ -178,12 +178,12 @@ class Catalog:
             image.close()
 
 
-def _list_files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+def _list_files(paths: Sequence[Path], log: Callable[[str], None]) -> Iterator[tuple[Path, bool]]:
     """Yield every file once, and whether it was named directly."""
     seen = set()
     for path in paths:
         if path.is_dir():
-            found = [Path(item["image"]) for item in image_datalist(path, IMAGE_SUFFIXES + SLIDE_ENDINGS)]
+            found = [Path(item["image"]) for item in image_datalist(path, IMAGE_SUFFIXES + SLIDE_ENDINGS, log)]
         else:
             found = [path]
         for file in found:
