@@ -19,6 +19,17 @@ class PrepareQueries(PrepareBatchExtraInput):
         super().__init__({"coord": "coord", "cell": "cell"})
 
 
+class PrepareGrids(PrepareBatchExtraInput):
+    """Prepare training batches for :class:`~monai_iste.inferers.GridInferer`: one grid of rows and columns per image.
+
+    Shape:
+        image: (B, 3, h, w); rows: (B, R); columns: (B, S); cell: (B, 2); label: (B, R * S, 3)
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"rows": "rows", "columns": "columns", "cell": "cell"})
+
+
 class PrepareWholeImage(PrepareBatch):
     """Prepare evaluation and inference batches: call ``network(image, scale=...)``.
 

@@ -30,7 +30,7 @@ _ENTRY_POINTS = {
 }
 
 # Settings that only the named stages of train.json read. An overlay may replace a stage; its setting is then unread.
-_STAGE_SETTINGS = {"scale_range", "degradation", "num_points"}
+_STAGE_SETTINGS = {"scale_range", "degradation", "num_points", "num_rows"}
 
 # Valid values of settings whose invalid values would otherwise fail inside a component, with a long traceback. The
 # command line is parsed as Python literals: 2024 becomes a number, and "true", which is not a literal, stays text.
@@ -51,7 +51,7 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         ("True or False", lambda value: isinstance(value, bool)),
     ),
     **dict.fromkeys(
-        ("dataset_dir", "output_dir", "pretrained", "checkpoint", "slide", "output", "work_dir"),
+        ("dataset_dir", "native_dir", "output_dir", "pretrained", "checkpoint", "slide", "output", "work_dir"),
         ("a path, ./2024 if it is a number", lambda value: isinstance(value, (str, os.PathLike))),
     ),
 }

@@ -5,6 +5,7 @@ from monai_iste.data.datasets import (
     image_datalist,
     pixel_counts,
     training_datalists,
+    truth_weights,
 )
 from monai_iste.data.sample import sample_datalists
 
@@ -14,4 +15,5 @@ __all__ = [
     "pixel_counts",
     "sample_datalists",
     "training_datalists",
+    "truth_weights",
 ]

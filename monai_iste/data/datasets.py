@@ -102,12 +102,16 @@ def split_datalist(datalist: Sequence[dict], val_fraction: float = 0.1, seed: in
     return train, [datalist[i] for i in sorted(chosen)]
 
 
-def training_datalists(dataset_dir: str | os.PathLike[str] | None, min_size: int) -> tuple[list[dict], list[dict]]:
+def training_datalists(
+    dataset_dir: str | os.PathLike[str] | None, min_size: int, native_dir: str | os.PathLike[str] | None = None
+) -> tuple[list[dict], list[dict]]:
     """List training and validation images: those of ``train/`` and ``val/``, or the folder's images split by file.
 
     Args:
         dataset_dir: folder of images; None or empty for the offline sample (:func:`sample_datalists`).
         min_size: smallest allowed shorter side of an image in pixels: low-resolution size times largest scale.
+        native_dir: folder of further training images, at their scanner's own resolution. With it, every training item
+            has an entry ``"native"``, true for these (:class:`~monai_iste.transforms.RandTruthCropd`).
     Raises:
         DataError: the folder is not usable, a file is unreadable, or an image is too small; the first file is named.
 
@@ -122,6 +126,9 @@ def training_datalists(dataset_dir: str | os.PathLike[str] | None, min_size: int
         train, val = (image_datalist(Path(dataset_dir) / part) for part in ("train", "val"))
     else:
         train, val = split_datalist(image_datalist(dataset_dir))
+    if native_dir:
+        native = image_datalist(native_dir)
+        train = [*({**item, "native": False} for item in train), *({**item, "native": True} for item in native)]
     for item in (*train, *val):
         height, width = _size(item)
         if min(height, width) < min_size:
@@ -145,6 +152,36 @@ def pixel_counts(datalist: Iterable[dict]) -> list[int]:
         [600]
     """
     return [math.prod(_size(item)) for item in datalist]
+
+
+def truth_weights(datalist: Iterable[dict], native_share: float = 0.2) -> list[float]:
+    """Compute the probability of every image of a data list: by its pixels, with a fixed share for native images.
+
+    Native images have more pixels for the same tissue, so that pixels alone would draw them too often. All native
+    images are equally likely.
+
+    Args:
+        native_share: probability of a native image (the entry ``"native"`` is true), if there is one.
+    Raises:
+        ConfigError: the share is not in [0, 1).
+
+    Example:
+        >>> tile = np.zeros((3, 20, 30), np.uint8)
+        >>> truth_weights([{"image": tile}, {"image": tile}, {"image": tile, "native": True}], 0.2)
+        [0.4, 0.4, 0.2]
+    """
+    if not 0 <= native_share < 1:
+        raise ConfigError("native_share in [0, 1)", repr(native_share), "0.2 draws every fifth crop from them.")
+    items = list(datalist)
+    native = [bool(item.get("native", False)) for item in items]
+    pixels = [0 if skip else count for skip, count in zip(native, pixel_counts(items), strict=True)]
+    share = native_share if any(native) else 0.0
+    if not sum(pixels):
+        return [1 / len(items)] * len(items)
+    return [
+        share / sum(native) if is_native else (1 - share) * count / sum(pixels)
+        for is_native, count in zip(native, pixels, strict=True)
+    ]
 
 
 def _size(item: dict) -> tuple[int, int]:

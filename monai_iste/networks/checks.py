@@ -31,11 +31,17 @@ def shape_of(tensor: Tensor) -> str:
     return str(tensor.shape) if torch.jit.is_scripting() else str(tuple(tensor.shape))
 
 
-def check_grid(image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> None:
-    """Raise ShapeError unless image is (B, 3, h, w), rows (H,), columns (W,) and cell (B, 2), none of them empty."""
+def check_grid(image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor, per_image: bool = False) -> None:
+    """Raise ShapeError unless image is (B, 3, h, w), rows (H,), columns (W,) and cell (B, 2), none of them empty.
+
+    With ``per_image``, rows may be (B, H) and columns (B, W): one grid per image.
+    """
     check_image(image)
+    b = image.shape[0]
     for name, axis in (("rows", rows), ("columns", columns)):
-        if axis.ndim != 1 or axis.numel() == 0:
-            raise ShapeError(f"{name} of shape (n,)", shape_of(axis), "Pass one coordinate per row and column.")
-    if cell.shape != (image.shape[0], 2):
-        raise ShapeError(f"cell of shape ({image.shape[0]}, 2)", shape_of(cell), "A grid has one scale per image.")
+        known = axis.ndim == 1 or (per_image and axis.ndim == 2 and axis.shape[0] == b)
+        if not known or axis.numel() == 0:
+            shapes = f"(n,) or ({b}, n)" if per_image else "(n,)"
+            raise ShapeError(f"{name} of shape {shapes}", shape_of(axis), "Pass one coordinate per row and column.")
+    if cell.shape != (b, 2):
+        raise ShapeError(f"cell of shape ({b}, 2)", shape_of(cell), "A grid has one scale per image.")

@@ -6,8 +6,10 @@ are copied. The weights of the contributing pixels are products of one number pe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
+from itertools import groupby, product
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,8 @@ def query_grid(network: nn.Module, image: Tensor, rows: Tensor, columns: Tensor,
     """Colors of a network on a regular grid: its ``forward_grid`` where it has one, else a list of coordinates.
 
     Shape:
-        image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates in [-1, 1]; cell: (B, 2); returns (B, 3, H, W).
+        image: (B, 3, h, w); rows: (H,) or (B, H) and columns: (W,) or (B, W), coordinates in [-1, 1]; cell: (B, 2);
+        returns (B, 3, H, W).
 
     Example:
         >>> from monai_iste.networks import Bicubic
@@ -30,9 +33,91 @@ def query_grid(network: nn.Module, image: Tensor, rows: Tensor, columns: Tensor,
     forward_grid: Callable[..., Tensor] | None = getattr(network, "forward_grid", None)
     if forward_grid is not None:
         return forward_grid(image, rows, columns, cell)
-    coord = grid_points(rows, columns).expand(image.shape[0], -1, -1)
-    rgb: Tensor = network(image, coord=coord, cell=cell)
-    return rgb.mT.reshape(image.shape[0], 3, len(rows), len(columns))
+    rgb: Tensor = network(image, coord=batch_points(rows, columns, len(image)), cell=cell)
+    return rgb.mT.reshape(image.shape[0], 3, rows.shape[-1], columns.shape[-1])
+
+
+def batch_points(rows: Tensor, columns: Tensor, images: int) -> Tensor:
+    """Coordinates of the points of one grid per image, or of one grid for all images, row by row.
+
+    Shape:
+        rows: (H,) or (B, H); columns: (W,) or (B, W); returns (B, H * W, 2), order (y, x).
+
+    Example:
+        >>> batch_points(torch.tensor([0.0]), torch.tensor([[-0.5, 0.5], [0.1, 0.2]]), 2).shape
+        torch.Size([2, 2, 2])
+    """
+    if rows.ndim == columns.ndim == 1:
+        return grid_points(rows, columns).expand(images, -1, -1)
+    y, x = rows.expand(images, -1), columns.expand(images, -1)
+    points = torch.stack(torch.broadcast_tensors(y.unsqueeze(2), x.unsqueeze(1)), dim=-1)
+    return points.flatten(1, 2)
+
+
+class GridPixel(NamedTuple):
+    """One of the low-resolution pixels that contribute to every point of a grid per image.
+
+    Shape:
+        pixel: (B * H * W,), into the images' pixels one after the other; row_offset: (B, H, 1, 1);
+        column_offset: (B, 1, W, 1); weight: (B, H, W, 1).
+    Units: offsets in half low-resolution pixels.
+    """
+
+    pixel: Tensor
+    row_offset: Tensor
+    column_offset: Tensor
+    weight: Tensor
+
+    def take(self, feature_map: Tensor) -> Tensor:
+        """Feature vectors of the pixel at every point: (B, C, h, w), channels last in memory -> (B, H, W, C)."""
+        vectors = feature_map.permute(0, 2, 3, 1).reshape(-1, feature_map.shape[1])
+        return vectors.index_select(0, self.pixel).unflatten(0, self.weight.shape[:3])
+
+
+def grid_pixels(rows: AxisNeighbors, columns: AxisNeighbors, size: tuple[int, int]) -> list[GridPixel]:
+    """List the pixels that contribute to the points of a grid per image, in the order of :class:`Neighbors`.
+
+    Shape:
+        rows: (B, H, n'); columns: (B, W, n), in an image of ``size``; n' * n in all.
+    """
+    (h, w), first = size, torch.arange(len(rows.pixel), device=rows.pixel.device).view(-1, 1, 1)
+    return [
+        GridPixel(
+            ((first * h + y.pixel.unsqueeze(2)) * w + x.pixel.unsqueeze(1)).flatten(),
+            y.offset[:, :, None, None],
+            x.offset[:, None, :, None],
+            (y.weight.unsqueeze(2) * x.weight.unsqueeze(1)).unsqueeze(-1),
+        )
+        for y, x in product(_each(rows), _each(columns))
+    ]
+
+
+def sum_weighted(values: Iterable[Tensor], pixels: list[GridPixel]) -> Tensor:
+    """Weighted sum over the contributing pixels of a grid per image, with gradients; values: (B, H, W, C) of each."""
+    terms = (value * pixel.weight for value, pixel in zip(values, pixels, strict=True))
+    return reduce(torch.add, terms)
+
+
+def _each(axis: AxisNeighbors) -> list[AxisNeighbors]:
+    return [AxisNeighbors(*part) for part in zip(*(field.unbind(-1) for field in axis), strict=True)]
+
+
+def interpolate_on_grids(image: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> Tensor:
+    """Weighted sum over the contributing pixels of every image, one grid each, as two matrix products; with gradients.
+
+    Shape:
+        image: (B, C, h, w); rows: (B, H, n'); columns: (B, W, n); returns (B, H, W, C).
+    """
+    down, right = _weight_matrix(rows, image.shape[2]), _weight_matrix(columns, image.shape[3])
+    with torch.autocast(image.device.type, enabled=False):  # interpolation is never rounded to half precision
+        lines = down.unsqueeze(1) @ image.to(down.dtype)
+        return (lines @ right.mT.unsqueeze(1)).permute(0, 2, 3, 1)
+
+
+def _weight_matrix(axis: AxisNeighbors, length: int) -> Tensor:
+    """Weights (B, H, length) of all pixels along an axis; a pixel that occurs twice at a border has their sum."""
+    matrix = axis.weight.new_zeros((*axis.pixel.shape[:-1], length))
+    return matrix.scatter_add_(-1, axis.pixel, axis.weight)
 
 
 def gather_rows(feature_map: Tensor, rows: AxisNeighbors, columns: AxisNeighbors) -> tuple[Tensor, AxisNeighbors]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, cast
+from typing import Optional, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from monai_iste.coordinates import (
     cell_size,
     corner_axis,
     four_corners,
-    grid_points,
     key_lattice,
     key_step,
     nearest_axis,
@@ -26,8 +25,8 @@ from monai_iste.errors import ShapeError, check_choice
 from monai_iste.networks import tuning
 from monai_iste.networks.checks import check_grid, check_image, check_queries
 from monai_iste.networks.encoders import SwinIREncoder
-from monai_iste.networks.grid_sampling import bicubic_at, ensemble, gather
-from monai_iste.networks.iste_grid import decode_grid
+from monai_iste.networks.grid_sampling import batch_points, bicubic_at, ensemble, gather
+from monai_iste.networks.iste_grid import Encoding, decode_grid, grid_colors
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor, QueryProjection
 from monai_iste.networks.residual_gate import residual_gate
@@ -35,20 +34,6 @@ from monai_iste.networks.self_texture_fusion import SelfTextureFusion
 from monai_iste.networks.texture_learner import ConvTexture, TextureLearner
 
 _TEXTURE_CORNERS = {"nearest": (nearest_pixel, nearest_axis), "four": (four_corners, corner_axis)}
-
-
-class Encoding(NamedTuple):
-    """Features of one image, from which colors are decoded; passed along, never kept on the network.
-
-    Shape:
-        image: (B, 3, h, w) in [-1, 1]; amp_freq: (B, 3 T, h, w); features: (B, D, h, w), the first layer of the LPD on
-        F_STF; gate: (B, 1, h, w), see :func:`~monai_iste.networks.residual_gate.residual_gate`, where bicubic is added.
-    """
-
-    image: Tensor
-    amp_freq: Tensor
-    features: Tensor
-    gate: Optional[Tensor]
 
 
 class ISTE(nn.Module):
@@ -208,19 +193,25 @@ class ISTE(nn.Module):
 
     @torch.jit.unused
     def forward_grid(self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
-        """Compute the colors on a regular grid; without gradients on the fast path of :mod:`.iste_grid`.
+        """Compute the colors on a regular grid, or on one grid per image, on the fast paths of :mod:`.iste_grid`.
+
+        The result and its gradients are those of :meth:`forward` at the same coordinates, within rounding.
 
         Shape:
-            image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates in [-1, 1]; cell: (B, 2);
-            returns (B, 3, H, W).
+            image: (B, 3, h, w); rows: (H,) or (B, H) and columns: (W,) or (B, W), coordinates in [-1, 1];
+            cell: (B, 2); returns (B, 3, H, W).
         Units: as for the class.
         """
-        check_grid(image, rows, columns, cell)
-        if tuning.FAST_PATHS and not self.training and not torch.is_grad_enabled():
+        check_grid(image, rows, columns, cell, per_image=True)
+        one_grid = rows.ndim == columns.ndim == 1
+        if tuning.FAST_PATHS and one_grid and not self.training and not torch.is_grad_enabled():
             return decode_grid(self, normalized(image), rows, columns, cell)
-        coord = grid_points(rows, columns).expand(image.shape[0], -1, -1)
-        rgb = self.decode(self.encode(image, coord, cell), coord, cell)
-        return rgb.mT.reshape(image.shape[0], 3, len(rows), len(columns))
+        coord = batch_points(rows, columns, image.shape[0])
+        encoding = self.encode(image, coord, cell)
+        if tuning.FAST_PATHS and torch.is_grad_enabled():
+            return grid_colors(self, encoding, rows, columns, cell)
+        rgb = self.decode(encoding, coord, cell)
+        return rgb.mT.reshape(image.shape[0], 3, rows.shape[-1], columns.shape[-1])
 
     def upsample(self, image: Tensor, scale: float) -> Tensor:
         """Upscale the whole image in one pass, with retrieval over the whole map."""

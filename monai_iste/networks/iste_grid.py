@@ -1,6 +1,9 @@
-"""Fast path of :class:`~monai_iste.networks.ISTE` for regular grids: whole images and the inferer's windows.
+"""Fast paths of :class:`~monai_iste.networks.ISTE` for regular grids.
 
-The equations are the same. Every factor is computed once per element on which it depends: low-resolution pixel, row or
+:func:`decode_grid` serves whole images and the inferer's windows, without gradients. :func:`grid_colors` serves
+training, with gradients. The equations are the same.
+
+In :func:`decode_grid` every factor is computed once per element on which it depends: low-resolution pixel, row or
 column of the grid. Work goes from top to bottom in blocks of low-resolution rows, and within a block in strips of
 output rows that fit into a cache, so that nothing wide is ever held for the whole image.
 """
@@ -9,18 +12,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Optional, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import AxisNeighbors, axis_centers, corner_axis, nearest_axis
+from monai_iste.coordinates import AxisNeighbors, axis_centers, bicubic_axis, corner_axis, nearest_axis
 from monai_iste.networks import tuning
-from monai_iste.networks.grid_sampling import bicubic_on_grid, interpolate_on_grid
+from monai_iste.networks.grid_sampling import bicubic_on_grid, grid_pixels, interpolate_on_grid, interpolate_on_grids
 from monai_iste.networks.residual_gate import residual_gate
 
 #: Low-resolution rows beyond a block that its rows see: one through the LFI, one through a 3x3 projection.
 _MARGIN = 2
+
+
+class Encoding(NamedTuple):
+    """Features of one image, from which colors are decoded; passed along, never kept on the network.
+
+    Shape:
+        image: (B, 3, h, w) in [-1, 1]; amp_freq: (B, 3 T, h, w); features: (B, D, h, w), the first layer of the LPD on
+        F_STF; gate: (B, 1, h, w), see :func:`~monai_iste.networks.residual_gate.residual_gate`, where bicubic is added.
+    """
+
+    image: Tensor
+    amp_freq: Tensor
+    features: Tensor
+    gate: Optional[Tensor]
 
 
 class Boxes(Protocol):
@@ -74,6 +91,35 @@ def decode_grid(net: Boxes, image: Tensor, rows: Tensor, columns: Tensor, cell: 
                 rgb.add_(bicubic_on_grid(image[b], rows[block], columns))
         result[:, block].mul_(0.5).add_(0.5)
     return result.permute(0, 3, 1, 2)
+
+
+def grid_colors(net: Boxes, encoding: Encoding, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+    """Compute the colors of one grid per image from their encoding, with gradients.
+
+    Terms that depend on a row or a column alone are computed once per row or column, instead of once per query as in
+    :meth:`ISTE.colors <monai_iste.networks.ISTE.colors>`.
+
+    Shape:
+        rows: (H,) or (B, H); columns: (W,) or (B, W), coordinates; cell: (B, 2); returns (B, 3, H, W), channels last in
+        memory
+    Units: the result around [0, 1], not clamped.
+    """
+    image, amp_freq, features, gate = encoding
+    (b, _, h, w), size = image.shape, (image.shape[2], image.shape[3])
+    rows, columns = rows.expand(b, -1), columns.expand(b, -1)
+    corner_rows, corner_columns = corner_axis(rows, h), corner_axis(columns, w)
+    corners = grid_pixels(corner_rows, corner_columns, size)
+    rgb = net.local_pixel_decoder.on_grids(features, corners, cell)  # I_LPD
+    if net.local_texture_decoder is not None:  # stage 2, spatial domain: + I_LTD
+        nearest = net.texture_axis is nearest_axis
+        pixels = grid_pixels(nearest_axis(rows, h), nearest_axis(columns, w), size) if nearest else corners
+        textures = net.texture_learner.on_grids(amp_freq, pixels, cell)  # F_TL
+        rgb = rgb + net.local_texture_decoder.on_grids(textures, pixels)
+    if gate is not None:
+        bicubic = interpolate_on_grids(image, bicubic_axis(rows, h), bicubic_axis(columns, w))
+        rgb = rgb * interpolate_on_grids(gate, corner_rows, corner_columns) + bicubic
+    colors: Tensor = rgb.to(image.dtype) * 0.5 + 0.5
+    return colors.permute(0, 3, 1, 2)
 
 
 def _keys(net: Boxes, feat: Tensor, cell: Tensor) -> Tensor:

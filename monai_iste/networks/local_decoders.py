@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.coordinates import AxisNeighbors, Neighbors
-from monai_iste.networks.grid_sampling import ensemble, ensemble_grid, gather, gather_rows, row_groups
+from monai_iste.networks.grid_sampling import (
+    GridPixel,
+    ensemble,
+    ensemble_grid,
+    gather,
+    gather_rows,
+    row_groups,
+    sum_weighted,
+)
 from monai_iste.networks.layers import Linear, linear
 
 
@@ -99,6 +107,24 @@ class LocalPixelDecoder(nn.Module):
             return self.mlp(ensemble_grid(hidden.relu_(), rows, columns))
         return self.mlp.color(ensemble_grid(self.mlp.hidden(hidden), rows, columns))
 
+    @torch.jit.unused
+    def on_grids(self, features: Tensor, corners: list[GridPixel], cell: Tensor) -> Tensor:
+        """Decode one grid per image, with gradients, corner by corner.
+
+        Shape:
+            features: (B, D, h, w); cell: (B, 2); returns (B, H, W, 3)
+        """
+        weight = self.coordinate_part.weight
+        cell_part = (weight[:, 2:] * cell.unsqueeze(1)).sum(-1)[:, None, None]
+
+        def hidden(corner: GridPixel) -> Tensor:
+            row_part = corner.row_offset * weight[:, 0] + cell_part
+            values = corner.take(features) + row_part + corner.column_offset * weight[:, 1]
+            return values.relu() if self.blend == "features" else self.mlp.hidden(values)
+
+        total = sum_weighted(map(hidden, corners), corners)
+        return self.mlp(total) if self.blend == "features" else self.mlp.color(total)
+
 
 class LocalTextureDecoder(nn.Module):
     """``I_LTD = sum over t of S_t * MLP(F_TL at t)``: colors of the texture.
@@ -135,3 +161,10 @@ class LocalTextureDecoder(nn.Module):
         if self.blend == "features":
             return self.mlp(ensemble_grid(texture, rows, columns))
         return self.mlp.color(ensemble_grid(self.mlp.hidden(texture), rows, columns))
+
+    @torch.jit.unused
+    def on_grids(self, textures: list[Tensor], pixels: list[GridPixel]) -> Tensor:
+        """Decode one grid per image, with gradients: a texture (B, H, W, T) per pixel; returns (B, H, W, 3)."""
+        if self.blend == "features":
+            return self.mlp(sum_weighted(textures, pixels))
+        return self.mlp.color(sum_weighted(map(self.mlp.hidden, textures), pixels))

@@ -44,6 +44,10 @@ def _light() -> EDSREncoder:
     return EDSREncoder(48, 8)
 
 
+def _light2() -> EDSREncoder:
+    return EDSREncoder(64, 8)
+
+
 #: Presets of ISTE by name: the paper's network and two smaller ones.
 PRESETS = {
     "iste": Preset("the paper's network: SwinIR encoder, 256-wide branches, 12.7 M parameters", SwinIREncoder, {}),
@@ -65,6 +69,21 @@ PRESETS = {
             "bicubic_residual": True,
         },
         "research only, non-commercial (trained on GlaS and MoNuSeg, CC BY-NC-SA 4.0); not for diagnosis",
+    ),
+    "iste_light2": Preset(
+        "for CPUs, second generation: 8 residual blocks of 64 channels; as iste_light, but the corners are blended "
+        "before decoding (another departure), and textures are retrieved in training as at inference, 0.7 M parameters",
+        _light2,
+        {
+            "texture_channels": 32,
+            "hidden_channels": 32,
+            "hidden_layers": 2,
+            "texture_corners": "four",
+            "training_keys": "lattice",
+            "key_side": 16,
+            "blend": "features",
+            "bicubic_residual": True,
+        },
     ),
 }
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_iste.coordinates import AxisNeighbors, Neighbors, key_lattice, key_step
-from monai_iste.networks.grid_sampling import gather, gather_rows, row_groups
+from monai_iste.networks.grid_sampling import GridPixel, gather, gather_rows, row_groups
 from monai_iste.networks.layers import linear
 
 
@@ -70,6 +70,20 @@ class TextureLearner(nn.Module):
             texture[part].sin_().mul_(amplitude[pixels])
         return texture
 
+    @torch.jit.unused
+    def on_grids(self, amp_freq: Tensor, pixels: list[GridPixel], cell: Tensor) -> list[Tensor]:
+        """Compute texture on one grid per image, with gradients.
+
+        Shape:
+            amp_freq: (B, 3 T, h, w); cell: (B, 2); returns (B, H, W, T) for each of the pixels
+        """
+        phase, textures = self._phase(cell).unsqueeze(1), []
+        for pixel in pixels:
+            amplitude, freq_y, freq_x = pixel.take(amp_freq).chunk(3, dim=-1)
+            angle = torch.addcmul(torch.addcmul(phase, freq_x, pixel.column_offset), freq_y, pixel.row_offset)
+            textures.append(amplitude * torch.sin(angle))
+        return textures
+
     def keys(self, amp_freq: Tensor, cell: Tensor, side: int = 48) -> Tensor:
         """Texture at the canonical key lattice: one key per low-resolution pixel, or per every ``key_step``-th.
 
@@ -122,6 +136,10 @@ class ConvTexture(nn.Module):
     def on_grid(self, amp_freq: Tensor, rows: AxisNeighbors, columns: AxisNeighbors, cell: Tensor) -> Tensor:
         vectors, rows = gather_rows(amp_freq, rows, columns)
         return vectors[rows.pixel]
+
+    @torch.jit.unused
+    def on_grids(self, amp_freq: Tensor, pixels: list[GridPixel], cell: Tensor) -> list[Tensor]:
+        return [pixel.take(amp_freq) for pixel in pixels]
 
     def keys(self, amp_freq: Tensor, cell: Tensor, side: int = 48) -> Tensor:
         return _thin(amp_freq, side)

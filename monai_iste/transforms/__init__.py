@@ -5,7 +5,8 @@ The training chain is ``LoadRGBd``, ``RandArbitraryScaleCropd``, MONAI's ``RandF
 ``RandRotate90d`` (``max_k=1``; with the flips it reaches all eight flips and transposes), ``BlurDegradationd``,
 ``RandSampleCoordinatesd``, then MONAI's ``ScaleIntensityRanged``. Evaluation uses ``ArbitraryScaleCropd`` in place of
 the random transforms. ``RandLowerMagnificationd``, ``RandStainJitterd``, ``RandJPEGd`` and ``RandMixedDegradationd``
-prepare a network for slides of other laboratories and scanners. ``SuperResolved`` and ``SuperResolveToMppd`` apply a
+prepare a network for slides of other laboratories and scanners. ``RandTruthCropd`` and ``RandSoftnessd`` vary the
+ground truth itself. ``RandSampleGridd`` draws rows and columns. ``SuperResolved`` and ``SuperResolveToMppd`` apply a
 trained network inside a pipeline.
 
 Images stay uint8 until ``ScaleIntensityRanged``. No transform writes into its input image, so a cached data set need
@@ -61,6 +62,10 @@ from monai_iste.transforms.sampling import (
     RandSampleCoordinatesD,
     RandSampleCoordinatesd,
     RandSampleCoordinatesDict,
+    RandSampleGrid,
+    RandSampleGridD,
+    RandSampleGridd,
+    RandSampleGridDict,
 )
 from monai_iste.transforms.super_resolve import SuperResolve, SuperResolveD, SuperResolved, SuperResolveDict
 from monai_iste.transforms.to_mpp import (
@@ -69,6 +74,16 @@ from monai_iste.transforms.to_mpp import (
     SuperResolveToMppd,
     SuperResolveToMppDict,
     image_mpp,
+)
+from monai_iste.transforms.truth import (
+    RandSoftness,
+    RandSoftnessD,
+    RandSoftnessd,
+    RandSoftnessDict,
+    RandTruthCrop,
+    RandTruthCropD,
+    RandTruthCropd,
+    RandTruthCropDict,
 )
 
 __all__ = [
@@ -88,8 +103,14 @@ __all__ = [
     "RandMixedDegradationd",
     "RandSampleCoordinates",
     "RandSampleCoordinatesd",
+    "RandSampleGrid",
+    "RandSampleGridd",
+    "RandSoftness",
+    "RandSoftnessd",
     "RandStainJitter",
     "RandStainJitterd",
+    "RandTruthCrop",
+    "RandTruthCropd",
     "SuperResolve",
     "SuperResolveToMpp",
     "SuperResolveToMppd",

@@ -105,8 +105,12 @@ class RandArbitraryScaleCrop(RandomizableTransform):
 
     def randomize(self, data: np.ndarray | Tensor) -> None:
         """Draw :attr:`window`, the rows and columns of the next crop of the image ``data``."""
-        check_rgb(data)
-        height, width = data.shape[1:]
+        self.window = self._place(data, self._draw_side(data))
+
+    def _draw_side(self, image: np.ndarray | Tensor) -> int:
+        """Draw the side of the crop, ``round(lr_size * m)``."""
+        check_rgb(image)
+        height, width = image.shape[1:]
         low, high = self.scale_range
         smallest = round(self.lr_size * low)
         if min(height, width) < smallest:
@@ -115,17 +119,21 @@ class RandArbitraryScaleCrop(RandomizableTransform):
                 f"{width} x {height}",
                 "Use larger images, or lower lr_size.",
             )
-        scale = self.R.uniform(low, max(low, min(high, min(height, width) / self.lr_size)))
-        side = round(self.lr_size * scale)
-        best = -1.0
+        return round(self.lr_size * self.R.uniform(low, max(low, min(high, min(height, width) / self.lr_size))))
+
+    def _place(self, image: np.ndarray | Tensor, side: int) -> tuple[slice, slice]:
+        """Draw positions of a square until one has enough tissue; return the rows and columns of the best one."""
+        height, width = image.shape[1:]
+        best, chosen = -1.0, self.window
         for _ in range(self.max_tries):
             top, left = self.R.randint(height - side + 1), self.R.randint(width - side + 1)
             window = (slice(top, top + side), slice(left, left + side))
-            tissue = tissue_fraction(data[:, *window])
+            tissue = tissue_fraction(image[:, *window])
             if tissue > best:
-                self.window, best = window, tissue
+                chosen, best = window, tissue
             if tissue >= self.min_tissue:
-                return
+                break
+        return chosen
 
     def __call__(self, image: np.ndarray | Tensor, randomize: bool = True) -> np.ndarray | Tensor:
         if randomize:

@@ -105,6 +105,13 @@ class DegradationSpec:
             raise ConfigError(f"a phase from 0 to {_JPEG_UNIT - 1}", repr(self.phase), "Take it modulo 16.")
 
 
+def check_range(name: str, value: tuple[float, float], low: float, high: float) -> None:
+    """Raise ConfigError unless ``value`` is (smallest, largest) with both from ``low`` to ``high``."""
+    if not (len(value) == 2 and low <= value[0] <= value[1] <= high and value[1] < math.inf):
+        bounds = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
+        raise ConfigError(f"{name} (low, high) {bounds}, low <= high", repr(value), "Give the smaller one first.")
+
+
 def degrade_with(image: np.ndarray | Tensor, lr_size: tuple[int, int], spec: DegradationSpec | None = None) -> Tensor:
     """Reduce an image to ``lr_size`` with the parameters of ``spec``.
 
@@ -202,9 +209,9 @@ class RandMixedDegradation(RandomizableTransform):
         phase_prob: float = 0.5,
     ) -> None:
         super().__init__()
-        _check_range("blur", blur, 0, math.inf)
-        _check_range("noise", noise, 0, math.inf)
-        _check_range("quality", quality, 1, 100)
+        check_range("blur", blur, 0, math.inf)
+        check_range("noise", noise, 0, math.inf)
+        check_range("quality", quality, 1, 100)
         probs = (blur_prob, noise_prob, jpeg_prob, subsampling_prob, phase_prob)
         if not all(0 <= prob <= 1 for prob in probs):
             raise ConfigError("probabilities in [0, 1]", str(probs), "0 is never, 1 is always.")
@@ -240,12 +247,6 @@ class RandMixedDegradation(RandomizableTransform):
         if randomize:
             self.randomize()
         return degrade_with(image, size, self.spec)
-
-
-def _check_range(name: str, value: tuple[float, float], low: float, high: float) -> None:
-    if not (len(value) == 2 and low <= value[0] <= value[1] <= high and value[1] < math.inf):
-        bounds = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
-        raise ConfigError(f"{name} (low, high) {bounds}, low <= high", repr(value), "Give the smaller one first.")
 
 
 class RandMixedDegradationd(RandDegradationDictTransform):

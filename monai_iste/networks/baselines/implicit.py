@@ -8,12 +8,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from monai_iste.coordinates import Neighbors, axis_centers, cell_size, four_corners, grid_points, output_size, position
+from monai_iste.coordinates import Neighbors, axis_centers, cell_size, four_corners, output_size, position
 from monai_iste.errors import ShapeError
 from monai_iste.networks import tuning
 from monai_iste.networks.checks import check_grid, check_queries
 from monai_iste.networks.encoders import SwinIREncoder
-from monai_iste.networks.grid_sampling import bicubic_at, ensemble, gather
+from monai_iste.networks.grid_sampling import batch_points, bicubic_at, ensemble, gather
 from monai_iste.networks.residual_gate import residual_gate
 
 
@@ -100,12 +100,12 @@ class ImplicitNetwork(nn.Module, ABC):
         """Compute the colors on a regular grid.
 
         Shape:
-            image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates in [-1, 1]; cell: (B, 2);
-            returns (B, 3, H, W).
+            image: (B, 3, h, w); rows: (H,) or (B, H) and columns: (W,) or (B, W), coordinates in [-1, 1];
+            cell: (B, 2); returns (B, 3, H, W).
         """
-        check_grid(image, rows, columns, cell)
-        coord = grid_points(rows, columns).expand(image.shape[0], -1, -1)
-        return self.query(image, coord, cell).mT.reshape(image.shape[0], 3, len(rows), len(columns))
+        check_grid(image, rows, columns, cell, per_image=True)
+        rgb = self.query(image, batch_points(rows, columns, image.shape[0]), cell)
+        return rgb.mT.reshape(image.shape[0], 3, rows.shape[-1], columns.shape[-1])
 
     def query(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """Compute the colors at coordinates; without gradients in strips, so that memory stays flat."""
