@@ -1,11 +1,17 @@
-"""Batch preparation for MONAI's Ignite engines: the arguments of the network for training and evaluation."""
+"""Parts of MONAI's Ignite engines: the arguments of the network for training and evaluation, and its precision."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from monai.engines import PrepareBatch, PrepareBatchExtraInput, default_prepare_batch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from monai_iste.errors import ConfigError
 
 
 class PrepareQueries(PrepareBatchExtraInput):
@@ -48,3 +54,52 @@ class PrepareWholeImage(PrepareBatch):
     ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[()], dict[str, float]]:
         image, label = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
         return image, label, (), {"scale": float(batchdata["scale"][0])}
+
+
+class EncoderPrecision(Inferer):
+    """Inferer that computes the encoder of a network in bfloat16, and everything else in float32.
+
+    Weights, gradients of the weights and features stay float32; products of the encoder and of its gradients are
+    rounded. The first and the last convolution of an encoder stay in float32 where it says so
+    (:class:`~monai_iste.networks.layers.FullPrecisionConv2d`).
+
+    Not in the paper. It is faster on processors and GPUs with instructions for bfloat16.
+
+    Args:
+        inferer: inferer that calls the network.
+        precision: ``"fp32"`` leaves the encoder as it is; ``"bf16"``.
+    Raises:
+        ConfigError: the precision is unknown, or the network has no encoder.
+    """
+
+    def __init__(self, inferer: Inferer, precision: str = "bf16") -> None:
+        super().__init__()
+        if precision not in ("fp32", "bf16"):
+            raise ConfigError("an encoder_precision of fp32 or bf16", repr(precision), "Choose one of these.")
+        self.inferer, self.precision = inferer, precision
+
+    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        if self.precision == "fp32":
+            return self.inferer(inputs, network, *args, **kwargs)
+        with _encoder_in_bf16(getattr(network, "module", network)):  # module: within DistributedDataParallel
+            return self.inferer(inputs, network, *args, **kwargs)
+
+
+@contextmanager
+def _encoder_in_bf16(network: nn.Module) -> Iterator[None]:
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise ConfigError(
+            "a network with an encoder for encoder_precision bf16", type(network).__name__, "Use fp32 for it."
+        )
+
+    def forward(image: Tensor) -> Tensor:
+        with torch.autocast(image.device.type, torch.bfloat16):
+            features: Tensor = type(encoder).forward(encoder, image)
+        return features.float()
+
+    encoder.forward = forward  # on the object only: hides the method of its class until it is deleted
+    try:
+        yield
+    finally:
+        del encoder.forward

@@ -81,7 +81,8 @@ assert Path("trained/model.pt").is_file()
 # ## Resume
 #
 # The same command, after an interruption or with more epochs, resumes from the last complete epoch: weights, optimizer
-# and schedule are in the checkpoint. Other settings in the same folder are refused. `--resume False` starts again.
+# and schedule are in the checkpoint, and random crops depend on the seed and the epoch only. Other settings in the same
+# folder are refused. `--resume False` starts again and keeps the earlier run in `previous/`.
 
 # %%
 run("training", config_file=str(bundle / "train.json"), output_dir="trained", max_epochs=3, **short)

@@ -1,4 +1,4 @@
-"""Checks of a configuration before it runs: names and values of settings, the output folder."""
+"""Checks of a configuration before it runs: names and values of settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY
 from monai.utils import BundlePropertyConfig
 
 from monai_iste.bundle.runs import running_workflow
-from monai_iste.errors import ConfigError, OutputError, show_errors_as_sentences
+from monai_iste.errors import ConfigError, show_errors_as_sentences
 from monai_iste.networks.runtime import known_device
 
 # Top-level keys that MONAI or a command reads; other keys must be referred to by some part of the configuration.
@@ -39,7 +39,10 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         ("max_epochs", "steps_per_epoch", "batch_size", "lr_size", "num_points", "val_interval"),
         ("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1),
     ),
-    "num_workers": ("a whole number of at least 0", lambda value: _is_whole(value) and value >= 0),
+    **dict.fromkeys(
+        ("num_workers", "cache_bytes"), ("a whole number of at least 0", lambda value: _is_whole(value) and value >= 0)
+    ),
+    "encoder_precision": ("fp32 or bf16", lambda value: value in ("fp32", "bf16")),
     "seed": ("a whole number", lambda value: _is_whole(value)),
     **dict.fromkeys(
         ("learning_rate", "scale", "mpp", "input_mpp"),
@@ -108,25 +111,6 @@ def _is_whole(value: Any) -> bool:
 
 def _is_finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def claim_output_dir(folder: str) -> str:
-    """Create the output folder and check that it is writable.
-
-    Raises:
-        OutputError: the folder is not writable.
-    """
-    try:
-        os.makedirs(folder, exist_ok=True)
-        probe = os.path.join(folder, ".writable")
-        with open(probe, "w"):
-            pass
-        os.remove(probe)
-    except OSError as error:
-        raise OutputError(
-            "an output folder that can be written to", f"{folder} ({error.strerror})", "Name another --output_dir."
-        ) from error
-    return folder
 
 
 def required(value: Any, key: str) -> Any:

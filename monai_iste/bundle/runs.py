@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,16 +14,13 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 import monai_iste
-from monai_iste.errors import CheckpointError, ConfigError
-from monai_iste.io.files import read_json, write_json
+from monai_iste.errors import ConfigError
+from monai_iste.io.files import read_json
 from monai_iste.networks import PRESETS, create_iste, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.weights import misfits, read_weights
 
 _PACKAGE = Path(monai_iste.__file__).parent
-
-# Settings that may change between the parts of one run.
-_FREE_TO_CHANGE = {"max_epochs", "num_workers", "resume", "output_dir", "device", "bundle_root"}
 
 
 def running_workflow() -> ConfigWorkflow | None:
@@ -155,64 +150,17 @@ def _matching_presets(weights: Path) -> list[str]:
     state = read_weights(weights)
     with torch.random.fork_rng(devices=[]):  # creating networks must not change the random state of a seeded run
         matching = [name for name in PRESETS if not misfits(create_iste(name), state)]
-    named = _saved_config(weights.with_name("config.json")).get("preset")
+    named = saved_config(weights.with_name("config.json")).get("preset")
     return sorted(matching, key=lambda name: name != named)
 
 
-def _saved_config(path: Path) -> dict[str, Any]:
+def saved_config(path: Path) -> dict[str, Any]:
     """Read the saved settings of a run; empty if the file is missing or damaged."""
     with suppress(ValueError):
         saved = read_json(path)
         if isinstance(saved, dict):
             return saved
     return {}
-
-
-def resume_point(output_dir: str, max_epochs: int, resume: bool = True) -> str | None:
-    """Find the checkpoint from which to resume the run in ``output_dir``, or return None to start from scratch.
-
-    A run is resumed if its last checkpoint is before ``max_epochs``: it was interrupted, or more epochs are requested.
-    A finished run, or ``resume=False``, starts from scratch and removes the old checkpoints. The configuration is saved
-    beside the checkpoints as ``config.json`` and compared with that of the unfinished run.
-
-    Raises:
-        CheckpointError: the folder contains an unfinished run with other settings.
-    """
-    folder = Path(output_dir)
-    checkpoints = sorted(folder.glob("checkpoint_epoch=*.pt"), key=_epoch)
-    complete = [path for path in checkpoints if zipfile.is_zipfile(path)]  # not so if a crash truncated the file
-    point = complete[-1] if complete and resume and _epoch(complete[-1]) < max_epochs else None
-    workflow = running_workflow()
-    if workflow is not None:
-        config = _without_metadata(workflow.parser.get())
-        changed = _changed_settings(folder / "config.json", config)
-        if point is not None and changed:
-            raise CheckpointError(
-                f"the settings of the unfinished run in {os.path.relpath(folder)}",
-                f"another {', '.join(changed)}",
-                "Repeat its settings to resume, add --resume False to start again, or choose another --output_dir.",
-            )
-        if is_main():
-            write_json(folder / "config.json", config)
-    for path in checkpoints:
-        if path != point and is_main():
-            path.unlink()
-    return None if point is None else str(point)
-
-
-def _epoch(path: Path) -> int:
-    return int(path.stem.rpartition("=")[2])
-
-
-def _without_metadata(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration in the form in which it is saved: as JSON values, without the metadata."""
-    return json.loads(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str))
-
-
-def _changed_settings(saved: Path, config: dict[str, Any]) -> list[str]:
-    before = _saved_config(saved)
-    keys = (set(before) | set(config)) - _FREE_TO_CHANGE if before else set()
-    return sorted(key for key in keys if before.get(key) != config.get(key))
 
 
 def config_file(name: str) -> Path:

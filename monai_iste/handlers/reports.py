@@ -18,10 +18,12 @@ from monai.utils import string_list_all_gather
 from torch import Tensor, nn
 
 from monai_iste.bundle import resolved_settings
+from monai_iste.errors import CheckpointError
 from monai_iste.io.files import open_output, write_json
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.fid import format_fid
-from monai_iste.metrics.manifest import fingerprint, manifest
+from monai_iste.metrics.manifest import content_hash, fingerprint, manifest
+from monai_iste.networks.weights import save_state
 from monai_iste.visualize import comparison, to_picture
 
 
@@ -70,9 +72,11 @@ class TrainingReport:
     The network is scored before its first step (``iste, initial``) and after its last (``iste``). Images and protocol
     are those of bicubic interpolation. ``model.pt`` holds the last weights, not the best of the validations, so that
     the table is not selected on the images it reports. The weights of the validation with the highest mean PSNR are
-    saved as ``model_best.pt``. The initial scores and the best PSNR are part of the checkpoint, so that a resumed run
-    reports the same. ``metrics.json`` states the conditions of the measurement under
-    ``manifest`` (:func:`monai_iste.metrics.manifest.manifest`).
+    saved as ``model_best.pt``. ``metrics.json`` states the conditions of the measurement under ``manifest``
+    (:func:`monai_iste.metrics.manifest.manifest`). It is written last: with it a run is finished.
+
+    The initial scores, the best PSNR and a hash of the images are part of the checkpoint. A resumed run reports the
+    same, and does not resume with other images.
 
     Args:
         network: the network without wrappers, which is saved.
@@ -82,6 +86,8 @@ class TrainingReport:
         inferer: inferer of the images in ``comparison.png``; that of the evaluator.
         datalists: training and evaluation images, for the manifest.
         seed: seed of the training, for the manifest.
+    Raises:
+        CheckpointError: a checkpoint belongs to a run with other images.
     """
 
     def __init__(
@@ -101,6 +107,7 @@ class TrainingReport:
         self.inferer = inferer or SimpleInferer()
         # Computed before the training, because an image may be unreadable.
         self.datasets = [fingerprint(datalist) for datalist in datalists] if datalists else [None, None]
+        self.images = [content_hash(datalist) for datalist in datalists] if datalists else None
         self.seed = seed
         self.step0: list[dict[str, Any]] = []
         self.best = -math.inf
@@ -111,9 +118,15 @@ class TrainingReport:
         self.evaluator.add_event_handler(Events.COMPLETED, self._keep_best)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step0": self.step0, "best": self.best}
+        return {"step0": self.step0, "best": self.best, "images": self.images}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state.get("images", self.images) != self.images:
+            raise CheckpointError(
+                "the images of the unfinished run",
+                "others, under these names or other ones",
+                "Restore them, add --resume False to start again, or choose another --output_dir.",
+            )
         self.step0, self.best = state["step0"], state["best"]
 
     def _keep_best(self, evaluator: Engine) -> None:
@@ -124,10 +137,7 @@ class TrainingReport:
                 self._save_weights("model_best.pt")
 
     def _save_weights(self, name: str) -> None:
-        weights = io.BytesIO()  # torch.save on a full disk raises its own RuntimeError
-        torch.save(self.network.state_dict(), weights)
-        with open_output(self.output_dir / name, overwrite=True) as file:
-            file.write(weights.getbuffer())
+        save_state(self.output_dir / name, self.network.state_dict())
 
     def _score_step0(self, engine: Engine) -> None:
         if not self.step0:
@@ -150,9 +160,9 @@ class TrainingReport:
             self.datasets[1],
             **_conditions(self.evaluator),
         )
-        _write_metrics(self.output_dir, images, {**record, "training_dataset": self.datasets[0]})
         with open_output(self.output_dir / "comparison.png", overwrite=True) as file:
             comparison(self._examples()).save(file, format="PNG")
+        _write_metrics(self.output_dir, images, {**record, "training_dataset": self.datasets[0]})
         print(f"Wrote model.pt, metrics.json and comparison.png to {os.path.relpath(self.output_dir)}", flush=True)
 
     def _score(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Training handlers: progress bar, safety checks, checkpoints, initial weights."""
+"""Training handlers: progress bar, safety checks, initial weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from typing import Any
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
-from monai.handlers import CheckpointLoader, CheckpointSaver
 from monai.utils import AdversarialKeys, CommonKeys
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from monai_iste.bundle import is_main
-from monai_iste.errors import CheckpointError, OutputError, TrainingError
+from monai_iste.errors import TrainingError
 from monai_iste.networks import load_weights
 from monai_iste.networks.presets import require_weights
 from monai_iste.progress import ProgressBar
@@ -106,56 +104,6 @@ class StopOnNonFiniteLoss:
                 f"{loss} at step {engine.state.iteration}",
                 "The last good checkpoint is kept: lower --learning_rate and run the command again to resume from it.",
             )
-
-
-class Checkpoints:
-    """Save the whole state of a training after every epoch, keep the last two files, and resume from one of them.
-
-    Combines MONAI's CheckpointSaver and CheckpointLoader, with one-sentence errors.
-
-    Args:
-        save_dir: folder of the files ``checkpoint_epoch=N.pt``.
-        state: objects with ``state_dict`` and ``load_state_dict`` that are saved together with the trainer.
-        resume_from: checkpoint to resume from, or None; see :func:`monai_iste.bundle.resume_point`.
-    Raises:
-        CheckpointError: the file is damaged or belongs to another network.
-        OutputError: a checkpoint cannot be written.
-    """
-
-    def __init__(self, save_dir: str, state: dict[str, Any], resume_from: str | None = None) -> None:
-        self.save_dir, self.state, self.resume_from = save_dir, state, resume_from
-
-    def attach(self, engine: Engine) -> None:
-        state = {**self.state, "trainer": engine}
-        if self.resume_from is not None:
-            device = engine.state.device  # type: ignore[attr-defined]
-            loader = CheckpointLoader(self.resume_from, state, map_location=device)
-            engine.add_event_handler(Events.STARTED, self._resume, loader)
-        saver = CheckpointSaver(self.save_dir, state, save_interval=1, n_saved=2)
-        saver.logger = engine.logger
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save, saver)
-
-    def _save(self, engine: Engine, saver: CheckpointSaver) -> None:
-        try:
-            saver.interval_completed(engine)
-        except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
-            raise OutputError(
-                f"to be able to write a checkpoint to {os.path.relpath(self.save_dir)}",
-                f"an error ({str(error).strip().splitlines()[0]})",
-                "Free disk space and run the command again: it resumes from the last complete checkpoint.",
-            ) from error
-
-    def _resume(self, engine: Engine, loader: CheckpointLoader) -> None:
-        path = os.path.relpath(loader.load_path)
-        try:
-            loader(engine)
-        except Exception as error:
-            raise CheckpointError(
-                "a checkpoint of the network that is being trained",
-                f"{path} ({str(error).strip().splitlines()[0]})",
-                "Add --resume False to start again, or choose another --output_dir.",
-            ) from error
-        tqdm.write(f"Resumed {path} after step {engine.state.iteration}.")
 
 
 class LoadWeights:

@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 
 import monai_iste
+from monai_iste.errors import DataError
 from monai_iste.io.files import checksum
 from monai_iste.io.image_reader import image_size
 from monai_iste.metrics import get_protocol
@@ -78,6 +80,33 @@ def fingerprint(datalist: Sequence[dict]) -> dict[str, Any]:
     """
     lines = sorted("{} {}x{}".format(item["name"], *_size(item["image"])) for item in datalist)
     return {"count": len(lines), "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest()}
+
+
+def content_hash(datalist: Sequence[dict]) -> str:
+    """Hash the names and the contents of all images of a data list, independent of their order and their folder.
+
+    Raises:
+        DataError: a file cannot be read.
+
+    Example:
+        >>> black, white = np.zeros((3, 4, 5), np.uint8), np.full((3, 4, 5), 255, np.uint8)
+        >>> content_hash([{"image": black, "name": "a"}]) == content_hash([{"image": white, "name": "a"}])
+        False
+    """
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        digests = list(pool.map(_digest, (item["image"] for item in datalist)))
+    lines = sorted(f"{item['name']} {digest}" for item, digest in zip(datalist, digests, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _digest(image: Any) -> str:
+    if isinstance(image, (np.ndarray, torch.Tensor)):
+        pixels = np.ascontiguousarray(image)
+        return hashlib.sha256(repr((pixels.shape, pixels.dtype.str)).encode() + pixels.tobytes()).hexdigest()
+    try:
+        return checksum(image)
+    except OSError as error:
+        raise DataError("a file that can be read", f"{image} ({error.strerror})", "Check the path.") from error
 
 
 def _size(image: Any) -> tuple[int, int]:

@@ -5,6 +5,8 @@ Other pickled objects are never loaded.
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.errors import CheckpointError
-from monai_iste.io.files import read_json
+from monai_iste.io.files import open_output, read_json
 
 #: File name ending of the index that maps tensors to shards, as on model hubs.
 INDEX = ".safetensors.index.json"
@@ -29,7 +31,8 @@ def load_weights(network: Network, path: str | Path) -> Network:
         path: ``.safetensors``; ``.safetensors.index.json``, with its shards beside it; or ``.pt`` with a state
             dictionary, alone or under the key ``network``. Half precision is widened to the network's.
     Raises:
-        CheckpointError: the file is missing, damaged, or belongs to another network; the network is left as it was.
+        CheckpointError: the file is missing, damaged, or belongs to another network, or its values are not finite
+            numbers of the network's kind; the network is left as it was.
     """
     state = read_weights(path)
     wrong = misfits(network, state)
@@ -39,12 +42,41 @@ def load_weights(network: Network, path: str | Path) -> Network:
             f"{len(wrong)} tensors that differ ({wrong[0]}, ...)",
             "Name the preset that they were trained with.",
         )
+    unusable = next((reason for name in state if (reason := _unusable(name, state[name], network))), None)
+    if unusable:
+        raise CheckpointError(f"finite weights in {path}", unusable, "Train it again, or name another file.")
     network.load_state_dict(state)
     return network
 
 
+def _unusable(name: str, value: Tensor, network: nn.Module) -> str:
+    """Describe why a tensor cannot replace the network's of that name; empty if it can."""
+    own = network.state_dict()[name]
+    if own.is_floating_point() != value.is_floating_point() or own.is_complex() != value.is_complex():
+        return f"{str(value.dtype).removeprefix('torch.')} numbers in {name}"
+    if not value.is_floating_point():
+        return ""
+    return "" if bool(value.to(own.dtype).isfinite().all()) else f"NaN or infinity in {name}"
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write state dictionaries as a ``.pt`` file, replacing an existing one; it appears only when complete.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    content = io.BytesIO()  # torch.save on a full disk raises its own RuntimeError
+    torch.save(state, content)
+    with open_output(path, overwrite=True) as file:
+        file.write(content.getbuffer())
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the state dictionary in a file, on the CPU; formats and errors as for :func:`load_weights`."""
+    """Read the state dictionary in a file, on the CPU; formats as for :func:`load_weights`.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
     path = Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"

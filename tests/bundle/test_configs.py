@@ -145,7 +145,7 @@ def test_experiment_tracking_adds_its_handlers(tmp_path):
     settings.write_text(json.dumps({"handlers_id": ids, "configs": configs}))
     flow = workflow("train.json", tracking=str(settings))
     flow.initialize()
-    for key, count in (("train#handlers", 7), ("validate#handlers", 2)):
+    for key, count in (("train#handlers", 8), ("validate#handlers", 2)):
         handlers = flow.parser.get_parsed_content(key)
         assert len(handlers) == count + 1
         assert type(handlers[-1]).__name__ == "StatsHandler"
