@@ -29,8 +29,9 @@ CORE = [
     "defusedxml>=0.7.1",
     "openslide-python>=1.4",
     "openslide-bin>=4.0.1.1",
+    "imagecodecs>=2024.6.1",  # tifffile's codecs: one reader of TIFF for every consumer, whatever extras there are
 ]
-SLIDES = ["zarr>=3.0.8", "imagecodecs>=2024.6.1"]
+SLIDES = ["zarr>=3.0.8"]
 VIEWER = ["fastapi>=0.140", "starlette>=1.7", "uvicorn>=0.30"]
 EXPERIMENTS = ["h5py>=3.11", "lmdb>=1.5.1", "matplotlib>=3.8"]
 DISTRIBUTED = [*SLIDES, "dask>=2025.1", "distributed>=2025.1"]

@@ -25,7 +25,7 @@ from benchmarks.common import Row
 from monai_iste.errors import ConfigError, DataError, require_extra
 from monai_iste.inferers import Region
 from monai_iste.io.files import open_output
-from monai_iste.io.image_reader import IMAGE_SUFFIXES
+from monai_iste.io.pixels import IMAGE_SUFFIXES
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.tissue import background_color, tissue_mask
 

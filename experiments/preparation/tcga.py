@@ -30,8 +30,8 @@ from experiments.preparation.output_folder import (
 from monai_iste.errors import ConfigError, DataError
 from monai_iste.inferers import Region
 from monai_iste.io.files import checksum
-from monai_iste.io.image_reader import SLIDE_ENDINGS
 from monai_iste.io.pixel_size import Mpp
+from monai_iste.io.pixels import SLIDE_ENDINGS
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.tissue import TissueMask, tissue_mask
 

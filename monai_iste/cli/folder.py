@@ -8,8 +8,8 @@ from itertools import chain, count
 from pathlib import Path
 
 from monai_iste.errors import OutputError
-from monai_iste.io.image_reader import IMAGE_SUFFIXES, SLIDE_ENDINGS
 from monai_iste.io.image_writer import WRITABLE_SUFFIXES
+from monai_iste.io.pixels import IMAGE_SUFFIXES, SLIDE_ENDINGS
 
 Pair = tuple[Path, Path]  # an input and its output
 

@@ -9,25 +9,25 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import openslide
 import torch
 from torch import nn
 
 from monai_iste.cli.folder import Pair
 from monai_iste.cli.options import log
 from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, ShapeError, check_choice
-from monai_iste.functional import to_range, upscale_bands
-from monai_iste.inferers import Region
+from monai_iste.functional import to_range
+from monai_iste.inferers import Region, Tiler
 from monai_iste.inferers.output_size import OutputSize, Size
+from monai_iste.io.checks import TooManyPixels
 from monai_iste.io.files import check_apart, check_new_path, make_folder
-from monai_iste.io.image_reader import ImageInfo, image_size, probe, read_rgb
+from monai_iste.io.image_reader import ImageInfo, image_size, probe
 from monai_iste.io.image_writer import (
     MAX_FILE_PIXELS,
     SLIDE_SUFFIXES,
@@ -37,6 +37,7 @@ from monai_iste.io.image_writer import (
     slide_suffix,
 )
 from monai_iste.io.pixel_size import Mpp, PixelSize
+from monai_iste.io.pixels import Pixels, open_pixels
 from monai_iste.io.stated_pixel_size import describe_mpp
 from monai_iste.progress import ProgressBar
 
@@ -154,17 +155,15 @@ class Upscaler:
     def _image_info(self, source: Path, target: Path) -> ImageInfo | None:
         """Read the header of a plain image; None for an input that is processed as a slide.
 
-        Slides are inputs that only slide readers open, outputs that only slide writers write, images too large for
-        memory, and all inputs if an option for slides is given.
+        Slides are outputs that only slide writers write, images too large for memory, and all inputs if an option for
+        slides is given.
         """
         if self.options != SlideOptions() or slide_suffix(target):
             return None
         try:
             return probe(source, self.input_mpp)
-        except DataError:
-            if source.is_file() and openslide.OpenSlide.detect_format(source) is not None:
-                return None
-            raise
+        except TooManyPixels:  # regions of it may still be read
+            return None
 
     def _plan_image(self, source: Path, target: Path, info: ImageInfo) -> ImageJob:
         output = self.output_size.resolve_upscaled(info.size, info.mpp, source, MAX_FILE_PIXELS, info.pixel_size.remark)
@@ -307,16 +306,23 @@ class ImageJob:
 
     def run(self) -> dict[str, Any]:
         """Compute and write the result."""
-        image = torch.from_numpy(read_rgb(self.source))
-
-        def bands() -> Iterator[np.ndarray]:
-            for band in upscale_bands(image, self.network, self.output):
-                yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()
-                self.progress(band.shape[1] * band.shape[2])
-
         make_folder(self.target.parent)
-        save_image(self.target, bands(), self.output, mpp=self.mpp, icc=self.info.icc, overwrite=self.overwrite)
+        with closing(open_pixels(self.source)) as pixels:
+            bands = self._bands(pixels)
+            save_image(self.target, bands, self.output, mpp=self.mpp, icc=self.info.icc, overwrite=self.overwrite)
         return {}
+
+    def _bands(self, pixels: Pixels) -> Iterator[np.ndarray]:
+        """Yield the result from top to bottom as (rows, W, 3) uint8; of a TIFF only the needed part is read."""
+        if pixels.levels[0] != self.info.size:
+            raise DataError(f"{self.source} as it was checked", "an image of another size", "Run it again.")
+
+        def read(part: Region) -> np.ndarray:
+            return np.ascontiguousarray(pixels.read(0, (part.top, part.left), (part.height, part.width)))
+
+        for band in Tiler().bands(read, self.info.size, self.network, self.output):
+            yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()
+            self.progress(band.shape[1] * band.shape[2])
 
     def record(self) -> dict[str, Any]:
         """Return the job as plain values."""

@@ -14,7 +14,8 @@ import numpy as np
 from monai_iste.data.sample import sample_datalists
 from monai_iste.errors import ConfigError, DataError, ScaleError
 from monai_iste.io.folders import list_files
-from monai_iste.io.image_reader import IMAGE_SUFFIXES, image_size
+from monai_iste.io.image_reader import image_size
+from monai_iste.io.pixels import IMAGE_SUFFIXES
 
 _log = logging.getLogger(__name__)
 

@@ -180,8 +180,11 @@ def first_plausible(stated: Iterable[Stated]) -> PixelSize:
 
 def is_tiff(path: Path) -> bool:
     """Check whether a file begins as TIFF or BigTIFF does, for any name; False if it cannot be read."""
-    with suppress(OSError), open(path, "rb") as file:
-        return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+    with suppress(OSError):
+        if not path.is_file():  # a pipe would be waited for
+            return False
+        with open(path, "rb") as file:
+            return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
     return False
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import tifffile
 
 from monai_iste.io.ome_xml import OmeImage, is_ome_xml, ome_images
+from monai_iste.io.orientation import page_orientation, swaps_axes
 
 Mpp = tuple[float, float]
 
@@ -130,7 +131,16 @@ def state_axes(axes: Sequence[AxisLength | None], source: str) -> Iterator[State
 
 
 def tiff_mpp(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> Iterator[Stated]:
-    """Yield the pixel sizes that an opened TIFF states of a page: in OME-XML, in ImageJ's description, in its tags."""
+    """Yield the pixel sizes that an opened TIFF states of a page: in OME-XML, in ImageJ's description, in its tags.
+
+    They are those of the upright image.
+    """
+    turned = swaps_axes(page_orientation(page))
+    for stated in _stored_mpp(tiff, page):
+        yield stated._replace(mpp=stated.mpp[::-1]) if turned and stated.mpp is not None else stated
+
+
+def _stored_mpp(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> Iterator[Stated]:
     first = tiff.pages.first
     for description in dict.fromkeys((first.description, page.description)):
         if is_ome_xml(description):

@@ -25,7 +25,7 @@ from monailabel.utils.others.generic import name_to_device
 
 import monai_iste
 from monai_iste.errors import ConfigError, ISTEError, check_choice, show_errors_as_sentences
-from monai_iste.io.image_reader import IMAGE_SUFFIXES, SLIDE_ENDINGS
+from monai_iste.io.pixels import IMAGE_SUFFIXES, SLIDE_ENDINGS
 from monai_iste.label.request import DEFAULT_SCALE, SUFFIXES, error_response, find_image, parse_request
 from monai_iste.label.training import DEFAULTS, Training
 from monai_iste.label.upscaler import LabelUpscaler

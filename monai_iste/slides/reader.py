@@ -12,19 +12,20 @@ import numpy as np
 from monai_iste.errors import ShapeError
 from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize
+from monai_iste.io.image_reader import rgb_profile
 from monai_iste.io.pixel_size import Mpp, PixelSize
-from monai_iste.slides.backends import open_pixels
+from monai_iste.io.pixels import open_pixels
 from monai_iste.slides.resampling import LevelPixels, Size, best_level, level_extent, resample_region
 
 
 class Slide:
     """Whole slide or plain image that is read by regions; opening it decodes nothing.
 
-    * Formats that OpenSlide recognizes (SVS, NDPI, MRXS, DICOM, tiled TIFF, ...) are read through MONAI's
-      ``WSIReader``. Where a slide has no pixels, its background color is returned, white if it states none.
-    * Other images (PNG, JPEG, BMP, striped TIFF) are read by :func:`~monai_iste.io.read_rgb`. They have one level,
-      which is decoded at the first reading and kept in memory. So are TIFFs other than RGB of 8 or 16 bits, which
-      OpenSlide would misread.
+    * Every consumer of this library opens files by :func:`~monai_iste.io.pixels.open_pixels`, so that pixels are those
+      of :func:`~monai_iste.io.read_rgb`.
+    * Slides of scanner vendors (SVS, NDPI, MRXS, DICOM, ...) are read by OpenSlide, other TIFFs by tifffile. Where a
+      slide has no pixels, its background color is returned, white if it states none.
+    * PNG, JPEG, BMP, WebP and NIfTI have one level, which is decoded at the first reading and kept in memory.
 
     A slide may be read from several threads. After OpenSlide has failed once, it refuses every further call; open the
     slide again.
@@ -34,7 +35,7 @@ class Slide:
         input_mpp: micrometers per pixel given by the user, instead of the file's.
     Attributes:
         path: file of the slide.
-        size: (h, w) of level 0.
+        size: (h, w) of level 0, upright.
         levels: (h, w) of each level, from the largest to the smallest.
         mpp: micrometers per pixel of level 0, (y, x); None if unknown or implausible.
         pixel_size: ``mpp`` with its source, and what the file states beside it
@@ -69,7 +70,7 @@ class Slide:
             self.size: Size = self.levels[0]
             self.pixel_size: PixelSize = self._pixels.pixel_size().overridden(input_mpp)
             self.mpp: Mpp | None = self.pixel_size.mpp
-            self.icc: bytes | None = self._pixels.icc()
+            self.icc: bytes | None = rgb_profile(self._pixels)
             self.note: str = self._pixels.note
         except BaseException:
             self.close()

@@ -32,7 +32,7 @@ class LevelPixels(NamedTuple):
         extent: extent of level 0 in the level's pixels, (y, x); see :func:`level_extent`.
         step: level-0 pixels from one of its pixels to the next; 1 for level 0.
         read: (start, size) -> (*size, 3) uint8, from the level-0 pixel ``start`` (y, x) on, as
-            :meth:`~monai_iste.slides.backends.Pixels.read`. A level whose step is not a whole number cannot be entered
+            :meth:`~monai_iste.io.pixels.Pixels.read`. A level whose step is not a whole number cannot be entered
             at every one of its pixels; it is then read between them.
     """
 

@@ -15,7 +15,7 @@ import openslide
 from monai_iste.data.datasets import image_datalist
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.inferers import Region
-from monai_iste.io.image_reader import IMAGE_SUFFIXES, SLIDE_ENDINGS
+from monai_iste.io.pixels import IMAGE_SUFFIXES, SLIDE_ENDINGS
 from monai_iste.slides.plan import slide_digest
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.resampling import Size

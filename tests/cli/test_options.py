@@ -56,7 +56,7 @@ def test_interrupted(replaced, kind, code, word, monkeypatch):
             if replaced:  # as tqdm does while its lock is made
                 raise AttributeError("no attribute '_lock'")
 
-    monkeypatch.setattr(jobs, "upscale_bands", interrupt)
+    monkeypatch.setattr(jobs.Tiler, "bands", interrupt)
     result = run("upscale", "a.png", "b.png", "--scale", 2)
     assert result.exit_code == code
     assert result.stderr.splitlines()[-1].startswith(word)

@@ -12,13 +12,35 @@ from PIL import Image, ImageCms
 from slide_files import NOISE, tiff
 
 from monai_iste.inferers import Region
-from monai_iste.slides import Slide, backends
+from monai_iste.io import pixels as routes
+from monai_iste.io import tiff_reader
+from monai_iste.slides import Slide
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def test_a_tiled_tiff_is_read_through_openslide(tmp_path, monkeypatch):
-    monkeypatch.setattr(backends, "read_rgb", None)
+def segments_decoded(monkeypatch) -> list:
+    """Count the tiles and strips of TIFFs that are decoded from now on."""
+    decoded = []
+
+    def count(data, compression, read=tiff_reader.coded_size):
+        decoded.append(compression)
+        return read(data, compression)
+
+    monkeypatch.setattr(tiff_reader, "coded_size", count)
+    return decoded
+
+
+def test_of_a_tiled_tiff_only_the_needed_tiles_are_decoded_once(tmp_path, monkeypatch):
+    decoded = segments_decoded(monkeypatch)
+    with Slide(tiff(tmp_path / "a.tif")) as slide:
+        assert not decoded
+        slide.read(Region(130, 7, 100, 200))  # in the second row of tiles, the first two
+        slide.read(Region(135, 9, 100, 200))
+        assert len(decoded) == 2
+
+
+def test_a_tiled_tiff(tmp_path):
     with Slide(tiff(tmp_path / "a.tif")) as slide:
         assert slide.size == (611, 747)
         assert slide.levels == ((611, 747),)
@@ -29,11 +51,12 @@ def test_a_tiled_tiff_is_read_through_openslide(tmp_path, monkeypatch):
     assert part.flags["C_CONTIGUOUS"]
 
 
-@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+@pytest.mark.parametrize("suffix", ["png", "bmp", "webp"])
 def test_a_plain_image_is_decoded_once_when_it_is_read(tmp_path, monkeypatch, suffix):
-    Image.fromarray(NOISE).save(tmp_path / f"a.{suffix}")
+    Image.fromarray(NOISE).save(tmp_path / f"a.{suffix}", lossless=True)
     decoded = []
-    monkeypatch.setattr(backends, "read_rgb", lambda path, read=backends.read_rgb: decoded.append(path) or read(path))
+    decode = lambda path, decode=routes.decode_pillow: decoded.append(path) or decode(path)  # noqa: E731
+    monkeypatch.setattr(routes, "decode_pillow", decode)
     with Slide(tmp_path / f"a.{suffix}") as slide:
         assert slide.size == (611, 747)
         assert not decoded
@@ -61,8 +84,7 @@ def test_the_result_of_read_is_a_copy(tmp_path, shape):
         np.testing.assert_array_equal(slide.read(Region(0, 0, *shape)), before)
 
 
-def test_sixteen_bits_are_rounded_as_images_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(backends, "read_rgb", None)
+def test_sixteen_bits_are_rounded_as_images_are(tmp_path):
     values = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
     with Slide(tiff(tmp_path / "a.tif", np.stack([values, values.T, values[::-1]], axis=2))) as slide:
         np.testing.assert_array_equal(slide.read(Region(0, 0, 256, 256))[..., 0], np.round(values / 257))
@@ -98,7 +120,17 @@ def test_missing_tiles_and_transparency_show_the_background(tmp_path, monkeypatc
         "properties",
         property(lambda slide: {**properties(slide), "openslide.background-color": "0A14F0"}),
     )
-    with Slide(tmp_path / "a.tif") as slide:
+    tifffile.imwrite(
+        tmp_path / "a.svs",
+        iter(tiles),
+        shape=(256, 256, 3),
+        dtype=np.uint8,
+        tile=(128, 128),
+        photometric="rgb",
+        description="Aperio Image Library v10",
+        metadata=None,
+    )
+    with Slide(tmp_path / "a.svs") as slide:
         assert slide.read(Region(100, 200, 1, 1)).ravel().tolist() == [10, 20, 240]
 
 
@@ -125,12 +157,12 @@ def test_threads_that_wait_for_an_image_decode_it_once(tmp_path, monkeypatch):
     Image.fromarray(NOISE).save(tmp_path / "a.png")
     decoded = []
 
-    def slowly(path, read=backends.read_rgb):
+    def slowly(path, read=routes.decode_pillow):
         decoded.append(path)
         time.sleep(0.2)
         return read(path)
 
-    monkeypatch.setattr(backends, "read_rgb", slowly)
+    monkeypatch.setattr(routes, "decode_pillow", slowly)
     with Slide(tmp_path / "a.png") as slide, ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda top: slide.read(Region(top, 0, 9, 9)), range(4)))
     assert len(decoded) == 1

@@ -14,7 +14,8 @@ from slide_files import NOISE, tiff
 
 from monai_iste.errors import DataError
 from monai_iste.inferers import Region
-from monai_iste.slides import Slide, backends
+from monai_iste.io import checks, tiff_reader
+from monai_iste.slides import Slide
 
 
 def claiming(path, pixels=NOISE, fields=("ImageLength", "ImageWidth"), value=200_000, **options):
@@ -145,20 +146,20 @@ def test_refused_at_opening_in_one_sentence_and_without_memory(tmp_path, make, w
 
 def test_more_pixels_than_a_slide_has(tmp_path, monkeypatch):
     path = tiff(tmp_path / "a.tif")
-    monkeypatch.setattr(backends, "MAX_SLIDE_PIXELS", 611 * 747)
+    monkeypatch.setattr(checks, "MAX_SLIDE_PIXELS", 611 * 747)
     Slide(path).close()
-    monkeypatch.setattr(backends, "MAX_SLIDE_PIXELS", 611 * 747 - 1)
+    monkeypatch.setattr(checks, "MAX_SLIDE_PIXELS", 611 * 747 - 1)
     with pytest.raises(DataError) as caught:
         Slide(path)
     assert_teaches(caught.value, "611 x 747", "456,416 pixels")
 
 
 def test_an_image_that_is_too_large_to_be_held(tmp_path, monkeypatch):
-    path = tiff(tmp_path / "a.tif", tile=None)
-    monkeypatch.setattr(backends, "MAX_PIXELS", 1000)
+    path = tiff(tmp_path / "a.tif", tile=None, rowsperstrip=611)
+    monkeypatch.setattr(tiff_reader, "MAX_PIXELS", 1000)
     with pytest.raises(DataError) as caught:
         Slide(path)
-    assert_teaches(caught.value, "611 x 747", "tiled 8-bit RGB")
+    assert_teaches(caught.value, "strips of 611 x 747", "Convert it to tiles")
 
 
 def test_background_and_tiles_that_are_not_stored_are_plausible(tmp_path):
@@ -171,21 +172,37 @@ def test_background_and_tiles_that_are_not_stored_are_plausible(tmp_path):
             assert np.unique(slide.read(Region(8000, 8000, 99, 99))) == color
 
 
-def test_a_deep_gray_image_is_refused_when_it_is_read(tmp_path):
-    with Slide(fluorescence(tmp_path / "a.tif")) as slide, pytest.raises(DataError) as caught:
-        slide.read(Region(0, 0, 5, 5))
+def test_a_deep_gray_image_is_refused_when_it_is_opened(tmp_path):
+    with pytest.raises(DataError) as caught:
+        Slide(fluorescence(tmp_path / "a.tif"))
     assert_teaches(caught.value, "a.tif", "16", "fluorescence")
 
 
-def test_a_tile_that_cannot_be_decoded(tmp_path):
-    path = tiff(tmp_path / "a.tif")
+def with_a_damaged_tile(path, **options):
+    tiff(path, **options)
     with tifffile.TiffFile(path) as source:
         offset, length = source.pages[0].dataoffsets[7], source.pages[0].databytecounts[7]  # second row of six
     content = bytearray(path.read_bytes())
     content[offset : offset + length] = bytes(length)
     path.write_bytes(content)
+    return path
+
+
+def test_a_tile_that_cannot_be_decoded(tmp_path):
+    path = with_a_damaged_tile(tmp_path / "a.tif")
     with Slide(path) as slide:
+        with pytest.raises(DataError) as caught:
+            slide.read(Region(120, 130, 50, 60))
+        assert_teaches(caught.value, str(path), "row 120, column 130", "50 x 60", "damaged", "Copy or export it again")
         np.testing.assert_array_equal(slide.read(Region(0, 0, 128, 300)), NOISE[:128, :300])
+        with pytest.raises(DataError):
+            slide.read(Region(120, 130, 50, 60))
+
+
+def test_a_tile_that_openslide_cannot_decode(tmp_path):
+    path = with_a_damaged_tile(tmp_path / "a.svs", description="Aperio Image Library v10", compression="jpeg")
+    with Slide(path) as slide:
+        slide.read(Region(0, 0, 128, 300))
         with pytest.raises(DataError) as caught:
             slide.read(Region(120, 130, 50, 60))
         assert_teaches(caught.value, str(path), "row 120, column 130", "50 x 60", "opened again")
