@@ -85,7 +85,7 @@ def upscale(
         require_one({"--scale": scale, "--size": size, "--mpp": mpp})
         output_size = OutputSize(scale, _parse_size(size), check_mpp("--mpp", mpp))
         options = SlideOptions(
-            _parse_region(region), tissue_only, work_dir, resume, compression, consistency, workers, scheduler
+            parse_region(region), tissue_only, work_dir, resume, compression, consistency, workers, scheduler
         )
         is_folder = source.is_dir()
         pairs = pair_folder(source, target, lambda text: log(f"note: {text}")) if is_folder else [(source, target)]
@@ -99,7 +99,8 @@ def upscale(
             raise typer.Exit(upscaler.exit_code)
 
 
-def _parse_region(text: str | None) -> Region | None:
+def parse_region(text: str | None) -> Region | None:
+    """Parse the option --region, Y,X,H,W; None without one."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9})", text)
