@@ -1,26 +1,32 @@
-"""Output files that appear only when complete, locks, JSON and checksums.
+"""Output files and folders that appear only when they are complete and on the disk, locks, JSON and checksums.
 
 Locks end with the process that holds them, however it ends.
 """
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from monai_iste.errors import CheckpointError, ISTEError, OutputError
+from monai_iste.io.disk import sync, sync_folders, sync_tree
+from monai_iste.io.seal import Fields, write_folder_seal, write_seal
 
 try:
     import fcntl
 except ImportError:  # not on this system: nothing is locked, and nothing is taken for abandoned
     fcntl = None  # type: ignore[assignment]
+
+_LONGEST_NAME = 235  # bytes of a file name to which a number and an ending can be added
 
 
 @contextmanager
@@ -52,12 +58,39 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
+def part_path(path: Path) -> Path:
+    """Name the temporary file or folder that becomes ``path``, beside it; it fits wherever the final name does."""
+    return path.with_name(f"{_part_stem(path)}.{os.getpid()}.part")
+
+
+def _part_stem(path: Path) -> str:
+    name = os.fsencode(path.name)
+    return f".{path.name}" if len(name) <= _LONGEST_NAME else f".{hashlib.sha256(name).hexdigest()}"
+
+
+def abandoned(path: Path) -> list[Path]:
+    """List the temporary files and folders of ``path`` that killed processes left behind: those that are unlocked."""
+    parts = []
+    for part in path.parent.glob(f"{glob.escape(_part_stem(path))}.*.part"):
+        with suppress(OSError), lock_file(part) as is_free:
+            if fcntl is not None and is_free:
+                parts.append(part)
+    return parts
+
+
 def remove_abandoned(path: Path) -> None:
-    """Delete unlocked files and folders ``.NAME.*.part`` beside ``path``, which killed processes left behind."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        with suppress(OSError), lock_file(part) as abandoned:
-            if fcntl is not None and abandoned:
-                shutil.rmtree(part) if part.is_dir() else part.unlink()
+    """Delete the temporary files and folders of ``path`` that killed processes left behind."""
+    for part in abandoned(path):
+        remove(part)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link, or a folder with all that is in it, as far as the system allows."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def read_json(path: Path) -> Any:
@@ -119,9 +152,15 @@ def verify_checksum(path: Path) -> Path:
 
 
 @contextmanager
-def open_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[BinaryIO]:
+def open_output(
+    path: str | os.PathLike[str], overwrite: bool = False, seal: Fields | None = None
+) -> Iterator[BinaryIO]:
     """Open a binary file that takes its name in one step when the block ends without error, and else leaves nothing.
 
+    Its content is on the disk before it has its name. Without ``overwrite``, a file that appears there meanwhile stays.
+
+    Args:
+        seal: fields of the file's seal (:mod:`monai_iste.io.seal`); default: it has none.
     Raises:
         OutputError: the file exists and may not be overwritten, or cannot be written.
 
@@ -135,7 +174,7 @@ def open_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
     """
     path = Path(path)
     check_name(path, overwrite)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = part_path(path)
     try:
         with report_write_errors(path):
             remove_abandoned(path)
@@ -143,9 +182,92 @@ def open_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterat
             with lock_file(temporary):
                 with open(temporary, "wb") as file:
                     yield file
-                os.replace(temporary, path)
+                if seal is not None:
+                    write_seal(temporary, seal)
+                sync([temporary])
+                _publish(temporary, path, overwrite)
+            sync_folders([path.parent])
     finally:
         with suppress(OSError):
+            temporary.unlink()
+
+
+def _publish(temporary: Path, path: Path, overwrite: bool) -> None:
+    """Give a file its name. A second name never replaces another file, as a new name would."""
+    if not overwrite:
+        try:
+            os.link(temporary, path)
+        except OSError:  # the name is taken, or the disk knows one name for each file only
+            check_name(path, overwrite)
+        else:
+            return
+    os.replace(temporary, path)
+
+
+@contextmanager
+def open_output_folder(path: Path, overwrite: bool = False, seal: Fields | None = None) -> Iterator[Path]:
+    """Open an empty folder that takes its name when the block ends without error, and else leaves nothing.
+
+    Its content is on the disk before it has its name. An old folder and the new one exchange their names in one step on
+    Linux and macOS. Where the system or the disk cannot, the old one is put aside first.
+
+    Raises:
+        OSError: the folder exists and may not be overwritten, or cannot be written.
+    """
+    temporary = part_path(path)
+    remove_abandoned(path)
+    remove(temporary)  # of a process that was killed and had the same number
+    temporary.mkdir()
+    try:
+        with lock_file(temporary):
+            yield temporary
+            if seal is not None:
+                write_folder_seal(temporary, seal)
+            sync_tree(temporary)
+            if not (overwrite and os.path.lexists(path)):
+                os.rename(temporary, path)  # fails if a folder has appeared there
+            elif not _exchange(temporary, path):
+                _replace_folder(temporary, path)
+            sync_folders([path.parent])
+    finally:
+        remove(temporary)
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    """Put the old folder aside, and back if the new one cannot come."""
+    old = temporary.with_suffix(".old.part")
+    os.rename(path, old)
+    try:
+        os.rename(temporary, path)
+    except BaseException:
+        os.rename(old, path)
+        raise
+    remove(old)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange the names of two files or folders in one step; False if the system or the disk cannot."""
+    here, flag = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+    names = os.fsencode(first), os.fsencode(second)
+    try:
+        system = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "darwin":
+            return bool(system.renamex_np(*names, flag) == 0)  # RENAME_SWAP is 2 as well
+        return bool(system.renameat2(here, names[0], here, names[1], flag) == 0)
+    except (OSError, TypeError, AttributeError):  # another system, or a C library without it
+        return False
+
+
+def check_writable(path: Path, is_folder: bool = False) -> None:
+    """Raise OutputError unless a new file or folder can be made where ``path`` is to be; nothing stays there."""
+    temporary = part_path(path)
+    with report_write_errors(path):
+        os.path.lexists(path) or os.stat(path.parent)
+        if is_folder:
+            temporary.mkdir()
+            temporary.rmdir()
+        else:
+            temporary.touch()
             temporary.unlink()
 
 

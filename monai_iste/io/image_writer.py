@@ -19,8 +19,9 @@ import tifffile
 from PIL import Image
 
 from monai_iste.errors import OutputError
-from monai_iste.io.files import check_name, open_output
+from monai_iste.io.files import check_name, check_writable, open_output
 from monai_iste.io.pixel_size import Mpp
+from monai_iste.io.seal import Fields
 
 #: Largest width * height of a file; PNG and TIFF are written in bands, so only the disk limits them otherwise.
 MAX_FILE_PIXELS = 20_000_000_000
@@ -44,6 +45,7 @@ def save_image(
     mpp: Mpp | None = None,
     icc: bytes | None = None,
     overwrite: bool = False,
+    seal: Fields | None = None,
 ) -> None:
     """Write an 8-bit RGB image: PNG, tiled TIFF (deflate; BigTIFF above 4 GB) or JPEG (quality 95, full color).
 
@@ -56,6 +58,7 @@ def save_image(
         mpp: micrometers per pixel, (y, x): TIFF resolution tags, PNG pHYs, JPEG Exif.
         icc: color profile.
         overwrite: whether an existing file is replaced.
+        seal: fields by which the file is recognized later (:mod:`monai_iste.io.seal`).
     Raises:
         OutputError: see :func:`check_output`, or writing failed; the path is as it was before.
 
@@ -70,7 +73,7 @@ def save_image(
     check_output(path, size, overwrite)
     if mpp is not None and min(mpp) < FINEST_MPP:
         mpp = None
-    with open_output(path, overwrite) as file:
+    with open_output(path, overwrite, seal) as file:
         _WRITERS[path.suffix.lower()](file, bands, size, mpp, icc)
 
 
@@ -89,6 +92,7 @@ def check_output(path: str | os.PathLike[str], size: Size, overwrite: bool = Fal
     check_name(path, overwrite)
     if not os.path.isdir(path.parent):
         raise OutputError("an existing folder for the output", str(path.parent), "Make it first.")
+    check_writable(path)
     if suffix.startswith(".jp") and (max(size) > _JPEG_SIDE or height * width > _JPEG_PIXELS):
         raise OutputError(
             f"at most {_JPEG_SIDE:,} pixels a side and {_JPEG_PIXELS:,} in all in a JPEG",

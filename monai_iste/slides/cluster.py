@@ -21,8 +21,10 @@ from monai_iste.errors import ConfigError, DataError, require_extra
 from monai_iste.slides.compute import Progress, compute_window, read_window
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.reader import Slide
+from monai_iste.slides.source import Source
 from monai_iste.slides.tissue import TissueMask
-from monai_iste.slides.window_store import Key, WindowStore
+from monai_iste.slides.window_arrays import Key
+from monai_iste.slides.window_store import WindowStore
 
 _QUEUED = 4  # windows queued per thread of the cluster, so that none waits and few are lost
 
@@ -94,7 +96,8 @@ def compute_windows_on(
         device: device of the workers; in a local cluster with several GPUs, each worker uses its own.
     """
     distributed = require_extra("distributed", "distributed")
-    (job,) = client.scatter([(store.plan, store.folder.resolve(), network.cpu(), mask)], broadcast=True, hash=False)
+    path = slide.path.resolve()
+    (job,) = client.scatter([(store.plan, path, store.path.resolve(), network.cpu(), mask)], broadcast=True, hash=False)
     waiting = (window.key for window in windows)
 
     def submit(key: Key) -> Any:
@@ -103,27 +106,28 @@ def compute_windows_on(
     workers = max(1, sum(client.nthreads().values()))
     first = [submit(key) for _, key in zip(range(_QUEUED * workers), waiting, strict=False)]
     queue = distributed.as_completed(first)
-    for future in queue:
-        try:
-            key, checksum = future.result()
-        except distributed.KilledWorker as error:
-            raise DataError(
-                "workers that stay alive", str(error), "See their logs (memory?), then run again with --resume."
-            ) from error
-        store.enter(key, checksum)
-        progress(store.plan.window(key))
-        for following in waiting:
-            queue.add(submit(following))
-            break
+    with store.committing():
+        for future in queue:
+            try:
+                key, checksum = future.result()
+            except distributed.KilledWorker as error:
+                raise DataError(
+                    "workers that stay alive", str(error), "See their logs (memory?), then run again with --resume."
+                ) from error
+            store.enter(key, checksum)
+            progress(store.plan.window(key))
+            for following in waiting:
+                queue.add(submit(following))
+                break
 
 
-def _task(job: tuple[SlidePlan, Path, nn.Module, TissueMask | None], key: Key, device: str) -> tuple[Key, int]:
+def _task(job: tuple[SlidePlan, Path, Path, nn.Module, TissueMask | None], key: Key, device: str) -> tuple[Key, int]:
     """Compute a window on a worker and write its chunks; may be repeated."""
-    plan, folder, network, mask = job
+    plan, path, folder, network, mask = job
     network.to(_own_device(device)).eval()
     window = plan.window(key)
     try:
-        pixels = read_window(_slide(str(plan.source)), window)
+        pixels = read_window(_slide(path, Source(path).version), window)
     except DataError:  # after which a slide reads nothing more until it is opened again
         _slide.cache_clear()
         raise
@@ -140,5 +144,6 @@ def _own_device(device: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def _slide(path: str) -> Slide:
+def _slide(path: Path, version: str) -> Slide:
+    """Open a slide once per worker; a file that was replaced is opened again."""
     return Slide(path)

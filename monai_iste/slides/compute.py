@@ -106,7 +106,7 @@ def compute_windows(
         store.enter(window.key, store.write(window, output))
         progress(window)
 
-    with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
+    with store.committing(), ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
         written: deque[Future[None]] = deque()
         try:
             for window, pixels in _read_ahead(slide, windows, reading):

@@ -16,6 +16,7 @@ from monai_iste.errors import OutputError, ScaleError, ShapeError
 from monai_iste.inferers import Region
 from monai_iste.inferers.tiling import Read
 from monai_iste.io.files import open_output
+from monai_iste.io.seal import Fields
 
 Size = tuple[int, int]
 Progress = Callable[[int, int], None]
@@ -270,6 +271,7 @@ def write_consistency(
     *,
     mpp: tuple[float, float] | None = None,
     overwrite: bool = False,
+    seal: Fields | None = None,
 ) -> tuple[Path, Path]:
     """Write a map as a picture with a color scale (PNG), and its values beside it (float32 TIFF of the same name).
 
@@ -281,6 +283,7 @@ def write_consistency(
         block: side of the map's blocks, in pixels of the slide.
         mpp: micrometers per pixel of the slide, (y, x), for the TIFF's resolution tags.
         overwrite: whether existing files are replaced.
+        seal: fields by which the files are recognized later (:mod:`monai_iste.io.seal`).
     Shape:
         levels: (n, m)
     Returns:
@@ -294,7 +297,7 @@ def write_consistency(
     tags: dict[str, Any] = {}
     if mpp is not None:
         tags = {"resolution": tuple(1e4 / (m * block) for m in mpp[::-1]), "resolutionunit": "CENTIMETER"}
-    with open_output(picture, overwrite) as drawn, open_output(numbers, overwrite) as stored:
+    with open_output(picture, overwrite, seal) as drawn, open_output(numbers, overwrite, seal) as stored:
         _draw(levels).save(drawn, "PNG")
         tifffile.imwrite(
             stored,

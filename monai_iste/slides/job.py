@@ -6,34 +6,30 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 import monai_iste
-from monai_iste.errors import DataError, OutputError, check_choice
-from monai_iste.inferers.tiling import Region
+from monai_iste.errors import OutputError, check_choice
 from monai_iste.io.files import make_folder
-from monai_iste.io.image_reader import image_size
-from monai_iste.io.image_writer import check_output, save_image, slide_suffix
+from monai_iste.io.image_writer import slide_suffix
 from monai_iste.io.stated_pixel_size import describe_mpp
 from monai_iste.progress import ProgressBar
 from monai_iste.slides.compute import compute_windows
-from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
 from monai_iste.slides.estimate import Estimate, folder_bytes, peak_memory
 from monai_iste.slides.plan import SlidePlan, Window
-from monai_iste.slides.provenance import stated_job
 from monai_iste.slides.reader import Slide
+from monai_iste.slides.result import SlideResult
 from monai_iste.slides.tissue import TissueMask, tissue_mask
-from monai_iste.slides.window_store import WindowStore
-from monai_iste.slides.writers.writer import COMPRESSIONS, SlideMetadata, check_slide_output, write_slide
+from monai_iste.slides.window_store import DamagedWindow, SourceRewritten, WindowStore
+from monai_iste.slides.writers.writer import COMPRESSIONS, SlideMetadata
 
-_BAND = 256  # rows of a plain image that are assembled at once
+_ATTEMPTS = 3  # to write a result whose stored windows are damaged again and again
 
 #: Bytes per pixel of a finished file: JPEG of quality 90 stays below one; lossless never passes three.
 _FILE_BYTES = {"jpeg": 1.0, "lossless": 3.0}
@@ -78,7 +74,8 @@ class SlideJob:
         self.target = Path(self.target)
         beside = self.target.parent if self.work_dir is None else Path(self.work_dir)
         self.folder = beside / f"{self.target.name}.work"
-        self.store = WindowStore(self.folder, self.plan)
+        self.store = WindowStore(self.folder, self.plan, self.slide.source)
+        self.result = SlideResult(self.target, self.plan, self.compression, self.consistency, self.overwrite)
 
     # --- checks -------------------------------------------------------------------------------------------------------
 
@@ -104,34 +101,21 @@ class SlideJob:
         return self.plan.region.height, self.plan.region.width
 
     def is_complete(self) -> bool:
-        """Check whether the result of this job exists.
+        """Check that nothing is left to do: the result and its map are there and whole, and nothing else is.
 
         Raises:
-            OutputError: another file has its name, and may not be overwritten.
+            OutputError: another file has the name of the result, and may not be overwritten.
         """
         if not self.target.exists() or self.overwrite or not self.resume:
             return False
-        if self._states_job():
-            return True
-        raise OutputError(
-            f"{self.target} to be absent or the result of this job", "another file", "Name another, or add --overwrite."
-        )
-
-    def _states_job(self) -> bool:
-        if slide_suffix(self.target):
-            return stated_job(self.target) == self.plan.digest
-        try:  # plain images have no provenance
-            return image_size(self.target) == self.size
-        except DataError:
-            return False
+        self.result.check_own()
+        is_left = self.store.folder.is_left_over() or self.result.has_abandoned()
+        return self.result.has_maps() and not is_left
 
     def check(self) -> None:
-        """Check compression, format, name and disk space of the result before any work."""
+        """Check compression, format, names and disk of the result before any work."""
         check_choice("a compression", self.compression, COMPRESSIONS)
-        if slide_suffix(self.target):
-            check_slide_output(self.target, self.size, self.metadata, self.overwrite)
-        else:
-            check_output(self.target, self.size, self.overwrite)
+        self.result.check(self.metadata, self.resume and not self.overwrite)
 
     # --- the work -----------------------------------------------------------------------------------------------------
 
@@ -156,21 +140,39 @@ class SlideJob:
             return {"complete": True}
         make_folder(self.target.parent)
         self.check()
+        with self.store.folder.lock():  # what another process did meanwhile is seen from here on
+            self.check()
+            is_written = self.resume and not self.overwrite and self.result.is_there()
+            report = self._finish() if is_written else self._run()
+            self.result.remove_abandoned()
+            self.store.folder.remove()
+        return report
+
+    def _run(self) -> dict[str, Any]:
         continued = self.store.begin(self.resume, self.overwrite)
-        with self.store.lock():
-            mask, total, reused = self._mask(), len(self.plan.windows), len(self.store.done)
-            if continued:
-                self.log(f"continues in {self.folder}: {reused:,} of {total:,} windows are done and are kept")
-            elif self.resume:
-                self.log("there is no unfinished work of this job: it starts from the beginning")
-            started = time.perf_counter()
-            estimate = self._calibrate(self._todo(), mask)
-            self.log(str(estimate))
-            self._check_room(estimate.disk)
+        self.slide.source.confirm()
+        damaged = self.store.verify() if continued else []
+        mask, total, reused = self._mask(), len(self.plan.windows), len(self.store.done)
+        if continued:
+            self.log(f"continues in {self.folder}: {reused:,} of {total:,} windows are done and are kept")
+        elif self.resume:
+            self.log("there is no unfinished work of this job: it starts from the beginning")
+        self._report_damaged(len(damaged))
+        started = time.perf_counter()
+        estimate = self._calibrate(self._todo(), mask)
+        self.log(str(estimate))
+        self._check_room(estimate.disk)
+        for attempt in range(_ATTEMPTS):
             self._compute(mask)
+            self.slide.source.confirm()
             computed, work = time.perf_counter(), folder_bytes(self.folder)
-            result = self._write()
-        self.store.remove()
+            try:
+                result = self._write()
+                break
+            except DamagedWindow:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                self._report_damaged(1 + len(self.store.verify()))
         report = {
             "windows": total,
             "windows_reused": reused,
@@ -182,6 +184,26 @@ class SlideJob:
         if mask is not None:
             report["tissue"] = round(mask.fraction, 4)
         return report
+
+    def _report_damaged(self, count: int) -> None:
+        if count:
+            self.log(f"{count:,} stored windows were damaged: they are computed again")
+
+    def _finish(self) -> dict[str, Any]:
+        """Make up for the end of a run that was interrupted after the result had its name."""
+        found = {}
+        if not self.result.has_maps():
+            self.slide.source.confirm()
+            if self.store.folder.holds_this_job() and self.store.begin(resume=True):
+                self.store.verify()
+            if self.store.folder.holds_this_job() and not self._todo():
+                found = self.result.write_maps(self.slide.read, self.store.assemble, self.log)
+            else:
+                with self.result.opened() as read:
+                    found = self.result.write_maps(self.slide.read, read, self.log)
+            self.slide.source.confirm()
+        self.log(f"{self.target} is complete already")
+        return {"complete": True, **found}
 
     def record(self) -> dict[str, Any]:
         """Return the job as plain values."""
@@ -206,10 +228,11 @@ class SlideJob:
     def _mask(self) -> TissueMask | None:
         if not self.plan.tissue_only:
             return None
-        mask = self.store.mask()
+        mask = self.store.folder.read_mask()
         if mask is None:
             mask = tissue_mask(self.slide)
-            self.store.keep_mask(mask)
+            self.slide.source.confirm()
+            self.store.folder.write_mask(mask)
         return mask
 
     def _todo(self) -> list[Window]:
@@ -253,76 +276,33 @@ class SlideJob:
                 )
 
     def _compute(self, mask: TissueMask | None) -> None:
-        plan, todo = self.plan, self._todo()
-        total = math.prod(self.size)
-        initial = total - sum(plan.pixels(window) for window in todo)
-        with ProgressBar(
-            total=total, initial=initial, unit="px", unit_scale=True, desc="upscaling", disable=self.quiet
-        ) as bar:
-            self.compute(
-                self.store, todo, self.slide, self.network, mask, lambda window: bar.update(plan.pixels(window))
-            )
+        plan, total = self.plan, math.prod(self.size)
+        while todo := self._todo():
+            initial = total - sum(plan.pixels(window) for window in todo)
+            with ProgressBar(
+                total=total, initial=initial, unit="px", unit_scale=True, desc="upscaling", disable=self.quiet
+            ) as bar:
 
-    # --- the result ---------------------------------------------------------------------------------------------------
+                def progress(window: Window, bar: Any = bar) -> None:
+                    bar.update(plan.pixels(window))
+
+                try:
+                    self.compute(self.store, todo, self.slide, self.network, mask, progress)
+                except SourceRewritten:
+                    self.log(
+                        f"{self.slide.path} was written again, with the same content: the latest windows do not count"
+                    )
 
     def _write(self) -> dict[str, Any]:
         """Write the result, and the consistency map beside it."""
-        with ProgressBar(
-            total=math.prod(self.size), unit="px", unit_scale=True, desc="writing", disable=self.quiet
-        ) as bar:
-            if slide_suffix(self.target):
-                write_slide(
-                    self.target,
-                    self._read,
-                    self.size,
-                    self.metadata,
-                    self.folder,
-                    compression=self.compression,
-                    overwrite=self.overwrite,
-                    progress=bar.update,
-                )
-            else:
-                self._write_image(bar)
-        return self._write_consistency() if self.consistency else {}
-
-    def _read(self, region: Region) -> np.ndarray:
-        """Read a region of the result, in its own pixels."""
-        whole = self.plan.region
-        return self.store.assemble(region._replace(top=whole.top + region.top, left=whole.left + region.left))
-
-    def _write_image(self, bar: Any) -> None:
-        height, width = self.size
-
-        def bands() -> Iterator[np.ndarray]:
-            for top in range(0, height, _BAND):
-                band = self._read(Region(top, 0, min(_BAND, height - top), width))
-                yield band
-                bar.update(band.shape[0] * width)
-
-        save_image(
-            self.target, bands(), self.size, mpp=self.plan.output_mpp, icc=self.slide.icc, overwrite=self.overwrite
-        )
-
-    def _write_consistency(self) -> dict[str, Any]:
-        """Write the consistency map beside the result, log its summary and return it for the report."""
-        plan = self.plan
-        levels = consistency_map(self.slide.read, self.store.assemble, plan.size, plan.output, region=plan.region)
-        first = comparable(plan.size, plan.output, plan.region)[:2]
-        found = summary(levels, origin=first)
-        picture, numbers = write_consistency(map_name(self.target), levels, mpp=plan.mpp, overwrite=True)
-        self.log(str(found))
-        return {"consistency": {**found._asdict(), "picture": str(picture), "numbers": str(numbers)}}
-
-
-def map_name(target: Path) -> Path:
-    """Name the picture of a result's consistency map.
-
-    Example:
-        >>> map_name(Path("a.1.ome.tiff")).name, map_name(Path("a.png")).name
-        ('a.1.consistency.png', 'a.png.consistency.png')
-    """
-    stem = target.name[: len(target.name) - len(slide_suffix(target))]
-    return target.with_name(f"{stem}.consistency.png")
+        total = math.prod(self.size)
+        with ProgressBar(total=total, unit="px", unit_scale=True, desc="writing", disable=self.quiet) as bar:
+            self.result.write(self.store.assemble, self.metadata, self.folder, bar.update)
+        if not self.consistency:
+            return {}
+        found = self.result.write_maps(self.slide.read, self.store.assemble, self.log)
+        self.slide.source.confirm()
+        return found
 
 
 def _touches(plan: SlidePlan, mask: TissueMask, window: Window) -> bool:

@@ -11,7 +11,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +20,7 @@ from monai_iste.errors import ScaleError
 from monai_iste.inferers.output_size import OutputSize
 from monai_iste.inferers.tiling import AxisWindow, Region, Tiler, inside
 from monai_iste.slides.reader import Slide
+from monai_iste.slides.source import Source
 
 #: Largest width * height of a super-resolved slide, 200 gigapixels: 600 GB before compression.
 MAX_OUTPUT_PIXELS = 200_000_000_000
@@ -29,8 +29,7 @@ MAX_OUTPUT_PIXELS = 200_000_000_000
 #: nothing to interpolation far below it.
 MAX_SCALE = 16.0
 
-_FORMAT = 2  # incremented when the pixels of a plan or the format of the window store change
-_SAMPLE = 2**20  # bytes at each end of a file that its digest covers
+_FORMAT = 3  # incremented when the pixels of a plan or the format of the window store change
 
 
 class Window(NamedTuple):
@@ -56,24 +55,24 @@ class SlidePlan:
     """Description of the super-resolution of one slide.
 
     Attributes:
-        source: file of the slide. It is not part of the digest: a slide may be moved between two runs.
+        source: files of the slide. Their content is part of the digest, their names are not: a slide may be moved
+            between two runs.
         size: (h, w) of the slide.
         output: (H, W) of the whole super-resolved slide.
         region: part of the output to compute, in output pixels.
         mpp: micrometers per pixel of the slide, (y, x), if known.
         tissue_only: whether the background is interpolated instead of super-resolved.
         precision: ``fp32`` or ``bf16``.
-        slide_digest, network_digest: digests of the slide's file and of the network.
+        network_digest: digest of the network.
     """
 
-    source: Path
+    source: Source
     size: tuple[int, int]
     output: tuple[int, int]
     region: Region
     mpp: tuple[float, float] | None
     tissue_only: bool
     precision: str
-    slide_digest: str
     network_digest: str
 
     @cached_property
@@ -133,14 +132,16 @@ class SlidePlan:
         The kind of device and the number of threads are not part of it: across them pixels may differ by one 8-bit
         level.
         """
-        record = dataclasses.asdict(self) | {"format": _FORMAT, "windows": vars(self.tiler)}
-        del record["source"]
+        record = self._values() | {"format": _FORMAT, "windows": vars(self.tiler), "slide_digest": self.source.digest}
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
     def record(self) -> dict[str, Any]:
         """Return the plan as plain values, with its digest."""
-        plain = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
-        return plain | {"source": self.source.name, "digest": self.digest}
+        plain = {key: list(v) if isinstance(v, tuple) else v for key, v in self._values().items()}
+        return plain | {"source": self.source.path.name, "slide_digest": self.source.digest, "digest": self.digest}
+
+    def _values(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "source"}
 
 
 def _finished(window: AxisWindow, windows: list[AxisWindow], begin: int, end: int) -> int:
@@ -182,14 +183,13 @@ def plan_slide(
     if largest > MAX_SCALE:
         raise ScaleError(f"a magnification of at most {MAX_SCALE:g}", f"{largest:.4g}", "Ask for less.")
     return SlidePlan(
-        source=slide.path.resolve(),
+        source=slide.source,
         size=slide.size,
         output=output,
         region=_on_output(region, slide.size, output),
         mpp=slide.mpp,
         tissue_only=tissue_only,
         precision=precision,
-        slide_digest=slide_digest(slide),
         network_digest=network_digest(network),
     )
 
@@ -204,18 +204,6 @@ def _on_output(region: Region | None, size: tuple[int, int], output: tuple[int, 
         for edges, n, m in zip(((top, top + height), (left, left + width)), size, output, strict=True)
     )
     return Region(y0, x0, y1 - y0, x1 - x0)
-
-
-def slide_digest(slide: Slide) -> str:
-    """Compute the digest of a slide's file from its length and the bytes at its ends, which takes no minutes."""
-    found = hashlib.sha256(str(slide.size).encode())
-    with open(slide.path, "rb") as file:
-        length = file.seek(0, 2)
-        for start in (0, max(0, length - _SAMPLE)):
-            file.seek(start)
-            found.update(file.read(_SAMPLE))
-    found.update(str(length).encode())
-    return found.hexdigest()
 
 
 def network_digest(network: nn.Module) -> str:

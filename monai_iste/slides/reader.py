@@ -16,6 +16,7 @@ from monai_iste.io.image_reader import rgb_profile
 from monai_iste.io.pixel_size import Mpp, PixelSize
 from monai_iste.io.pixels import open_pixels
 from monai_iste.slides.resampling import LevelPixels, Size, best_level, level_extent, resample_region
+from monai_iste.slides.source import Source
 
 
 class Slide:
@@ -35,6 +36,7 @@ class Slide:
         input_mpp: micrometers per pixel given by the user, instead of the file's.
     Attributes:
         path: file of the slide.
+        source: identity of its content.
         size: (h, w) of level 0, upright.
         levels: (h, w) of each level, from the largest to the smallest.
         mpp: micrometers per pixel of level 0, (y, x); None if unknown or implausible.
@@ -64,6 +66,7 @@ class Slide:
 
     def __init__(self, path: str | os.PathLike[str], input_mpp: float | None = None) -> None:
         self.path = Path(path)
+        self.source = Source(self.path)  # before the file is opened: a later change is then noticed
         self._pixels = open_pixels(self.path)
         try:
             self.levels: tuple[Size, ...] = self._pixels.levels

@@ -4,49 +4,43 @@ Each window has two Zarr chunks: the interior as final uint8 pixels, and the ble
 contributions. The contributions are summed up in the order of the windows, so that the pixels equal those of
 :class:`~monai_iste.inferers.Tiler` in one run, for any order of the windows.
 
-A window is done when the ledger has a line for it. The line is written after the chunks.
+A window is done when the ledger has a line for it. The line is written after the chunks are on the disk.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
+import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from threading import RLock
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from monai_iste.errors import DataError, ISTEError, OutputError, require_extra
+from monai_iste.errors import DataError, ISTEError, require_extra
 from monai_iste.functional import to_range
 from monai_iste.inferers.tiling import AxisWindow, Region
-from monai_iste.io.files import lock_file, report_write_errors
+from monai_iste.io.disk import sync, sync_folders
+from monai_iste.io.files import report_write_errors
 from monai_iste.slides.plan import SlidePlan, Window
-from monai_iste.slides.tissue import TissueMask
-from monai_iste.slides.windows import overlap, parts, unblended
+from monai_iste.slides.source import Source
+from monai_iste.slides.window_arrays import Key, WindowArrays
+from monai_iste.slides.windows import overlap, parts
+from monai_iste.slides.work_folder import REMEDY, WorkFolder
 
 _CACHED_BYTES = 64 * 2**20
+_READERS = 4  # threads that check stored windows
 
-_OWN_FILES = {
-    "plan.json",
-    "plan.json.part",
-    "ledger.txt",
-    "ledger.txt.part",
-    "windows.zarr",
-    "tissue.npy",
-    "tissue.npy.part",
-    "pyramid",
-}
-
-_REMEDY = "Free disk space or restore the folder, then run again with --resume: finished work is kept."
-
-Key = tuple[int, int]
+# Windows are committed together, so seldom that the waiting for the disk takes at most this share of the time.
+_COMMIT_SHARE = 0.01
+_COMMIT_SECONDS = 30.0  # longest time between two commits
 
 
 class _Stored(NamedTuple):
@@ -56,25 +50,44 @@ class _Stored(NamedTuple):
     sides: list[np.ndarray]
 
 
+class DamagedWindow(DataError):
+    """A stored window is missing, or is not as it was written."""
+
+
+class SourceRewritten(Exception):
+    """The slide's files were written again, with the same content: the latest windows were not committed."""
+
+
 class WindowStore:
     """Store of one slide's windows, in a folder.
 
-    The constructor touches no files. :meth:`begin` creates the folder, once, in the process that owns the work. Other
+    The constructor touches no files. :meth:`begin` makes the folder's content, in the process that owns the work. Other
     processes may :meth:`write` windows.
 
     Args:
-        folder: folder of the store.
+        path: folder of the store.
         plan: plan of the slide.
+        source: the slide's files; if given, no window is committed that may have been read from changed ones.
+    Attributes:
+        folder: the folder's lock, plan, ledger and mask.
+        arrays: the pixels.
+        done: checksums of the windows that are done.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], plan: SlidePlan) -> None:
-        self.folder, self.plan = Path(folder), plan
+    def __init__(self, path: str | os.PathLike[str], plan: SlidePlan, source: Source | None = None) -> None:
+        self.path, self.plan, self.source = Path(path), plan, source
+        self.folder = WorkFolder(self.path, plan)
+        self.arrays = WindowArrays(self.path / "windows.zarr", plan)
         self._cached = lru_cache(maxsize=max(4, _CACHED_BYTES // self._window_bytes))(self._read)
+        self._pending: dict[Key, int] = {}
+        self._committed, self._commit_cost = 0.0, 0.0
+        self._is_distrusted = False
+        self._mutex = RLock()
 
     # --- the folder ---------------------------------------------------------------------------------------------------
 
     def begin(self, resume: bool = False, discard: bool = False) -> bool:
-        """Create the folder, or continue the work in it.
+        """Make the folder's content, or continue the work in it.
 
         Args:
             resume: continue unfinished work of the same plan. Otherwise the folder may not hold unfinished work.
@@ -82,156 +95,89 @@ class WindowStore:
         Returns:
             whether there is work to continue.
         Raises:
-            OutputError: the folder holds work of another plan, work that may neither be continued nor deleted, or other
-                files; or it cannot be written.
+            OutputError: another process works in the folder; it holds work of another plan, work that may neither be
+                continued nor deleted, or other files; or it cannot be written.
             ConfigError: Zarr is not installed.
         """
         require_extra("zarr", "slides")  # before there is a folder
-        record = self.folder / "plan.json"
-        with report_write_errors(self.folder, _REMEDY):
-            found = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
-            if found and not found <= _OWN_FILES:
-                raise OutputError(
-                    "a new folder for the work", f"{self.folder}, which holds other files", "Name another."
-                )
-            if record.exists():
-                if resume and self._is_same(record):
-                    return True
-                with self.lock():  # work of a running process is not deleted
-                    self._check_discarded(resume, discard)
-                    shutil.rmtree(self.folder)
-            elif found:  # killed while the folder was being made
-                shutil.rmtree(self.folder)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._make_arrays()
-            part = self.folder / "plan.json.part"
-            part.write_text(json.dumps(self.plan.record(), indent=1) + "\n")
-            os.replace(part, record)
-            return False
-
-    def _is_same(self, record: Path) -> bool:
-        """Check whether the work belongs to this plan."""
-        with suppress(ValueError, KeyError, TypeError):
-            return bool(json.loads(record.read_text())["digest"] == self.plan.digest)
-        return False
-
-    def _check_discarded(self, resume: bool, discard: bool) -> None:
-        """Raise OutputError where there is work that may not be deleted."""
-        if discard:
-            return
-        if not resume:
-            raise OutputError(
-                "no unfinished work of an earlier run", str(self.folder), "Add --resume, or --overwrite to start again."
-            )
-        raise OutputError(
-            f"unfinished work of this job in {self.folder}",
-            "that of another slide, network, size or region",
-            "Give the same options again, another --work-dir, or --overwrite to start again.",
-        )
-
-    def _make_arrays(self) -> None:
-        zarr = require_extra("zarr", "slides")
-        rows, columns = self.plan.rows, self.plan.columns
-        grid = (len(rows), len(columns))
-        heights, widths = (
-            {(length, stop - start) for start, stop, length in map(unblended, s)} for s in (rows, columns)
-        )
-        height, width = (max(inner for _, inner in lengths) for lengths in (heights, widths))
-        border = max(h * w - inner_h * inner_w for h, inner_h in heights for w, inner_w in widths)
-        # Windows may have no interior, and a single one has no border. Zarr 3.4 and later refuse an empty chunk.
-        height, width, border = max(1, height), max(1, width), max(1, border)
-        group = zarr.create_group(self.folder / "windows.zarr")
-        for name, shape, kind in (("interior", (height, width, 3), "uint8"), ("border", (border, 3), "float32")):
-            group.create_array(
-                name,
-                shape=(*grid, *shape),
-                chunks=(1, 1, *shape),
-                dtype=kind,
-                compressors=zarr.codecs.BloscCodec(
-                    cname="zstd", clevel=1, shuffle="noshuffle" if kind == "uint8" else "shuffle"
-                ),
-                config={"write_empty_chunks": True},
-            )
-
-    @cached_property
-    def _arrays(self) -> dict[str, Any]:
-        zarr = require_extra("zarr", "slides")
-        try:
-            group = zarr.open_group(self.folder / "windows.zarr", mode="r+")
-            # Without it a chunk of zeros, a black window, would not be stored.
-            with zarr.config.set({"array.write_empty_chunks": True}):
-                return {name: group[name] for name in ("interior", "border")}
-        except Exception as error:  # any error of Zarr on damaged or missing metadata
-            raise DataError(
-                f"the store of windows in {self.folder} as it was made",
-                f"a damaged one ({type(error).__name__})",
-                "Restore the folder, or remove it to start again.",
-            ) from error
+        with self.folder.lock(), report_write_errors(self.path, REMEDY):
+            is_continued = self.folder.begin(resume, discard)
+            self.arrays.write_layout()
+            self.folder.write_plan()
+            return is_continued
 
     @property
     def _window_bytes(self) -> int:
         height, width = (max(s.stop - s.start for s in windows) for windows in (self.plan.rows, self.plan.columns))
         return 4 * height * width
 
-    def remove(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Lock the store against other processes of this machine while the block runs."""
-        with lock_file(self.folder / "plan.json") as locked:
-            if not locked:
-                raise OutputError(
-                    "work that no other process is running",
-                    f"{self.folder}, which is in use",
-                    "Wait for it, or stop it.",
-                )
-            yield
-
-    # --- the mask -----------------------------------------------------------------------------------------------------
-
-    def keep_mask(self, mask: TissueMask) -> None:
-        """Store the tissue mask for resumed runs."""
-        with report_write_errors(self.folder, _REMEDY):
-            part = self.folder / "tissue.npy.part"
-            with open(part, "wb") as file:
-                np.save(file, mask.to_array(), allow_pickle=False)
-            os.replace(part, self.folder / "tissue.npy")
-
-    def mask(self) -> TissueMask | None:
-        """Read the stored tissue mask; None if there is none, or if it is damaged."""
-        path = self.folder / "tissue.npy"
-        with suppress(FileNotFoundError, ValueError, EOFError):
-            return TissueMask(np.load(path, allow_pickle=False), self.plan.size)
-        return None
-
     # --- the ledger ---------------------------------------------------------------------------------------------------
 
     @cached_property
     def done(self) -> dict[Key, int]:
-        """Checksums of the windows that are done. A line that a crash has truncated does not count."""
-        done = {}
-        path = self.folder / "ledger.txt"
-        for line in path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []:
-            with suppress(ValueError):
-                row, column, checksum, end = line.split(" ")
-                if end == "done\n":
-                    done[int(row), int(column)] = int(checksum, 16)
-        return done
+        """Checksums of the windows that are done."""
+        return self.folder.read_ledger()
 
     def enter(self, key: Key, checksum: int) -> None:
-        """Enter a window into the ledger as done, in one write; only the process that owns the work may do this."""
-        with report_write_errors(self.folder, _REMEDY), open(self.folder / "ledger.txt", "ab") as file:
-            if file.tell() and not self._ends_with_a_line():
-                file.write(b"\n")
-            file.write(f"{key[0]} {key[1]} {checksum:08x} done\n".encode())
-        self.done[key] = checksum
+        """Note a window as done; only the process that owns the work may do this, inside :meth:`committing`."""
+        with self._mutex:
+            if self._is_distrusted:
+                return
+            self.done[key] = self._pending[key] = checksum
+            waited = time.monotonic() - self._committed
+            if waited >= min(self._commit_cost / _COMMIT_SHARE, _COMMIT_SECONDS):
+                self.commit()
 
-    def _ends_with_a_line(self) -> bool:
-        with open(self.folder / "ledger.txt", "rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read() == b"\n"
+    @contextmanager
+    def committing(self) -> Iterator[None]:
+        """Commit the windows that are entered in the block: from time to time, and the rest when it ends.
+
+        Raises:
+            SourceRewritten, DataError, OutputError: as :meth:`commit`.
+        """
+        self._is_distrusted = False
+        try:
+            yield
+        except BaseException:  # such as Ctrl-C
+            with suppress(ISTEError, SourceRewritten):
+                self.commit()
+            raise
+        self.commit()
+
+    def commit(self) -> None:
+        """Write the entered windows to the disk, then their lines into the ledger.
+
+        Raises:
+            SourceRewritten: the slide's files were written anew, with the same content. These windows do not count.
+            DataError: the slide's content has changed. These windows do not count.
+            OutputError: they cannot be written.
+        """
+        with self._mutex:
+            if not self._pending:
+                return
+            pending, self._pending, started = self._pending, {}, time.monotonic()
+            try:
+                if self.source is not None and not self.source.check():
+                    self._is_distrusted = True  # what was read before is still on its way
+                    raise SourceRewritten
+                with report_write_errors(self.path, REMEDY):
+                    files = [file for key in pending for file in self.arrays.files(key)]
+                    sync(files)
+                    rows = {file.parent for file in files}
+                    sync_folders(rows | {row.parent for row in rows})
+                    self.folder.append_ledger(pending.items())
+            except BaseException:
+                for key in pending:
+                    self.done.pop(key, None)
+                raise
+            self._committed = time.monotonic()
+            self._commit_cost = self._committed - started
+
+    def _forget(self, keys: list[Key]) -> None:
+        """Remove damaged windows from the ledger, so that they are computed again."""
+        with self._mutex:
+            if [key for key in keys if self.done.pop(key, None) is not None]:
+                self.folder.write_ledger({key: self.done[key] for key in self.done if key not in self._pending})
 
     # --- windows ------------------------------------------------------------------------------------------------------
 
@@ -247,47 +193,61 @@ class WindowStore:
         pixels = output.permute(1, 2, 0)
         inner = to_range(pixels[interior.slices], torch.uint8).numpy()
         border = np.concatenate([pixels[side.slices].reshape(-1, 3).numpy() for side in sides])
-        place = self._place(window.key)
-        with report_write_errors(self.folder, _REMEDY):
-            for name, values in (("interior", inner), ("border", border)):
-                array = self._arrays[name]
-                # Whole chunks, so that Zarr does not read existing ones, which may be damaged.
-                array[place] = np.pad(values, [(0, n - m) for n, m in zip(array.shape[2:], values.shape, strict=True)])
+        with report_write_errors(self.path, REMEDY):
+            self.arrays.write(window.key, inner, border)
         return _checksum(inner, border)
 
-    def _read(self, key: Key) -> _Stored:
-        interior, sides = parts(self.plan.window(key))
-        place, arrays = self._place(key), self._arrays
+    def verify(self) -> list[Key]:
+        """Read all windows that are done, and forget those that are damaged.
+
+        Returns:
+            the damaged ones, which must be computed again.
+        """
+        with ThreadPoolExecutor(_READERS) as pool:
+            keys = list(self.done)
+            damaged = [
+                key for key, is_damaged in zip(keys, pool.map(self._is_damaged, keys), strict=True) if is_damaged
+            ]
+        self._forget(damaged)
+        return damaged
+
+    def _is_damaged(self, key: Key) -> bool:
         try:
-            height, width = interior.height, interior.width
-            inner = np.asarray(arrays["interior"][(*place, slice(height), slice(width))])
-            border = np.asarray(arrays["border"][(*place, slice(sum(side.height * side.width for side in sides)))])
+            self._load(key)
+        except DamagedWindow:
+            return True
+        return False
+
+    def _read(self, key: Key) -> _Stored:
+        try:
+            return self._load(key)
+        except DamagedWindow:
+            self._forget([key])
+            raise
+
+    def _load(self, key: Key) -> _Stored:
+        interior, sides = parts(self.plan.window(key))
+        counts = [side.height * side.width for side in sides]
+        try:
+            inner, border = self.arrays.read(key, 3 * interior.height * interior.width, 3 * sum(counts))
+        except DataError:
+            raise
         except Exception as error:  # any error of Zarr and its codecs on a damaged or missing file
             raise self._damaged(key) from error
-        if _checksum(inner, border) != self.done[key]:
+        if _checksum(inner, border) != self.done.get(key):
             raise self._damaged(key)
-        cuts = np.cumsum([side.height * side.width for side in sides])[:-1]
-        flat = np.split(border, cuts)
+        flat = np.split(border.reshape(-1, 3), np.cumsum(counts)[:-1])
         return _Stored(
-            inner,
+            inner.reshape(interior.height, interior.width, 3),
             [part.reshape(s.height, s.width, 3) for part, s in zip(flat, sides, strict=True)],
         )
 
-    def _damaged(self, key: Key) -> ISTEError:
-        """Remove a damaged window from the ledger, so that the next run computes it again."""
-        self.done.pop(key, None)
-        with report_write_errors(self.folder, _REMEDY):
-            part = self.folder / "ledger.txt.part"
-            part.write_text("".join(f"{r} {c} {checksum:08x} done\n" for (r, c), checksum in self.done.items()))
-            os.replace(part, self.folder / "ledger.txt")
-        return DataError(
-            f"the stored window {key} in {self.folder} as it was written",
+    def _damaged(self, key: Key) -> DamagedWindow:
+        return DamagedWindow(
+            f"the stored window {key} in {self.path} as it was written",
             "a damaged or missing one",
             "Run again with --resume: it alone is computed again.",
         )
-
-    def _place(self, key: Key) -> Key:
-        return key[0] - self.plan.rows[0].number, key[1] - self.plan.columns[0].number
 
     # --- the result ---------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from monai_iste.networks.caching import ByteCache
 from monai_iste.networks.grid_sampling import query_grid
 from monai_iste.networks.runtime import resolve_network
 from monai_iste.slides.reader import Slide
+from monai_iste.slides.source import Source
 
 _SUFFIXES = [ending.removeprefix(".") for ending in SLIDE_ENDINGS] + ["tif", "tiff", "dcm", "png", "jpg", "jpeg"]
 _BACKGROUND = 255  # value of pixels beyond the slide
@@ -225,15 +226,11 @@ class SuperResolvedWSIReader(BaseWSIReader):
 
 def _opened(path: Path) -> Slide:
     """Open a slide once per process; a file that was replaced is opened again."""
-    try:
-        modified = path.stat().st_mtime_ns
-    except OSError:  # Slide raises a DataError for it
-        modified = 0
-    return _open_in(os.getpid(), path, modified)
+    return _open_in(os.getpid(), path, Source(path).version)
 
 
 @lru_cache(maxsize=4)
-def _open_in(process: int, path: Path, modified: int) -> Slide:
+def _open_in(process: int, path: Path, version: str) -> Slide:
     return Slide(path)
 
 

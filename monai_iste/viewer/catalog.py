@@ -16,7 +16,6 @@ from monai_iste.data.datasets import image_datalist
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.inferers import Region
 from monai_iste.io.pixels import IMAGE_SUFFIXES, SLIDE_ENDINGS
-from monai_iste.slides.plan import slide_digest
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.resampling import Size
 
@@ -46,9 +45,8 @@ class CatalogImage:
 
     def __init__(self, id: str, path: Path, input_mpp: float | None = None) -> None:
         self.id, self.path, self._input_mpp = id, path, input_mpp
-        self._slide, self._lock = Slide(path, input_mpp), Lock()
-        self.size: Size = self._slide.size
-        self.mpp, self.icc = self._slide.mpp, self._slide.icc
+        self._lock = Lock()
+        self._adopt(Slide(path, input_mpp))
 
     def read(self, region: Region) -> np.ndarray:
         """Read a region of level 0 as (height, width, 3) uint8."""
@@ -58,10 +56,32 @@ class CatalogImage:
         """Read a region of the slide resampled to ``size`` as (height, width, 3) uint8."""
         return self._read_with_retry(lambda slide: slide.read_at(size, region))
 
-    @cached_property
+    @property
+    def version(self) -> str:
+        """Version of the file, which is part of the ETag and of the keys of caches."""
+        return self._slide.source.version
+
+    @property
     def digest(self) -> str:
-        """Fingerprint of the file; it is part of the ETag."""
-        return slide_digest(self._slide)
+        """SHA-256 of the slide's content."""
+        return self._slide.source.digest
+
+    def refresh(self) -> None:
+        """Open the file again if it was written or replaced.
+
+        Raises:
+            DataError: it cannot be opened any more.
+        """
+        if self._slide.source.is_changed():
+            with self._lock:
+                if self._slide.source.is_changed():
+                    self._adopt(Slide(self.path, self._input_mpp))
+
+    def _adopt(self, slide: Slide) -> None:
+        self._slide = slide
+        self.size: Size = slide.size
+        self.mpp, self.icc = slide.mpp, slide.icc
+        self.__dict__.pop("objective", None)
 
     @cached_property
     def objective(self) -> float | None:
@@ -105,7 +125,7 @@ class CatalogImage:
                     if reopened.size != self.size:
                         reopened.close()
                         raise
-                    self._slide = reopened
+                    self._adopt(reopened)
             return read(self._slide)
 
 
@@ -155,9 +175,11 @@ class Catalog:
 
     def __getitem__(self, id: str) -> CatalogImage:
         try:
-            return self._images[id]
+            image = self._images[id]
         except KeyError:
             raise UnknownImage("an id of /api/images", repr(id[:100]), "Ask for one of those.") from None
+        image.refresh()
+        return image
 
     def resolve(self, id: str) -> tuple[CatalogImage, str | None]:
         """Return an image and, if the id names one of its virtual images, the method that upscales it.
@@ -166,10 +188,10 @@ class Catalog:
             UnknownImage: the id names neither.
         """
         if id in self._images:
-            return self._images[id], None
+            return self[id], None
         for suffix, method in VIRTUAL_SUFFIXES.items():
             if id.endswith(suffix) and id.removesuffix(suffix) in self._images:
-                return self._images[id.removesuffix(suffix)], method
+                return self[id.removesuffix(suffix)], method
         return self[id], None
 
     def close(self) -> None:

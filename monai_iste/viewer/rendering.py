@@ -142,8 +142,10 @@ class Renderer:
             for start, length in ((region.top, region.height), (region.left, region.width))
         )
 
+        version = image.version
+
         def cache_key(index: BlockIndex) -> tuple[Any, ...]:
-            return image.id, tuple(size), method, *index
+            return image.id, version, tuple(size), method, *index
 
         blocks = {index: self.cache.get(cache_key(index)) for index in ((y, x) for y in rows for x in columns)}
         missing = {index for index, block in blocks.items() if block is None}

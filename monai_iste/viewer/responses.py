@@ -195,7 +195,7 @@ class ResponseBuilder:
     def _cache_key(self, render: RenderRequest) -> tuple[Any, ...]:
         info = self.network_info
         network = (info["preset"], info["weights"], info["precision"]) if render.inferred else ()
-        return render.image.digest, render.kind, render.effective_method, render.viewport, network
+        return render.image.id, render.image.version, render.kind, render.effective_method, render.viewport, network
 
     def _image_headers(self, render: RenderRequest, etag: str) -> dict[str, str]:
         native = render.image.size

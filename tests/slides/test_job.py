@@ -26,7 +26,7 @@ from slide_commands import (
 from slide_files import picture, write_slide_file
 
 from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, ShapeError
-from monai_iste.slides.provenance import stated_job
+from monai_iste.io.seal import read_seal
 from monai_iste.slides.window_store import WindowStore
 
 zarr = pytest.importorskip("zarr")
@@ -188,13 +188,7 @@ def test_a_result_that_is_being_replaced_is_gone_on_with(monkeypatch):
 def test_resume_begins_anew_where_there_is_nothing():
     result = succeeded("a.tif", "b.ome.tiff", "--scale", 1.5, "--resume")
     assert "starts from the beginning" in result.output
-    assert len(stated_job_of("b.ome.tiff")) == 64
-
-
-def stated_job_of(name):
-    from pathlib import Path
-
-    return stated_job(Path(name))
+    assert len(read_seal(Path("b.ome.tiff"))["job"]) == 64
 
 
 @pytest.mark.slow

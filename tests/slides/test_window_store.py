@@ -56,7 +56,7 @@ def test_a_line_that_was_cut_off_does_not_count(slide, network, tmp_path, tail):
 def test_a_damaged_window_is_found_and_computed_again(slide, network, tmp_path, damage):
     plan = plan_slide(slide, network, scale=2)
     store = finished(plan, tmp_path / "work", slide, network)
-    chunk = next(path for path in (tmp_path / "work" / "windows.zarr" / "interior").rglob("0/*/0/0/0"))
+    chunk = next(path for path in (tmp_path / "work" / "windows.zarr" / "interior").rglob("c/0/*"))
     data = chunk.read_bytes()
     if damage == "delete":
         chunk.unlink()
@@ -77,32 +77,35 @@ def test_a_damaged_window_is_found_and_computed_again(slide, network, tmp_path, 
 def test_a_damaged_mask_is_made_again(slide, network, tmp_path, keep):
     store = WindowStore(tmp_path / "work", plan_slide(slide, network, scale=2, tissue_only=True))
     store.begin()
-    store.keep_mask(TissueMask(np.full((15, 27), 255, np.uint8), slide.size))
-    assert store.mask() is not None
+    store.folder.write_mask(TissueMask(np.full((15, 27), 255, np.uint8), slide.size))
+    assert store.folder.read_mask() is not None
     path = tmp_path / "work" / "tissue.npy"
     if keep is None:
         np.save(path, np.zeros((2, 2)))
     else:
         os.truncate(path, keep)
-    assert store.mask() is None
+    assert store.folder.read_mask() is None
 
 
 @pytest.mark.parametrize("text", ["", "{", None])
-def test_a_damaged_store_is_a_sentence(slide, network, tmp_path, text):
+def test_damaged_metadata_of_zarr_are_written_again(slide, network, tmp_path, text):
     plan = plan_slide(slide, network, scale=2)
-    finished(plan, tmp_path / "work", slide, network)
+    store = finished(plan, tmp_path / "work", slide, network)
     description = tmp_path / "work" / "windows.zarr" / "interior" / "zarr.json"
     if text is None:
         description.unlink()
     else:
         description.write_text(text)
     again = WindowStore(tmp_path / "work", plan)
-    assert again.begin(resume=True)
     with pytest.raises(DataError, match="store of windows") as caught:
-        compute_windows(again, plan.windows[:1], slide, network, None, nothing)
+        again.assemble(plan.region)
     assert_teaches(caught.value)
     with pytest.raises(DataError, match="store of windows"):
-        again.assemble(plan.region)
+        compute_windows(again, plan.windows[:1], slide, network, None, nothing)
+    last = WindowStore(tmp_path / "work", plan)
+    assert last.begin(resume=True)
+    assert last.verify() == []
+    np.testing.assert_array_equal(last.assemble(plan.region), store.assemble(plan.region))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (60, 60), (208, 208), (209, 400), (240, 430)])
@@ -173,16 +176,18 @@ def test_one_process_at_a_time(slide, network, tmp_path):
     store.begin()
     lock = "import fcntl,sys; f=open(sys.argv[1]); fcntl.flock(f, 6); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
-        [sys.executable, "-c", lock, tmp_path / "work" / "plan.json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", lock, tmp_path / "work" / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(OutputError, match="in use"), store.lock():
+        with pytest.raises(OutputError, match="in use"), store.folder.lock():
             pass
         with pytest.raises(OutputError, match="in use"):
             WindowStore(tmp_path / "work", plan_slide(slide, network, scale=3)).begin(discard=True)
-        assert WindowStore(tmp_path / "work", plan).begin(resume=True)  # nothing was discarded
+        with pytest.raises(OutputError, match="in use"):
+            WindowStore(tmp_path / "work", plan).begin(resume=True)
         other.kill()
-    with store.lock():
+    assert WindowStore(tmp_path / "work", plan).begin(resume=True)  # nothing was discarded
+    with store.folder.lock():
         pass
 
 
@@ -191,13 +196,11 @@ def test_a_full_disk_is_a_sentence_and_loses_nothing(slide, network, tmp_path, m
     store = finished(plan, tmp_path / "work", slide, network, plan.windows[:2])
 
     class Full:
-        shape = (9, 9, 2000, 2000, 3)
-
         def __setitem__(self, key, value):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     full = WindowStore(tmp_path / "work", plan)
-    monkeypatch.setitem(full.__dict__, "_arrays", {"interior": Full(), "border": Full()})
+    monkeypatch.setitem(full.arrays.__dict__, "_arrays", {"interior": Full(), "border": Full()})
     with pytest.raises(OutputError, match=r"No space left.*--resume"):
         compute_windows(full, plan.windows[2:], slide, network, None, nothing)
     assert WindowStore(tmp_path / "work", plan).done == store.done

@@ -44,7 +44,7 @@ def write_dicom(
         compression: "jpeg", copied tile by tile, or "lossless", which is JPEG 2000 here.
         work_dir: an existing folder for the OME-TIFF.
     """
-    with tempfile.TemporaryDirectory(dir=work_dir) as work:
+    with tempfile.TemporaryDirectory(prefix="pyramid-", dir=work_dir) as work:
         source = Path(work) / "slide.ome.tif"
         with open(source, "wb") as file:
             write_ome_tiff(file, pyramid, metadata, compression)

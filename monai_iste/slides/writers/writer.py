@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from monai_iste.errors import OutputError, ShapeError, check_choice, require_extra
 from monai_iste.inferers.tiling import Read
-from monai_iste.io.files import lock_file, open_output, remove_abandoned, report_write_errors
+from monai_iste.io.files import check_writable, open_output, open_output_folder, report_write_errors
 from monai_iste.io.image_writer import SLIDE_SUFFIXES, slide_suffix
+from monai_iste.io.seal import Fields
 from monai_iste.slides.writers.dicom import check_dicom, write_dicom
 from monai_iste.slides.writers.ome_tiff import write_ome_tiff
 from monai_iste.slides.writers.ome_zarr import write_ome_zarr
@@ -34,6 +32,7 @@ def write_slide(
     compression: str = "jpeg",
     overwrite: bool = False,
     progress: Progress | None = None,
+    seal: Fields | None = None,
 ) -> None:
     """Write a slide with all its levels, in memory that does not grow with the slide.
 
@@ -50,6 +49,7 @@ def write_slide(
         compression: one of :data:`COMPRESSIONS`. OME-Zarr is always lossless.
         overwrite: whether an existing slide is replaced.
         progress: called with a number of pixels of level 0 when they have been written.
+        seal: fields by which the slide is recognized later (:mod:`monai_iste.io.seal`).
     Raises:
         OutputError, ConfigError: see :func:`check_slide_output`, or writing failed; the path is as it was before.
         ShapeError: ``read`` returned another shape or type.
@@ -78,13 +78,13 @@ def write_slide(
     # The pyramid is the inner context: its threads have ended when the output is renamed or removed.
     with report_write_errors(path):
         if name.endswith(".ome.zarr"):
-            with _open_folder(path, overwrite) as folder, Pyramid(*levels) as pyramid:
+            with open_output_folder(path, overwrite, seal) as folder, Pyramid(*levels) as pyramid:
                 write_ome_zarr(folder, pyramid, metadata)
         elif name.endswith(".dcm"):
-            with _open_folder(path, overwrite) as folder, Pyramid(*levels) as pyramid:
+            with open_output_folder(path, overwrite, seal) as folder, Pyramid(*levels) as pyramid:
                 write_dicom(folder, pyramid, metadata, compression, work_dir)
         else:
-            with open_output(path, overwrite) as file, Pyramid(*levels) as pyramid:
+            with open_output(path, overwrite, seal) as file, Pyramid(*levels) as pyramid:
                 write_ome_tiff(file, pyramid, metadata, compression)
 
 
@@ -127,31 +127,4 @@ def check_slide_output(
         raise OutputError(f"the name of a {wanted} to write", f"the {there} {path}", "Choose another name.")
     if os.path.lexists(path) and not overwrite:
         raise OutputError("the name of a new slide", f"{path}, which exists", "Choose another, or add --overwrite.")
-
-
-@contextmanager
-def _open_folder(path: Path, overwrite: bool) -> Iterator[Path]:
-    """Open an empty folder that takes its name in one step when the block ends without error, and else leaves nothing.
-
-    A folder cannot be replaced in one step: an old one is put aside first, and comes back if the new one cannot come.
-    """
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("part", "old"))
-    remove_abandoned(path)
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed and had the same number
-    temporary.mkdir()
-    try:
-        with lock_file(temporary):
-            yield temporary
-            if overwrite and path.exists():
-                os.rename(path, old)
-            try:
-                os.rename(temporary, path)  # fails if a folder has appeared there
-            except BaseException:
-                if old.exists():
-                    os.rename(old, path)
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-    with suppress(OSError):
-        old.unlink()  # a link to a folder
+    check_writable(path, is_folder)
