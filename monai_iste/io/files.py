@@ -69,8 +69,8 @@ def _part_stem(path: Path) -> str:
 
 
 def abandoned(path: Path) -> list[Path]:
-    """List the temporary files and folders of ``path`` that killed processes left behind: those that are unlocked."""
-    parts = []
+    """List what killed processes left of ``path``: unlocked temporary files and folders, and a folder put aside."""
+    parts = list(path.parent.glob(f"{glob.escape(_part_stem(path))}.*.old"))
     for part in path.parent.glob(f"{glob.escape(_part_stem(path))}.*.part"):
         with suppress(OSError), lock_file(part) as is_free:
             if fcntl is not None and is_free:
@@ -79,9 +79,12 @@ def abandoned(path: Path) -> list[Path]:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Delete the temporary files and folders of ``path`` that killed processes left behind."""
+    """Delete what killed processes left of ``path``; a folder that was put aside and not replaced comes back."""
     for part in abandoned(path):
-        remove(part)
+        if part.suffix == ".old" and not os.path.lexists(path):
+            os.rename(part, path)
+        else:
+            remove(part)
 
 
 def remove(path: Path) -> None:
@@ -235,7 +238,7 @@ def open_output_folder(path: Path, overwrite: bool = False, seal: Fields | None 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
     """Put the old folder aside, and back if the new one cannot come."""
-    old = temporary.with_suffix(".old.part")
+    old = temporary.with_suffix(".old")
     os.rename(path, old)
     try:
         os.rename(temporary, path)
@@ -262,7 +265,8 @@ def check_writable(path: Path, is_folder: bool = False) -> None:
     """Raise OutputError unless a new file or folder can be made where ``path`` is to be; nothing stays there."""
     temporary = part_path(path)
     with report_write_errors(path):
-        os.path.lexists(path) or os.stat(path.parent)
+        with suppress(FileNotFoundError):
+            os.lstat(path)  # fails for a name that is too long
         if is_folder:
             temporary.mkdir()
             temporary.rmdir()

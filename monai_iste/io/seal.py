@@ -2,7 +2,7 @@
 
 A seal is the last thing that is written into a file, in a place where readers skip it: a text chunk of a PNG, a comment
 of a JPEG, bytes behind everything else in a TIFF. In a folder it is a file, or an attribute of OME-Zarr. It holds
-fields given by the caller, the number of bytes before it, and their SHA-256.
+fields given by the caller, the number of bytes before it, and a SHA-256 of the fields and of these bytes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def write_seal(path: Path, fields: Fields) -> None:
         end = _format_end(file.read(8))
         length = file.seek(0, os.SEEK_END) - len(end)
         file.seek(0)
-        tail = _tail(end, {**fields, "bytes": length, "sha256": _sha256(file, length)})
+        tail = _tail(end, {**fields, "bytes": length, "sha256": _sha256(file, length, fields)})
         file.seek(length)
         file.write(tail)
 
@@ -87,7 +87,7 @@ def _read_file_seal(path: Path, stamp: Stamp) -> Fields | None:
         file.seek(0)
         if length + len(expected) != stamp.size or not tail.endswith(expected):
             return None
-        if _sha256(file, length) != fields["sha256"]:
+        if _sha256(file, length, _own(fields)) != fields["sha256"]:
             return None
     return _own(fields)
 
@@ -109,8 +109,8 @@ def _tail(end: bytes, fields: dict[str, Any]) -> bytes:
     return b"\n" + _WORD + b" " + text + b"\n"
 
 
-def _sha256(file: Any, length: int) -> str:
-    found = hashlib.sha256()
+def _sha256(file: Any, length: int, fields: Fields | None = None) -> str:
+    found = hashlib.sha256(b"" if fields is None else json.dumps(fields, sort_keys=True).encode())
     while length > 0:
         block = file.read(min(_BLOCK, length))
         if not block:
@@ -132,12 +132,12 @@ def write_folder_seal(folder: Path, fields: Fields) -> None:
     holder = folder / "zarr.json"
     if holder.is_file():
         group = json.loads(holder.read_text(encoding="utf-8"))
-        seal = {**fields, **_folder_sums(folder, holder, group)}
+        seal = {**fields, **_folder_sums(folder, holder, group, fields)}
         group["attributes"].setdefault(_WORD.decode(), {})["seal"] = seal
         holder.write_text(json.dumps(group, indent=2), encoding="utf-8")
     else:
         holder = folder / SEAL_FILE
-        holder.write_text(json.dumps({**fields, **_folder_sums(folder, holder, None)}), encoding="utf-8")
+        holder.write_text(json.dumps({**fields, **_folder_sums(folder, holder, None, fields)}), encoding="utf-8")
 
 
 def _read_folder_seal(folder: Path) -> Fields | None:
@@ -148,15 +148,15 @@ def _read_folder_seal(folder: Path) -> Fields | None:
     else:
         holder, group = folder / SEAL_FILE, None
         seal = json.loads(holder.read_text(encoding="utf-8"))
-    sums = _folder_sums(folder, holder, group)
+    sums = _folder_sums(folder, holder, group, _own(seal))
     return _own(seal) if all(seal[key] == value for key, value in sums.items()) else None
 
 
-def _folder_sums(folder: Path, holder: Path, group: Any) -> dict[str, Any]:
-    """Count and hash all files of a folder, by name, and the metadata that will hold the seal without it."""
+def _folder_sums(folder: Path, holder: Path, group: Any, fields: Fields) -> dict[str, Any]:
+    """Count and hash all files of a folder, by name, the fields, and the metadata that hold the seal without it."""
     if group is not None and not group["attributes"].get(_WORD.decode()):
         group["attributes"].pop(_WORD.decode(), None)
-    found, total = hashlib.sha256(json.dumps(group, sort_keys=True).encode()), 0
+    found, total = hashlib.sha256(json.dumps([group, fields], sort_keys=True).encode()), 0
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path != holder):
         size = path.stat().st_size
         with open(path, "rb") as file:
