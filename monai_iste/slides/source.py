@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-import openslide
-
 from monai_iste.errors import DataError
 from monai_iste.io.disk import Stamp
 from monai_iste.io.files import checksum
@@ -22,7 +20,8 @@ from monai_iste.io.files import checksum
 #: Seconds within which two changes of a file may have the same time: the coarsest clock of a file system in use.
 _CLOCK_STEP = 2.0
 
-_HEADER_BYTES = 2**20  # of a DICOM file, in which the number of its series is looked for
+_LINE_BYTES = 4096  # by which formats of several files are known
+_HEADER_BYTES = 2**20  # in which a DICOM file states its series, and a .vms file its parts
 
 Stamps = tuple[Stamp | None, ...]
 
@@ -154,22 +153,32 @@ def _hash_files(files: tuple[Path, ...]) -> str:
 
 
 def _slide_files(path: Path) -> list[Path]:
-    """Find all files of a slide: its own file first, the others by name."""
+    """Find all files of a slide: its own file first, the others by name. Only the beginning of files is read."""
     others: Iterator[Path] = iter(())
-    vendor = openslide.OpenSlide.detect_format(path) if path.is_file() else None
-    if vendor == "mirax":
+    header = _header(path)
+    if path.suffix.lower() == ".mrxs":
         others = path.with_suffix("").rglob("*")
-    elif vendor == "hamamatsu" and path.suffix.lower() != ".ndpi":  # .vms and .vmu name their parts
-        others = (path.parent / name.strip() for name in re.findall(r"=(.+)", path.read_text(errors="replace")))
-    elif vendor == "dicom":
-        series = _dicom_series(path)
-        others = (other for other in path.parent.iterdir() if other.is_file() and _dicom_series(other) == series)
+    elif b"Virtual Microscope Specimen]" in header[:_LINE_BYTES]:  # .vms and .vmu name their parts
+        others = (path.parent / name.strip() for name in re.findall(r"=(.+)", header.decode(errors="replace")))
+    elif series := _dicom_series(header):
+        siblings = (other for other in path.parent.iterdir() if other != path)
+        others = (other for other in siblings if _dicom_series(_header(other)) == series)
     return [path, *sorted({other for other in others if other.is_file() and other != path})]
 
 
-def _dicom_series(path: Path) -> bytes | None:
-    """Read the Series Instance UID of a DICOM file with explicit lengths; None for other files."""
-    with open(path, "rb") as file:
-        header = file.read(_HEADER_BYTES)
+def _header(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            return b""
+        with open(path, "rb") as file:
+            start = file.read(_LINE_BYTES)
+            is_longer = start[128:132] == b"DICM" or b"Virtual Microscope Specimen]" in start
+            return start + (file.read(_HEADER_BYTES) if is_longer else b"")
+    except OSError:
+        return b""
+
+
+def _dicom_series(header: bytes) -> bytes | None:
+    """Find the Series Instance UID in the beginning of a DICOM file with explicit lengths; None for other files."""
     found = re.search(rb"\x20\x00\x0e\x00(?:UI..|.\x00\x00\x00)([0-9.]{1,64})", header, re.DOTALL)
     return found[1] if found and header[128:132] == b"DICM" else None
