@@ -34,6 +34,28 @@ def test_a_browser_with_a_current_copy_gets_not_modified(client, viewer):
     assert client.get(address).content == first.content
 
 
+@pytest.mark.parametrize(
+    "address", ["/iiif/tissue-a-sr/0,0,64,64/max/0/default.png", "/iiif/tissue-a/0,0,64,60/max/0/default.png"]
+)
+def test_a_slide_that_was_replaced_under_its_old_date_is_shown(client, viewer, address):
+    image = viewer.catalog["tissue-a"]
+    first, stat = client.get(address), os.stat(image.path)
+    assert client.get(address, headers={"if-none-match": first.headers["etag"]}).status_code == 304
+    with Image.open(image.path) as old:
+        turned = old.rotate(180)
+    turned.save(image.path)
+    os.utime(image.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    again = client.get(address, headers={"if-none-match": first.headers["etag"]})
+    assert again.status_code == 200
+    assert again.headers["etag"] != first.headers["etag"]
+    assert (pixels(again) != pixels(first)).any()
+    assert client.get(address).content == again.content
+    old.resize((40, 30)).save(image.path)
+    assert client.get("/iiif/tissue-a/info.json").json()["width"] == 40
+    image.path.unlink()
+    assert client.get(address).status_code == 500
+
+
 def test_a_network_that_cannot_be_loaded_leaves_the_slides(weights):
     weights.write_bytes(b"damaged")
     catalog = Catalog([weights.parent / "slides"])
