@@ -318,9 +318,7 @@ class ImageJob:
             raise DataError(f"{self.source} as it was checked", "an image of another size", "Run it again.")
 
         def read(part: Region) -> np.ndarray:
-            return np.array(
-                pixels.read(0, (part.top, part.left), (part.height, part.width)), order="C"
-            )  # always a copy
+            return np.array(pixels.read(0, (part.top, part.left), (part.height, part.width)), order="C")  # writable
 
         for band in Tiler().bands(read, self.info.size, self.network, self.output):
             yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()

@@ -19,7 +19,7 @@ from monai_iste.io.orientation import page_orientation
 from monai_iste.io.pixel_size import PixelSize, is_tiff
 from monai_iste.io.samples import not_rgb
 from monai_iste.io.tiff_pages import main_image
-from monai_iste.io.tiff_reader import TiffPixels, declared_samples
+from monai_iste.io.tiff_reader import APERIO_YCBCR, TiffPixels, declared_samples
 from monai_iste.io.whole_image import (
     WholeImagePixels,
     as_data_error,
@@ -76,8 +76,8 @@ class Pixels(Protocol):
 def open_pixels(path: Path) -> Pixels:
     """Open an image or a slide; nothing is decoded.
 
-    * What OpenSlide knows as a scanner vendor's slide is read by OpenSlide. Aperio's slides that are not 8-bit RGB, or
-      that it cannot open, are read as other TIFFs.
+    * What OpenSlide knows as a scanner vendor's slide is read by OpenSlide. Aperio's slides that are not upright
+      8-bit RGB, are YCbCr in JPEG 2000, or cannot be opened by it, are read as other TIFFs.
     * Other TIFFs are read by tifffile. What it cannot decode, such as old color encodings, is read by OpenSlide if it
       is tiled, else by Pillow.
     * PNG, JPEG, BMP and WebP are read by Pillow, NIfTI by nibabel.
@@ -127,8 +127,9 @@ def _open_vendor(path: Path, vendor: str) -> Pixels:
         if orientation != 1:
             raise not_rgb(path, f"a slide of {vendor} that is stored turned or mirrored (orientation {orientation})")
         return OpenSlidePixels(path, "tiff")
-    if not is_plain:
-        return TiffPixels(path)  # OpenSlide would convert any TIFF to RGB, fluorescence too
+    if not is_plain or page.compression == APERIO_YCBCR:
+        # OpenSlide would convert any TIFF to RGB, fluorescence too; JPEG's YCbCr is converted alike in all files.
+        return TiffPixels(path)
     try:
         return OpenSlidePixels(path, "tiff")
     except DataError:

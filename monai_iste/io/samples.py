@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from monai_iste.errors import DataError
 
@@ -114,6 +115,16 @@ def over_background(rgba: np.ndarray, background: np.ndarray | int = 255) -> np.
         return rgba[..., :3]
     opacity = opacity.astype(np.uint16)  # 255 * 255 + 127 fits
     return ((rgba[..., :3] * opacity + background * (255 - opacity) + 127) // 255).astype(np.uint8)
+
+
+def jpeg_ycbcr_to_rgb(pixels: np.ndarray) -> np.ndarray:
+    """Convert 8-bit YCbCr of JPEG's full range to RGB, by Pillow.
+
+    Shape:
+        pixels: (h, w, 3); returns the same.
+    """
+    image = Image.frombytes("YCbCr", pixels.shape[1::-1], np.ascontiguousarray(pixels).tobytes())
+    return np.asarray(image.convert("RGB"))
 
 
 def ycbcr_to_rgb(

@@ -18,7 +18,7 @@ from monai_iste.io.checks import MAX_PIXELS, MAX_TILE_PIXELS, check_size
 from monai_iste.io.codestreams import coded_size
 from monai_iste.io.orientation import page_orientation, stored_region, upright, upright_size
 from monai_iste.io.pixel_size import PixelSize, first_plausible, vendor_mpp
-from monai_iste.io.samples import Samples, not_rgb, to_rgb8, ycbcr_to_rgb
+from monai_iste.io.samples import Samples, jpeg_ycbcr_to_rgb, not_rgb, to_rgb8, ycbcr_to_rgb
 from monai_iste.io.stated_pixel_size import tiff_mpp
 from monai_iste.io.tiff_pages import main_image
 
@@ -27,9 +27,11 @@ _CACHE_BYTES = 2**26  # of decoded segments, per level; a row of strips 100,000 
 _JPEG = (6, 7, 34892, 33007)
 _JPEG_2000 = (33003, 33004, 33005, 34712)
 _RGB_CODECS = (*_JPEG, 34927, 34933, 34934, 50001, 50002, 52546)  # these convert YCbCr themselves
-_APERIO_YCBCR = 33003
+#: Aperio's JPEG 2000 whose samples are YCbCr, whatever is declared.
+APERIO_YCBCR = 33003
 
 _REC_601 = (0.299, 0.587, 0.114)
+_JPEG_YCBCR = (_REC_601, (0.0, 255.0, 128.0, 255.0, 128.0, 255.0))
 
 Size = tuple[int, int]
 
@@ -150,7 +152,9 @@ class _Level:
         pixels = stored[0] if len(stored) == 1 else np.concatenate(stored, axis=-1)
         if pixels.shape[-1] < self.samples.colors + bool(self.samples.alpha):
             raise ValueError(f"a segment has {pixels.shape[-1]} samples per pixel")
-        if self._ycbcr is not None:
+        if self._ycbcr == _JPEG_YCBCR and pixels.shape[-1] == 3 and pixels.dtype == np.uint8:
+            pixels = jpeg_ycbcr_to_rgb(pixels)
+        elif self._ycbcr is not None:
             pixels = ycbcr_to_rgb(pixels, self.samples.bits, *self._ycbcr)
         return to_rgb8(pixels, self.samples, self._path)
 
@@ -218,10 +222,10 @@ def _palette(page: tifffile.TiffPage, bits: int, path: Path) -> np.ndarray:
 
 def _ycbcr(page: tifffile.TiffPage) -> tuple[tuple[float, float, float], tuple[float, ...]] | None:
     """Read how YCbCr is to be converted; None where the samples are no YCbCr, or their codec converts it."""
-    if page.compression == _APERIO_YCBCR or (
+    if page.compression == APERIO_YCBCR or (
         page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression in _JPEG_2000
     ):
-        return _REC_601, (0, 255, 128, 255, 128, 255)
+        return _JPEG_YCBCR
     if page.photometric != tifffile.PHOTOMETRIC.YCBCR or page.compression in _RGB_CODECS:
         return None
     luma = _rationals(page, "YCbCrCoefficients", 3) or _REC_601

@@ -18,6 +18,7 @@ from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.functional import to_range
 from monai_iste.inferers import Region, Tiler
 from monai_iste.inferers.output_size import OutputSize
+from monai_iste.io.samples import over_background
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.runtime import resolve_network
 
@@ -62,7 +63,7 @@ def upscale_layer(
     The pixels of a part equal those of the whole upscaled layer.
 
     Args:
-        layer: napari ``Image`` layer, RGB or RGBA; alpha is ignored.
+        layer: napari ``Image`` layer, RGB or RGBA; opacity is composited over white.
         scale: scale factor, at least 1.
         bounds: part of the layer as (top, left, bottom, right) in layer pixels, whose centers are at whole numbers;
             default: the whole layer.
@@ -108,7 +109,13 @@ def _bands(
     dtype = torch.uint8 if data.dtype == np.uint8 else torch.float32
 
     def read(part: Region) -> np.ndarray:
-        return np.ascontiguousarray(data[part.slices][..., :3])  # lazy arrays are read here
+        pixels = np.asarray(data[part.slices])  # lazy arrays are read here
+        opacity = pixels[..., 3:]
+        if opacity.size and pixels.dtype == np.uint8:
+            pixels = over_background(pixels)
+        elif opacity.size:
+            pixels = pixels[..., :3] * opacity + (1 - opacity)
+        return np.array(pixels[..., :3], order="C")  # writable
 
     for band in Tiler().bands(read, size, network, full, region):
         yield to_range(band, dtype).permute(1, 2, 0).numpy()

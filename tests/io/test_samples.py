@@ -158,7 +158,9 @@ def test_ycbcr_without_jpeg(tmp_path, layout):
         path = write(
             tmp_path / f"{compression}.tif", values, photometric="ycbcr", compression=compression, **LAYOUTS[layout]
         )
-        assert_read(path, np.asarray(Image.fromarray(values, "YCbCr").convert("RGB")), tolerance=1)
+        assert_read(
+            path, np.asarray(Image.frombytes("YCbCr", SIZE[::-1], values.tobytes()).convert("RGB")), tolerance=1
+        )
 
 
 def test_ycbcr_with_its_own_range(tmp_path):

@@ -39,16 +39,22 @@ def test_a_layer_is_upscaled_as_the_array_is(network):
     assert settings["metadata"]["not_for_diagnosis"]
 
 
-@pytest.mark.parametrize("kind", ["uint8", "float32", "RGBA", "pyramid"])
+@pytest.mark.parametrize("kind", ["uint8", "float32", "RGBA", "RGBA float32", "pyramid"])
 def test_kinds_of_layers(network, kind):
     data = {
         "uint8": TISSUE,
         "float32": TISSUE.astype(np.float32) / 255,
-        "RGBA": np.dstack([TISSUE, np.full(TISSUE.shape[:2], 9, np.uint8)]),
+        "RGBA": np.dstack([TISSUE, np.full(TISSUE.shape[:2], 51, np.uint8)]),
+        "RGBA float32": np.dstack([TISSUE / 255, np.full(TISSUE.shape[:2], 0.2)]).astype(np.float32),
         "pyramid": [TISSUE, TISSUE[::2, ::2]],
     }[kind]
     made, _, _ = upscale_layer(layer(data, multiscale=kind == "pyramid"), 2, network=network)
-    expected = upscale(data if kind == "float32" else TISSUE, 2, model=network)
+    shown = TISSUE
+    if kind == "RGBA":  # over white
+        shown = np.round(TISSUE / 5 + 255 * 0.8).astype(np.uint8)
+    elif kind == "RGBA float32":
+        shown = data[..., :3] * data[..., 3:] + (1 - data[..., 3:])
+    expected = upscale(data if kind == "float32" else shown, 2, model=network)
     np.testing.assert_array_equal(made, expected)
 
 
