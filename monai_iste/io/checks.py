@@ -32,7 +32,7 @@ MAX_TILE_PIXELS = 2**26
 _MAX_PIXELS_PER_BYTE = 50_000
 
 # Of one TIFF. A slide of 150 gigapixels in tiles of 256 has 2,300,000 tiles. Directories are read whole.
-_MAX_DIRECTORIES, _MAX_VALUES, _MAX_BYTES = 100_000, 5_000_000, 2**28
+_MAX_DIRECTORIES, _MAX_VALUES, _MAX_BYTES = 10_000, 5_000_000, 2**28
 
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _DESCRIPTION, _SUB_DIRECTORIES, _HAMAMATSU = 270, 330, 65_420

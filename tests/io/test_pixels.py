@@ -92,7 +92,8 @@ def aperio(path, codec: int, declared: str, convert: bool):
 @pytest.mark.parametrize("name", ["a.svs", "a.tif"])
 def test_jpeg_2000_of_aperio_under_any_name(tmp_path, codec, convert, declared, name):
     path = aperio(tmp_path / name, codec, declared, convert)
-    np.testing.assert_allclose(same_everywhere(path).astype(int), IMAGE, atol=2 if convert else 0)
+    expected = np.asarray(Image.fromarray(IMAGE).convert("YCbCr").convert("RGB")) if convert else IMAGE
+    np.testing.assert_array_equal(same_everywhere(path), expected)
 
 
 def test_vendors_are_read_by_openslide_and_other_tiffs_by_tifffile(tmp_path):
@@ -158,11 +159,11 @@ def test_a_tile_that_claims_to_be_larger(tmp_path):
 def test_a_tile_that_claims_to_be_larger_in_other_codecs(tmp_path, codec):
     encode = {"jpegxl": imagecodecs.jpegxl_encode, "webp": imagecodecs.webp_encode}[codec]
     options = {"shape": (128, 128, 3), "dtype": np.uint8, "tile": (128, 128), "photometric": "rgb", "metadata": None}
-    for pixels in (np.zeros((2000, 1704, 3), np.uint8), np.zeros((2000, 2000, 3), np.uint8)):
+    for pixels in (np.zeros((600, 500, 3), np.uint8), np.zeros((600, 600, 3), np.uint8)):
         tifffile.imwrite(tmp_path / "a.tif", iter([encode(pixels)]), compression=codec, **options)
         with pytest.raises(DataError) as caught:
             read_rgb(tmp_path / "a.tif")
-        assert_teaches(caught.value, "a.tif", f"2000 x {pixels.shape[1]}")
+        assert_teaches(caught.value, "a.tif", f"600 x {pixels.shape[1]}")
 
 
 def test_more_pixels_than_memory_holds_are_still_read_by_regions(tmp_path, monkeypatch):
