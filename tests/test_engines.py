@@ -1,9 +1,17 @@
 """Batches, rows and tables around the engines."""
 
-import torch
+import copy
 
-from monai_iste.engines import PrepareQueries, PrepareWholeImage
+import pytest
+import torch
+from monai.inferers import SimpleInferer
+from reference import assert_teaches
+from torch import nn
+
+from monai_iste.engines import EncoderPrecision, PrepareQueries, PrepareWholeImage
+from monai_iste.errors import ConfigError
 from monai_iste.handlers.reports import format_table, mean_rows
+from monai_iste.networks import create_iste
 
 
 def test_training_batches_reach_the_network_with_coordinates():
@@ -51,3 +59,70 @@ def test_table_shows_the_gain_over_bicubic_at_the_same_scale():
     assert lines[4].split() == ["x4", "bicubic", "12.50", "0.1250", "+0.00"]
     alone = format_table([row for row in mean_rows(IMAGES) if row["method"] == "iste"], "iste-rgb").splitlines()
     assert alone[2].split() == ["x2", "iste", "27.00", "0.2700"]
+
+
+def gradients(precision):
+    """Colors and gradients of a training step, and the types of what the encoder's layers return."""
+    torch.manual_seed(0)
+    network, types = create_iste("iste_light").train(), {}
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _, __, out, name=name: types.__setitem__(name, out.dtype))
+    image, coord = torch.rand(2, 3, 12, 12), torch.rand(2, 50, 2) * 1.8 - 0.9
+    colors = EncoderPrecision(SimpleInferer(), precision)(image, network, coord=coord, cell=torch.full((2, 2), 0.7))
+    colors.square().mean().backward()
+    assert "forward" not in vars(network.encoder)
+    return colors.detach(), {name: value.grad for name, value in network.named_parameters()}, types
+
+
+def test_in_bf16_only_the_encoder_is_rounded_and_gradients_stay_close():
+    colors, grads, types = gradients("fp32")
+    rounded, rounded_grads, rounded_types = gradients("bf16")
+    assert set(types.values()) == {torch.float32}
+    half = {name for name, kind in rounded_types.items() if kind == torch.bfloat16}
+    assert len(half) > 8
+    assert all(name.startswith("encoder.body") for name in half)
+    assert 0 < (colors - rounded).abs().max() < 0.01
+    for name, grad in grads.items():
+        assert rounded_grads[name].dtype == torch.float32
+        if grad.norm() > 0:
+            similarity = nn.functional.cosine_similarity(grad.flatten(), rounded_grads[name].flatten(), dim=0)
+            assert similarity > 0.98, name
+
+
+def test_with_fp32_it_is_the_inferer_itself_and_networks_without_encoder_are_left_alone():
+    class Network(nn.Module):
+        def forward(self, image, **options):
+            return image + 1
+
+    image = torch.rand(1, 3, 4, 4)
+    assert torch.equal(EncoderPrecision(SimpleInferer(), "fp32")(image, Network()), image + 1)
+    with pytest.raises(ConfigError) as caught:
+        EncoderPrecision(SimpleInferer(), "bf16")(image, Network())
+    assert_teaches(caught.value, "a network with an encoder", "Network")
+    with pytest.raises(ConfigError) as caught:
+        EncoderPrecision(SimpleInferer(), "fp16")
+    assert_teaches(caught.value, "fp32 or bf16", "fp16")
+
+
+def test_a_copy_of_the_network_computes_with_its_own_encoder():
+    network = create_iste("iste_light")
+    inferer, image = EncoderPrecision(SimpleInferer()), torch.rand(1, 3, 8, 8)
+    inferer(image, network, scale=2)
+    twin = copy.deepcopy(network)
+    before = inferer(image, network, scale=2)
+    with torch.no_grad():
+        network.encoder.head.weight.zero_()
+    assert torch.equal(inferer(image, twin, scale=2), before)
+
+
+def test_the_encoder_is_restored_after_an_error():
+    network = create_iste("iste_light")
+
+    def fail(*arguments):
+        raise MemoryError
+
+    network.encoder.head.register_forward_hook(fail)
+    with pytest.raises(MemoryError):
+        EncoderPrecision(SimpleInferer())(torch.rand(1, 3, 8, 8), network, scale=2)
+    assert "forward" not in vars(network.encoder)

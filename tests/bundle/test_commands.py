@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from trainings import run_differences
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +59,37 @@ def test_a_killed_run_resumes(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Resumed" in done.stdout + done.stderr
     assert methods(tmp_path) == ["bicubic", "iste", "iste, initial"]
+
+
+KILLED = """
+import os, signal, sys
+from ignite.engine import Events
+from trainings import RELEASE, prepare
+
+folder, step, workers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+flow = prepare(folder, *RELEASE, num_workers=workers)
+if step:
+    flow.trainer.add_event_handler(Events.ITERATION_STARTED(once=step), lambda: os.kill(os.getpid(), signal.SIGKILL))
+flow.run()
+"""
+
+
+def test_a_run_killed_at_random_steps_ends_like_one_that_was_not(tmp_path):
+    """By SIGKILL, in processes of their own, with a loading process that survives for a while."""
+
+    def process(folder, step):
+        paths = [str(ROOT), str(ROOT / "tests" / "helpers"), os.environ.get("PYTHONPATH", "")]
+        line = [sys.executable, "-c", KILLED, str(folder), str(step), "1"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=900)
+
+    assert process(tmp_path / "whole", 0).returncode == 0
+    for step in sorted(random.Random(20).sample(range(4, 13), 5)):
+        assert process(tmp_path / "parts", step).returncode == -signal.SIGKILL
+    done = process(tmp_path / "parts", 0)
+    assert done.returncode == 0, done.stderr
+    assert "Resumed" in done.stdout + done.stderr
+    assert run_differences(tmp_path / "parts", tmp_path / "whole") == []
 
 
 def test_the_papers_recipe_learns(tmp_path):

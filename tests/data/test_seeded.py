@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader
-from monai.transforms import Compose, Lambdad, OneOf, RandFlipd, RandGaussianNoised
+from monai.transforms import Compose, Lambdad, OneOf, RandFlipd, RandGaussianNoised, Randomizable
 from PIL import Image
 from reference import assert_teaches
 
@@ -178,3 +178,25 @@ def test_a_damaged_image_is_found_before_the_training(tmp_path):
     error = find_error(caught.value)
     assert isinstance(error, DataError)
     assert "3.png" in str(error)
+
+
+def test_every_random_transform_draws_from_the_one_generator_also_in_a_loading_process(tmp_path):
+    """Where processes are spawned they get the data set as bytes; MONAI's loaders seed what they find."""
+    data = SeededDataset(images(tmp_path), crops())
+    DataLoader(data, num_workers=0)
+    received = ForkingPickler.loads(bytes(ForkingPickler.dumps(data)))
+    for dataset in (data, received):
+        found = list(random_parts(dataset.transform))
+        assert len(found) > 8
+        assert all(part.R is dataset.state for part in found)
+    key = SeededIndex(2, (1, 1, 1))
+    np.testing.assert_array_equal(np.asarray(received[key]["image"]), np.asarray(data[key]["image"]))
+
+
+def random_parts(transform):
+    if isinstance(transform, Randomizable):
+        yield transform
+    for name in ("transforms", "transform", "degradation", "flipper", "rand_gaussian_noise"):
+        inner = getattr(transform, name, ())
+        for part in inner if isinstance(inner, (list, tuple)) else [inner]:
+            yield from random_parts(part)
