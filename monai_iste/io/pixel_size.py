@@ -203,8 +203,15 @@ def vendor_mpp(path: Path, properties: Mapping[str, str] | None = None) -> Itera
 def _stated(path: Path, properties: Mapping[str, str] | None) -> Iterator[Stated]:
     yield from vendor_mpp(path, properties)
     if is_tiff(path):
-        with suppress(tifffile.TiffFileError, ValueError), tifffile.TiffFile(path) as tiff:  # a slide may be no TIFF
-            yield from tiff_mpp(tiff, main_image(tiff).page)
+        yield from _tiff_stated(path)
+
+
+def _tiff_stated(path: Path) -> list[Stated]:
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return list(tiff_mpp(tiff, main_image(tiff).page))
+    except Exception as error:  # a damaged header raises various errors; a slide of a scanner may be no whole TIFF
+        return [Stated(None, "TIFF", "its header", f"it is damaged ({type(error).__name__}: {error})")]
 
 
 def _openslide_properties(path: Path) -> Mapping[str, str]:
