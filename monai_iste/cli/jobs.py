@@ -21,6 +21,7 @@ from torch import nn
 
 from monai_iste.cli.folder import Pair
 from monai_iste.cli.options import log
+from monai_iste.cli.refused import leave_nothing
 from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, ShapeError, check_choice
 from monai_iste.functional import to_range
 from monai_iste.inferers import Region, Tiler
@@ -110,7 +111,7 @@ class Upscaler:
         images = []
         with self._progress_and_cluster(jobs, dry_run):
             for job in jobs:
-                with self._continue_folder():
+                with self._continue_folder(), leave_nothing(job):
                     started = time.perf_counter()
                     done = job.estimate() if dry_run else job.run()
                     seconds = None if dry_run else round(time.perf_counter() - started, 3)
