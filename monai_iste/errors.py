@@ -7,7 +7,7 @@ Library code raises these; a command shows only the sentence and exits with the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from importlib import import_module
 from types import ModuleType, TracebackType
 from typing import Any
@@ -107,12 +107,11 @@ def find_error(error: BaseException | None) -> ISTEError | None:
 
     An unexpected argument of a component counts as a misspelled key of the configuration.
     """
-    while error is not None:
-        if isinstance(error, ISTEError):
-            return error
-        if isinstance(error, TypeError) and "unexpected keyword argument" in str(error):
-            return ConfigError("arguments that the component has", str(error), "Check the spelling of the key.")
-        error = error.__cause__ or error.__context__
+    for cause in _causes(error):
+        if isinstance(cause, ISTEError):
+            return cause
+        if isinstance(cause, TypeError) and "unexpected keyword argument" in str(cause):
+            return ConfigError("arguments that the component has", str(cause), "Check the spelling of the key.")
     return None
 
 
@@ -121,9 +120,16 @@ def find_interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
 
     Libraries that are interrupted may raise an error of their own while they clean up, such as tqdm and thread locks.
     """
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    return next((cause for cause in _causes(error) if isinstance(cause, KeyboardInterrupt)), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and so on, each once: an error may be its own cause."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
         error = error.__cause__ or error.__context__
-    return error
 
 
 def show_errors_as_sentences() -> None:

@@ -80,3 +80,13 @@ def test_an_interrupt_that_was_replaced_while_cleaning_up_ends_a_command_as_an_i
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
     assert "interrupted" in done.stderr
+
+
+def test_an_error_that_is_its_own_cause_ends_the_search():
+    error = RuntimeError("a defect")
+    error.__cause__ = error
+    assert find_error(error) is find_interrupt(error) is None
+    first, second = DataError("a", "b", "C."), RuntimeError("c")
+    first.__cause__, second.__cause__ = second, first
+    assert find_interrupt(first) is None
+    assert find_error(second) is first

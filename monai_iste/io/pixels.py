@@ -12,7 +12,7 @@ import openslide
 import tifffile
 from PIL import Image
 
-from monai_iste.errors import DataError
+from monai_iste.errors import DataError, ISTEError
 from monai_iste.io.checks import check_counts, check_file, too_many_pixels
 from monai_iste.io.openslide_reader import OpenSlidePixels
 from monai_iste.io.orientation import page_orientation
@@ -95,6 +95,8 @@ def open_pixels(path: Path) -> Pixels:
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise too_many_pixels(path, "more, which Pillow does not decode", limit) from error
+    except ISTEError:
+        raise
     except Exception as error:  # any error of a decoder
         raise as_data_error(error, path) from error
 

@@ -80,6 +80,8 @@ class WholeImagePixels:
         check_file(self._path)
         try:
             pixels = self._decode(self._path)
+        except ISTEError:
+            raise
         except Exception as error:  # any error of a decoder
             raise as_data_error(error, self._path) from error
         if pixels.shape[:2] != self.levels[0]:
@@ -231,10 +233,8 @@ def _nifti_samples(pixels: np.ndarray, path: Path) -> tuple[np.ndarray, Samples]
     return pixels, Samples(1 if channels == 1 else 3, 16 if dtype == np.uint16 else 8, alpha)
 
 
-def as_data_error(error: Exception, path: Path) -> ISTEError:
-    """Convert any error of a decoder to a DataError that names the file; those of this library stay as they are."""
-    if isinstance(error, ISTEError):
-        return error
+def as_data_error(error: Exception, path: Path) -> DataError:
+    """Convert any error of a decoder to a DataError that names the file."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     return DataError(
         f"a readable image in {path}", f"a damaged or unsupported file ({reason})", "Copy or export it again."
