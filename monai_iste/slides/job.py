@@ -106,7 +106,7 @@ class SlideJob:
         Raises:
             OutputError: another file has the name of the result, and may not be overwritten.
         """
-        if not self.target.exists() or self.overwrite or not self.resume:
+        if not os.path.exists(self.target) or self.overwrite or not self.resume:
             return False
         self.result.check_own()
         is_left = self.store.folder.is_left_over() or self.result.has_abandoned()
@@ -172,7 +172,8 @@ class SlideJob:
             except DamagedWindow:
                 if attempt == _ATTEMPTS - 1:
                     raise
-                self._report_damaged(1 + len(self.store.verify()))
+                self.store.verify()
+                self._report_damaged(len(self._todo()))
         report = {
             "windows": total,
             "windows_reused": reused,

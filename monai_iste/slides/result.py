@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ class SlideResult:
 
     def check_own(self) -> None:
         """Raise OutputError if the target exists, and is something else than the result of this job."""
-        found = self._describe_target() if self.target.exists() else None
+        found = self._describe_target() if os.path.exists(self.target) else None
         if found is not None:
             raise OutputError(
                 f"{self.target} to be absent or the result of this job", found, "Name another, or add --overwrite."
