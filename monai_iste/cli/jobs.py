@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from monai_iste.cli.departures import warn_departure, warn_slide_departure
 from monai_iste.cli.folder import Pair
 from monai_iste.cli.options import log
 from monai_iste.cli.refused import leave_nothing
@@ -38,7 +39,7 @@ from monai_iste.io.image_writer import (
     slide_suffix,
 )
 from monai_iste.io.pixel_size import Mpp, PixelSize
-from monai_iste.io.pixels import Pixels, open_pixels
+from monai_iste.io.pixels import open_pixels
 from monai_iste.io.stated_pixel_size import describe_mpp
 from monai_iste.progress import ProgressBar
 
@@ -113,7 +114,7 @@ class Upscaler:
             for job in jobs:
                 with self._continue_folder(), leave_nothing(job):
                     started = time.perf_counter()
-                    done = job.estimate() if dry_run else job.run()
+                    done = job.estimate() if dry_run else self._run(job)
                     seconds = None if dry_run else round(time.perf_counter() - started, 3)
                     images.append({**job.record(), "seconds": seconds, **done})
                     if announce is not None:
@@ -125,6 +126,12 @@ class Upscaler:
             "failed": self.failed,
             "images": images,
         }
+
+    def _run(self, job: ImageJob | SlideJob) -> dict[str, Any]:
+        """Warn of an input that the weights did not learn, then compute and write the result."""
+        if isinstance(job, ImageJob):
+            return job.run(partial(warn_departure, self.network_info, job.source))
+        return warn_slide_departure(self.network_info, job.slide) | job.run()
 
     def _plan_all(self, pairs: Sequence[Pair]) -> list[ImageJob | SlideJob]:
         """Plan the jobs whose results do not exist yet."""
@@ -305,22 +312,22 @@ class ImageJob:
         """Return nothing: images are not estimated."""
         return {}
 
-    def run(self) -> dict[str, Any]:
-        """Compute and write the result."""
+    def run(self, warn: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+        """Compute and write the result; ``warn(read, size, mpp)`` inspects the source and adds to the report."""
         make_folder(self.target.parent)
         with closing(open_pixels(self.source)) as pixels:
-            bands = self._bands(pixels)
+            if pixels.levels[0] != self.info.size:
+                raise DataError(f"{self.source} as it was checked", "an image of another size", "Run it again.")
+
+            def read(part: Region) -> np.ndarray:
+                return np.array(pixels.read(0, (part.top, part.left), (part.height, part.width)), order="C")  # writable
+
+            added, bands = warn(read, self.info.size, self.info.mpp), self._bands(read)
             save_image(self.target, bands, self.output, mpp=self.mpp, icc=self.info.icc, overwrite=self.overwrite)
-        return {}
+        return added
 
-    def _bands(self, pixels: Pixels) -> Iterator[np.ndarray]:
-        """Yield the result from top to bottom as (rows, W, 3) uint8; of a TIFF only the needed part is read."""
-        if pixels.levels[0] != self.info.size:
-            raise DataError(f"{self.source} as it was checked", "an image of another size", "Run it again.")
-
-        def read(part: Region) -> np.ndarray:
-            return np.array(pixels.read(0, (part.top, part.left), (part.height, part.width)), order="C")  # writable
-
+    def _bands(self, read: Callable[[Region], np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield the result from top to bottom as (rows, W, 3) uint8."""
         for band in Tiler().bands(read, self.info.size, self.network, self.output):
             yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()
             self.progress(band.shape[1] * band.shape[2])

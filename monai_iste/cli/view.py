@@ -55,6 +55,7 @@ def view(
         log("warning: this processor only emulates bfloat16, at a fraction of fp32's speed")
     if not is_loopback(host):
         log(f"warning: anyone who reaches {host} can see these slides; there is no password")
+    from monai_iste.networks.presets import learned_range
     from monai_iste.slides.provenance import network_provenance
     from monai_iste.viewer.catalog import Catalog
     from monai_iste.viewer.rendering import Renderer, network_loader
@@ -63,7 +64,7 @@ def view(
     catalog = Catalog(sources, input_mpp, log)
     network_info = {**network_provenance(preset, weights, precision), "device": device}
     renderer = Renderer(network_loader(preset, weights, device, precision, allow_untrained))
-    viewer = Viewer(catalog, renderer, network_info, threads=threads)
+    viewer = Viewer(catalog, renderer, network_info, threads=threads, learned=learned_range(preset, weights))
     app = create_app(viewer, LOOPBACK if is_loopback(host) else ("*",))
     with listen(host, port) as listener:
         address = f"http://{url_host(host)}:{listener.getsockname()[1]}/"

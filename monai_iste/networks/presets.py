@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -15,6 +16,7 @@ from monai_iste.io.files import verify_checksum
 from monai_iste.networks.baselines import EDSR, LIIF, LTE, Bicubic, LiUNetGAN, SWDNet, SwinIR
 from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
+from monai_iste.networks.learned_range import LearnedRange
 from monai_iste.networks.weights import INDEX, files_of
 
 
@@ -27,6 +29,7 @@ class Preset(NamedTuple):
         arguments: other arguments of the network.
         terms: license terms of the released weights.
         network: class of the network.
+        learned: range of the inputs that the released weights were trained on.
     """
 
     summary: str
@@ -34,6 +37,7 @@ class Preset(NamedTuple):
     arguments: dict[str, Any]
     terms: str = "no weights released: train it first"
     network: Callable[..., nn.Module] = ISTE
+    learned: LearnedRange | None = None
 
 
 def _small() -> SwinIREncoder:
@@ -69,6 +73,7 @@ PRESETS = {
             "bicubic_residual": True,
         },
         "research only, non-commercial (trained on GlaS and MoNuSeg, CC BY-NC-SA 4.0); not for diagnosis",
+        learned=LearnedRange(mpp=(0.25, 5.0), sharpness=(0.011, 0.32), blockiness=1.35),
     ),
     "iste_light2": Preset(
         "for CPUs, second generation: 10 residual blocks of 64 channels, corners blended before decoding (another "
@@ -184,6 +189,21 @@ def released_weights(preset: str) -> Path | None:
                 verify_checksum(shard)
             return path
     return None
+
+
+def learned_range(preset: str, weights: str | os.PathLike[str] | None = None) -> LearnedRange | None:
+    """Return the range of inputs that weights were trained on: known for released ones, None for a user's own.
+
+    Args:
+        weights: file of the weights; default: the released ones.
+
+    Example:
+        >>> learned_range("iste_light", "own.safetensors") is None
+        True
+    """
+    released = released_weights(preset)
+    own = weights is not None and (released is None or Path(weights).resolve() != released.resolve())
+    return None if own or released is None or preset not in PRESETS else PRESETS[preset].learned
 
 
 def require_weights(preset: str) -> Path:

@@ -15,7 +15,9 @@ import openslide
 from monai_iste.data.datasets import image_datalist
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.inferers import Region
+from monai_iste.inferers.input_traits import describe_departure
 from monai_iste.io.pixels import IMAGE_SUFFIXES, SLIDE_ENDINGS
+from monai_iste.networks.learned_range import LearnedRange
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.resampling import Size
 
@@ -82,6 +84,7 @@ class CatalogImage:
         self.size: Size = slide.size
         self.mpp, self.icc = slide.mpp, slide.icc
         self.__dict__.pop("objective", None)
+        self._departures: dict[LearnedRange | None, str] = {}
 
     @cached_property
     def objective(self) -> float | None:
@@ -109,6 +112,12 @@ class CatalogImage:
             "objective": self.objective,
             "levels": [level[::-1] for level in self._slide.levels],
         }
+
+    def departure(self, learned: LearnedRange | None) -> str:
+        """Return a sentence if the slide is outside what weights learned, else an empty string."""
+        if learned not in self._departures:
+            self._departures[learned] = describe_departure(learned, self.read, self.size, self.mpp)
+        return self._departures[learned]
 
     def close(self) -> None:
         """Close the file."""

@@ -3,6 +3,7 @@
 ==================================================  ================================================================
 ``GET /``, ``/static/...``                          the page
 ``GET /api/images``, ``/api/status``                the catalog, and the load of the server
+``GET /api/departure/{id}``                         a sentence if the slide is outside what the weights learned
 ``GET /iiif/{id}/...``                              IIIF Image API 3.0, level 2 (:mod:`monai_iste.viewer.iiif`)
 ``GET /iiif/{id}-sr/...``, ``{id}-bicubic/...``     virtual images, :data:`VIRTUAL_SCALE` times as large as the slide
 ``GET /api/view/{id}?x=&y=&w=&h=&width=&height=``   a rectangle in slide pixels (or fractions) at the screen's size;
@@ -34,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import monai_iste
 from monai_iste.errors import ConfigError, check_choice, require_extra
+from monai_iste.networks.learned_range import LearnedRange
 from monai_iste.viewer import iiif
 from monai_iste.viewer.catalog import Catalog, CatalogImage, UnknownImage
 from monai_iste.viewer.encoding import MEDIA_TYPES, encode_export, encode_image, encode_overlay
@@ -61,6 +63,7 @@ class Viewer:
         network_info: preset, weights (their checksum), precision and device of the network.
         max_queued: largest number of requests that wait for the network; four times as many may wait for a slide.
         threads: processor threads of the network; default: PyTorch's choice.
+        learned: range of inputs that the network's weights were trained on, if known.
     """
 
     def __init__(
@@ -70,8 +73,9 @@ class Viewer:
         network_info: dict[str, str],
         max_queued: int = 64,
         threads: int | None = None,
+        learned: LearnedRange | None = None,
     ) -> None:
-        self.catalog, self.renderer, self.network_info = catalog, renderer, network_info
+        self.catalog, self.renderer, self.network_info, self.learned = catalog, renderer, network_info, learned
         self.responses = ResponseBuilder(renderer, network_info, max_queued, threads)
 
     def close(self) -> None:
@@ -92,6 +96,12 @@ class Viewer:
 
     async def images(self, request: Request) -> Response:
         return self.responses.json([image.metadata() for image in self.catalog])
+
+    async def departure(self, request: Request) -> Response:
+        """Return a sentence if a slide is outside what the weights learned, else an empty string."""
+        image = self.catalog[request.path_params["id"]]
+        text = await asyncio.to_thread(image.departure, self.learned)
+        return self.responses.json({"departure": text})
 
     async def status(self, request: Request) -> Response:
         pools = self.responses.network_pool, self.responses.slide_pool
@@ -229,6 +239,7 @@ def create_app(viewer: Viewer, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
         route("/", viewer.page),
         route("/api/images", viewer.images),
         route("/api/status", viewer.status),
+        route("/api/departure/{id}", viewer.departure),
         route("/api/requests/{token}", viewer.cancel, "DELETE"),
         route("/api/view/{id}", viewer.view),
         route("/api/consistency/{id}", viewer.consistency),

@@ -28,7 +28,14 @@ def test_report_in_json(weights):
     assert image.pop("seconds") >= 0
     sizes = {"input_size": [20, 30], "output_size": [40, 60], "scale": [2.0, 2.0], "mpp": [0.25, 0.25]}
     stated = {"mpp": [0.5, 0.5], "source": "--input-mpp", "stated": None, "not_believed": None}
-    assert image == {"input": "a.png", "output": "b.png", **sizes, "input_pixel_size": stated, "note": ""}
+    assert image == {
+        "input": "a.png",
+        "output": "b.png",
+        **sizes,
+        "input_pixel_size": stated,
+        "note": "",
+        "warning": "",
+    }
     assert report.pop("weights").endswith("tiny.safetensors")
     about = {"version": monai_iste.__version__, "preset": "tiny", "device": "cpu", "precision": "bf16"}
     assert report == {**about, "dry_run": False, "skipped": 0, "failed": 0}

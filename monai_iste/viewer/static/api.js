@@ -46,6 +46,11 @@ export async function fetchStatus() {
   return (await get("/api/status")).json();
 }
 
+/** Return a sentence if a slide is outside what the network's weights learned, else an empty string. */
+export async function fetchDeparture(id) {
+  return (await (await get(endpoint("departure", id))).json()).departure;
+}
+
 /** Return the address of a slide's info.json. */
 export function infoAddress(id) {
   return `/iiif/${encodeURIComponent(id)}/info.json`;

@@ -1,6 +1,6 @@
 /** The page: state, panes and their interaction. */
 
-import { fetchExport, fetchImages, fetchStatus, infoAddress } from "./api.js";
+import { fetchDeparture, fetchExport, fetchImages, fetchStatus, infoAddress } from "./api.js";
 import { format, parse } from "./address.js";
 import { makeCurtain } from "./curtain.js";
 import { MAX_NATIVE_SCALE } from "./geometry.js";
@@ -19,7 +19,7 @@ const ZOOM_HINT = "Zoom in past 1:1 to see inferred pixels.";
 const ZOOM_STEP = 1.3; // factor of the zoom keys
 const PAN_STEP = 0.2; // fraction of the view, of the arrow keys
 
-const state = { images: [], image: null, mode: "single", map: false, sharpen: true, server: {}, phase: "starting" };
+const state = { images: [], image: null, mode: "single", map: false, sharpen: true, departure: "", server: {}, phase: "starting" };
 let panes = null; // {a, b}; b is used by the mode "side"
 let leader = null;
 let curtain = null;
@@ -115,12 +115,22 @@ function onFirstTile() {
   state.isDrawn = true;
   slides.loadThumbnails();
   overview.loadThumbnail();
+  loadDeparture(state.image);
+}
+
+/** Mark a slide that is outside what the network learned. */
+async function loadDeparture(image) {
+  const departure = await fetchDeparture(image.id).catch(() => ""); // the views of the slide report errors
+  if (state.image !== image) return;
+  state.departure = departure;
+  updateTexts();
 }
 
 async function show(image, place = {}) {
   sharpener.stop();
   showStatus(READING);
   state.isDrawn = false;
+  state.departure = "";
   state.image = image;
   $("title").textContent = image.name;
   document.title = `${image.name} – monai_iste viewer`;

@@ -38,18 +38,20 @@ export function updateReadout(pane) {
  *
  * @param scale device pixels per native pixel
  * @param left, right panes on the left and right of a comparison; the same pane for a curtain
- * @param state {mode, map, sharpen, phase, preset}
+ * @param state {mode, map, sharpen, phase, preset, departure}
  */
-export function updateBadge(scale, left, right, { mode, map, sharpen, phase, preset }) {
+export function updateBadge(scale, left, right, { mode, map, sharpen, phase, preset, departure }) {
   const isUpscaled = scale > MAX_NATIVE_SCALE;
   const isInferred = isUpscaled && [left, right].some((pane) => pane.shown("sr")?.inferred || pane.shown("map"));
   const words = [
     isInferred && `Inferred: ${preset} ${formatScale(scale)}`,
     isUpscaled && sharpen && phase === "bicubic" && "bicubic, sharpening…",
     isUpscaled && phase === "mapping" && "comparing with the slide…",
+    isInferred && departure && "outside what the network learned",
     isInferred && "Not for diagnosis",
   ].filter(Boolean);
   put("badge", words.join(" · ") || "Interpolated");
+  $("badge").title = isInferred && departure ? `This slide is ${departure}.` : "";
   $("badge").dataset.inferred = String(isInferred);
   $("badge").hidden = !isUpscaled;
   $("label-left").hidden = $("label-right").hidden = mode === "single";
