@@ -268,7 +268,6 @@ class ImageJob:
     """Super-resolution of one image in memory, to ``output`` (H, W).
 
     Args:
-        info: header of the source.
         resume: whether an existing result of the right size counts as complete.
         progress: called with a number of output pixels when they are computed.
     """
