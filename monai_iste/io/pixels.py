@@ -92,6 +92,8 @@ def open_pixels(path: Path) -> Pixels:
     check_file(path)
     try:
         return _open(path)
+    except ISTEError:
+        raise
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise too_many_pixels(path, "more, which Pillow does not decode", limit) from error

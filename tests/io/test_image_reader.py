@@ -201,6 +201,7 @@ def test_other_kinds_are_refused_in_one_sentence(name, tmp_path):
         read_rgb(path)
     assert_teaches(caught.value, str(path), received, remedy)
     assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is not caught.value  # what walks along the causes would not end
 
 
 @pytest.mark.parametrize("name", ["missing.png", "text.png", "bomb.tif", "five.tif", "pages.tif"])
