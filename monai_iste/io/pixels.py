@@ -97,8 +97,6 @@ def open_pixels(path: Path) -> Pixels:
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         raise too_many_pixels(path, "more, which Pillow does not decode", limit) from error
-    except ISTEError:
-        raise
     except Exception as error:  # any error of a decoder
         raise as_data_error(error, path) from error
 

@@ -287,7 +287,11 @@ def _reduced_pages(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> list[tif
         if min(size) < 1:
             continue
         ratio = math.sqrt(page.imagelength * page.imagewidth / math.prod(size))
-        fits = abs(page.imagelength / ratio - size[0]) <= 1.5 and abs(page.imagewidth / ratio - size[1]) <= 1.5
+        # Sizes are rounded, and levels that were resampled as a whole may be stretched a little.
+        fits = all(
+            abs(whole / ratio - n) <= max(1.5, 0.05 * n)
+            for n, whole in zip(size, (page.imagelength, page.imagewidth), strict=True)
+        )
         same = (other.samplesperpixel, other.dtype) == (page.samplesperpixel, page.dtype)
         if ratio > 1 and fits and same and page_orientation(other) in (1, page_orientation(page)):
             found.setdefault(size, other)
