@@ -215,6 +215,8 @@ def _tiff_stated(path: Path) -> list[Stated]:
 
 
 def _openslide_properties(path: Path) -> Mapping[str, str]:
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+        return {}
     try:
         with openslide.OpenSlide(path) as slide:
             return dict(slide.properties)
