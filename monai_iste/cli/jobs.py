@@ -117,7 +117,7 @@ class Upscaler:
                     done = job.estimate() if dry_run else self._run(job)
                     seconds = None if dry_run else round(time.perf_counter() - started, 3)
                     images.append({**job.record(), "seconds": seconds, **done})
-                    if announce is not None:
+                    if announce is not None and not done.get("complete"):
                         announce(f"would write {job}" if dry_run else f"wrote {job} in {seconds:.1f} s")
         return {
             **self.network_info,

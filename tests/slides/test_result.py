@@ -121,7 +121,9 @@ def test_the_end_of_a_job_is_made_up_for(name, at, monkeypatch):
     Path(f".{name}.1.part").touch()  # as a process that was killed leaves
     assert os.path.isdir(f"{name}.work")
     assert os.path.exists(name)
-    assert "complete already" in succeeded(*arguments).output
+    output = succeeded(*arguments).output
+    assert "complete already" in output
+    assert "wrote" not in output
     assert sorted(os.listdir()) == sorted([*INPUTS, *(f for f in os.listdir() if f.startswith(("b.", "c.")))])
     assert not os.path.exists(f"{name}.work")
     ours, whole = (sorted(f for f in os.listdir() if f.startswith(letter)) for letter in "bc")
