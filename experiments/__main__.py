@@ -10,7 +10,9 @@ from experiments.nuclei import nuclei
 from experiments.prepare import prepare
 from experiments.quality import choices, table1, table2
 from experiments.segmentation import table3
+from monai_iste.cli.options import ThreadsOption
 from monai_iste.errors import show_errors_as_sentences
+from monai_iste.processors import sleep_while_waiting, use_threads
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(prepare)
@@ -24,9 +26,11 @@ app.command()(figure)
 
 
 @app.callback()
-def main() -> None:
+def main(threads: ThreadsOption = None) -> None:
     """Run the paper's experiments, and one on nuclei."""
     show_errors_as_sentences()
+    sleep_while_waiting()  # the trainings, which are programs of their own
+    use_threads(threads)
 
 
 if __name__ == "__main__":

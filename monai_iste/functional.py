@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,7 +31,8 @@ def upscale(
     """Upscale an RGB image by any factor of at least 1; the result has the same kind, layout and type.
 
     The image is processed in windows (:class:`~monai_iste.inferers.tiling.Tiler`), so that memory beyond the result
-    itself does not grow with its size.
+    itself does not grow with its size. On the CPU as many windows are computed at once as PyTorch has threads
+    (``torch.set_num_threads``); the result does not depend on their number.
 
     Args:
         image: see Shape.
@@ -63,15 +65,16 @@ def upscale(
     result = torch.empty((len(pixels), 3, height, width), dtype=pixels.dtype, memory_format=torch.channels_last)
     for source, target in zip(pixels, result, strict=True):
         top = 0
-        for band in upscale_bands(source, network, (height, width)):
-            target[:, top : top + band.shape[1]] = to_range(band, pixels.dtype)
-            top += band.shape[1]
+        with closing(upscale_bands(source, network, (height, width))) as bands:
+            for band in bands:
+                target[:, top : top + band.shape[1]] = to_range(band, pixels.dtype)
+                top += band.shape[1]
     return _like(image, result)
 
 
 def upscale_bands(
     image: Tensor, network: nn.Module, size: tuple[int, int], region: Region | None = None
-) -> Iterator[Tensor]:
+) -> Generator[Tensor, None, None]:
     """Yield the upscaled image from top to bottom, in bands of rows.
 
     Args:

@@ -108,7 +108,7 @@ own = Image.open(studies / "tile.png").crop((120, 150, 200, 230)) if STUDIES is 
 contact_sheet([{"the study": own.resize(region.size, Image.Resampling.NEAREST), "x3.7": region}])
 
 # %% [markdown]
-# The whole study super-resolved has the same pixels there. With other versions of PyTorch or other numbers of threads,
+# The whole study super-resolved has the same pixels there. With other versions of PyTorch
 # pixels may differ by one 8-bit level:
 
 # %%

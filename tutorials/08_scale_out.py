@@ -25,7 +25,7 @@ from monai_iste.slides import Slide, SlideMetadata, write_slide
 
 SLIDE = None  # "slide.svs", a slide of your own
 
-torch.set_num_threads(1)  # as the workers below, so that results are bit-identical
+torch.set_num_threads(1)
 slide = SLIDE or "example.ome.tiff"
 if SLIDE is None:
     pixels = immunohistochemistry()
@@ -141,5 +141,5 @@ with Slide(output) as result:
 Image.fromarray(corner)
 
 # %% [markdown]
-# With one kind of device and one number of threads the pixels are equal. Between CPUs and GPUs, or with other numbers
-# of threads, they may differ by one 8-bit level. Slurm, and how work is stored: [whole slides](../slides.md).
+# With one kind of device the pixels are equal. Between CPUs and GPUs they may differ by one 8-bit level. Slurm, and
+# how work is stored: [whole slides](../slides.md).

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -75,7 +75,7 @@ class Upscaler:
         options: options of slides.
         network: on its device, in evaluation mode.
         network_info: what the report states about the network: preset, weights, device, precision.
-        threads: processor threads of each worker.
+        threads: processor threads of each process.
         overwrite: whether existing files are replaced.
         is_folder: whether the inputs are those of a folder. Existing results are then skipped, and an input that cannot
             be read, or an output that cannot be written, is reported without ending the others.
@@ -321,11 +321,12 @@ class ImageJob:
             def read(part: Region) -> np.ndarray:
                 return np.array(pixels.read(0, (part.top, part.left), (part.height, part.width)), order="C")  # writable
 
-            added, bands = warn(read, self.info.size, self.info.mpp), self._bands(read)
-            save_image(self.target, bands, self.output, mpp=self.mpp, icc=self.info.icc, overwrite=self.overwrite)
+            added = warn(read, self.info.size, self.info.mpp)
+            with closing(self._bands(read)) as bands:
+                save_image(self.target, bands, self.output, mpp=self.mpp, icc=self.info.icc, overwrite=self.overwrite)
         return added
 
-    def _bands(self, read: Callable[[Region], np.ndarray]) -> Iterator[np.ndarray]:
+    def _bands(self, read: Callable[[Region], np.ndarray]) -> Generator[np.ndarray, None, None]:
         """Yield the result from top to bottom as (rows, W, 3) uint8."""
         for band in Tiler().bands(read, self.info.size, self.network, self.output):
             yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()

@@ -22,6 +22,7 @@ from monai_iste.cli.compare import compare
 from monai_iste.cli.options import Terminated, sentences
 from monai_iste.cli.upscale import upscale
 from monai_iste.cli.view import view
+from monai_iste.processors import sleep_while_waiting
 
 app = typer.Typer(
     name="monai-iste",
@@ -42,6 +43,7 @@ def main() -> None:
         raise Terminated
 
     signal.signal(signal.SIGTERM, terminate)
+    sleep_while_waiting()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: file names may not be valid text
     app(prog_name="monai-iste")

@@ -13,6 +13,7 @@ import typer
 
 import monai_iste
 from monai_iste.errors import DataError, ISTEError, OutputError, find_error, find_interrupt
+from monai_iste.processors import use_threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,13 +87,10 @@ def network_of(
     Returns:
         the network, and its description for a report.
     """
-    import torch
-
     from monai_iste.networks.presets import released_weights
     from monai_iste.networks.runtime import default_device, emulates_bf16, resolve_network
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     device = device or default_device()
     network = resolve_network(preset, device, precision, weights, allow_untrained)
     if precision == "bf16" and emulates_bf16(device):
@@ -105,4 +103,7 @@ def network_of(
 
 
 #: Option of several commands. The limit is above what any machine has: systems end a process that asks for too many.
-ThreadsOption = Annotated[Optional[int], typer.Option("--threads", min=1, max=1024, help="Processor threads.")]
+ThreadsOption = Annotated[
+    Optional[int],
+    typer.Option("--threads", min=1, max=1024, help="Processor threads; default: all. Pixels do not depend on them."),
+]

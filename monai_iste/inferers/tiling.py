@@ -6,7 +6,9 @@ Common core of the function, the command, slides and the viewer. It needs PyTorc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from itertools import product
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -16,8 +18,17 @@ from torch import Tensor, nn
 from monai_iste.coordinates import LATTICE_PERIOD, cell_size, output_size
 from monai_iste.errors import ConfigError, ScaleError, ShapeError
 from monai_iste.networks.grid_sampling import query_grid
+from monai_iste.networks.parallel import map_in_order, worker_threads
 
 _BAND_ROWS = 16  # output rows of one band
+
+#: Bytes of the windows that are computed at once. Where windows are so large that fewer than one per worker fit in,
+#: the other workers help with these.
+MAX_WINDOW_BYTES = 2**31
+
+# Bytes of a window while it is computed, per output pixel and per input pixel: float32 colors and copies of them, and
+# the feature maps of a light encoder.
+_OUTPUT_BYTES, _INPUT_BYTES = 48, 2048
 
 
 class Region(NamedTuple):
@@ -75,6 +86,9 @@ class Tiler:
     ``window`` pixels. Each window is computed from its own fixed input: the window, half the overlap and the halo
     around it. Neighboring windows are blended over ``overlap`` pixels by weights that rise smoothly and sum to one. The
     value of a pixel depends on the image, the scale and the weights alone, never on the requested region.
+
+    On the CPU several windows are computed at once, as many as PyTorch has threads, each by one of them
+    (:mod:`monai_iste.networks.parallel`). The pixels do not depend on their number.
 
     Args:
         window: distance between windows; a multiple of 8, the period of the key lattice and the encoder's window.
@@ -139,17 +153,17 @@ class Tiler:
         columns = self.axis_windows(size[1], output[1], box.left, box.left + box.width)
         left, width = columns[0].start, columns[-1].stop - columns[0].start
         buffer = torch.zeros(3, max(row.stop - row.start for row in rows), width)  # reused: rows move up in it
-        for row, end in zip(rows, [row.start for row in rows[1:]] + [rows[-1].stop], strict=True):
-            for column in columns:
-                window_output = self.window_output(read, network, row, column, cell)
-                buffer[:, : window_output.shape[1], column.start - left : column.stop - left] += window_output
-            finished, blended = end - row.start, row.stop - end
-            needed = range(max(0, box.top - row.start), min(finished, box.top + box.height - row.start))
-            for top in range(needed.start, needed.stop, _BAND_ROWS):
-                bottom = min(top + _BAND_ROWS, needed.stop)
-                yield buffer[:, top:bottom, box.left - left : box.left - left + box.width].clone()
-            buffer[:, :blended] = buffer[:, finished : finished + blended].clone()
-            buffer[:, blended:] = 0
+        with closing(self.window_outputs(read, network, product(rows, columns), cell)) as outputs:
+            for row, end in zip(rows, [row.start for row in rows[1:]] + [rows[-1].stop], strict=True):
+                for column, window_output in zip(columns, outputs, strict=False):
+                    buffer[:, : window_output.shape[1], column.start - left : column.stop - left] += window_output
+                finished, blended = end - row.start, row.stop - end
+                needed = range(max(0, box.top - row.start), min(finished, box.top + box.height - row.start))
+                for top in range(needed.start, needed.stop, _BAND_ROWS):
+                    bottom = min(top + _BAND_ROWS, needed.stop)
+                    yield buffer[:, top:bottom, box.left - left : box.left - left + box.width].clone()
+                buffer[:, :blended] = buffer[:, finished : finished + blended].clone()
+                buffer[:, blended:] = 0
 
     @torch.no_grad()
     def region(
@@ -159,7 +173,7 @@ class Tiler:
         network: nn.Module,
         output: tuple[int, int],
         region: Region,
-        between: Callable[[], None] | None = None,
+        between: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Compute one region of the output; of each window only the part inside the region is decoded.
 
@@ -169,7 +183,7 @@ class Tiler:
             read, size, network: as for :meth:`bands`.
             output: size (H, W) of the whole output.
             region: in pixels of the output.
-            between: called before each window; an exception that it raises cancels the work.
+            between: called before each window and while one is awaited; an exception that it raises cancels the work.
         Shape:
             returns (3, height, width), float32, on the CPU.
         Raises:
@@ -180,26 +194,50 @@ class Tiler:
         rows = self.axis_windows(size[0], output[0], top, top + height)
         columns = self.axis_windows(size[1], output[1], left, left + width)
         total = torch.zeros(3, height, width)
-        for row in (window.cut(top, top + height) for window in rows):
-            for column in (window.cut(left, left + width) for window in columns):
-                if between is not None:
-                    between()
+        windows = list(
+            product(
+                [window.cut(top, top + height) for window in rows],
+                [window.cut(left, left + width) for window in columns],
+            )
+        )
+        with closing(self.window_outputs(read, network, windows, cell, between)) as outputs:
+            for (row, column), window_output in zip(windows, outputs, strict=True):
                 part = total[:, row.start - top : row.stop - top, column.start - left : column.stop - left]
-                part += self.window_output(read, network, row, column, cell)
+                part += window_output
         return total
+
+    def window_outputs(
+        self,
+        read: Read,
+        network: nn.Module,
+        windows: Iterable[tuple[AxisWindow, AxisWindow]],
+        cell: Tensor,
+        between: Callable[[], None] = lambda: None,
+    ) -> Generator[Tensor, None, None]:
+        """Yield the weighted contribution of each window, in order; see :meth:`window_output`.
+
+        Windows are read in the calling thread and computed by worker threads.
+        """
+        threads = worker_threads(network)
+        pending = list(windows)
+        items = ((row, column, read(input_region(row, column))) for row, column in pending)
+        at_once = min((windows_at_once(*window, threads) for window in pending), default=1)
+        yield from map_in_order(
+            lambda item: self.window_output(item[2], network, item[0], item[1], cell), items, threads, at_once, between
+        )
 
     @torch.no_grad()
     def window_output(
-        self, read: Read, network: nn.Module, row: AxisWindow, column: AxisWindow, cell: Tensor
+        self, pixels: Any, network: nn.Module, row: AxisWindow, column: AxisWindow, cell: Tensor
     ) -> Tensor:
         """Compute the weighted contribution of one window to the output.
 
         Args:
+            pixels: the window's input (:func:`input_region`), as :data:`Read` returns it.
             cell: of the whole output, see :meth:`cell`.
         Shape:
             cell: (1, 2); returns (3, row.stop - row.start, column.stop - column.start), float32, on the CPU.
         """
-        pixels = read(Region(row.first, column.first, row.last - row.first, column.last - column.first))
         image = network_input(pixels, cell.device)
         rgb = query_grid(network, image, row.coord.to(cell.device), column.coord.to(cell.device), cell)
         weight = (row.weight.unsqueeze(1) * column.weight).float()
@@ -244,6 +282,21 @@ class Tiler:
         last = lr_size if k == count - 1 else min(lr_size, (k + 1) * self.window + margin)
         coord = (2 * (position[inner] - first) + 1) / (last - first) - 1
         return AxisWindow(k, low + inner.start, low + inner.stop, first, last, coord.float(), weight[inner])
+
+
+def input_region(row: AxisWindow, column: AxisWindow) -> Region:
+    """Return the part of the image that a window is computed from."""
+    return Region(row.first, column.first, row.last - row.first, column.last - column.first)
+
+
+def windows_at_once(row: AxisWindow, column: AxisWindow, threads: int) -> int:
+    """Number of windows like this one that are computed at once, or wait to be blended.
+
+    One per worker and one more, but no more than :data:`MAX_WINDOW_BYTES` hold.
+    """
+    outputs = (row.stop - row.start) * (column.stop - column.start)
+    inputs = (row.last - row.first) * (column.last - column.first)
+    return max(1, min(threads + 1, MAX_WINDOW_BYTES // (_OUTPUT_BYTES * outputs + _INPUT_BYTES * inputs)))
 
 
 def network_input(pixels: Any, device: torch.device) -> Tensor:

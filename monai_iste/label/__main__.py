@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from monai_iste.cli.options import ThreadsOption
 from monai_iste.errors import DataError, require_extra, show_errors_as_sentences
 from monai_iste.io.files import make_folder, report_write_errors
+from monai_iste.processors import sleep_while_waiting, use_threads
 from monai_iste.viewer.sockets import is_loopback, listen, url_host
 
 _MAIN = "from monai_iste.label import MyApp as MyApp\n"
@@ -22,12 +24,15 @@ def serve(
     folder: Annotated[
         Path, typer.Option("--app", help="Folder of the app, for logs and trained weights; created if missing.")
     ] = Path("iste_label"),
+    threads: ThreadsOption = None,
 ) -> None:
     """Serve a folder of images and slides through MONAI Label, super-resolved by any factor. Ctrl-C ends it.
 
     Listens on this machine only, unless --host is given.
     """
     show_errors_as_sentences()
+    sleep_while_waiting()
+    use_threads(threads)  # also of the trainings that it starts
     require_extra("monailabel", "label")
     if not studies.is_dir():
         raise DataError("a folder of studies", f"{studies}, which is not a folder", "Name the folder of the images.")

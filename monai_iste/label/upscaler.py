@@ -7,7 +7,8 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -59,7 +60,7 @@ class LabelUpscaler:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.threads = folder, torch.get_num_threads()  # the server's threads come and go
         self._lock = Lock()
         self._loaded: _LoadedNetwork | None = None
 
@@ -90,6 +91,7 @@ class LabelUpscaler:
         """
         with self._lock, Slide(path, request.input_mpp) as slide:
             started = time.perf_counter()
+            torch.set_num_threads(self.threads)
             network, provenance = self.network(request.device)
             region = check_region(request.region, slide.size, crop)
             plan = plan_slide(slide, network, **vars(request.output_size), region=region)
@@ -127,7 +129,8 @@ def _write(job: SlideJob) -> None:
     size, metadata = job.size, job.metadata
     if not slide_suffix(job.target):
         check_output(job.target, size, overwrite=True)
-        save_image(job.target, _bands(job), size, mpp=metadata.mpp, icc=metadata.icc, overwrite=True)
+        with closing(_bands(job)) as bands:
+            save_image(job.target, bands, size, mpp=metadata.mpp, icc=metadata.icc, overwrite=True)
         return
     check_slide_output(job.target, size, metadata, overwrite=True)
     pixels = np.concatenate(list(_bands(job)))
@@ -135,7 +138,7 @@ def _write(job: SlideJob) -> None:
         write_slide(job.target, lambda region: pixels[region.slices], size, metadata, work, overwrite=True)
 
 
-def _bands(job: SlideJob) -> Iterator[np.ndarray]:
+def _bands(job: SlideJob) -> Generator[np.ndarray, None, None]:
     """Yield the result from top to bottom as (rows, W, 3) uint8."""
     plan = job.plan
     for band in plan.tiler.bands(job.slide.read, plan.size, job.network, plan.output, plan.region):

@@ -5,7 +5,8 @@ training, with gradients. The equations are the same.
 
 In :func:`decode_grid` every factor is computed once per element on which it depends: low-resolution pixel, row or
 column of the grid. Work goes from top to bottom in blocks of low-resolution rows, and within a block in strips of
-output rows that fit into a cache, so that nothing wide is ever held for the whole image.
+output rows that fit into a cache, so that nothing wide is ever held for the whole image. Blocks may be computed by
+several threads (:func:`~monai_iste.networks.parallel.share`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from monai_iste.coordinates import AxisNeighbors, axis_centers, bicubic_axis, corner_axis, nearest_axis
 from monai_iste.networks import tuning
 from monai_iste.networks.grid_sampling import bicubic_on_grid, grid_pixels, interpolate_on_grid, interpolate_on_grids
+from monai_iste.networks.parallel import share
 from monai_iste.networks.residual_gate import residual_gate
 
 #: Low-resolution rows beyond a block that its rows see: one through the LFI, one through a 3x3 projection.
@@ -72,7 +74,9 @@ def decode_grid(net: Boxes, image: Tensor, rows: Tensor, columns: Tensor, cell: 
     corner_rows, corner_columns = corner_axis(rows, h), corner_axis(columns, w)
     texture_rows, texture_columns = net.texture_axis(rows, h), net.texture_axis(columns, w)
     result = image.new_empty((image.shape[0], len(rows), len(columns), 3))
-    for top, bottom in _blocks(corner_rows, w):
+
+    def decode(limits: tuple[int, int]) -> None:
+        top, bottom = limits
         needed = corner_rows.pixel[top:bottom]
         first, last = int(needed.min()), int(needed.max())
         features, amp_freq = _fuse(net, feat, keys, first, last + 1)  # stage 1, feature domain: F_STF
@@ -90,6 +94,8 @@ def decode_grid(net: Boxes, image: Tensor, rows: Tensor, columns: Tensor, cell: 
                 rgb.mul_(interpolate_on_grid(gate[b], corner_rows.part(block), corner_columns))
                 rgb.add_(bicubic_on_grid(image[b], rows[block], columns))
         result[:, block].mul_(0.5).add_(0.5)
+
+    share(decode, _blocks(corner_rows, w))
     return result.permute(0, 3, 1, 2)
 
 

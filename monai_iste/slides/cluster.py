@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from monai_iste.errors import ConfigError, DataError, require_extra
+from monai_iste.networks.parallel import map_in_order, worker_threads
 from monai_iste.slides.compute import Progress, compute_window, read_window
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.reader import Slide
@@ -131,7 +132,8 @@ def _task(job: tuple[SlidePlan, Path, Path, nn.Module, TissueMask | None], key: 
     except DataError:  # after which a slide reads nothing more until it is opened again
         _slide.cache_clear()
         raise
-    output = compute_window(plan, network, pixels, mask, window)
+    threads = worker_threads(network)  # which share the blocks of the window
+    (output,) = map_in_order(lambda pixels: compute_window(plan, network, pixels, mask, window), [pixels], threads)
     return key, WindowStore(folder, plan).write(window, output)
 
 

@@ -1,8 +1,8 @@
 """Computation of a slide's windows, one by one.
 
 Every pixel comes from the canonical windows of :class:`~monai_iste.inferers.Tiler`. It does not depend on the order,
-the region, the number of workers or interruptions, on one kind of device with one number of threads. Across those it
-may differ by one 8-bit level.
+the region, the number of workers and threads, or interruptions, on one kind of device. Across devices it may differ by
+one 8-bit level.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from monai_iste.inferers.tiling import windows_at_once
 from monai_iste.networks.grid_sampling import bicubic_at, bicubic_on_grid
+from monai_iste.networks.parallel import map_in_order, worker_threads
 from monai_iste.slides.plan import SlidePlan, Window
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.tissue import TissueMask
@@ -71,7 +73,7 @@ def compute_window(
     cell = plan.tiler.cell(plan.size, plan.output, network)
 
     def output_of(model: nn.Module) -> Tensor:
-        return plan.tiler.window_output(lambda _: pixels, model, row, column, cell)
+        return plan.tiler.window_output(pixels, model, row, column, cell)
 
     if mask is None:
         return output_of(network)
@@ -96,7 +98,7 @@ def compute_windows(
     mask: TissueMask | None,
     progress: Progress,
 ) -> None:
-    """Compute windows in this process; reading and writing run in threads of their own.
+    """Compute windows in this process, several at once; reading and writing run in threads of their own.
 
     Args:
         progress: called with every window that was entered into the ledger.
@@ -106,17 +108,24 @@ def compute_windows(
         store.enter(window.key, store.write(window, output))
         progress(window)
 
+    def compute(item: tuple[Window, np.ndarray]) -> tuple[Window, Tensor]:
+        window, pixels = item
+        return window, compute_window(store.plan, network, pixels, mask, window)
+
+    windows, threads = list(windows), worker_threads(network)
+    at_once = min((windows_at_once(*window, threads) for window in windows), default=1)
     with store.committing(), ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as writing:
         written: deque[Future[None]] = deque()
+        computed = map_in_order(compute, _read_ahead(slide, windows, reading), threads, at_once)
         try:
-            for window, pixels in _read_ahead(slide, windows, reading):
-                output = compute_window(store.plan, network, pixels, mask, window)
+            for window, output in computed:
                 written.append(writing.submit(keep, window, output))
                 while len(written) > _AHEAD:
                     written.popleft().result()
             while written:
                 written.popleft().result()
         except BaseException:  # such as Ctrl-C: what has not begun is dropped
+            computed.close()
             for pool in (reading, writing):
                 pool.shutdown(wait=False, cancel_futures=True)
             raise

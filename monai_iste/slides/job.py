@@ -19,6 +19,7 @@ from monai_iste.errors import OutputError, check_choice
 from monai_iste.io.files import make_folder
 from monai_iste.io.image_writer import slide_suffix
 from monai_iste.io.stated_pixel_size import describe_mpp
+from monai_iste.networks.parallel import worker_threads
 from monai_iste.progress import ProgressBar
 from monai_iste.slides.compute import compute_windows
 from monai_iste.slides.estimate import Estimate, folder_bytes, peak_memory
@@ -120,7 +121,7 @@ class SlideJob:
     # --- the work -----------------------------------------------------------------------------------------------------
 
     def estimate(self) -> dict[str, Any]:
-        """Estimate the cost of the whole job from two windows, which are discarded."""
+        """Estimate the cost of the whole job from a few windows, which are discarded."""
         with TemporaryDirectory() as folder:
             trial = replace(self, work_dir=folder)
             trial.store.begin()
@@ -240,22 +241,22 @@ class SlideJob:
         return [window for window in self.plan.windows if window.key not in self.store.done]
 
     def _calibrate(self, todo: list[Window], mask: TissueMask | None) -> Estimate:
-        """Compute two windows, and extrapolate from the second; the first is for warming up. Both are kept.
+        """Compute a few windows and extrapolate from them; they are kept.
 
-        Windows without tissue take almost no time, and are not counted.
+        After one for warming up there is one for each worker thread, computed at once, as all others will be. Windows
+        without tissue take almost no time, and are not counted.
         """
         costly = [window for window in todo if mask is None or _touches(self.plan, mask, window)] or todo
-        samples = [costly[0], costly[len(costly) // 2]] if len(costly) > 1 else costly
-        seconds, before = 0.0, folder_bytes(self.folder)
-        for window in samples:
+        middle = max(1, len(costly) // 2)
+        batches = [costly[:1], costly[middle : middle + max(1, worker_threads(self.network))]]
+        each, before = 0.0, folder_bytes(self.folder)
+        for batch in filter(None, batches):
             started = time.perf_counter()
-            compute_windows(self.store, [window], self.slide, self.network, mask, lambda _: None)
-            seconds = time.perf_counter() - started
-        rest = len(todo) - len(samples)
-        each = (folder_bytes(self.folder) - before) / max(1, len(samples))
-        return Estimate(
-            rest, (len(costly) - len(samples)) * seconds, round(each * rest + self._writing_bytes()), peak_memory()
-        )
+            compute_windows(self.store, batch, self.slide, self.network, mask, lambda _: None)
+            each = (time.perf_counter() - started) / len(batch)
+        count = sum(map(len, batches))
+        rest, nbytes = len(todo) - count, (folder_bytes(self.folder) - before) / max(1, count)
+        return Estimate(rest, (len(costly) - count) * each, round(nbytes * rest + self._writing_bytes()), peak_memory())
 
     def _result_bytes(self) -> int:
         """Estimate the bytes of the result."""

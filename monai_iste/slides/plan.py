@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from monai_iste.errors import ScaleError
 from monai_iste.inferers.output_size import OutputSize
-from monai_iste.inferers.tiling import AxisWindow, Region, Tiler, inside
+from monai_iste.inferers.tiling import AxisWindow, Region, Tiler, input_region, inside
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.source import Source
 
@@ -46,8 +46,7 @@ class Window(NamedTuple):
     @property
     def source(self) -> Region:
         """Region of the slide that it is computed from."""
-        row, column = self
-        return Region(row.first, column.first, row.last - row.first, column.last - column.first)
+        return input_region(*self)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class ResponseBuilder:
         renderer: renders the pixels.
         network_info: preset, weights (their checksum), precision and device of the network.
         max_queued: largest number of requests that wait for the network; four times as many may wait for a slide.
-        threads: processor threads of the network; default: PyTorch's choice.
+        threads: processor threads of the network; default: as many as PyTorch has.
     Raises:
         ConfigError: the extra ``viewer`` is not installed.
     """
@@ -83,9 +83,9 @@ class ResponseBuilder:
     ) -> None:
         self._starlette: Any = require_extra("starlette.responses", "viewer")
         self.renderer, self.network_info = renderer, network_info
-        set_threads = None if threads is None else lambda: torch.set_num_threads(threads)
-        self.network_pool = WorkerPool(1, max_queued, set_threads)
-        self.slide_pool = WorkerPool(2, 4 * max_queued)
+        threads = threads or torch.get_num_threads()
+        self.network_pool = WorkerPool(1, max_queued, lambda: torch.set_num_threads(threads))
+        self.slide_pool = WorkerPool(2, 4 * max_queued, lambda: torch.set_num_threads(1))
         self.load_error: str | None = None
 
     def load_network(self) -> None:

@@ -62,7 +62,7 @@ class Viewer:
         renderer: renders the pixels.
         network_info: preset, weights (their checksum), precision and device of the network.
         max_queued: largest number of requests that wait for the network; four times as many may wait for a slide.
-        threads: processor threads of the network; default: PyTorch's choice.
+        threads: processor threads of the network; default: as many as PyTorch has.
         learned: range of inputs that the network's weights were trained on, if known.
     """
 
