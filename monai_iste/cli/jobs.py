@@ -199,9 +199,7 @@ class Upscaler:
             target,
             plan,
             self.network,
-            network_provenance(
-                self.network_info["preset"], self.network_info["weights"], self.network_info["precision"]
-            ),
+            network_provenance(*(self.network_info[key] for key in ("preset", "weights", "precision"))),
             options.work_dir,
             compression=options.compression,
             consistency=options.consistency,
