@@ -24,6 +24,10 @@ __all__ = [
 ]
 
 
+#: Exit codes of commands that were interrupted (Ctrl-C) or terminated (SIGTERM), as shells count.
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
+
+
 class ISTEError(Exception):
     """Base class of the family.
 
@@ -86,6 +90,37 @@ class ScaleError(ISTEError, ValueError):
     exit_code = 8
 
 
+class ResourceError(ISTEError, RuntimeError):
+    """Memory, threads or file descriptors that the system does not grant (exit code 1)."""
+
+
+# Words of what systems and libraries say without a type of their own, the resource, and what to do.
+_RESOURCES = (
+    (("start new thread", "pthread_create", "resource temporarily unavailable"), "another thread", "ulimit -u"),
+    (("too many open files",), "another open file", "ulimit -n"),
+    (("failed to map segment", "cannot allocate memory", "can't allocate memory"), "memory", "ulimit -v"),
+)
+
+
+def lacking_resource(error: BaseException | None) -> ResourceError | None:
+    """Return an error of the family if an exception, or one that caused it, says that the system grants no more.
+
+    Example:
+        >>> str(lacking_resource(RuntimeError("can't start new thread")))
+        "Expected another thread, got can't start new thread. End other programs, or raise the limit: ulimit -u."
+        >>> lacking_resource(RuntimeError("a defect"))
+    """
+    for cause in _causes(error):
+        text = (" ".join(str(cause).split()) or "no memory")[:200]
+        if isinstance(cause, MemoryError):
+            return ResourceError("memory", text, "End other programs, or raise the limit: ulimit -v.")
+        if isinstance(cause, (RuntimeError, ImportError, OSError)):
+            for words, resource, limit in _RESOURCES:
+                if any(word in text.lower() for word in words):
+                    return ResourceError(resource, text, f"End other programs, or raise the limit: {limit}.")
+    return None
+
+
 def check_choice(what: str, value: Any, choices: Collection[str]) -> None:
     """Raise ConfigError unless ``value`` is one of ``choices``; the message lists them.
 
@@ -141,7 +176,7 @@ def show_errors_as_sentences() -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if find_interrupt(error) is not None:
             print("\ninterrupted: finished files are kept", file=sys.stderr, flush=True)
-            raise SystemExit(130)
+            raise SystemExit(EXIT_INTERRUPTED)
         known = find_error(error)
         if known is None:
             sys.__excepthook__(kind, error, trace)

@@ -44,9 +44,24 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, terminate)
     sleep_while_waiting()
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error: file names may not be valid text
     app(prog_name="monai-iste")
+
+
+def _open_closed_streams() -> None:
+    """Open the null device in place of closed standard streams, as in ``monai-iste ... 2>&-``.
+
+    Otherwise the next file that is opened takes the number of the stream, and libraries write warnings into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: those below are open by now
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
 @app.callback(invoke_without_command=True)
@@ -60,6 +75,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 @app.command()
+@sentences()
 def presets() -> None:
     """List the networks: name, parameters, whether weights are released, and their terms."""
     from monai_iste.networks import PRESETS, create_iste, released_weights

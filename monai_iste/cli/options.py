@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 import monai_iste
-from monai_iste.errors import DataError, ISTEError, OutputError, find_error, find_interrupt
+from monai_iste.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    DataError,
+    ISTEError,
+    OutputError,
+    find_error,
+    find_interrupt,
+    lacking_resource,
+)
 from monai_iste.processors import use_threads
 
 if TYPE_CHECKING:
@@ -37,11 +46,11 @@ class Terminated(KeyboardInterrupt):
 @contextmanager
 def sentences() -> Iterator[None]:
     """Convert errors of the library, Ctrl-C and SIGTERM to one line and an exit code."""
-    from PIL import Image
-
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the error contains the same message
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # images that are too large raise a DataError
     try:
+        from PIL import Image
+
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # the error contains the same message
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # images that are too large raise a DataError
         yield
     except BaseException as error:
         known = _sentence(error)
@@ -56,11 +65,17 @@ def _sentence(error: BaseException) -> tuple[str, int] | None:
     """Return the sentence and the exit code of an exception; None: a defect, which keeps its traceback."""
     interrupt = find_interrupt(error)
     if interrupt is not None:
-        what, code = ("terminated", 143) if isinstance(interrupt, Terminated) else ("interrupted", 130)
+        what, code = (
+            ("terminated", EXIT_TERMINATED) if isinstance(interrupt, Terminated) else ("interrupted", EXIT_INTERRUPTED)
+        )
         return f"{what}: finished files are kept; an unfinished slide continues with --resume", code
     if isinstance(error, (ISTEError, RuntimeError)):
         known = find_error(error)  # MONAI wraps what a transform raises
-        return None if known is None else (f"error: {known}", known.exit_code)
+        if known is not None:
+            return f"error: {known}", known.exit_code
+    lacking = lacking_resource(error)
+    if lacking is not None:
+        return f"error: {lacking}", lacking.exit_code
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):  # that one: the output's reader has ended
         kind = DataError if error.filename else OutputError  # of an input, such as a name that is too long
         return f"error: {error.strerror}: {error.filename or 'standard output'}", kind.exit_code

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import webbrowser
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -14,10 +16,33 @@ import typer
 
 from monai_iste import DEFAULT_PRESET
 from monai_iste.cli.options import ThreadsOption, log
-from monai_iste.errors import ConfigError, check_choice, require_extra
-from monai_iste.viewer.sockets import LOOPBACK, is_loopback, listen, url_host
+from monai_iste.errors import EXIT_TERMINATED, ConfigError, check_choice, require_extra
+from monai_iste.viewer.access import ANY, HostNames, check_origin
+from monai_iste.viewer.sockets import is_loopback, listen, url_host
 
 
+@contextmanager
+def _end_at_sigterm() -> Iterator[None]:
+    """End the program at once at SIGTERM: it has nothing to finish, and its threads may be in the middle of a view."""
+    previous = signal.signal(signal.SIGTERM, _end_or(None))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _end_or(handle: Callable[..., None] | None) -> Callable[..., None]:
+    """Return a signal handler that ends the program at SIGTERM and otherwise calls another handler."""
+
+    def handler(number: int, frame: Any) -> None:
+        if number == signal.SIGTERM or handle is None:
+            os._exit(EXIT_TERMINATED)
+        handle(number, frame)
+
+    return handler
+
+
+@_end_at_sigterm()
 def view(
     sources: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides, images, or folders of them.")],
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
@@ -39,15 +64,25 @@ def view(
     allow_untrained: Annotated[
         bool, typer.Option("--allow-untrained", help="Random weights where none are released.")
     ] = False,
+    allow_origin: Annotated[
+        Optional[list[str]],
+        typer.Option("--allow-origin", metavar="URL", help="Site that may read /iiif; repeatable; *: every site."),
+    ] = None,
+    allow_host: Annotated[
+        Optional[list[str]],
+        typer.Option("--allow-host", metavar="NAME", help="Further name of this server; repeatable."),
+    ] = None,
 ) -> None:
     """Show slides in the browser, super-resolved at exactly the screen's scale beyond their last level.
 
-    Listens on this machine only, unless --host is given. Serves the named files and no others. Ctrl-C ends it.
+    Listens on this machine only, unless --host is given. Serves the named files and no others. Pages of other sites
+    have no access, unless --allow-origin names them. Ctrl-C ends it.
     """
     uvicorn = require_extra("uvicorn", "viewer")
     require_extra("fastapi", "viewer")
     from monai_iste.networks.runtime import default_device, emulates_bf16, known_device
 
+    origins, hosts = [check_origin(text) for text in allow_origin or ()], HostNames(host, allow_host or ())
     device = device or default_device()
     known_device(device)
     _check_network(preset, weights, precision, allow_untrained)
@@ -55,6 +90,8 @@ def view(
         log("warning: this processor only emulates bfloat16, at a fraction of fp32's speed")
     if not is_loopback(host):
         log(f"warning: anyone who reaches {host} can see these slides; there is no password")
+    if ANY in origins:
+        log("warning: every web page that is opened on a machine with access can read these slides")
     from monai_iste.networks.presets import learned_range
     from monai_iste.slides.provenance import network_provenance
     from monai_iste.viewer.catalog import Catalog
@@ -65,12 +102,13 @@ def view(
     network_info = {**network_provenance(preset, weights, precision), "device": device}
     renderer = Renderer(network_loader(preset, weights, device, precision, allow_untrained))
     viewer = Viewer(catalog, renderer, network_info, threads=threads, learned=learned_range(preset, weights))
-    app = create_app(viewer, LOOPBACK if is_loopback(host) else ("*",))
+    app = create_app(viewer, hosts, origins)
     with listen(host, port) as listener:
         address = f"http://{url_host(host)}:{listener.getsockname()[1]}/"
         _log_to_terminal()
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
+        server.handle_exit = _end_or(server.handle_exit)
         _when_started(server, lambda: _print_address(address, len(list(catalog)), not no_browser))
         with suppress(KeyboardInterrupt):  # uvicorn shuts down by itself and then re-raises the signal
             server.run(sockets=[listener])

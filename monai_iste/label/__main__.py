@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -12,6 +12,7 @@ from monai_iste.cli.options import ThreadsOption
 from monai_iste.errors import DataError, require_extra, show_errors_as_sentences
 from monai_iste.io.files import make_folder, report_write_errors
 from monai_iste.processors import sleep_while_waiting, use_threads
+from monai_iste.viewer.access import HostNames
 from monai_iste.viewer.sockets import is_loopback, listen, url_host
 
 _MAIN = "from monai_iste.label import MyApp as MyApp\n"
@@ -25,10 +26,15 @@ def serve(
         Path, typer.Option("--app", help="Folder of the app, for logs and trained weights; created if missing.")
     ] = Path("iste_label"),
     threads: ThreadsOption = None,
+    allow_host: Annotated[
+        Optional[list[str]],
+        typer.Option("--allow-host", metavar="NAME", help="Further name of this server; repeatable."),
+    ] = None,
+    unpack: Annotated[bool, typer.Option("--unpack", help="Unpack archives that clients send.")] = False,
 ) -> None:
     """Serve a folder of images and slides through MONAI Label, super-resolved by any factor. Ctrl-C ends it.
 
-    Listens on this machine only, unless --host is given.
+    Listens on this machine only, unless --host is given. Pages of other web sites have no access.
     """
     show_errors_as_sentences()
     sleep_while_waiting()
@@ -36,15 +42,18 @@ def serve(
     require_extra("monailabel", "label")
     if not studies.is_dir():
         raise DataError("a folder of studies", f"{studies}, which is not a folder", "Name the folder of the images.")
+    hosts = HostNames(host, allow_host or ())
     with listen(host, port):  # fails early if the port is taken
         pass
     if not is_loopback(host):
         typer.echo(f"warning: anyone who reaches {host} can read, add and remove these studies", err=True)
     prepare(folder)
     main = require_extra("monailabel.main", "label").Main()
+    parsed = main.args_parser().parse_args(arguments(folder, studies, host, port))
+    parsed.uvicorn_app = require_extra("monai_iste.label.web", "label").create_app(hosts, unpack)
     typer.echo(f"{studies} at http://{url_host(host)}:{port}/ (Ctrl-C ends it)")
     with suppress(KeyboardInterrupt):  # uvicorn shuts down by itself and then re-raises the signal
-        main.action_start_server(main.args_parser().parse_args(arguments(folder, studies, host, port)))
+        main.action_start_server(parsed)
 
 
 def prepare(folder: Path) -> None:
@@ -71,9 +80,8 @@ def arguments(folder: Path, studies: Path, host: str, port: int) -> list[str]:
         >>> arguments(Path("app"), Path("tiles"), "127.0.0.1", 8000)[:5]
         ['start_server', '--app', 'app', '--studies', 'tiles']
     """
-    server = f"monai_iste.label.web:{'loopback' if is_loopback(host) else 'app'}"
     words = ["start_server", "--app", folder, "--studies", studies, "--host", host, "--port", port]
-    return [*map(str, words), "--uvicorn_app", server]
+    return list(map(str, words))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ MONAI Label returns status 500 for exceptions it does not know. Errors are there
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,6 @@ from typing import Any
 
 import torch
 from fastapi import HTTPException
-from monailabel.config import settings
-from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
@@ -25,17 +24,27 @@ from monailabel.utils.others.generic import name_to_device
 
 import monai_iste
 from monai_iste.errors import ConfigError, ISTEError, check_choice, show_errors_as_sentences
-from monai_iste.io.pixels import IMAGE_SUFFIXES, SLIDE_ENDINGS
-from monai_iste.label.request import DEFAULT_SCALE, SUFFIXES, error_response, find_image, parse_request
+from monai_iste.inferers import Region
+from monai_iste.io.files import make_folder, report_write_errors
+from monai_iste.label.annotation import result_annotation
+from monai_iste.label.request import (
+    DEFAULT_SCALE,
+    SUFFIXES,
+    check_batch,
+    check_device,
+    check_plain_name,
+    check_region,
+    error_response,
+    find_image,
+    parse_request,
+)
+from monai_iste.label.studies import Studies
 from monai_iste.label.training import DEFAULTS, Training
 from monai_iste.label.upscaler import LabelUpscaler
 from monai_iste.networks.runtime import default_device
 
 #: Name of the model in addresses: /infer/iste, /train/iste.
 MODEL = "iste"
-
-# Longest last: of the suffixes that match a file name, MONAI Label uses the last.
-_ENDINGS = (*IMAGE_SUFFIXES, *SLIDE_ENDINGS, ".ome.tif", ".ome.tiff")
 
 
 class InferISTE(InferTask):
@@ -55,7 +64,7 @@ class InferISTE(InferTask):
         return True
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        device = request.get("device")
+        device = check_device(request.get("device"))
         parsed = parse_request({**request, "device": name_to_device(device) if device else None})
         file, record = self.upscaler.upscale(
             Path(request["image"]), parsed, request["name"], crop=request.get("crop", False)
@@ -78,7 +87,7 @@ class TrainISTE(TrainTask):
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         studies = [Path(datastore.get_image_uri(study)) for study in sorted(datastore.list_images())]
-        device = request.get("device")
+        device = check_device(request.get("device"))
         self.training.run(studies, {**request, "device": name_to_device(device) if device else None})
         return self.training.scores()
 
@@ -104,6 +113,7 @@ class MyApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.folder = Path(app_dir) / "model" / MODEL
+        self.results = Path(app_dir) / "results"
         super().__init__(
             app_dir,
             studies,
@@ -113,16 +123,11 @@ class MyApp(MONAILabelApp):
             version=monai_iste.__version__,
         )
 
-    def init_datastore(self) -> LocalDatastore:
+    def init_datastore(self) -> Studies:
         """Open the folder of studies, with every readable file format."""
         if "://" in self.studies:
             raise ConfigError("a folder of studies", self.studies, "Regions are read from files.")
-        return LocalDatastore(
-            self.studies,
-            extensions=[f"*{form}" for ending in _ENDINGS for form in (ending, ending.upper())],
-            auto_reload=settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
-            read_only=settings.MONAI_LABEL_DATASTORE_READ_ONLY,
-        )
+        return Studies(self.studies)
 
     def init_infers(self) -> dict[str, InferTask]:
         upscaler = LabelUpscaler(self.folder)
@@ -143,12 +148,12 @@ class MyApp(MONAILabelApp):
             sessions = self.sessions()  # falsy while empty, hence the comparison with None
             uploads = None if sessions is None else Path(sessions.store_path)
             study, path = find_image(request.get("image"), datastore.get_image_uri, uploads)
+            tag = check_plain_name("label_tag", request.get("label_tag", DefaultLabelTag.ORIGINAL))
         name = study or path.name
         with self._http_errors(path, name):
             file, record = task({**request, "image": str(path), "name": study or "image"})
         result = {"label": file, "tag": DefaultLabelTag.ORIGINAL, "file": file, "params": {"image": name, **record}}
         if study and request.get("save_label"):
-            tag = request.get("label_tag", DefaultLabelTag.ORIGINAL)
             saved = datastore.save_label(study, file, tag, {"model": MODEL, "params": result["params"]})
             result |= {"label": saved, "tag": tag}
         return result
@@ -156,12 +161,32 @@ class MyApp(MONAILabelApp):
     def infer_wsi(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
         """Return the super-resolved region for /infer/wsi, where MONAI Label's own method returns annotations of tiles.
 
-        Clients request 2048 x 2048 pixels by default, so the region is cropped to the image.
+        Clients request 2048 x 2048 pixels by default, so the region is cropped to the image. QuPath's extension can
+        show annotations only (``output=asap``): the image is then kept in :attr:`results`, and the response is one
+        annotation of the region, whose name says where.
         """
+        output = request.get("output")
         with self._http_errors():
-            if request.get("output") in ("asap", "dsa"):
-                raise ConfigError("output json, or none", request["output"], "An upscaled image has no annotations.")
-        return self.infer({**request, "crop": True}, datastore)
+            if output == "dsa":
+                raise ConfigError("output json or asap, or none", "dsa", "An upscaled image has no annotations.")
+        result = self.infer({**request, "crop": True}, datastore)
+        if output != "asap":
+            return result
+        with self._http_errors():
+            width, height = result["params"]["image_size"]
+            region = check_region(parse_request({**request, "device": "cpu"}).region, (height, width), crop=True)
+            make_folder(self.results)
+            kept = self.results / Path(result["file"]).name
+            with report_write_errors(kept):
+                shutil.move(result["file"], kept)
+            file = result_annotation(kept, region or Region(0, 0, height, width), result["params"])
+        return {**result, "file": str(file), "label": str(file), "params": {**result["params"], "file": str(kept)}}
+
+    def batch_infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> Any:
+        with self._http_errors():
+            self._task(self._infers, request)
+            check_batch(request)
+        return super().batch_infer(request, datastore)
 
     def train(self, request: dict[str, Any]) -> Any:
         with self._http_errors():
@@ -169,9 +194,9 @@ class MyApp(MONAILabelApp):
             return super().train(request)
 
     def _task(self, tasks: dict[str, Any], request: dict[str, Any]) -> Any:
-        model = request.get("model")
+        model = str(request.get("model"))
         check_choice("a model", model, tasks)
-        return tasks[str(model)]
+        return tasks[model]
 
     @contextmanager
     def _http_errors(self, path: Path | None = None, name: str = "") -> Iterator[None]:

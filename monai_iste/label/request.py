@@ -7,6 +7,8 @@ MONAI Label counts x before y: ``location`` and ``size`` are (x, y) and (width, 
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -89,6 +91,30 @@ def parse_request(params: Mapping[str, Any]) -> InferRequest:
     )
 
 
+def check_batch(request: Mapping[str, Any]) -> None:
+    """Check the settings of a batch that MONAI Label uses without a look at their type.
+
+    Raises:
+        ConfigError: one of them is of another type.
+    """
+    for key in ("max_workers", "max_batch_size"):
+        value = request.get(key, 0)
+        if type(value) is not int or not 0 <= value <= _MAX_COORDINATE:
+            raise ConfigError(f"a whole number of at least 0 for {key}", repr(value)[:100], "0 is the default.")
+    images = request.get("images", "all")
+    if not isinstance(images, str) and not (isinstance(images, list) and all(isinstance(n, str) for n in images)):
+        raise ConfigError("all, labeled, unlabeled or names of studies for images", repr(images)[:100], "Choose one.")
+    check_device(request.get("device"))
+
+
+def check_device(device: Any) -> Any:
+    """Return the name of a device or a list of such names, or raise ConfigError."""
+    names = device if isinstance(device, (list, tuple)) and device else [device or "cpu"]
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError("a device such as cpu or cuda:1", repr(device)[:100], "Leave it out for the default.")
+    return device
+
+
 def check_region(region: Region | None, size: Size, crop: bool = False) -> Region | None:
     """Return the region if it lies inside an image of ``size`` (h, w).
 
@@ -136,7 +162,65 @@ def find_image(image: Any, lookup: Callable[[str], str], uploads: Path | None = 
     in_session = uploads is not None and path.is_absolute() and path.resolve().is_relative_to(uploads.resolve())
     if (uploaded or in_session) and path.exists():
         return None, path
-    raise UnknownImage("the name of a study", repr(name[:100]), "/datastore/?output=all lists them.")
+    raise unknown_study(name)
+
+
+def unknown_study(name: Any) -> UnknownImage:
+    """Return the error for a name that is no study's."""
+    return UnknownImage("the name of a study", repr(name)[:100], "/datastore/?output=all lists them.")
+
+
+def check_plain_name(what: str, value: Any) -> str:
+    """Return a name that, joined to a folder, names a file in it; MONAI Label joins names to its folders.
+
+    Raises:
+        ConfigError: it is empty, too long, hidden, or has separators, control characters or white space at its ends.
+
+    Example:
+        >>> check_plain_name("label_tag", "original")
+        'original'
+        >>> check_plain_name("label_tag", "../")
+        Traceback (most recent call last):
+        ...
+        monai_iste.errors.ConfigError: Expected one plain name for label_tag, got '../'. At most 200 bytes.
+    """
+    name = str.__str__(value) if isinstance(value, str) else ""  # not an enumeration's own
+    is_plain = name == name.strip() and name.isprintable() and Path(name).name == name != ""
+    if not is_plain or name.startswith(".") or "\\" in name or len(name.encode()) > 200:
+        raise ConfigError(f"one plain name for {what}", repr(value)[:100], "At most 200 bytes.")
+    return name
+
+
+def read_json_object(what: str, content: bytes | str) -> dict[str, Any]:
+    """Parse a JSON object whose numbers are finite and whose text is Unicode, so that it can be written again.
+
+    Raises:
+        ConfigError: it is something else.
+
+    Example:
+        >>> read_json_object("params", '{"scale": 2.5}')
+        {'scale': 2.5}
+    """
+    try:
+        found = json.loads(content, parse_constant=_refuse_number, parse_float=_finite)
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        reason = "one nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ConfigError(f"{what} in JSON", f"something else ({reason[:100]})", 'Such as {"scale": 2.5}.') from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{what} as a JSON object", repr(found)[:100], 'Such as {"scale": 2.5}.')
+    return found
+
+
+def _refuse_number(text: str) -> None:
+    raise ValueError(f"{text} is not a number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is too large")
+    return number
 
 
 def error_response(error: ISTEError, path: Path | None = None, name: str = "the image") -> tuple[int, str]:

@@ -11,9 +11,9 @@ from typing import Any
 
 from monai_iste.bundle import bundle_command
 from monai_iste.data.datasets import training_datalists
-from monai_iste.errors import ConfigError, DataError, TrainingError
+from monai_iste.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, ConfigError, DataError, ISTEError, TrainingError
 from monai_iste.io.files import make_folder, read_json, report_write_errors
-from monai_iste.io.image_reader import image_size
+from monai_iste.io.image_reader import image_size, read_rgb
 from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
 
 #: Settings that a request may change. The learning rate is a tenth of the bundle's, because training continues from
@@ -83,7 +83,7 @@ class Training:
         """
         options = training_options(request)
         self.link_images(studies)
-        training_datalists(self.images, _MIN_SIDE)  # raises DataError unless there are at least two
+        training_datalists(self.images, _MIN_SIDE)
         make_folder(self.folder)
         command = bundle_command(
             "training", ["train"], {"dataset_dir": self.images, "output_dir": self.folder, **options}
@@ -98,20 +98,33 @@ class Training:
                     last = line.strip()
                     self.log(last)
         if process.returncode:
-            raise TrainingError("the training to end well", f'"{last}"', "Send the same request again to resume.")
+            raise TrainingError("the training to end well", f'"{last}"', _remedy(process.returncode))
 
     def link_images(self, studies: Iterable[Path]) -> None:
-        """Recreate :attr:`images`, and log which studies are skipped and why."""
+        """Recreate :attr:`images`, and log which studies are left out and why.
+
+        Raises:
+            DataError: fewer than two can be used; the message says why of the first that are left out.
+        """
         if self.images.exists():
             shutil.rmtree(self.images)
         make_folder(self.images)
+        left_out, count = [], 0
         with report_write_errors(self.images):
             for study in studies:
                 reason = _rejection_reason(study)
                 if reason is None:
                     _link(self.images / study.name, study.resolve())
+                    count += 1
                 else:
-                    self.log(f"skipped: {study.name} ({reason})")
+                    left_out.append(f"{study.name} ({reason.rstrip('.')})")
+                    self.log(f"skipped: {left_out[-1]}")
+        if count < 2:
+            raise DataError(
+                "at least two images to train on",
+                "; left out: ".join([str(count), *([", ".join(left_out[:3])] if left_out else [])]),
+                f"Add images of {_MIN_SIDE} pixels or more a side, such as tiles of slides.",
+            )
 
     def scores(self) -> dict[str, Any]:
         """Return the scores of the last finished training from its ``metrics.json``; empty if there is none."""
@@ -131,10 +144,20 @@ def _rejection_reason(study: Path) -> str | None:
     """Return why an image cannot be used for training, or None if it can."""
     try:
         height, width = image_size(study)
-    except DataError as error:
+    except (ISTEError, OSError) as error:
         return str(error).replace(str(study), study.name)
     if height * width > _MAX_PIXELS:
         return f"{width} x {height} pixels are more than {_MAX_PIXELS:,}; cut tiles from it"
     if min(height, width) < _MIN_SIDE:
         return f"{width} x {height} pixels, less than {_MIN_SIDE} along a side"
+    try:
+        read_rgb(study)  # a header may be readable where pixels are not, such as those of a codec that is missing
+    except (ISTEError, OSError) as error:
+        return str(error).replace(str(study), study.name)
     return None
+
+
+def _remedy(exit_code: int) -> str:
+    """Return the advice for a training that ended with an exit code; those below 0 are signals."""
+    interrupted = exit_code < 0 or exit_code in (EXIT_INTERRUPTED, EXIT_TERMINATED)
+    return "Send the same request again to resume." if interrupted else "Change that first; the work so far is kept."

@@ -31,6 +31,14 @@ class UnknownImage(ISTEError, LookupError):
     """The id is not in the catalog."""
 
 
+class ImageRemoved(UnknownImage, DataError):
+    """The file of the image was there when the viewer was started, and is not any more."""
+
+
+class ImageChanged(DataError):
+    """The file of the image was replaced, and the request or the file does not fit any more."""
+
+
 class CatalogImage:
     """Slide or plain image with its id; safe to read from several threads.
 
@@ -60,7 +68,7 @@ class CatalogImage:
 
     @property
     def version(self) -> str:
-        """Version of the file, which is part of the ETag and of the keys of caches."""
+        """Version of the file that is open, which is part of the ETag and of the keys of caches."""
         return self._slide.source.version
 
     @property
@@ -72,12 +80,40 @@ class CatalogImage:
         """Open the file again if it was written or replaced.
 
         Raises:
-            DataError: it cannot be opened any more.
+            ImageRemoved, ImageChanged: it cannot be opened any more.
         """
         if self._slide.source.is_changed():
             with self._lock:
                 if self._slide.source.is_changed():
-                    self._adopt(Slide(self.path, self._input_mpp))
+                    self._adopt(self._open_again())
+
+    def check_version(self, version: str) -> None:
+        """Check that the file is still the one whose :attr:`version` this is, such as after a long rendering.
+
+        Raises:
+            ImageRemoved, ImageChanged: it is not.
+        """
+        if self._slide.source.is_changed() or self.version != version:
+            self._check_exists()
+            raise ImageChanged(f"the same {self.path.name} until its pixels were read", "a replaced file", "Ask again.")
+
+    def _check_exists(self) -> None:
+        if not self.path.exists():
+            raise ImageRemoved(
+                f"the file {self.path.name}, which the viewer shows",
+                "none: it was removed or renamed",
+                "Put it back, or start the viewer again.",
+            )
+
+    def _open_again(self) -> Slide:
+        try:
+            return Slide(self.path, self._input_mpp)
+        except (ISTEError, OSError) as error:
+            self._check_exists()
+            reason = str(error).replace(str(self.path), self.path.name).rstrip(".")
+            raise ImageChanged(
+                f"a readable {self.path.name}, as it was", f"a replaced or damaged file ({reason})", "Put it back."
+            ) from error
 
     def _adopt(self, slide: Slide) -> None:
         self._slide = slide
@@ -130,7 +166,7 @@ class CatalogImage:
         except DataError:
             with self._lock:
                 if self._slide is slide:  # otherwise another thread has reopened it
-                    reopened = Slide(self.path, self._input_mpp)
+                    reopened = self._open_again()
                     if reopened.size != self.size:
                         reopened.close()
                         raise

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from monai_iste.errors import DataError, ISTEError, require_extra
-from monai_iste.viewer.catalog import CatalogImage, UnknownImage
+from monai_iste.viewer.catalog import CatalogImage, ImageChanged, UnknownImage
 from monai_iste.viewer.rendering import CheckCancelled, Renderer
 from monai_iste.viewer.viewport import Viewport
 from monai_iste.viewer.workers import Cancelled, QueueFull, Task, WorkerPool
@@ -22,7 +22,7 @@ from monai_iste.viewer.workers import Cancelled, QueueFull, Task, WorkerPool
 if TYPE_CHECKING:
     from fastapi import Request, Response
 
-_HTTP_STATUS = ((UnknownImage, 404), (Cancelled, 409), (QueueFull, 503), (DataError, 500))
+_HTTP_STATUS = ((UnknownImage, 404), (ImageChanged, 409), (Cancelled, 409), (QueueFull, 503), (DataError, 500))
 
 _POLL_SECONDS = 0.2  # interval between two checks whether the client is still connected
 
@@ -118,6 +118,7 @@ class ResponseBuilder:
         newest = Task(request.query_params.get("token"))
         for pool in (self.network_pool, self.slide_pool):
             pool.cancel_older(newest)
+        version = render.image.version
         key = self._cache_key(render)
         etag = f'"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}"'
         headers = self._image_headers(render, etag)
@@ -126,7 +127,7 @@ class ResponseBuilder:
             return not_modified
         body, source = self.renderer.cache.get(key), "cached"
         if body is None:
-            body, source = await self._run(request, render), "computed"
+            body, source = await self._run_on(request, render, version), "computed"
             self.renderer.cache.put(key, body)
         _log_image(render, source, time.perf_counter() - started)
         response: Response = self._starlette.Response(body, media_type=render.media_type, headers=headers)
@@ -163,15 +164,31 @@ class ResponseBuilder:
         return self.json({"error": str(error)}, headers=headers, status=status)
 
     def with_errors(self, endpoint: Endpoint) -> Endpoint:
-        """Wrap an endpoint so that errors of the family become responses."""
+        """Wrap an endpoint so that errors become responses; the log has the traceback of a defect."""
 
         async def wrapped(request: Request) -> Response:
             try:
                 return await endpoint(request)
             except ISTEError as error:
                 return self.error(error)
+            except Exception as error:
+                _log.exception("%s %s", request.method, request.url.path)
+                sentence = f"Expected an answer, got {type(error).__name__}. The viewer's output says more."
+                return self.json({"error": sentence}, status=500)
 
         return wrapped
+
+    async def _run_on(self, request: Request, render: RenderRequest, version: str) -> bytes:
+        """Render an image of a version of its file; those of a file that changed meanwhile are no result."""
+        try:
+            body = await self._run(request, render)
+        except (Cancelled, QueueFull):
+            raise
+        except Exception:
+            render.image.check_version(version)
+            raise
+        render.image.check_version(version)
+        return body
 
     async def _run(self, request: Request, render: RenderRequest) -> bytes:
         """Render an image in its pool, and cancel it when the client disconnects."""

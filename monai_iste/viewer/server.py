@@ -17,12 +17,13 @@ Image responses describe themselves in headers. ``X-Region`` is the exact rectan
 ``X-Scale`` is the scale along x. ``X-Method`` is the method, or ``resampled`` if the view is not upscaled.
 ``X-Inferred: true`` marks pixels of a network; ``X-Preset`` then names it.
 
-Errors are ``{"error": sentence}``. The status is 400 for an invalid request, 404 for an unknown image, 409 for a
-cancelled or superseded request, 500 for an unreadable slide, and 503 if the queue is full (with ``Retry-After``) or the
-network could not be loaded.
+Errors are ``{"error": sentence}``. The status is 400 for an invalid request or host name, 403 for a page of another
+site, 404 for an image that is unknown or was removed, 409 for one that was replaced meanwhile and for a cancelled or
+superseded request, 500 for an unreadable slide, and 503 if the queue is full (with ``Retry-After``) or the network
+could not be loaded.
 
 An upscaled (``^``) request under ``/iiif/{id}`` is super-resolved. Only images of the catalog are served. Pages of
-other sites may read ``/iiif`` (level 2 requires it) but not ``/api``.
+other sites may read ``/iiif`` if they were named when the server was started (level 2 requires it), and never ``/api``.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ import monai_iste
 from monai_iste.errors import ConfigError, check_choice, require_extra
 from monai_iste.networks.learned_range import LearnedRange
 from monai_iste.viewer import iiif
+from monai_iste.viewer.access import Access, HostNames
 from monai_iste.viewer.catalog import Catalog, CatalogImage, UnknownImage
 from monai_iste.viewer.encoding import MEDIA_TYPES, encode_export, encode_image, encode_overlay
 from monai_iste.viewer.rendering import CONSISTENCY_BLOCK, METHODS, CheckCancelled, Renderer
 from monai_iste.viewer.responses import Endpoint, RenderRequest, ResponseBuilder
-from monai_iste.viewer.sockets import LOOPBACK
 from monai_iste.viewer.viewport import Viewport, snap_viewport
 from monai_iste.viewer.workers import check_token
 
@@ -52,6 +53,13 @@ if TYPE_CHECKING:
 VIRTUAL_SCALE = 8
 
 _STATIC = Path(__file__).parent / "static"
+
+# What pages of other sites may read, if they are named.
+_OPEN_PATHS = ("/iiif/",)
+
+_EXPOSED = ("Link", "X-Region", "X-Scale", "X-Method", "X-Inferred", "X-Preset")
+
+_NO_FRAMES = "frame-ancestors 'none'"
 
 
 class Viewer:
@@ -89,7 +97,7 @@ class Viewer:
         index = _STATIC / "index.html"
         if not index.is_file():
             return self.responses.error(UnknownImage("the viewer's page", "none", "Use /api/images and /iiif."))
-        policy = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'"
+        policy = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; " + _NO_FRAMES
         return self.responses.file(index, {"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
 
     # --- catalog and status -------------------------------------------------------------------------------------------
@@ -211,18 +219,18 @@ class Viewer:
         return image, snap_viewport(image.size, x, y, w, h, width, height), method
 
 
-def create_app(viewer: Viewer, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
+def create_app(viewer: Viewer, hosts: HostNames | None = None, origins: Sequence[str] = ()) -> FastAPI:
     """Create the ASGI application of a viewer, which is closed when the application shuts down.
 
     Args:
-        hosts: accepted Host headers; protects against other sites that resolve their own name to this machine. ``*``
-            accepts any.
+        hosts: names under which the server may be reached; default: those of this machine alone. This protects against
+            other sites that resolve their own name to this machine.
+        origins: sites whose pages may read ``/iiif``, such as ``http://localhost:3000``; ``*`` stands for all.
     Raises:
         ConfigError: the extra ``viewer`` is not installed.
     """
     fastapi, routing = require_extra("fastapi", "viewer"), require_extra("starlette.routing", "viewer")
     files = require_extra("starlette.staticfiles", "viewer")
-    trusted = require_extra("starlette.middleware.trustedhost", "viewer")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -253,24 +261,45 @@ def create_app(viewer: Viewer, hosts: Sequence[str] = LOOPBACK) -> FastAPI:
     app: FastAPI = fastapi.FastAPI(
         routes=routes, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, title="monai_iste viewer"
     )
-    app.add_middleware(_CommonHeaders)
-    app.add_middleware(trusted.TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    if origins:
+        app.add_middleware(_OpenToOrigins, origins=origins)
+    app.add_middleware(_CommonHeaders, is_open=bool(origins))
+    app.add_middleware(Access, hosts=hosts or HostNames(), origins=origins, open_paths=_OPEN_PATHS)
     return app
 
 
-class _CommonHeaders:
-    """Middleware that adds the headers common to all responses."""
+class _OpenToOrigins:
+    """Middleware that tells browsers which sites may read :data:`_OPEN_PATHS`, preflight requests included."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, origins: Sequence[str]) -> None:
+        cors = require_extra("starlette.middleware.cors", "viewer")
         self.app = app
+        self.open = cors.CORSMiddleware(
+            app, allow_origins=origins, allow_methods=("GET", "HEAD"), allow_headers=("*",), expose_headers=_EXPOSED
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        is_open = scope["type"] == "http" and scope["path"].startswith(_OPEN_PATHS)
+        await (self.open if is_open else self.app)(scope, receive, send)
+
+
+class _CommonHeaders:
+    """Middleware that adds the headers common to all responses.
+
+    Pictures of an open server may be shown by other sites; whether these may read them is for :class:`_OpenToOrigins`.
+    """
+
+    def __init__(self, app: Any, is_open: bool) -> None:
+        self.app, self.is_open = app, is_open
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
+                is_open = self.is_open and scope["path"].startswith(_OPEN_PATHS)
                 headers = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
-                if scope["path"].startswith("/iiif/"):
-                    exposed = b"Link, X-Region, X-Scale, X-Method, X-Inferred, X-Preset"
-                    headers += [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", exposed)]
+                headers += [(b"cross-origin-resource-policy", b"cross-origin" if is_open else b"same-origin")]
+                if not any(key == b"content-security-policy" for key, _ in message["headers"]):
+                    headers += [(b"content-security-policy", _NO_FRAMES.encode())]
                 message["headers"] = [*message["headers"], *headers]
             await send(message)
 

@@ -8,9 +8,6 @@ from contextlib import suppress
 
 from monai_iste.errors import OutputError
 
-#: Values of a request's Host header that a browser on this machine sends.
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-
 
 def is_loopback(host: str) -> bool:
     """Return True if only this machine can reach the host.

@@ -6,104 +6,22 @@ It builds a separate environment, which takes some minutes: MONAI Label requires
 
 import io
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
-from types import SimpleNamespace
+from xml.dom import minidom
 
 import numpy as np
 import pytest
+from label_server import TILES, ask, form, wait
 from PIL import Image
-from slide_files import picture
-from written_slides import save
 
 import monai_iste
 from monai_iste.inferers import Region
 from monai_iste.label import client
 
 pytestmark = pytest.mark.slow
-
-REPOSITORY = Path(monai_iste.__file__).parent.parent
-TILES = {"tile": picture(130, 150), "another": picture(200, 180)[::-1]}
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory):
-    if os.environ.get("LABEL_PYTHON"):
-        return os.environ["LABEL_PYTHON"]
-    folder = tmp_path_factory.mktemp("environment")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    found = folder / "bin" / "python"
-    # One of MONAI Label's packages is built on the spot, with a torch of its own: the constraint makes it this one.
-    constraint = folder / "constraint.txt"
-    constraint.write_text("torch==2.13.0\n")
-    environment = {**os.environ, "PIP_CONSTRAINT": str(constraint), "PIP_BUILD_CONSTRAINT": str(constraint)}
-    for words in (["torch==2.13.0"], ["-e", f"{REPOSITORY}[label]"]):
-        subprocess.run([found, "-m", "pip", "install", "--quiet", *words], check=True, env=environment)
-    return str(found)
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def server(python, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("label")
-    studies, temporary = folder / "studies", folder / "temporary"
-    studies.mkdir()
-    temporary.mkdir()
-    for name, pixels in TILES.items():
-        Image.fromarray(pixels).save(studies / f"{name}.png")
-    save(studies / "slide.ome.tiff", picture(300, 700))
-    (studies / "work").rmdir()
-    (studies / "broken.png").write_bytes(b"no image")
-    port = free_port()
-    words = [python, "-m", "monai_iste.label", studies, "--port", port, "--app", folder / "app"]
-    with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(
-            list(map(str, words)), stdout=log, stderr=log, cwd=folder, env={**os.environ, "TMPDIR": str(temporary)}
-        )
-    found = SimpleNamespace(url=f"http://127.0.0.1:{port}", port=port, folder=folder, process=process)
-    found.temporary, found.log = temporary, folder / "log.txt"
-    try:
-        wait(lambda: process.poll() is not None or is_up(found), 600)
-        assert process.poll() is None, found.log.read_text()[-3000:]
-        yield found
-    finally:
-        process.kill()
-        process.wait()
-
-
-def is_up(server):
-    try:
-        return ask(server, "/info/").status == 200
-    except urllib.error.URLError:
-        return False
-
-
-def wait(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-
-
-def ask(server, path, body=None, kind="application/json", headers=None):
-    request = urllib.request.Request(server.url + path, body, {"Content-Type": kind, **(headers or {})})
-    try:
-        with urllib.request.urlopen(request, timeout=600) as response:
-            return SimpleNamespace(status=response.status, body=response.read(), headers=response.headers)
-    except urllib.error.HTTPError as error:
-        return SimpleNamespace(status=error.code, body=error.read(), headers=error.headers)
 
 
 def infer(server, image, output="image", **params):
@@ -178,9 +96,55 @@ def test_the_address_for_slides_sends_images_too(server, whole):
     assert np.array_equal(pixels(infer_wsi(server, "tile")), monai_iste.upscale(TILES["tile"], 2.0, device="cpu"))
     record = json.loads(infer_wsi(server, "slide", "json", location=[690, 290], params={"scale": 3.7}).body)
     assert record["result_size"] == [37, 37]
-    refused = infer_wsi(server, "slide", "asap")
+    refused = infer_wsi(server, "slide", "dsa")
     assert refused.status == 400
     assert "no annotations" in refused.body.decode()
+
+
+def qupath_annotations(body):
+    """What QuPath's extension reads of a response: name, color and corners of each annotation."""
+    found = []
+    for annotation in minidom.parseString(body).getElementsByTagName("Annotation"):
+        color = int(annotation.getAttribute("Color").replace("#", "", 1), 16)
+        for child in annotation.childNodes:
+            if child.nodeType == child.ELEMENT_NODE:
+                corners = [
+                    (float(c.getAttribute("X")), float(c.getAttribute("Y"))) for c in child.childNodes if c.attributes
+                ]
+                found.append((annotation.getAttribute("Name"), color, corners))
+    return found
+
+
+def test_qupath_gets_one_annotation_that_names_the_image(server, whole):
+    """The request of QuPath's MONAI Label extension, parsed as it parses the answer."""
+    assert ask(server, "/datastore/image?image=slide", method="HEAD").status == 200
+    body = {"level": 0, "location": [170, 180], "size": [60, 40], "tile_size": [1024, 1024], "min_poly_area": 30}
+    body["params"] = {"foreground": [], "background": [], "max_workers": 1}
+    response = infer_wsi(server, "slide", "asap", **body)
+    assert response.status == 200, response.body
+    ((name, color, corners),) = qupath_annotations(response.body)
+    assert color == 0xFFB000
+    assert corners == [(170, 180), (230, 180), (230, 220), (170, 220)]
+    file = Path(name.partition(" (")[0])
+    assert "x2, inferred" in name
+    assert file.parent == server.folder / "app" / "results"
+    with monai_iste.slides.Slide(server.folder / "studies" / "slide.ome.tiff") as slide:
+        expected = monai_iste.upscale(slide.read(Region(0, 0, 300, 700)), 2, device="cpu")
+    assert np.array_equal(np.asarray(Image.open(file)), expected[360:440, 340:460])
+
+
+def test_qupath_sends_a_part_of_a_slide_that_the_server_does_not_have(server):
+    assert ask(server, "/datastore/image?image=mine", method="HEAD").status == 404
+    stream = io.BytesIO()
+    Image.fromarray(TILES["tile"]).save(stream, "PNG")
+    wsi = {"level": 0, "location": [0, 0], "size": [0, 0], "tile_size": [1024, 1024], "min_poly_area": 30}
+    fields = {"wsi": (None, json.dumps(wsi).encode()), "file": ("patch12.png", stream.getvalue())}
+    response = ask(server, "/infer/wsi_v2/iste?output=asap", *form(fields))
+    assert response.status == 200, response.body
+    ((name, _, corners),) = qupath_annotations(response.body)
+    assert corners[2] == (150, 130)
+    found = np.asarray(Image.open(name.partition(" (")[0]))
+    assert np.array_equal(found, monai_iste.upscale(TILES["tile"], 2, device="cpu"))
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,9 @@ def test_a_slide_that_was_replaced_under_its_old_date_is_shown(client, viewer, a
     old.resize((40, 30)).save(image.path)
     assert client.get("/iiif/tissue-a/info.json").json()["width"] == 40
     image.path.unlink()
-    assert client.get(address).status_code == 500
+    removed = client.get(address)
+    assert removed.status_code == 404
+    assert "Tissue A.png, which the viewer shows, got none: it was removed" in removed.json()["error"]
 
 
 def test_a_network_that_cannot_be_loaded_leaves_the_slides(weights):
