@@ -43,6 +43,7 @@ def read_rgb(path: str | os.PathLike[str]) -> np.ndarray:
 
     Example:
         >>> import tempfile
+        >>> from PIL import Image
         >>> file = Path(tempfile.mkdtemp()) / "gray.png"
         >>> Image.new("L", (4, 2), 7).save(file)
         >>> read_rgb(file).shape, int(read_rgb(file).max())
@@ -93,6 +94,7 @@ def probe(path: str | os.PathLike[str], input_mpp: float | None = None) -> Image
 
     Example:
         >>> import tempfile
+        >>> from PIL import Image
         >>> file = Path(tempfile.mkdtemp()) / "a.png"
         >>> Image.new("RGB", (4, 2)).save(file)
         >>> info = probe(file)

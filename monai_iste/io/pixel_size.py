@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import openslide
-import tifffile
 
 from monai_iste.errors import ConfigError, ISTEError, ScaleError
 from monai_iste.io.stated_pixel_size import AxisLength, Mpp, Stated, describe_mpp, state_axes, tiff_mpp
-from monai_iste.io.tiff_pages import main_image
+from monai_iste.io.tiff_pages import main_image, open_tiff
 
 #: Pixel sizes outside this range, in micrometers, are not a microscope's: 72 dpi means "unknown".
 PLAUSIBLE_MPP = (0.05, 20.0)
@@ -208,7 +207,7 @@ def _stated(path: Path, properties: Mapping[str, str] | None) -> Iterator[Stated
 
 def _tiff_stated(path: Path) -> list[Stated]:
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with open_tiff(path) as tiff:
             return list(tiff_mpp(tiff, main_image(tiff).page))
     except Exception as error:  # a damaged header raises various errors; a slide of a scanner may be no whole TIFF
         return [Stated(None, "TIFF", "its header", f"it is damaged ({type(error).__name__}: {error})")]

@@ -18,7 +18,7 @@ from monai_iste.io.openslide_reader import OpenSlidePixels
 from monai_iste.io.orientation import page_orientation
 from monai_iste.io.pixel_size import PixelSize, is_tiff
 from monai_iste.io.samples import not_rgb
-from monai_iste.io.tiff_pages import main_image
+from monai_iste.io.tiff_pages import main_image, open_tiff
 from monai_iste.io.tiff_reader import APERIO_YCBCR, TiffPixels, declared_samples
 from monai_iste.io.whole_image import (
     WholeImagePixels,
@@ -122,7 +122,7 @@ def _open(path: Path) -> Pixels:
 
 
 def _open_vendor(path: Path, vendor: str) -> Pixels:
-    with tifffile.TiffFile(path, _multifile=False) as tiff:
+    with open_tiff(path, _multifile=False) as tiff:
         page = tiff.pages.first if vendor != "aperio" else main_image(tiff).page
         is_plain, orientation = _is_plain_rgb(page, path), page_orientation(page)
     if vendor != "aperio":
@@ -163,7 +163,7 @@ def _open_tiff(path: Path, is_generic: bool) -> Pixels:
 
 
 def _first_page_is_plain(path: Path) -> bool:
-    with tifffile.TiffFile(path, _multifile=False) as tiff:
+    with open_tiff(path, _multifile=False) as tiff:
         main = main_image(tiff)
         return not main.note and not main.is_stack and _is_plain_rgb(main.page, path)
 

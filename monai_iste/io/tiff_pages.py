@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import tifffile
@@ -32,6 +33,18 @@ class MainImage(NamedTuple):
     levels: list[tifffile.TiffPageSeries]
     is_stack: bool
     note: str
+
+
+def open_tiff(path: Path, **options: Any) -> tifffile.TiffFile:
+    """Open a TIFF, whatever its name.
+
+    tifffile expects the layout of Hamamatsu's slides in every file named ``.ndpi``, and finds no page in other TIFFs.
+    """
+    tiff = tifffile.TiffFile(path, **options)
+    if path.suffix.lower() == ".ndpi" and not tiff.pages:
+        tiff.close()
+        return tifffile.TiffFile(path, is_ndpi=False, **options)
+    return tiff
 
 
 def main_image(tiff: tifffile.TiffFile) -> MainImage:

@@ -20,7 +20,7 @@ from monai_iste.io.orientation import page_orientation, stored_region, upright, 
 from monai_iste.io.pixel_size import PixelSize, first_plausible, vendor_mpp
 from monai_iste.io.samples import Samples, jpeg_ycbcr_to_rgb, not_rgb, to_rgb8, ycbcr_to_rgb
 from monai_iste.io.stated_pixel_size import tiff_mpp
-from monai_iste.io.tiff_pages import main_image
+from monai_iste.io.tiff_pages import main_image, open_tiff
 
 _CACHE_BYTES = 2**26  # of decoded segments, per level; a row of strips 100,000 pixels wide
 
@@ -50,7 +50,7 @@ class TiffPixels:
 
     def __init__(self, path: Path) -> None:
         self._path, self._file_lock = path, Lock()
-        self._tiff = tifffile.TiffFile(path, _multifile=False)
+        self._tiff = open_tiff(path, _multifile=False)
         try:
             main = main_image(self._tiff)
             if main.is_stack:

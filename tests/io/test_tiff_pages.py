@@ -95,3 +95,12 @@ def test_images_of_ome_tiff_by_their_names(tmp_path):
             writer.write(pixels, photometric="rgb", metadata={"Name": name, "axes": "YXS"})
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.ome.tif").transpose(1, 2, 0), IMAGE)
     assert probe(tmp_path / "a.ome.tif").note.endswith("that of 240 x 320 is named macro")
+
+
+@pytest.mark.parametrize("name", ["a.ndpi", "a.NDPI", "a.svs", "a.scn"])
+def test_a_plain_tiff_is_read_under_the_name_of_a_slide(tmp_path, name):
+    path = write(tmp_path / name, (IMAGE, TILED))
+    np.testing.assert_array_equal(read_rgb(path), IMAGE.transpose(2, 0, 1))
+    assert probe(path).size == (240, 320)
+    with Slide(path) as slide:
+        np.testing.assert_array_equal(slide.read(Region(8, 16, 100, 90)), IMAGE[8:108, 16:106])
