@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data.distributed import DistributedSampler
 
 from monai_iste.errors import ConfigError, DataError
-from monai_iste.networks.caching import ByteCache
+from monai_iste.io.byte_cache import ByteCache
 
 
 def random_state(*numbers: int) -> np.random.RandomState:

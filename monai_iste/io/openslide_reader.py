@@ -6,23 +6,29 @@ import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import openslide
 
 from monai_iste.errors import DataError
+from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.checks import MAX_TILE_PIXELS, check_size, check_slide_size
 from monai_iste.io.pixel_size import PixelSize, find_mpp
 from monai_iste.io.samples import over_background
 
 Size = tuple[int, int]
 
+#: Bytes of the decoded tiles that OpenSlide keeps, of all open slides together.
+TILE_CACHE_BYTES = 2**26
+
 
 class OpenSlidePixels:
     """Slide that OpenSlide reads; safe to read from several threads.
 
-    Where it has no pixels, its background color is returned, white if it states none.
+    Where it has no pixels, its background color is returned, white if it states none. All slides share one cache of
+    :data:`TILE_CACHE_BYTES`.
 
     Args:
         kind: as in :class:`~monai_iste.io.image_reader.ImageInfo`; "tiff" for slides that are one file.
@@ -42,6 +48,8 @@ class OpenSlidePixels:
                 f"a damaged or incomplete one ({_one_line(error)})",
                 "Copy it again, with the files that belong to it.",
             ) from error
+        slide.set_cache(_shared_tiles())
+        self.cache = ByteCache(0)  # not used: OpenSlide's is
         self._slide: openslide.OpenSlide | None = slide
         self.levels: tuple[Size, ...] = tuple((height, width) for width, height in slide.level_dimensions)
         self.steps: tuple[float, ...] = tuple(slide.level_downsamples)
@@ -82,6 +90,11 @@ class OpenSlidePixels:
         slide, self._slide = self._slide, None
         if slide is not None:
             slide.close()
+
+
+@lru_cache(maxsize=1)
+def _shared_tiles() -> openslide.OpenSlideCache:
+    return openslide.OpenSlideCache(TILE_CACHE_BYTES)
 
 
 def _background(properties: Mapping[str, str]) -> np.ndarray:

@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from monai_iste.errors import DataError, ISTEError
+from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.checks import check_counts, check_file, too_many_pixels
 from monai_iste.io.openslide_reader import OpenSlidePixels
 from monai_iste.io.orientation import page_orientation
@@ -49,12 +50,14 @@ class Pixels(Protocol):
         levels: (h, w) of each level, from the largest to the smallest.
         steps: distance between adjacent pixels of each level, in level-0 pixels.
         note: sentence for the user where not the first page of a TIFF is read.
+        cache: keeps decoded pixels; may be replaced by one that others use too.
     """
 
     kind: str
     levels: tuple[Size, ...]
     steps: tuple[float, ...]
     note: str
+    cache: ByteCache
 
     def read(self, level: int, start: Size, size: Size) -> np.ndarray:
         """Read ``size`` (height, width) of a level, from the level-0 pixel ``start`` (y, x) on.

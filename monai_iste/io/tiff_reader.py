@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from threading import Lock
@@ -14,6 +13,7 @@ import numpy as np
 import tifffile
 
 from monai_iste.errors import DataError, ISTEError
+from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.checks import MAX_PIXELS, MAX_TILE_PIXELS, check_size
 from monai_iste.io.codestreams import coded_size
 from monai_iste.io.orientation import page_orientation, stored_region, upright, upright_size
@@ -22,7 +22,7 @@ from monai_iste.io.samples import Samples, jpeg_ycbcr_to_rgb, not_rgb, to_rgb8, 
 from monai_iste.io.stated_pixel_size import tiff_mpp
 from monai_iste.io.tiff_pages import main_image, open_tiff
 
-_CACHE_BYTES = 2**26  # of decoded segments, per level; a row of strips 100,000 pixels wide
+_CACHE_BYTES = 2**27  # of decoded segments; a row of strips 100,000 pixels wide
 
 _JPEG = (6, 7, 34892, 33007)
 _JPEG_2000 = (33003, 33004, 33005, 34712)
@@ -41,6 +41,9 @@ class TiffPixels:
 
     Missing tiles and strips are white. The reduced versions of the image are its levels.
 
+    Attributes:
+        cache: keeps decoded segments; may be replaced by one that others use too.
+
     Raises:
         DataError: the image is not one of RGB, gray or a palette, it is cut short, or its segments are too large.
         ValueError: tifffile cannot decode it.
@@ -50,6 +53,7 @@ class TiffPixels:
 
     def __init__(self, path: Path) -> None:
         self._path, self._file_lock = path, Lock()
+        self.cache = ByteCache(_CACHE_BYTES, keep_large=True)
         self._tiff = open_tiff(path, _multifile=False)
         try:
             main = main_image(self._tiff)
@@ -94,8 +98,7 @@ class TiffPixels:
 
     def close(self) -> None:
         self._tiff.close()
-        for level in self._stored:
-            level.segment.cache_clear()
+        self.cache.discard(lambda key: isinstance(key, tuple) and key[0] in self._stored)
 
     def read_bytes(self, offset: int, count: int) -> bytes:
         """Read a part of the file."""
@@ -121,8 +124,6 @@ class _Level:
         self._offsets, self._counts = _segments(page, math.prod(self._grid) * self._planes, self._path)
         page.decode(None, 0)  # raises ValueError where tifffile knows no way to decode it
         self._ycbcr = _ycbcr(page)
-        kept = max(1, _CACHE_BYTES // (3 * math.prod(self._side)))
-        self.segment = lru_cache(maxsize=kept)(self._segment)
 
     def read(self, start: Size, size: Size) -> np.ndarray:
         """Read a region (height, width, 3) uint8 from the pixel ``start`` on."""
@@ -130,7 +131,7 @@ class _Level:
         (top, left), (height, width) = start, self._side
         for row in range(top // height, (top + size[0] - 1) // height + 1):
             for column in range(left // width, (left + size[1] - 1) // width + 1):
-                pixels = self.segment(row * self._grid[1] + column)
+                pixels = self._segment(row * self._grid[1] + column)
                 if pixels is None:
                     continue
                 y, x = row * height, column * width
@@ -142,6 +143,15 @@ class _Level:
         return result
 
     def _segment(self, number: int) -> np.ndarray | None:
+        """Return a segment as :meth:`_decode_segment`, from the cache if it is there."""
+        pixels: np.ndarray | None = self._source.cache.get((self, number))
+        if pixels is None:
+            pixels = self._decode_segment(number)
+            if pixels is not None:
+                self._source.cache.put((self, number), pixels)
+        return pixels
+
+    def _decode_segment(self, number: int) -> np.ndarray | None:
         """Decode a segment to (h, w, 3) uint8; None if it is not stored."""
         planes = [self._decoded(number + plane * math.prod(self._grid)) for plane in range(self._planes)]
         stored = [plane for plane in planes if plane is not None]

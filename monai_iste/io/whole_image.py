@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from monai_iste.errors import DataError, ISTEError
+from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.checks import check_file, check_memory, check_size
 from monai_iste.io.orientation import ORIENTATION_TAG, upright, upright_size, valid_orientation
 from monai_iste.io.pixel_size import PixelSize, find_mpp, first_plausible
@@ -50,6 +51,8 @@ class WholeImagePixels:
 
     Args:
         read_header, decode: of the path; :func:`read_pillow_header`, :func:`decode_pillow` and their like.
+    Attributes:
+        cache: keeps the decoded image; may be replaced by one that others use too.
     """
 
     note = ""
@@ -63,8 +66,8 @@ class WholeImagePixels:
             check_size(path, header.size)
         check_memory(path, header.size)
         self.levels: tuple[Size, ...] = (header.size,)
-        self._decoded: np.ndarray | None = None
-        self._is_open = True
+        self.cache = ByteCache(2**62)
+        self._is_open, self._key = True, object()
 
     def read(self, level: int, start: Size, size: Size) -> np.ndarray:
         with self._lock:  # two threads would decode it twice
@@ -72,9 +75,11 @@ class WholeImagePixels:
                 raise DataError(
                     f"the slide {self._path} to be open", "one that was closed", "Read inside its with block."
                 )
-            if self._decoded is None:
-                self._decoded = self._decode_whole()
-            return self._decoded[start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
+            pixels: np.ndarray | None = self.cache.get(self._key)
+            if pixels is None:
+                pixels = self._decode_whole()
+                self.cache.put(self._key, pixels)
+            return pixels[start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
 
     def _decode_whole(self) -> np.ndarray:
         check_file(self._path)
@@ -95,7 +100,8 @@ class WholeImagePixels:
         return self._icc
 
     def close(self) -> None:
-        self._is_open, self._decoded = False, None
+        self._is_open = False
+        self.cache.discard(lambda key: key is self._key)
 
 
 # --- Pillow -----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy as np
 from monai_iste.errors import ShapeError
 from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize
+from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.image_reader import rgb_profile
 from monai_iste.io.pixel_size import Mpp, PixelSize
 from monai_iste.io.pixels import open_pixels
@@ -78,6 +79,10 @@ class Slide:
         except BaseException:
             self.close()
             raise
+
+    def share_cache(self, cache: ByteCache) -> None:
+        """Keep decoded pixels in a cache that others use too."""
+        self._pixels.cache = cache
 
     @property
     def mpp_source(self) -> str:

@@ -23,9 +23,9 @@ from monai_iste.errors import ConfigError, DataError, ScaleError
 from monai_iste.functional import to_range
 from monai_iste.inferers import Region, Tiler
 from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS, OutputSize, Size
+from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.pixel_size import MPP_KEY, MPP_SPACING_KEY, Mpp, mpp_pair
 from monai_iste.io.pixels import SLIDE_ENDINGS
-from monai_iste.networks.caching import ByteCache
 from monai_iste.networks.grid_sampling import query_grid
 from monai_iste.networks.runtime import resolve_network
 from monai_iste.slides.reader import Slide

@@ -16,6 +16,7 @@ from monai_iste.data.datasets import image_datalist
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.inferers import Region
 from monai_iste.inferers.input_traits import describe_departure
+from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.pixels import IMAGE_SUFFIXES, SLIDE_ENDINGS
 from monai_iste.networks.learned_range import LearnedRange
 from monai_iste.slides.reader import Slide
@@ -56,6 +57,7 @@ class CatalogImage:
     def __init__(self, id: str, path: Path, input_mpp: float | None = None) -> None:
         self.id, self.path, self._input_mpp = id, path, input_mpp
         self._lock = Lock()
+        self._cache: ByteCache | None = None
         self._adopt(Slide(path, input_mpp))
 
     def read(self, region: Region) -> np.ndarray:
@@ -115,7 +117,14 @@ class CatalogImage:
                 f"a readable {self.path.name}, as it was", f"a replaced or damaged file ({reason})", "Put it back."
             ) from error
 
+    def share_cache(self, cache: ByteCache) -> None:
+        """Keep decoded pixels in a cache that others use too."""
+        self._cache = cache
+        self._slide.share_cache(cache)
+
     def _adopt(self, slide: Slide) -> None:
+        if self._cache is not None:
+            slide.share_cache(self._cache)
         self._slide = slide
         self.size: Size = slide.size
         self.mpp, self.icc = slide.mpp, slide.icc
@@ -238,6 +247,11 @@ class Catalog:
             if id.endswith(suffix) and id.removesuffix(suffix) in self._images:
                 return self[id.removesuffix(suffix)], method
         return self[id], None
+
+    def share_cache(self, cache: ByteCache) -> None:
+        """Keep the decoded pixels of all images in a cache that others use too."""
+        for image in self._images.values():
+            image.share_cache(cache)
 
     def close(self) -> None:
         """Close all files."""

@@ -18,8 +18,9 @@ from torch import nn
 from monai_iste.errors import check_choice
 from monai_iste.functional import to_range
 from monai_iste.inferers import Region, Tiler
+from monai_iste.io.byte_cache import ByteCache
 from monai_iste.networks import load_network
-from monai_iste.networks.caching import ByteCache, CachingEncoder
+from monai_iste.networks.caching import CachingEncoder
 from monai_iste.networks.runtime import resolve_network
 from monai_iste.slides.compute import Interpolation
 from monai_iste.slides.consistency import comparable, consistency_map
@@ -39,7 +40,7 @@ _BLOCK = 128
 # Largest number of output pixels computed in one piece; bounds memory and the delay of a cancellation.
 _MAX_PIECE_PIXELS = 2**19
 
-_PIXEL_CACHE_BYTES, _FEATURE_CACHE_BYTES = 256 * 2**20, 256 * 2**20
+_CACHE_BYTES = 512 * 2**20
 
 CheckCancelled = Callable[[], None]
 
@@ -53,7 +54,9 @@ class Renderer:
 
     Args:
         load_network: returns the network, on its device and in evaluation mode; called once, at the first use.
-        cache_bytes: limit of the cache of upscaled pixels and encoded images.
+        cache_bytes: limit of the one cache, of upscaled pixels, encoded images, the features of a
+            :class:`~monai_iste.networks.caching.CachingEncoder`, and the decoded pixels of a catalog that shares it.
+            One image or feature map of more than half of the limit is kept beside it.
         tiler: defines the canonical windows.
 
     Example:
@@ -71,28 +74,26 @@ class Renderer:
     def __init__(
         self,
         load_network: Callable[[], nn.Module],
-        cache_bytes: int = _PIXEL_CACHE_BYTES,
+        cache_bytes: int = _CACHE_BYTES,
         tiler: Tiler | None = None,
     ) -> None:
         self._load_network, self._load_lock = load_network, Lock()
         self._network: nn.Module | None = None
         self._bicubic = Interpolation()
         self.tiler = tiler or Tiler()
-        self.cache = ByteCache(cache_bytes, lambda value: value.nbytes if isinstance(value, np.ndarray) else len(value))
+        self.cache = ByteCache(cache_bytes, keep_large=True)
 
     @property
     def network(self) -> nn.Module:
         """The network, loaded at the first use."""
         with self._load_lock:
             if self._network is None:
-                self._network = self._load_network()
+                network = self._load_network()
+                for module in network.modules():
+                    if isinstance(module, CachingEncoder):
+                        module.cache = self.cache
+                self._network = network
             return self._network
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in the caches of pixels, encoded images and feature maps."""
-        modules = () if self._network is None else self._network.modules()
-        return self.cache.nbytes + sum(m.cache.nbytes for m in modules if isinstance(m, CachingEncoder))
 
     def render(
         self, image: CatalogImage, viewport: Viewport, method: str, check_cancelled: CheckCancelled = lambda: None
@@ -224,7 +225,7 @@ def network_loader(
         network = load_network(preset, weights, device, allow_untrained)  # not the shared one: its encoder is replaced
         encoder = getattr(network, "encoder", None)
         if isinstance(encoder, nn.Module) and hasattr(encoder, "out_channels"):
-            network.encoder = CachingEncoder(encoder, _FEATURE_CACHE_BYTES).eval()
+            network.encoder = CachingEncoder(encoder, _CACHE_BYTES).eval()
         return resolve_network(network, precision=precision)
 
     return load

@@ -84,6 +84,7 @@ class Viewer:
         learned: LearnedRange | None = None,
     ) -> None:
         self.catalog, self.renderer, self.network_info, self.learned = catalog, renderer, network_info, learned
+        catalog.share_cache(renderer.cache)
         self.responses = ResponseBuilder(renderer, network_info, max_queued, threads)
 
     def close(self) -> None:
@@ -119,7 +120,7 @@ class Viewer:
                 "device": self.network_info["device"],
                 "running": sum(pool.running for pool in pools),
                 "queued": sum(pool.queued for pool in pools),
-                "cache_bytes": self.renderer.nbytes,
+                "cache_bytes": self.renderer.cache.nbytes,
                 "error": self.responses.load_error,
             }
         )
