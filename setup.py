@@ -74,7 +74,15 @@ setup(
     description="Arbitrary-scale super-resolution of H&E histopathology (ISTE) as a MONAI component library",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    # The code; OpenSeadragon in the viewer; the weights, whose card has the terms of their training images too.
+    license_expression="Apache-2.0 AND BSD-3-Clause AND CC-BY-NC-SA-4.0 AND LicenseRef-GlaS-research-only",
+    license_files=[
+        "LICENSE",
+        "NOTICE",
+        "bundles/*/models/*.md",
+        "monai_iste/viewer/static/vendor/*/LICENSE*",
+    ],
+    package_dir={"": "."},  # an editable installation is then a path, in which type checkers and editors find the types
     python_requires=">=3.11",
     packages=find_packages(include=["monai_iste", "monai_iste.*"]),
     package_data={

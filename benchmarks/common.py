@@ -204,7 +204,7 @@ def load_preset(preset: str, device: str = "cpu", **changes: Any) -> ISTE:
     net = create_iste(preset, **changes)
     path = released_weights(preset)
     if path is not None:
-        load_weights(net, path)
+        load_weights(net, path, may_differ=changes)
     return net.to(device).eval()
 
 

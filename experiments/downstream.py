@@ -32,7 +32,8 @@ from monai_iste.metrics import get_protocol
 from monai_iste.networks import load_weights
 from monai_iste.networks.baselines import Bicubic
 from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork
-from monai_iste.networks.presets import create_network, require_weights
+from monai_iste.networks.presets import create_network, create_network_like, require_weights
+from monai_iste.networks.weights import fill_network, read_weights
 
 #: Protocol of the reductions, the paper's. See :mod:`monai_iste.metrics.protocols`.
 PROTOCOL = "iste-rgb"
@@ -70,12 +71,15 @@ class Reconstructor:
     ) -> None:
         self.preset, self.scale = preset, float(scale)
         self.residual = None if preset == "bicubic" else bicubic_residual
-        changes = {} if self.residual is None else {"bicubic_residual": self.residual}
-        self.network = create_network(preset, scale=int(scale) if float(scale).is_integer() else scale, **changes)
+        changes: dict[str, Any] = {} if self.residual is None else {"bicubic_residual": self.residual}
+        changes["scale"] = int(scale) if float(scale).is_integer() else scale
         self.weights: dict[str, str] | None = None
-        if not isinstance(self.network, Bicubic):
+        if preset == "bicubic":
+            self.network = create_network(preset, **changes)
+        else:
             file = Path(weights) if weights is not None else require_weights(preset)
-            load_weights(self.network, file)
+            state = read_weights(file)
+            self.network = fill_network(create_network_like(preset, state, **changes), state, file)
             self.weights = {"file": file.name, "sha256": checksum(file)}
         self.network.to(device).eval()
         self.device = device

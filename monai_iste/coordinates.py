@@ -160,7 +160,7 @@ def nearest_axis(coord: Tensor, length: int) -> AxisNeighbors:
         coord: (...), in [-1, 1]; returns :class:`AxisNeighbors` with n = 1.
     """
     pos = _along(coord, length)
-    return _axis(pos, _floor(pos + 0.5).unsqueeze(-1), torch.ones_like(pos).unsqueeze(-1), length)
+    return _axis(pos, _floor(pos + 0.5, length).unsqueeze(-1), torch.ones_like(pos).unsqueeze(-1), length)
 
 
 def corner_axis(coord: Tensor, length: int) -> AxisNeighbors:
@@ -170,7 +170,7 @@ def corner_axis(coord: Tensor, length: int) -> AxisNeighbors:
         coord: (...), in [-1, 1]; returns :class:`AxisNeighbors` with n = 2.
     """
     pos = _along(coord, length)
-    base = _floor(pos)
+    base = _floor(pos, length)
     frac = (pos - base).clamp(0, 1)
     return _axis(pos, torch.stack([base, base + 1], -1), torch.stack([1 - frac, frac], -1), length)
 
@@ -212,13 +212,13 @@ def four_corners(coord: Tensor, size: tuple[int, int]) -> Neighbors:
     return _cross(corner_axis(coord[..., 0], size[0]), corner_axis(coord[..., 1], size[1]), size[1])
 
 
-def _floor(pos: Tensor, tie: float = 1e-4) -> Tensor:
-    """Pixel before a position; positions within ``tie`` of a border count as beyond it.
+def _floor(pos: Tensor, length: int) -> Tensor:
+    """Pixel before a position, along an axis of ``length`` pixels; positions just before a border count as beyond it.
 
     A coordinate that falls on the border of two pixels (x1.5, x2.5, ...) must go the same way whatever the rounding of
-    its float32 value.
+    its float32 value, which moves a position by up to ``length / 2^26`` pixels.
     """
-    return torch.floor(pos + tie)
+    return torch.floor(pos + max(1e-4, length / 2**25))
 
 
 def _axis(pos: Tensor, pixel: Tensor, weight: Tensor, length: int) -> AxisNeighbors:

@@ -6,9 +6,13 @@ Library code raises these; a command shows only the sentence and exits with the 
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from collections.abc import Collection, Iterator
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -210,5 +214,31 @@ def require_extra(module: str, extra: str) -> ModuleType:
         raise ConfigError(
             f"the package {module.partition('.')[0]}, which the extra {extra!r} brings",
             str(error),
-            f'Install it: pip install "monai_iste[{extra}]".',
+            install_advice(extra),
         ) from error
+
+
+def install_advice(extra: str) -> str:
+    """Return the sentence with the command that installs an extra: in a clone, or into the present installation.
+
+    The package is on no index. A clone is installed again with the extra; elsewhere pip installs the packages of the
+    extra, as the metadata of the installation list them.
+    """
+    root = Path(__file__).parents[1]
+    if (root / "setup.py").is_file():
+        place = "." if root == Path.cwd() else root.as_posix()
+        return f'Install it: pip install -e "{place}[{extra}]".'
+    packages = _packages_of(extra)
+    if not packages:
+        return f'Install it, in a clone of the repository: pip install -e ".[{extra}]".'
+    return f"Install it: pip install {' '.join(shlex.quote(package) for package in packages)}."
+
+
+def _packages_of(extra: str) -> list[str]:
+    """List the requirements of an extra, as the metadata of the installed package state them."""
+    try:
+        stated = requires("monai_iste") or []
+    except PackageNotFoundError:
+        return []
+    ending = re.compile(rf"""\s*;\s*extra\s*==\s*["']{re.escape(extra)}["']\s*$""")
+    return [ending.sub("", line) for line in stated if ending.search(line)]

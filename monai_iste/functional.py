@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from monai_iste.errors import ShapeError
 from monai_iste.inferers.output_size import OutputSize, require_one
 from monai_iste.inferers.tiling import Region, Tiler
+from monai_iste.networks.metadata import plain_image, with_metadata
 from monai_iste.networks.runtime import resolve_network
 
 Picture = TypeVar("Picture", np.ndarray, Image.Image, Tensor)
@@ -118,7 +119,7 @@ def _channels_first(image: Any) -> Tensor:
         # torch takes neither negative strides nor read-only memory.
         pixels = torch.from_numpy(np.require(image, None, ["C", "W"])).permute(2, 0, 1)
     elif isinstance(image, Tensor):
-        pixels = image.detach()
+        pixels = plain_image(image.detach())
     else:
         raise ShapeError("a NumPy array, a Pillow image or a tensor", type(image).__name__, "Read the file first.")
     if pixels.ndim not in (3, 4) or pixels.shape[-3] != 3 or pixels.numel() == 0:
@@ -138,7 +139,7 @@ def _wrong_values(received: str) -> ShapeError:
 
 def _like(image: Picture, result: Tensor) -> Picture:
     if isinstance(image, Tensor):
-        return (result if image.ndim == 4 else result[0]).contiguous().to(image.device)
+        return with_metadata((result if image.ndim == 4 else result[0]).contiguous().to(image.device), image)
     array = result[0].permute(1, 2, 0).numpy()
     if not isinstance(image, Image.Image):
         return array

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import safetensors.torch
 import torch
 import typer
 from torch import Tensor
@@ -20,7 +19,7 @@ from monai_iste.errors import OutputError, show_errors_as_sentences
 from monai_iste.io.files import CHECKSUMS, checksum, open_output, read_checksums, write_json
 from monai_iste.networks import PRESETS, create_iste, load_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
-from monai_iste.networks.weights import INDEX
+from monai_iste.networks.weights import INDEX, safetensors_bytes
 
 __all__ = ["SHARD_BYTES", "release"]
 
@@ -45,7 +44,7 @@ def release(
     * for the default preset ``model.pt``, the state dictionary that ``monai.bundle.load`` expects.
 
     ``monai_iste/weights`` gets links to all but ``model.pt``. The same tensors give the same bytes. The terms of the
-    preset are stored in the safetensors files.
+    preset and the options of its network are stored in the safetensors files; the options in ``model.pt`` too.
 
     Args:
         checkpoint: ``model.pt``, ``model_best.pt`` or ``checkpoint_epoch=N.pt`` of a training, or ``.safetensors``.
@@ -56,7 +55,7 @@ def release(
     Returns:
         the paths of the files.
     Raises:
-        CheckpointError: a file is missing, damaged, or belongs to another preset.
+        CheckpointError: a file is missing, damaged, or belongs to another preset or to a network with other options.
         ConfigError: there is no such preset.
         OutputError: this is not a clone of the repository, or a file cannot be written.
     """
@@ -64,8 +63,12 @@ def release(
     for folder in (models, weights):
         if not folder.is_dir():
             raise OutputError("a clone of the repository", f"no folder {folder}", "Install it with pip install -e .")
-    state = _mean([load_weights(create_iste(preset), path).state_dict() for path in (checkpoint, *mean_with)])
-    files = _write(state, preset, models)
+    network = create_iste(preset)
+    network.load_state_dict(
+        _mean([load_weights(create_iste(preset), path).state_dict() for path in (checkpoint, *mean_with)])
+    )
+    state = network.state_dict()
+    files = _write(state, preset, models, network.options())
     _update_checksums(files, preset, models, weights)
     files += [_link(weights, path, repository) for path in (*files, models / CHECKSUMS)]
     if preset == DEFAULT_PRESET:
@@ -81,18 +84,17 @@ def _mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
 
 
-def _write(state: dict[str, Tensor], preset: str, folder: Path) -> list[Path]:
+def _write(state: dict[str, Tensor], preset: str, folder: Path, options: dict[str, Any]) -> list[Path]:
     """Write the safetensors of a preset, and the index of its shards if there are several."""
     shards = _shards(state)
     if len(shards) > 1:
         shards = _shards({name: tensor.half() for name, tensor in state.items()})
-    # One entry only: safetensors writes several in random order.
-    about = {"about": f"{preset} of monai_iste {monai_iste.__version__}; {PRESETS[preset].terms}"}
+    about = {"preset": preset, "version": monai_iste.__version__, "terms": PRESETS[preset].terms}
     several = [f"{preset}-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
     names = several if len(shards) > 1 else [f"{preset}.safetensors"]
     for name, shard in zip(names, shards, strict=True):
         with open_output(folder / name, overwrite=True) as file:
-            file.write(safetensors.torch.save(shard, about))
+            file.write(safetensors_bytes(shard, options, **about))
     if len(shards) > 1:
         where = {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
         names.append(f"{preset}{INDEX}")

@@ -21,4 +21,5 @@ from monai_iste.bundle.runs import (
     print_summary,
     resolved_settings,
     running_workflow,
+    seed_run,
 )

@@ -11,13 +11,17 @@ import sys
 from collections.abc import Callable
 from typing import Any, cast
 
+import torch
+from monai.bundle import ConfigWorkflow
 from monai.bundle.properties import InferProperties, TrainProperties
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY
 from monai.utils import BundlePropertyConfig
 
-from monai_iste.bundle.runs import running_workflow
-from monai_iste.errors import ConfigError, show_errors_as_sentences
+from monai_iste.bundle.runs import loaded_file, running_workflow
+from monai_iste.errors import CheckpointError, ConfigError, show_errors_as_sentences
+from monai_iste.networks.options import check_options, stated_options
 from monai_iste.networks.runtime import known_device
+from monai_iste.networks.weights import misfits, read_weights
 
 # Top-level keys that MONAI or a command reads; other keys must be referred to by some part of the configuration.
 _ENTRY_POINTS = {
@@ -74,6 +78,30 @@ def check_config() -> None:
     if workflow is not None:
         _check_keys(workflow.parser.get())
         _check_values(workflow.parser.get())
+        if loaded_file():
+            _check_loaded(workflow)
+
+
+def _check_loaded(workflow: ConfigWorkflow) -> None:
+    """Check that the network fits the file that ``monai.bundle.load`` reads: it skips tensors that do not.
+
+    The network is created here, once, with the random state put back.
+
+    Raises:
+        CheckpointError: the file belongs to another network or to one with other options.
+    """
+    file = str(loaded_file())
+    with torch.random.fork_rng(devices=[]):
+        network = workflow.parser.get_parsed_content("network_def")
+    state = read_weights(file)
+    wrong = misfits(network, state)
+    if wrong:
+        raise CheckpointError(
+            f"weights of the bundle's network in {file}",
+            f"{len(wrong)} tensors that differ ({wrong[0]}, ...)",
+            "Name the preset that they were trained with: net_override={'preset': ...}.",
+        )
+    check_options(network, stated_options(state), file)
 
 
 def _check_keys(config: dict[str, Any]) -> None:

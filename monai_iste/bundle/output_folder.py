@@ -7,6 +7,7 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
+from monai_iste.bundle.runs import loaded_file
 from monai_iste.errors import OutputError
 from monai_iste.io.files import lock_file, make_folder, remove_abandoned, report_write_errors
 
@@ -27,11 +28,13 @@ def claim_output_dir(folder: str, alone: bool = False) -> str:
     """Create the output folder, check that it is writable and, with ``alone``, keep other trainings out of it.
 
     The claim ends with :func:`release_output_dir` or with the process, however it ends. A process may claim a folder
-    twice.
+    twice. Nothing happens in ``monai.bundle.load``, which writes no results.
 
     Raises:
         OutputError: the folder is not writable, or another process has claimed it.
     """
+    if loaded_file() is not None:
+        return folder
     try:
         os.makedirs(folder, exist_ok=True)
         probe = os.path.join(folder, f".writable.{os.getpid()}")

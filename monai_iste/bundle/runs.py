@@ -10,13 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import monai.bundle
 import torch
 from monai.bundle import ConfigWorkflow
+from monai.utils import set_determinism
 
 import monai_iste
 from monai_iste.errors import ConfigError
 from monai_iste.io.files import read_json
 from monai_iste.networks import PRESETS, create_iste, released_weights
+from monai_iste.networks.options import differing_options, stated_options
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.weights import misfits, read_weights
 
@@ -33,6 +36,20 @@ def running_workflow() -> ConfigWorkflow | None:
         candidate = frame.f_locals.get("self")
         if isinstance(candidate, ConfigWorkflow):
             return candidate
+        frame = frame.f_back
+    return None
+
+
+def loaded_file() -> str | None:
+    """Return the file of weights that ``monai.bundle.load`` is reading, "" if unknown; None in any other use.
+
+    MONAI initializes the whole workflow to get its network. A caller who only wants the network must find the seed,
+    the threads, the folders and the output of the program unchanged: what a run prepares asks here first.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code is monai.bundle.load.__code__:
+            return str(frame.f_locals.get("full_path", ""))
         frame = frame.f_back
     return None
 
@@ -74,8 +91,11 @@ def bundle_root() -> str:
 
 
 def print_summary(preset: str, device: torch.device | str, steps: int, batch_size: int) -> None:
-    """Print one line: preset, device and length of the training, and where to find the recipe of the paper."""
-    if not is_main():
+    """Print one line: preset, device and length of the training, and where to find the recipe of the paper.
+
+    Nothing is printed in ``monai.bundle.load``.
+    """
+    if not is_main() or loaded_file() is not None:
         return
     device = torch.device(device)
     print(
@@ -107,51 +127,82 @@ def join_processes(device: torch.device) -> int:
     return torch.distributed.get_rank()
 
 
+def seed_run(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch, and make PyTorch deterministic; nothing changes in ``monai.bundle.load``."""
+    if loaded_file() is None:
+        set_determinism(seed=seed)
+
+
 def leave_cores_to_workers(num_workers: int) -> None:
     """Reduce PyTorch's threads by one for every data-loading process.
 
     PyTorch starts one thread per core, and each parallel region waits for its slowest thread. If a loader, or any other
-    program, keeps one of two cores busy, a step takes ten times as long as on one thread.
+    program, keeps one of two cores busy, a step takes ten times as long as on one thread. Nothing changes in
+    ``monai.bundle.load``.
     """
+    if loaded_file() is not None:
+        return
     torch.set_num_threads(max(1, torch.get_num_threads() - num_workers))
 
 
-def default_preset(output_dir: str, checkpoint: str | None = None) -> str:
-    """Return the preset of ``checkpoint``, else of a trained ``<output_dir>/model.pt``, else the released preset."""
-    path = Path(checkpoint or os.path.join(output_dir, "model.pt"))
-    return next(iter(_matching_presets(path)), DEFAULT_PRESET) if path.is_file() else DEFAULT_PRESET
+def default_preset(output_dir: str, checkpoint: str | None = None, bundle_root: str | None = None) -> str:
+    """Return the preset of ``checkpoint``, else of a trained ``<output_dir>/model.pt``, else of the bundle's model.
+
+    In ``monai.bundle.load`` it is the preset of the file that is being loaded.
+    """
+    named = loaded_file() or checkpoint
+    paths = [named] if named else [os.path.join(output_dir, "model.pt"), _bundle_model(bundle_root)]
+    path = next((Path(path) for path in paths if path and Path(path).is_file()), None)
+    return next(iter(_matching_presets(path)), DEFAULT_PRESET) if path else DEFAULT_PRESET
 
 
-def find_weights(output_dir: str, preset: str, checkpoint: str | None = None) -> str | None:
-    """Find the weights of an evaluation: ``checkpoint`` if given, else trained weights, else released weights.
+def find_weights(
+    output_dir: str, preset: str, checkpoint: str | None = None, bundle_root: str | None = None
+) -> str | None:
+    """Find the weights of an evaluation: the first that exist, of the preset.
+
+    They are ``checkpoint``, if given; those of a training in ``output_dir``; ``models/model.pt`` of the bundle; the
+    released ones.
 
     Args:
-        output_dir: folder that may contain ``model.pt`` of a training; a file of another preset is ignored.
-        preset: preset of the network, given by the user or by :func:`default_preset`.
-        checkpoint: file given by the user.
+        output_dir: folder that may contain ``model.pt`` of a training.
+        preset: preset of the network, given by the user or by :func:`default_preset`. Files of other presets are
+            ignored.
+        checkpoint: file given by the user; it is not compared with the preset.
+        bundle_root: folder of the bundle (:func:`bundle_root`).
     Returns:
-        the file; None if there are neither trained nor released weights.
+        the file; None if there are no such weights.
     """
     if checkpoint is not None:
         return checkpoint
-    trained = Path(output_dir, "model.pt")
-    if trained.is_file() and preset in (_matching_presets(trained) or [preset]):
-        return str(trained)
+    for path in (Path(output_dir, "model.pt"), _bundle_model(bundle_root)):
+        if path is not None and path.is_file() and preset in (_matching_presets(path) or [preset]):
+            return str(path)
     released = released_weights(preset)
     return None if released is None else str(released)
 
 
-def _matching_presets(weights: Path) -> list[str]:
-    """List the presets whose tensors match a file of weights, the one named in the ``config.json`` beside it first.
+def _bundle_model(bundle_root: str | None) -> Path | None:
+    """Return ``models/model.pt`` of a bundle; None if the folder is no bundle, see :func:`bundle_root`."""
+    if bundle_root is None or not Path(bundle_root, "configs").is_dir():
+        return None
+    return Path(bundle_root, "models", "model.pt")
 
-    That name alone is not reliable: ``config.json`` contains the preset as written, possibly an expression for the
+
+def _matching_presets(weights: Path) -> list[str]:
+    """List the presets whose tensors match a file of weights.
+
+    Presets with the options that the file states come first, then the one named in the ``config.json`` beside it. That
+    name alone is not reliable: ``config.json`` contains the preset as written, possibly an expression for the
     machine of the training, and it may belong to a later, unfinished run.
     """
     state = read_weights(weights)
     with torch.random.fork_rng(devices=[]):  # creating networks must not change the random state of a seeded run
-        matching = [name for name in PRESETS if not misfits(create_iste(name), state)]
+        networks = {name: create_iste(name) for name in PRESETS}
     named = saved_config(weights.with_name("config.json")).get("preset")
-    return sorted(matching, key=lambda name: name != named)
+    others = {name: bool(differing_options(network, stated_options(state))) for name, network in networks.items()}
+    matching = [name for name, network in networks.items() if not misfits(network, state)]
+    return sorted(matching, key=lambda name: (others[name], name != named))
 
 
 def saved_config(path: Path) -> dict[str, Any]:

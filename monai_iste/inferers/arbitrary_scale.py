@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from monai_iste.inferers.tiling import Region, Tiler
 from monai_iste.networks.checks import check_image
+from monai_iste.networks.metadata import plain_image, with_metadata
 
 
 class ArbitraryScaleInferer(Tiler, Inferer):
@@ -49,6 +50,8 @@ class ArbitraryScaleInferer(Tiler, Inferer):
     ) -> Tensor:
         """Upscale a batch, or one region of its output.
 
+        A batch with metadata keeps them, with the affine of the new pixel size; a region is a plain tensor.
+
         Args:
             network: called as ``network.forward_grid(image, rows, columns, cell)`` where it has this method, else as
                 ``network(image, coord=coord, cell=cell)``.
@@ -62,4 +65,5 @@ class ArbitraryScaleInferer(Tiler, Inferer):
             pixels = image.permute(1, 2, 0)
             return torch.cat(list(self.bands(lambda part: pixels[part.slices], size, network, scale, region)), dim=1)
 
-        return torch.stack([upscale(image) for image in inputs])
+        result = torch.stack([upscale(image) for image in plain_image(inputs)])
+        return result if region is not None else with_metadata(result, inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from monai_iste.errors import ShapeError
+from monai_iste.errors import ConfigError, ShapeError
 
 
 def check_image(image: Tensor) -> None:
@@ -14,6 +14,19 @@ def check_image(image: Tensor) -> None:
         raise ShapeError("an image of shape (B, 3, h, w)", shape_of(image), "Add the batch axis, keep RGB.")
     if not image.is_floating_point():  # 8-bit levels would pass without an error
         raise ShapeError("an image of floating point, in [0, 1]", str(image.dtype), "Divide 8-bit levels by 255.")
+
+
+def check_precision(image: Tensor, weight: Tensor) -> None:
+    """Raise ConfigError for weights or images in half precision, whose coordinates and angles would be rounded.
+
+    Autocast is no such case: it rounds products alone. Its images may be in half precision.
+    """
+    if weight.dtype in (torch.float16, torch.bfloat16):
+        remedy = "Call network.float(); for speed use precision='bf16' or torch.autocast."
+        raise ConfigError("a network in full precision", f"weights of {weight.dtype}", remedy)
+    half = image.dtype in (torch.float16, torch.bfloat16)
+    if half and not torch.jit.is_scripting() and not torch.is_autocast_enabled(image.device.type):
+        raise ConfigError("an image in full precision", str(image.dtype), "Pass image.float(), or use torch.autocast.")
 
 
 def check_queries(image: Tensor, coord: Tensor, cell: Tensor) -> None:

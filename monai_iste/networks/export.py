@@ -17,7 +17,7 @@ import typer
 from torch import Tensor, nn
 
 from monai_iste.coordinates import cell_size, pixel_centers
-from monai_iste.errors import ConfigError, OutputError, show_errors_as_sentences
+from monai_iste.errors import ConfigError, OutputError, install_advice, show_errors_as_sentences
 from monai_iste.networks import ISTE, load_network
 
 _OPSET = 17
@@ -53,7 +53,7 @@ def export_onnx(network: nn.Module, path: str | os.PathLike[str]) -> None:
         OutputError: the file cannot be written.
     """
     if find_spec("onnx") is None:
-        raise ConfigError("the package onnx", "none", "Install it with: pip install 'monai_iste[export]'.")
+        raise ConfigError("the package onnx", "none", install_advice("export"))
     if not isinstance(network, ISTE):
         raise ConfigError("an ISTE network", type(network).__name__, "Choose one of the presets of ISTE.")
     if network.inference_keys != "lattice":

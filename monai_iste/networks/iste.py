@@ -23,7 +23,8 @@ from monai_iste.coordinates import (
 )
 from monai_iste.errors import ShapeError, check_choice
 from monai_iste.networks import tuning
-from monai_iste.networks.checks import check_grid, check_image, check_queries
+from monai_iste.networks.base import UpscalingNetwork
+from monai_iste.networks.checks import check_grid, check_image, check_precision, check_queries
 from monai_iste.networks.encoders import SwinIREncoder
 from monai_iste.networks.grid_sampling import batch_points, bicubic_at, ensemble, gather
 from monai_iste.networks.iste_grid import Encoding, decode_grid, grid_colors
@@ -36,7 +37,7 @@ from monai_iste.networks.texture_learner import ConvTexture, TextureLearner
 _TEXTURE_CORNERS = {"nearest": (nearest_pixel, nearest_axis), "four": (four_corners, corner_axis)}
 
 
-class ISTE(nn.Module):
+class ISTE(UpscalingNetwork):
     """Implicit Self-Texture Enhancement: one network for any scale.
 
     Implements Sec. III, Eq. (1)-(8) of Duan et al., arXiv:2401.15613: a shared encoder, a pixel branch (LFI, LPD) and a
@@ -78,7 +79,7 @@ class ISTE(nn.Module):
     Raises:
         ShapeError: a tensor's shape does not fit.
         ScaleError: the scale is not a positive number.
-        ConfigError: an argument names an unknown variant.
+        ConfigError: an argument names an unknown variant, or weights or image are in half precision.
 
     Example:
         >>> from monai_iste.networks import EDSREncoder
@@ -88,6 +89,12 @@ class ISTE(nn.Module):
         >>> net(torch.rand(1, 3, 5, 7), coord=torch.zeros(1, 2, 2), cell=torch.ones(1, 2)).shape
         torch.Size([1, 2, 3])
     """
+
+    option_names = (
+        *("heads", "texture_corners", "training_keys", "inference_keys", "key_side", "blend", "bicubic_residual"),
+        "scale",
+    )
+    free_options = frozenset({"training_keys", "scale"})
 
     def __init__(
         self,
@@ -115,9 +122,12 @@ class ISTE(nn.Module):
         check_choice("inference_keys", inference_keys, ("lattice", "all"))
         check_choice("blend", blend, ("colors", "features"))
         self.texture_neighbors, self.texture_axis = _TEXTURE_CORNERS[texture_corners]
+        self.heads = heads
+        self.texture_corners = texture_corners
         self.training_keys = training_keys
         self.inference_keys = inference_keys
         self.key_side = key_side
+        self.blend = blend
         self.bicubic_residual = bicubic_residual
         output_size((1, 1), scale)  # raises ScaleError for invalid scales
         self.scale = float(scale)
@@ -145,6 +155,7 @@ class ISTE(nn.Module):
         if cell is None:
             cell = self.cell_at(image, scale)
         check_queries(image, coord, cell)
+        check_precision(image, self.local_pixel_decoder.feature_part.weight)
         encoding = self.encode(image, coord, cell)  # stage 1, feature domain: F_STF
         return self.decode(encoding, coord, cell)  # stage 2, spatial domain: I_Pred = I_LPD + I_LTD
 
@@ -203,6 +214,7 @@ class ISTE(nn.Module):
         Units: as for the class.
         """
         check_grid(image, rows, columns, cell, per_image=True)
+        check_precision(image, self.local_pixel_decoder.feature_part.weight)
         one_grid = rows.ndim == columns.ndim == 1
         if tuning.FAST_PATHS and one_grid and not self.training and not torch.is_grad_enabled():
             return decode_grid(self, normalized(image), rows, columns, cell)

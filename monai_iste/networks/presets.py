@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, cast
 from torch import nn
 
 from monai_iste import DEFAULT_PRESET as DEFAULT_PRESET
-from monai_iste.errors import ConfigError, check_choice
+from monai_iste.errors import CheckpointError, ConfigError, check_choice
 from monai_iste.io.files import verify_checksum
 from monai_iste.networks.baselines import EDSR, LIIF, LTE, Bicubic, LiUNetGAN, SWDNet, SwinIR
 from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
 from monai_iste.networks.learned_range import LearnedRange
+from monai_iste.networks.options import differing_options, stated_options
 from monai_iste.networks.weights import INDEX, files_of
 
 
@@ -162,6 +163,35 @@ def create_network(preset: str, **changes: Any) -> nn.Module:
         3
     """
     return _create({**PRESETS, **BASELINES}, preset, changes)
+
+
+def create_network_like(preset: str, state: Mapping[str, Any], **changes: Any) -> nn.Module:
+    """Create a network by the name of its preset, with the options that a state dictionary states.
+
+    Args:
+        preset: a key of :data:`PRESETS` or :data:`BASELINES`.
+        state: of :func:`~monai_iste.networks.weights.read_weights`.
+        changes: arguments that differ from the preset, whatever the state dictionary states.
+    Raises:
+        ConfigError: no preset of that name.
+        CheckpointError: the stated options are none that the network can have.
+
+    Example:
+        >>> state = create_network("iste_light", texture_corners="nearest").state_dict()
+        >>> create_network_like("iste_light", state).texture_corners
+        'nearest'
+    """
+    network = create_network(preset, **changes)
+    known = getattr(network, "option_names", ())
+    different = differing_options(network, stated_options(state))
+    stated = {name: value for name, value in different.items() if name in known and name not in changes}
+    try:
+        return create_network(preset, **stated, **changes) if stated else network
+    except (TypeError, ValueError) as error:  # of a damaged or foreign file
+        theirs = ", ".join(f"{name}={value!r}" for name, value in stated.items())
+        raise CheckpointError(
+            f"weights whose options {preset} can have", theirs[:200], "Copy or train them again."
+        ) from error
 
 
 def _create(presets: dict[str, Preset], name: str, changes: dict[str, Any]) -> nn.Module:

@@ -12,8 +12,16 @@ from torch import Tensor, nn
 
 from monai_iste.errors import ConfigError, check_choice
 from monai_iste.networks.grid_sampling import query_grid
-from monai_iste.networks.presets import DEFAULT_PRESET, create_network, released_weights, require_weights
-from monai_iste.networks.weights import load_weights
+from monai_iste.networks.presets import (
+    BASELINES,
+    DEFAULT_PRESET,
+    PRESETS,
+    create_network,
+    create_network_like,
+    released_weights,
+    require_weights,
+)
+from monai_iste.networks.weights import fill_network, read_weights
 
 
 def resolve_network(
@@ -66,6 +74,8 @@ def load_network(
 ) -> nn.Module:
     """Load a preset with its weights, in evaluation mode (``monai_iste.load``).
 
+    The options that the file states replace those of the preset: weights run as they were trained.
+
     Args:
         preset: a key of :data:`PRESETS` or :data:`BASELINES`.
         weights: file that is read instead of the released weights, ``.safetensors`` or ``.pt``.
@@ -79,11 +89,15 @@ def load_network(
         >>> load_network("iste_small", allow_untrained=True).training
         False
     """
-    network = create_network(preset)
-    if weights is not None:
-        load_weights(network, os.fspath(weights))
-    elif released_weights(preset) or not allow_untrained:
-        load_weights(network, require_weights(preset))
+    check_choice("a preset", preset, {**PRESETS, **BASELINES})
+    path = weights
+    if path is None and (released_weights(preset) or not allow_untrained):
+        path = require_weights(preset)
+    if path is None:
+        network = create_network(preset)
+    else:
+        state = read_weights(os.fspath(path))
+        network = fill_network(create_network_like(preset, state), state, os.fspath(path))
     return network.to(known_device(device)).eval()
 
 

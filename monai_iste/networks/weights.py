@@ -6,7 +6,9 @@ Other pickled objects are never loaded.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import json
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,25 +18,39 @@ from torch import Tensor, nn
 
 from monai_iste.errors import CheckpointError
 from monai_iste.io.files import open_output, read_json
+from monai_iste.networks.options import OPTIONS_KEY, check_options, state_options, stated_options
 
 #: File name ending of the index that maps tensors to shards, as on model hubs.
 INDEX = ".safetensors.index.json"
 
+#: The one entry of the metadata of a safetensors file: JSON. Several entries would be written in random order.
+_ABOUT = "monai_iste"
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def load_weights(network: Network, path: str | Path) -> Network:
+def load_weights(network: Network, path: str | Path, may_differ: Collection[str] = ()) -> Network:
     """Fill a network with the weights in a file; returns the network.
+
+    Files state the options of their network that no tensor shows (:mod:`monai_iste.networks.options`), and a network
+    with other options is refused. Files that state none are loaded: those of earlier versions and of other programs.
 
     Args:
         network: any module; every one of its tensors must be in the file, and no other.
         path: ``.safetensors``; ``.safetensors.index.json``, with its shards beside it; or ``.pt`` with a state
             dictionary, alone or under the key ``network``. Half precision is widened to the network's.
+        may_differ: names of options that differ on purpose, for measurements of their effect.
     Raises:
-        CheckpointError: the file is missing, damaged, or belongs to another network, or its values are not finite
-            numbers of the network's kind; the network is left as it was.
+        CheckpointError: the file is missing, damaged, or belongs to another network or to one with other options, or
+            its values are not finite numbers of the network's kind; the network is left as it was.
     """
-    state = read_weights(path)
+    return fill_network(network, read_weights(path), path, may_differ)
+
+
+def fill_network(
+    network: Network, state: dict[str, Tensor], path: str | Path, may_differ: Collection[str] = ()
+) -> Network:
+    """Fill a network with the result of :func:`read_weights` for ``path``; see :func:`load_weights`."""
     wrong = misfits(network, state)
     if wrong:
         raise CheckpointError(
@@ -42,10 +58,11 @@ def load_weights(network: Network, path: str | Path) -> Network:
             f"{len(wrong)} tensors that differ ({wrong[0]}, ...)",
             "Name the preset that they were trained with.",
         )
+    check_options(network, stated_options(state), str(path), may_differ)
     unusable = next((reason for name in state if (reason := _unusable(name, state[name], network))), None)
     if unusable:
         raise CheckpointError(f"finite weights in {path}", unusable, "Train it again, or name another file.")
-    network.load_state_dict(state)
+    network.load_state_dict(dict(state))  # without the options, which are checked
     return network
 
 
@@ -74,6 +91,8 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the state dictionary in a file, on the CPU; formats as for :func:`load_weights`.
 
+    It states the options that the file states, see :func:`monai_iste.networks.options.stated_options`.
+
     Raises:
         CheckpointError: the file is missing or damaged.
     """
@@ -84,7 +103,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     try:
         state: dict[str, Any]
         if path.suffix in (".safetensors", ".json"):
-            state = {k: v for file in files_of(path) for k, v in safetensors.torch.load_file(file).items()}
+            state = OrderedDict()
+            for file in files_of(path):
+                state.update(safetensors.torch.load_file(file))
+                state_options(state, _options_in(file))
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("network", state)
@@ -93,6 +115,27 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"weights in {path}", f"a damaged or foreign file ({type(error).__name__})", "Copy or train it again."
         ) from error
+
+
+def safetensors_bytes(state: Mapping[str, Tensor], options: Mapping[str, Any], **about: str) -> bytes:
+    """Serialize tensors as safetensors; the same input gives the same bytes.
+
+    Args:
+        options: options of the network.
+        about: further entries of the metadata.
+    """
+    metadata = {_ABOUT: json.dumps({**about, OPTIONS_KEY: options}, sort_keys=True)}
+    return safetensors.torch.save(dict(state), metadata)
+
+
+def _options_in(file: Path) -> dict[str, Any] | None:
+    """Read the options that a safetensors file states; None if it states none."""
+    with safetensors.safe_open(file, "pt") as opened:
+        about = (opened.metadata() or {}).get(_ABOUT)
+    options = None if about is None else json.loads(about)[OPTIONS_KEY]
+    if options is not None and not isinstance(options, dict):
+        raise ValueError("options that are no JSON object")
+    return options
 
 
 def files_of(path: Path) -> list[Path]:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 from torch import Tensor
 
 from monai_iste.errors import ShapeError
 from monai_iste.io.image_reader import read_rgb
+from monai_iste.networks.metadata import plain_image
 
 #: Every transform of this package accepts NumPy arrays and tensors.
 BACKENDS = [TransformBackends.NUMPY, TransformBackends.TORCH]
@@ -28,22 +28,26 @@ def check_rgb(image: np.ndarray | Tensor) -> None:
         ShapeError: the shape or the type differs; both are named.
     """
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape or image.dtype not in (np.uint8, torch.uint8):
+        lazy = isinstance(image, Tensor) and image.is_floating_point()
         raise ShapeError(
             "an image of shape (3, H, W) and type uint8",
             f"{tuple(image.shape)} of {image.dtype}",
-            "Put the channels first and keep 0 to 255.",
+            "Put the channels first and keep 0 to 255."
+            + (" Compose(lazy=True) makes 8-bit images float: leave lazy out." if lazy else ""),
         )
 
 
 def plain_tensor(image: np.ndarray | Tensor) -> Tensor:
     """Convert to a plain, contiguous tensor, without copying if possible; metadata of a MetaTensor is dropped.
 
+    Transforms that are pending on a MetaTensor are applied.
+
     Shape: any
     """
-    if isinstance(image, MetaTensor):
-        image = image.as_tensor()
+    if isinstance(image, Tensor):
+        return plain_image(image).contiguous()
     # torch accepts neither negative strides nor read-only memory: np.require copies such arrays.
-    return image.contiguous() if isinstance(image, Tensor) else torch.from_numpy(np.require(image, None, ["C", "W"]))
+    return torch.from_numpy(np.require(image, None, ["C", "W"]))
 
 
 class LoadRGB(Transform):

@@ -7,7 +7,7 @@ precise enough: the pixel sizes of two scanners at 20x can differ by more than a
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, cast
 
@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
 from monai.utils import WSIPatchKeys
 from PIL import Image
 from torch import Tensor, nn
@@ -24,8 +23,9 @@ from monai_iste.errors import DataError, ShapeError
 from monai_iste.functional import to_range, upscale
 from monai_iste.inferers.output_size import OutputSize, Size
 from monai_iste.io.pixel_size import MPP_KEY, MPP_SPACING_KEY, Mpp, mpp_pair
-from monai_iste.transforms.io import BACKENDS, plain_tensor
-from monai_iste.transforms.super_resolve import to_input_type
+from monai_iste.networks.metadata import without_pending
+from monai_iste.transforms.io import plain_tensor
+from monai_iste.transforms.super_resolve import Resampling, ResamplingDict
 
 _SIZE_TOLERANCE = 0.05  # the tolerance of MONAI's slide readers (their mpp_rtol)
 
@@ -89,7 +89,7 @@ def _level_mpp(path: str, level: int) -> Mpp:
         return slide.mpp[0] * height / h, slide.mpp[1] * width / w
 
 
-class SuperResolveToMpp(Transform):
+class SuperResolveToMpp(Resampling):
     """Resample a channel-first RGB image to a pixel size, for example a 10x slide for a pipeline trained at 40x.
 
     A coarser image is super-resolved by the network (:func:`monai_iste.upscale`), a finer one is reduced with
@@ -126,8 +126,6 @@ class SuperResolveToMpp(Transform):
         (torch.Size([3, 64, 64]), (0.25, 0.25))
     """
 
-    backend = BACKENDS
-
     def __init__(
         self,
         mpp: float | tuple[float, float],
@@ -145,6 +143,8 @@ class SuperResolveToMpp(Transform):
     def __call__(self, image: np.ndarray | Tensor) -> np.ndarray | Tensor:
         if image.ndim != 3:
             raise ShapeError("an image of shape (3, H, W)", str(tuple(image.shape)), "Put the channels first.")
+        if isinstance(image, Tensor):
+            image = without_pending(image)
         h, w = int(image.shape[1]), int(image.shape[2])
         source = image_mpp(image) if self.source_mpp is None else self.source_mpp
         height, width = self.output_size.resolve((h, w), source)
@@ -157,7 +157,7 @@ class SuperResolveToMpp(Transform):
                 f"{h} x {w} pixels of {_format_mpp(source)} um, which would have {_format_mpp(reached)}",
                 "Read a patch of another size, or leave the exact size out.",
             )
-        result = to_input_type(image, self._resample(plain_tensor(image), (height, width)))
+        result = self.resampled(image, self._resample(plain_tensor(image), (height, width)))
         if isinstance(result, MetaTensor):
             result.meta.update({MPP_KEY: reached, MPP_SPACING_KEY: _spacing(result)})
         return result
@@ -194,7 +194,7 @@ def _reduce(pixels: Tensor, size: Size) -> Tensor:
     return to_range(torch.from_numpy(np.stack(reduced)), pixels.dtype).to(pixels.device)
 
 
-class SuperResolveToMppd(MapTransform):
+class SuperResolveToMppd(ResamplingDict):
     """Dictionary version of :class:`SuperResolveToMpp`.
 
     Args:
@@ -210,8 +210,6 @@ class SuperResolveToMppd(MapTransform):
         torch.Size([3, 64, 64])
     """
 
-    backend = BACKENDS
-
     def __init__(
         self,
         keys: KeysCollection,
@@ -225,12 +223,6 @@ class SuperResolveToMppd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.transform = SuperResolveToMpp(mpp, size, source_mpp, model, device, precision)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.transform(d[key])
-        return d
 
 
 SuperResolveToMppD = SuperResolveToMppDict = SuperResolveToMppd

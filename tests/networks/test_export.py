@@ -29,7 +29,7 @@ NETWORKS = {
 SIZES, SCALES = [(12, 7), (50, 61)], [2.5, 3.7]
 
 needs_onnx = pytest.mark.skipif(
-    not (find_spec("onnx") and find_spec("onnxruntime")), reason="needs the extra: pip install 'monai_iste[export]'"
+    not (find_spec("onnx") and find_spec("onnxruntime")), reason="needs the extra: pip install -e '.[export]'"
 )
 
 
@@ -110,7 +110,7 @@ def test_the_missing_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:
         export.export_onnx(create_iste("iste_light"), tmp_path / "network.onnx")
-    assert_teaches(caught.value, "monai_iste[export]")
+    assert_teaches(caught.value, "pip install -e", "[export]")
 
 
 @needs_onnx

@@ -6,15 +6,16 @@ from typing import Optional
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from monai_iste.coordinates import AxisNeighbors, bicubic_axis, output_size
 from monai_iste.errors import ShapeError
+from monai_iste.networks.base import UpscalingNetwork
 from monai_iste.networks.checks import check_grid
 from monai_iste.networks.grid_sampling import interpolate_on_grid
 
 
-class Bicubic(nn.Module):
+class Bicubic(UpscalingNetwork):
     """Bicubic interpolation with Pillow's kernel (a = -0.5), the first row of every table.
 
     Args:
@@ -40,7 +41,8 @@ class Bicubic(nn.Module):
         if image.ndim != 4:
             raise ShapeError("an image of shape (B, C, h, w)", str(tuple(image.shape)), "Add the batch axis.")
         size = output_size((image.shape[2], image.shape[3]), self.scale if scale is None else scale)
-        return F.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True)
+        full = image.to(torch.promote_types(image.dtype, torch.float32))  # there is no kernel for half precision
+        return F.interpolate(full, size=size, mode="bicubic", align_corners=False, antialias=True).to(image.dtype)
 
     @torch.jit.unused
     def forward_grid(self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:

@@ -6,14 +6,15 @@ import math
 from abc import ABC, abstractmethod
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from monai_iste.errors import ScaleError
-from monai_iste.networks.checks import check_grid, check_image, check_queries
+from monai_iste.networks.base import UpscalingNetwork
+from monai_iste.networks.checks import check_grid, check_image, check_precision, check_queries
 from monai_iste.networks.residual_gate import residual_gate
 
 
-class FixedScaleNetwork(nn.Module, ABC):
+class FixedScaleNetwork(UpscalingNetwork, ABC):
     """Network with one whole scale factor, with the same call as networks of any scale.
 
     A subclass implements :meth:`upscale`. Coordinates get the color of the output pixel in which they lie, so that the
@@ -32,6 +33,8 @@ class FixedScaleNetwork(nn.Module, ABC):
         ShapeError: a tensor's shape does not fit.
         ScaleError: the scale is not 2, 3, 4, ..., or a call requests another scale.
     """
+
+    option_names = ("bicubic_residual", "scale")
 
     def __init__(self, scale: int = 2, bicubic_residual: bool = False) -> None:
         super().__init__()
@@ -75,6 +78,7 @@ class FixedScaleNetwork(nn.Module, ABC):
 
     def whole(self, image: Tensor) -> Tensor:
         """Upscale the whole image, in [0, 1]; includes the bicubic interpolation with ``bicubic_residual``."""
+        check_precision(image, next(self.parameters()))
         image = (image - 0.5) / 0.5
         rgb = self.upscale(image)
         if self.bicubic_residual:

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from monai_iste.coordinates import Neighbors, axis_centers, cell_size, four_corners, output_size, position
 from monai_iste.errors import ShapeError
 from monai_iste.networks import tuning
-from monai_iste.networks.checks import check_grid, check_queries
+from monai_iste.networks.base import UpscalingNetwork
+from monai_iste.networks.checks import check_grid, check_precision, check_queries
 from monai_iste.networks.encoders import SwinIREncoder
 from monai_iste.networks.grid_sampling import batch_points, bicubic_at, ensemble, gather
 from monai_iste.networks.residual_gate import residual_gate
 
 
-class ImplicitNetwork(nn.Module, ABC):
+class ImplicitNetwork(UpscalingNetwork, ABC):
     """Encoder with an implicit decoder; the same call as :class:`~monai_iste.networks.ISTE`.
 
     A subclass implements :meth:`maps`, once per image, and :meth:`hidden`, once per corner. The last layer is linear
@@ -42,6 +43,9 @@ class ImplicitNetwork(nn.Module, ABC):
         ShapeError: a tensor's shape does not fit.
         ScaleError: the scale is not a positive number.
     """
+
+    option_names = ("bicubic_residual", "scale")
+    free_options = frozenset({"scale"})
 
     def __init__(
         self,
@@ -110,6 +114,7 @@ class ImplicitNetwork(nn.Module, ABC):
     def query(self, image: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
         """Compute the colors at coordinates; without gradients in strips, so that memory stays flat."""
         check_queries(image, coord, cell)
+        check_precision(image, self.color.weight)
         image = (image - 0.5) / 0.5
         maps = self.maps(self.encoder(image)).contiguous(memory_format=torch.channels_last)
         gate = residual_gate(image) if self.bicubic_residual else None

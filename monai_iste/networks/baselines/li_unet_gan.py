@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -117,6 +118,9 @@ class LiUNetGAN(FixedScaleNetwork):
         self.up = nn.ModuleList([_UpBlock(*pair) for pair in ((d, c), (2 * c, b), (2 * b, a))])
         self.across = nn.ModuleList([_ConvBlock(*pair) for pair in ((c, 2 * c), (b, 2 * b), (a, 2 * a))])
         self.last = nn.Sequential(nn.Conv2d(2 * a, 12, 1), nn.PixelShuffle(2))
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "bicubic_residual": self.learns_difference}
 
     def unet(self, x: Tensor) -> Tensor:
         """Apply the U-Net, (B, 3, H, W) -> (B, 3, H, W), for any H and W."""

@@ -6,6 +6,8 @@ of the authors' release.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -80,6 +82,9 @@ class SWDNet(FixedScaleNetwork):
         self.upsampling = "bicubic" if bicubic_residual else "nearest"
         self.spatial_stage = SpatialStage(self.scale, shallow_channels, channels, blocks)
         self.wavelet_stage = WaveletStage(wavelet_channels)
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "bicubic_residual": self.upsampling == "bicubic"}
 
     def forward(
         self,
