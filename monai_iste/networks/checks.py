@@ -21,12 +21,16 @@ def check_precision(image: Tensor, weight: Tensor) -> None:
 
     Autocast is no such case: it rounds products alone. Its images may be in half precision.
     """
-    if weight.dtype in (torch.float16, torch.bfloat16):
+    if weight.dtype == torch.float16 or weight.dtype == torch.bfloat16:
         remedy = "Call network.float(); for speed use precision='bf16' or torch.autocast."
         raise ConfigError("a network in full precision", f"weights of {weight.dtype}", remedy)
-    half = image.dtype in (torch.float16, torch.bfloat16)
-    if half and not torch.jit.is_scripting() and not torch.is_autocast_enabled(image.device.type):
-        raise ConfigError("an image in full precision", str(image.dtype), "Pass image.float(), or use torch.autocast.")
+    if image.dtype == torch.float16 or image.dtype == torch.bfloat16:
+        autocast = False
+        if not torch.jit.is_scripting():  # programs are run without autocast
+            autocast = torch.is_autocast_enabled(image.device.type)
+        if not autocast:
+            remedy = "Pass image.float(), or use torch.autocast."
+            raise ConfigError("an image in full precision", str(image.dtype), remedy)
 
 
 def check_queries(image: Tensor, coord: Tensor, cell: Tensor) -> None:

@@ -185,3 +185,15 @@ def test_a_variant_is_refused_in_evaluation_with_advice_that_works(unpacked, tmp
     done = subprocess.run([*command, *advice], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "a_x2.png").is_file()
+
+
+@pytest.mark.parametrize("scale", [None, 3])
+def test_the_exported_network_upscales_as_the_workflow(scale, tmp_path):
+    """``net(image)`` of a TorchScript program had the factor of the network's class, not that of the workflow."""
+    changes = {} if scale is None else {"scale": scale}
+    parser = monai.bundle.ConfigParser()
+    parser.read_config(str(ROOT / "configs" / "inference.json"))
+    parser.update({"preset": "iste_light", **changes})
+    network = torch.jit.script(parser.get_parsed_content("network_def").eval())
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 5, 6)).shape[2:] == (5 * (scale or 4), 6 * (scale or 4))
