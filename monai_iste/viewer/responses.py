@@ -163,6 +163,12 @@ class ResponseBuilder:
             _log.error("%s", error)
         return self.json({"error": str(error)}, headers=headers, status=status)
 
+    async def no_such_address(self, request: Request, error: Any) -> Response:
+        """Return the error for an address or a method that the server does not have."""
+        what = "an address of this server" if error.status_code == 404 else "a method that this address has"
+        sentence = f"Expected {what}, got another. See docs/viewer.md, or /api/images for the images."
+        return self.json({"error": sentence}, headers=error.headers, status=error.status_code)
+
     def with_errors(self, endpoint: Endpoint) -> Endpoint:
         """Wrap an endpoint so that errors become responses; the log has the traceback of a defect."""
 

@@ -260,7 +260,13 @@ def create_app(viewer: Viewer, hosts: HostNames | None = None, origins: Sequence
     if _STATIC.is_dir():
         routes.append(routing.Mount("/static", files.StaticFiles(directory=_STATIC)))
     app: FastAPI = fastapi.FastAPI(
-        routes=routes, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, title="monai_iste viewer"
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers=dict.fromkeys((404, 405), viewer.responses.no_such_address),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        title="monai_iste viewer",
     )
     if origins:
         app.add_middleware(_OpenToOrigins, origins=origins)
