@@ -48,7 +48,7 @@ def super_resolve(network: nn.Module, pair: Mapping[str, Any], device: str = "cp
     """
     image = pair["image"].unsqueeze(0).to(device)
     if isinstance(network, Bicubic):
-        return cast(Tensor, network(image, scale=pair["scale"])[0])
+        return network(image, scale=pair["scale"])[0]
     return ArbitraryScaleInferer()(image, network, scale=pair["scale"])[0]
 
 

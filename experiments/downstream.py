@@ -113,10 +113,10 @@ class Reconstructor:
             reconstructed = self.network(low.unsqueeze(0).to(self.device), scale=self.scale)[0].cpu()
         else:
             reconstructed = upscale(low, size=size, model=self.network)
-        high, low, reconstructed = (
+        images = [
             np.asarray((tensor.clamp(0, 1) * 255).round().byte()) for tensor in (pair["label"], low, reconstructed)
-        )
-        return high, low, reconstructed
+        ]
+        return images[0], images[1], images[2]
 
 
 # --- trainings --------------------------------------------------------------------------------------------------------

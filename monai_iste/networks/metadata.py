@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -19,15 +21,15 @@ def without_pending(image: Tensor) -> Tensor:
     return image if type(image) is Tensor else _without_pending(image, plain=False)
 
 
-def _without_pending(image: Tensor, plain: bool) -> Tensor:
+def _without_pending(image: Any, plain: bool) -> Tensor:
     from monai.data import MetaTensor
     from monai.transforms.lazy.functional import apply_pending
 
     if not isinstance(image, MetaTensor):
-        return image
+        return cast(Tensor, image)
     if image.has_pending_operations:
         image = apply_pending(image.clone())[0]  # it changes its argument
-    return image.as_tensor() if plain else image
+    return cast(Tensor, image.as_tensor() if plain else image)
 
 
 def with_metadata(result: Tensor, image: Tensor) -> Tensor:
@@ -47,11 +49,11 @@ def with_metadata(result: Tensor, image: Tensor) -> Tensor:
 
     if not isinstance(image, MetaTensor):
         return result
-    image = without_pending(image)
-    zoom = to_affine_nd(image.affine.shape[-1] - 1, scale_affine(image.shape[-2:], result.shape[-2:]))
-    affine = image.affine @ torch.as_tensor(zoom, dtype=image.affine.dtype, device=image.affine.device)
+    source: Any = without_pending(image)
+    zoom = to_affine_nd(source.affine.shape[-1] - 1, scale_affine(source.shape[-2:], result.shape[-2:]))
+    affine = source.affine @ torch.as_tensor(zoom, dtype=source.affine.dtype, device=source.affine.device)
     scaled = MetaTensor(
-        result, affine, {k: v for k, v in image.meta.items() if k != "affine"}, image.applied_operations
+        result, affine, {k: v for k, v in source.meta.items() if k != "affine"}, source.applied_operations
     )
-    scaled.is_batch = image.is_batch
-    return scaled
+    scaled.is_batch = source.is_batch
+    return cast(Tensor, scaled)
