@@ -78,6 +78,8 @@ def check_config() -> None:
     if workflow is not None:
         _check_keys(workflow.parser.get())
         _check_values(workflow.parser.get())
+        if "bundle_root" in workflow.parser:  # resolved here: settings may be asked for where no workflow is found
+            workflow.parser.get_parsed_content("bundle_root")
         if loaded_file():
             _check_loaded(workflow)
 

@@ -39,7 +39,7 @@ def with_metadata(result: Tensor, image: Tensor) -> Tensor:
         result: (C, H, W), or a batch; covers the same area as ``image``.
         image: (C, h, w), or a batch, with metadata or without.
     Returns:
-        a MetaTensor for a MetaTensor, else ``result``. So are colors at coordinates, (B, Q, 3), which have no affine.
+        a MetaTensor for a MetaTensor, else ``result``. Colors at coordinates, (B, Q, 3), stay plain.
     """
     if type(image) is Tensor or result.ndim != image.ndim:
         return result
