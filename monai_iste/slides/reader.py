@@ -9,7 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
-from monai_iste.errors import ShapeError
+from monai_iste.errors import DataError, ShapeError
 from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize
 from monai_iste.io.byte_cache import ByteCache
@@ -104,7 +104,7 @@ class Slide:
             returns (height, width, 3), contiguous.
         Raises:
             ShapeError: the region is not inside the level, or there is no such level.
-            DataError: it cannot be decoded; the message names the file and the region.
+            DataError: it cannot be decoded; the message names the file and the region, or says that the file changed.
         """
         if not 0 <= level < len(self.levels):
             raise ShapeError(
@@ -113,7 +113,7 @@ class Slide:
         _check_inside(region, self.levels[level], f"level {level} of {self.path}")
         step = self._pixels.steps[level]
         start = round(region.top * step), round(region.left * step)
-        return np.array(self._pixels.read(level, start, (region.height, region.width)), order="C")  # always a copy
+        return np.array(self._read(level, start, (region.height, region.width)), order="C")  # always a copy
 
     def read_at(self, size: Size, region: Region) -> np.ndarray:
         """Read a region of the whole slide resampled to ``size``; the pixels do not depend on the region.
@@ -140,9 +140,18 @@ class Slide:
             self.levels[level],
             level_extent(self.levels[level], self.size),
             self._pixels.steps[level],
-            partial(self._pixels.read, level),
+            partial(self._read, level),
         )
         return resample_region(pixels, size, region)
+
+    def _read(self, level: int, start: tuple[int, int], size: Size) -> np.ndarray:
+        """Read pixels; of a file that was changed meanwhile, say so: how it is damaged does not matter then."""
+        try:
+            return self._pixels.read(level, start, size)
+        except DataError as error:
+            if self.source.is_changed():
+                raise self.source.changed() from error
+            raise
 
     def size_at(self, mpp: float) -> Size:
         """Compute the size (H, W) of the slide at a pixel size (:class:`~monai_iste.inferers.output_size.OutputSize`).

@@ -75,7 +75,7 @@ class Source:
         if self._digest is None:
             found = self._hash(self._stamps)
             if self.is_changed():
-                raise self._changed()
+                raise self.changed()
             self._digest = found
         return self._digest
 
@@ -95,7 +95,7 @@ class Source:
         if stamps == self._stamps:
             return True
         if self._hash(stamps) != self.digest or self._read_stamps() != stamps:
-            raise self._changed()
+            raise self.changed()
         self._stamps = stamps
         return False
 
@@ -108,7 +108,7 @@ class Source:
             DataError: the content differs.
         """
         if (self._is_recent or os.name == "nt") and _hash_files(self.files) != self.digest:
-            raise self._changed()
+            raise self.changed()
         self.check()
 
     def _read_stamps(self) -> Stamps:
@@ -118,9 +118,10 @@ class Source:
         try:
             return _hash_files(self.files) if _is_recent(stamps) else _hash_once(self.files, stamps)
         except OSError as error:
-            raise self._changed() from error
+            raise self.changed() from error
 
-    def _changed(self) -> DataError:
+    def changed(self) -> DataError:
+        """Make the error about a changed file."""
         return DataError(
             f"{self.path} to stay as it was when the work on it began",
             "a changed file",

@@ -15,7 +15,7 @@ from experiments import figures
 from experiments.figures.drawing import add_scale_bar, covering_region
 from experiments.figures.inputs import choose_view, parse_crop
 from experiments.figures.style import FigureGrid, style
-from monai_iste.errors import ConfigError, OutputError, ShapeError
+from monai_iste.errors import CheckpointError, ConfigError, OutputError, ShapeError
 from monai_iste.inferers import Region
 from monai_iste.networks import create_iste
 from monai_iste.networks.baselines import EDSR
@@ -198,6 +198,13 @@ def test_methods_have_the_tables_names(weights, tmp_path):
     assert list(methods) == ["ISTE", "Bicubic", "EDSR", "iste_light"]
     assert methods["EDSR"].scale == 4
     assert not any(method.training for method in methods.values())
-    plain = figures.load_methods([f"iste_light={weights}"], 4.0, bicubic_residual=False)["ISTE"]
     assert methods["ISTE"].bicubic_residual
-    assert not plain.bicubic_residual
+
+
+def test_the_bicubic_residual_is_chosen_for_weights_that_do_not_state_it(weights, tmp_path):
+    with pytest.raises(CheckpointError, match="trained with bicubic_residual=True"):
+        figures.load_methods([f"iste_light={weights}"], 4.0, bicubic_residual=False)
+    torch.save(dict(torch.load(weights, weights_only=True)), tmp_path / "silent.pt")
+    for chosen, expected in ((None, True), (True, True), (False, False)):
+        methods = figures.load_methods([f"iste_light={tmp_path / 'silent.pt'}"], 4.0, bicubic_residual=chosen)
+        assert methods["ISTE"].bicubic_residual is expected

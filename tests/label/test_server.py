@@ -160,7 +160,7 @@ def test_qupath_sends_a_part_of_a_slide_that_the_server_does_not_have(server):
         ("tile", {"scael": 2}, 400, "Did you mean 'scale'"),
         ("slide", {"location": [690, 0], "size": [11, 5]}, 400, "a region inside the image, 700 x 300 pixels"),
         ("slide", {"location": [0, 0], "size": [10**12, 5]}, 400, "two whole numbers for size"),
-        ("tile", {"full_size": [60000, 2000]}, 400, "a magnification of at most 16"),
+        ("tile", {"full_size": [60000, 2000]}, 400, "a magnification that makes at most 33,554,432 pixels"),
         ("tile", {"mpp": 0.1}, 400, "the pixel size of tile"),
         ("tile", {"result_extension": ".exe"}, 400, "a result_extension"),
     ],

@@ -11,6 +11,7 @@ from monai.data import WSIReader
 from PIL import Image, ImageCms
 from slide_files import NOISE, tiff
 
+from monai_iste.errors import DataError
 from monai_iste.inferers import Region
 from monai_iste.io import pixels as routes
 from monai_iste.io import tiff_reader
@@ -176,3 +177,22 @@ def test_color_profile(tmp_path, name):
         tiff(tmp_path / name, iccprofile=SRGB if name == "a.tif" else SRGB.replace(b"RGB ", b"GRAY", 1))
     with Slide(tmp_path / name) as slide:
         assert slide.icc == (None if name == "b.tif" else SRGB)
+
+
+@pytest.mark.parametrize("read", ["read", "read_at"])
+@pytest.mark.parametrize("kind", ["shortened", "overwritten", "removed"])
+def test_a_file_that_changed_is_not_called_damaged(tmp_path, kind, read):
+    """What is read from a file that is just written again fails in many ways, of which the change is the cause."""
+    path = tiff(tmp_path / "a.tif")
+    regions = [(NOISE.shape[:2], Region(top, 0, 128, 700)) for top in range(0, 384, 128)]
+    with Slide(path) as slide:
+        slide.read(Region(0, 0, 9, 9))
+        if kind == "removed":
+            slide.close()
+            path.unlink()
+        else:
+            data = path.read_bytes()
+            path.write_bytes(data[:999] if kind == "shortened" else data[:999] + bytes(len(data) - 999))
+        for size, region in regions if read == "read_at" else [(None, region) for _, region in regions]:
+            with pytest.raises(DataError, match="stay as it was"):
+                slide.read(region) if size is None else slide.read_at((size[0] - 9, size[1]), region)

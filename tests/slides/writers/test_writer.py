@@ -264,7 +264,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
     for name, package, extra in (("a.ome.zarr", "zarr", "[slides]"), ("a.dcm", "wsidicomizer", "[dicom]")):
         with pytest.raises(ConfigError) as caught:
             check_slide_output(tmp_path / name, (20, 30), KNOWN)
-        assert_teaches(caught.value, package, f"monai_iste{extra}")
+        assert_teaches(caught.value, package, f'pip install -e ".{extra}"')
 
 
 def test_the_names_that_are_offered():
