@@ -124,7 +124,7 @@ class Source:
         """Make the error about a changed file."""
         return DataError(
             f"{self.path} to stay as it was when the work on it began",
-            "a changed file",
+            "a changed file" if all(path.exists() for path in self.files) else "one that does not exist",
             "Put it back and run again with --resume, or begin again with --overwrite.",
         )
 
