@@ -28,10 +28,13 @@ Size = tuple[int, int]
 def valid_orientation(value: Any) -> int:
     """Return a stored orientation; 1, which is upright, for what is none of 1 to 8.
 
+    Some writers store it as a byte instead of a number.
+
     Example:
-        >>> [valid_orientation(value) for value in (6, 0, 9, None)]
-        [6, 1, 1, 1]
+        >>> [valid_orientation(value) for value in (6, b"\\6", 0, 9, None)]
+        [6, 6, 1, 1, 1]
     """
+    value = value[0] if isinstance(value, bytes) and len(value) == 1 else value
     return int(value) if isinstance(value, int) and value in _REVERSED else 1
 
 

@@ -41,7 +41,7 @@ def to_rgb8(pixels: np.ndarray, samples: Samples, path: Path) -> np.ndarray:
         pixels: (h, w, C), C at least ``samples.colors``, and one more with opacity; returns (h, w, 3), uint8. It may
         be a view.
     Raises:
-        DataError: floating-point values lie outside [0, 1].
+        DataError: floating-point values lie outside [0, 1], or whole numbers have more bits than are declared.
 
     Example:
         >>> to_rgb8(np.full((1, 1, 3), 4095, np.uint16), Samples(3, bits=12), Path("a.tif")).tolist()
@@ -68,6 +68,8 @@ def _convert(pixels: np.ndarray, samples: Samples, path: Path) -> np.ndarray:
     if colors.dtype.kind == "f":
         return _convert_floats(colors, alpha, samples, path)
     largest = 2**bits - 1
+    if bits not in (8, 16) and pixels.max() > largest:
+        raise not_rgb(path, f"values above {largest}, the largest of {bits} bits")
     wide = colors.astype(np.uint32)  # holds (2**16 - 1)**2 and half of 2**16 more
     if samples.inverted:
         wide = largest - wide

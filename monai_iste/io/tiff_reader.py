@@ -15,7 +15,7 @@ import tifffile
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.checks import MAX_PIXELS, MAX_TILE_PIXELS, check_size
-from monai_iste.io.codestreams import coded_size
+from monai_iste.io.codestreams import bare_jpeg_2000, check_segment
 from monai_iste.io.orientation import page_orientation, stored_region, upright, upright_size
 from monai_iste.io.pixel_size import PixelSize, first_plausible, vendor_mpp
 from monai_iste.io.samples import Samples, jpeg_ycbcr_to_rgb, not_rgb, to_rgb8, ycbcr_to_rgb
@@ -174,16 +174,23 @@ class _Level:
         if count == 0 or self._offsets[index] == 0:
             return None
         data = self._source.read_bytes(self._offsets[index], count)
-        coded = coded_size(data, page.compression)
-        if coded is not None and math.prod(coded) > 4 * max(math.prod(self._side), 2**16):
-            raise ValueError(
-                f"a segment of {coded[0]} x {coded[1]} pixels instead of {self._side[0]} x {self._side[1]}"
-            )
+        place = divmod(index % math.prod(self._grid), self._grid[1])
+        rest = (n - at * side for n, at, side in zip(self.size, place, self._side, strict=True))
+        inside = min(self._side[0], next(rest)), min(self._side[1], next(rest))
+        check_segment(data, page.compression, self._side, inside, page.bitspersample)
+        if self._ycbcr is not None and page.compression in _JPEG_2000:
+            data = bare_jpeg_2000(data)  # or its decoder would convert what is declared as sYCC
         tables: dict[str, Any] = {}
         if page.compression in _JPEG:
             tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
         decoded = page.decode(data, index, **tables)[0]
-        return None if decoded is None else decoded[0]
+        if decoded is None:
+            return None
+        declared = page.dtype or decoded.dtype
+        if declared.kind in "uf" and (decoded.dtype.kind, decoded.itemsize) != (declared.kind, declared.itemsize):
+            raise ValueError(f"a segment of {decoded.dtype} samples instead of {declared}")
+        pixels: np.ndarray = decoded[0]
+        return pixels
 
 
 def declared_samples(page: tifffile.TiffPage, path: Path) -> Samples:
@@ -206,8 +213,8 @@ def declared_samples(page: tifffile.TiffPage, path: Path) -> Samples:
     dtype, bits = page.dtype, page.bitspersample
     if dtype is None or dtype.kind not in "bufi"[: -1 if dtype.kind == "i" else None] or page.sampleformat == 2:
         raise not_rgb(path, f"{bits} bits per sample as {dtype or 'an unknown type'}")
-    if isinstance(bits, tuple):  # such as (5, 6, 5), which tifffile scales to 8 bits
-        bits = 8 * dtype.itemsize
+    if isinstance(bits, tuple):  # such as (5, 6, 5), which readers take out of words in different byte orders
+        raise not_rgb(path, f"{bits} bits per sample")
     if dtype.kind == "u" and bits > 16:
         raise not_rgb(path, f"{dtype} values")
     if colors == 1 and photometric != meaning.PALETTE and (dtype.kind == "f" or bits > 8):
@@ -279,8 +286,7 @@ def _segments(page: tifffile.TiffPage, number: int, path: Path) -> tuple[tuple[i
     if page.compression == 1 and not page.is_tiled:  # some writers state more bytes than there are
         rows = min(page.rowsperstrip, page.imagelength)
         samples = page.samplesperpixel if page.planarconfig == tifffile.PLANARCONFIG.CONTIG else 1
-        bits = page.bitspersample if isinstance(page.bitspersample, int) else sum(page.bitspersample) // samples
-        places[1] = np.minimum(places[1], rows * -(-page.imagewidth * samples * bits // 8))
+        places[1] = np.minimum(places[1], rows * -(-page.imagewidth * samples * page.bitspersample // 8))
     end, nbytes = int(places.sum(axis=0)[places[1] > 0].max(initial=0)), path.stat().st_size
     if end > nbytes:
         raise DataError(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import IO, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -18,6 +16,7 @@ from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.checks import check_file, check_memory, check_size
 from monai_iste.io.orientation import ORIENTATION_TAG, upright, upright_size, valid_orientation
 from monai_iste.io.pixel_size import PixelSize, find_mpp, first_plausible
+from monai_iste.io.png_chunks import find_chunk, has_all_rows, transparent_color
 from monai_iste.io.samples import Samples, not_rgb, to_rgb8
 from monai_iste.io.stated_pixel_size import Stated, density_mpp, nifti_mpp
 
@@ -132,28 +131,13 @@ def _orientation(image: ImageFile.ImageFile) -> int:
     if image.format == "TIFF":  # Pillow turns it, and states the size that it has then
         return 1
     if image.format == "PNG" and "exif" not in image.info:
-        exif = _late_exif(image.fp) if image.fp is not None else b""
+        exif = b"" if image.fp is None else find_chunk(image.fp, b"eXIf")  # it may stand behind the pixels
         image.info |= {"exif": b"Exif\0\0" + exif} if exif else {}
     try:
         exif_data = Image.Image.getexif(image)  # that of PNG decodes the image
         return valid_orientation(exif_data.get(ORIENTATION_TAG))
     except Exception:  # damaged EXIF raises various errors; the image is then left as it is
         return 1
-
-
-def _late_exif(file: IO[bytes]) -> bytes:
-    """Read the EXIF of a PNG that stands behind its pixels; the file's position is kept."""
-    position = file.tell()
-    try:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if kind == b"eXIf":
-                return file.read(length)
-            file.seek(length + 4, os.SEEK_CUR)
-        return b""
-    finally:
-        file.seek(position)
 
 
 def _check_mode(image: ImageFile.ImageFile, path: Path) -> None:
@@ -165,11 +149,19 @@ def _check_mode(image: ImageFile.ImageFile, path: Path) -> None:
 
 
 def _pillow_rgb(image: ImageFile.ImageFile, path: Path) -> np.ndarray:
-    rawmode = image.tile[0].args if image.format == "PNG" and image.tile else ""
-    if rawmode in ("RGB;16B", "RGBA;16B"):
-        return _sixteen_bit_png(image, rawmode, path)
+    tile = image.tile[0] if image.format == "PNG" and image.tile else None  # until the pixels are there
+    rawmode = "" if tile is None else str(tile.args)
+    if image.format == "PNG":
+        _check_rows(image, path)
+        if image.mode in ("L", "RGB") and "transparency" in image.info and not rawmode.endswith("16B"):
+            bits = int(rawmode[2:] or 8) if rawmode.startswith("L") else 8
+            image.info["transparency"] = transparent_color(image.info["transparency"], bits)
+    if tile is not None and rawmode in ("RGB;16B", "RGBA;16B"):
+        return _sixteen_bit_png(image, tile, path)
     if rawmode == "LA;16B" or image.mode.startswith("I;16"):
         raise not_rgb(path, "uint16 grayscale, which may be fluorescence")
+    if image.format == "BMP" and image.mode == "RGBA" and not np.asarray(image)[..., 3].any():
+        return np.asarray(image)[..., :3]  # as browsers do: most writers leave the fourth byte at 0
     if image.has_transparency_data:
         return to_rgb8(np.asarray(image.convert("RGBA")), Samples(3, alpha="unassociated"), path)
     if image.mode == "P":
@@ -178,12 +170,20 @@ def _pillow_rgb(image: ImageFile.ImageFile, path: Path) -> np.ndarray:
     return to_rgb8(np.atleast_3d(pixels), Samples(1 if pixels.ndim == 2 else 3), path)
 
 
-def _sixteen_bit_png(image: ImageFile.ImageFile, rawmode: str, path: Path) -> np.ndarray:
+def _check_rows(image: ImageFile.ImageFile, path: Path) -> None:
+    """Raise DataError if the data of a PNG end before its last row; Pillow leaves the rest at 0."""
+    last = np.asarray(image)[-2:]
+    if not last.reshape(len(last), -1).any(axis=1).all():
+        with open(path, "rb") as file:
+            if not has_all_rows(file):
+                raise DataError(f"all rows of {path}", "a file whose data end before", "Copy or export it again.")
+
+
+def _sixteen_bit_png(image: ImageFile.ImageFile, tile: ImageFile._Tile, path: Path) -> np.ndarray:
     """Decode a 16-bit RGB(A) PNG: Pillow keeps one byte of two, so the data are read in either byte order."""
-    tile = image.tile[0]
     high = np.asarray(image).astype(np.uint16)
     with Image.open(path, formats=("PNG",)) as again:
-        again.tile = [tile._replace(args=rawmode.replace("16B", "16L"))]
+        again.tile = [tile._replace(args=str(tile.args).replace("16B", "16L"))]
         pixels = high << 8 | np.asarray(again)
     key = image.info.get("transparency")  # one color that is transparent
     if pixels.shape[2] == 3 and isinstance(key, tuple):
