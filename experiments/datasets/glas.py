@@ -12,6 +12,8 @@ from PIL import Image
 from experiments.datasets.csv_tables import GRADES, find_beside, look_up, read_records, read_rows, require_folder
 from monai_iste.errors import DataError
 from monai_iste.io.image_reader import image_size
+from monai_iste.io.orientation import upright
+from monai_iste.io.whole_image import image_orientation
 
 #: Number of images of each part of the challenge.
 GLAS_COUNTS = {"train": 85, "testA": 60, "testB": 20}
@@ -70,7 +72,7 @@ def glas_datalists(root: str | os.PathLike[str], complete: bool = True) -> dict[
 
 
 def read_instances(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a label map: 0 is background, every other value one object.
+    """Read a label map, turned upright as its image is: 0 is background, every other value one object.
 
     Shape:
         returns (H, W), int32.
@@ -87,7 +89,8 @@ def read_instances(path: str | os.PathLike[str]) -> np.ndarray:
     image_size(path)  # raises DataError if the file is not an image, or too large to decode
     try:
         with Image.open(path, formats=("PNG", "BMP", "TIFF")) as image:
-            mode, pixels = image.mode, np.asarray(image)  # a palette image gives its indices
+            orientation = image_orientation(image)
+            mode, pixels = image.mode, upright(np.asarray(image), orientation)  # a palette image gives its indices
     except OSError as error:
         raise DataError(
             f"a readable mask in {path}", " ".join(f"a damaged file ({error})".split()), "Copy it again."

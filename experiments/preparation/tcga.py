@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from experiments.preparation.output_folder import (
     PARTS,
@@ -30,6 +31,7 @@ from experiments.preparation.output_folder import (
 from monai_iste.errors import ConfigError, DataError
 from monai_iste.inferers import Region
 from monai_iste.io.files import checksum
+from monai_iste.io.folders import list_files
 from monai_iste.io.pixel_size import Mpp
 from monai_iste.io.pixels import SLIDE_ENDINGS
 from monai_iste.slides.reader import Slide
@@ -184,7 +186,8 @@ def _check_options(slides: int, tile: int, min_tissue: float, split_by: str) -> 
 def _slides(source: Path, count: int) -> list[Path]:
     if not source.is_dir():
         raise DataError("a folder of slides", str(source), "Name the folder that holds them.")
-    found = sorted(path for path in source.rglob("*") if path.name.lower().endswith((*SLIDE_ENDINGS, ".tif", ".tiff")))
+    endings = (*SLIDE_ENDINGS, ".tif", ".tiff")
+    found = [source / name for name in list_files(source, tqdm.write) if name.lower().endswith(endings)]
     if len(found) != count:
         raise DataError(f"{count} slides in {source}", str(len(found)), "Put those you mean there, or give --slides.")
     return found

@@ -48,7 +48,10 @@ def claim_output_dir(folder: str, alone: bool = False) -> str:
     key = os.path.realpath(folder)
     if alone and key not in _claims:
         claim = ExitStack()
-        if not claim.enter_context(lock_file(Path(key))):
+        is_locked = claim.enter_context(lock_file(Path(key)))
+        if is_locked is None:
+            print(f"Warning: {folder} cannot be locked here: run no other training in it.", flush=True)
+        if is_locked is False:
             claim.close()
             raise OutputError(
                 "an output folder without another training",

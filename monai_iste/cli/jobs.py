@@ -1,4 +1,4 @@
-"""Jobs of ``monai-iste upscale``: plain images in one go, slides as work that can be interrupted.
+"""Planning and running of the jobs of ``monai-iste upscale``: plain images, and slides as work that can be interrupted.
 
 Only slides need MONAI, so that it is imported with the first of them.
 """
@@ -6,41 +6,37 @@ Only slides need MONAI, so that it is imported with the first of them.
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from monai_iste.cli.departures import warn_departure, warn_slide_departure
 from monai_iste.cli.folder import Pair
+from monai_iste.cli.image_job import ImageJob
 from monai_iste.cli.options import log
 from monai_iste.cli.refused import leave_nothing
 from monai_iste.errors import ConfigError, DataError, OutputError, ScaleError, ShapeError, check_choice
-from monai_iste.functional import to_range
-from monai_iste.inferers import Region, Tiler
-from monai_iste.inferers.output_size import OutputSize, Size
+from monai_iste.inferers import Region
+from monai_iste.inferers.output_size import OutputSize
 from monai_iste.io.checks import TooManyPixels
-from monai_iste.io.files import check_apart, check_new_path, make_folder
-from monai_iste.io.image_reader import ImageInfo, image_size, probe
+from monai_iste.io.files import check_apart, check_new_path
+from monai_iste.io.image_reader import ImageInfo, probe
 from monai_iste.io.image_writer import (
     MAX_FILE_PIXELS,
     SLIDE_SUFFIXES,
     WRITABLE_SUFFIXES,
     check_output,
-    save_image,
     slide_suffix,
 )
-from monai_iste.io.pixel_size import Mpp, PixelSize
-from monai_iste.io.pixels import open_pixels
+from monai_iste.io.pixel_size import PixelSize
 from monai_iste.io.stated_pixel_size import describe_mpp
+from monai_iste.networks.weights import network_digest
 from monai_iste.progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -98,6 +94,7 @@ class Upscaler:
         self.network, self.network_info, self.threads = network, network_info, threads
         self.overwrite, self.is_folder = overwrite, is_folder
         self.skipped = self.failed = self.exit_code = 0
+        self._network_digest = ""
 
     def run(self, pairs: Sequence[Pair], dry_run: bool, announce: Callable[[str], None] | None) -> dict[str, Any]:
         """Run the jobs of all inputs, after all of them were checked.
@@ -178,7 +175,9 @@ class Upscaler:
         _log_notes(source, info.pixel_size, info.note)
         if not self.is_folder:
             check_output(target, output, self.overwrite)
-        return ImageJob(source, target, info, output, self.network, self.overwrite, resume=self.is_folder)
+        digest = self._network_digest or f"{network_digest(self.network)} {self.network_info['precision']}"
+        self._network_digest = digest
+        return ImageJob(source, target, info, output, self.network, digest, self.overwrite, resume=self.is_folder)
 
     def _plan_slide(self, source: Path, target: Path) -> SlideJob:
         from monai_iste.slides import Slide, SlideJob, network_provenance, plan_slide
@@ -259,91 +258,3 @@ def _check_ending(target: Path) -> None:
     endings = WRITABLE_SUFFIXES + SLIDE_SUFFIXES
     if not target.name.lower().endswith(endings):
         raise OutputError(f"an output that ends in {', '.join(endings)}", str(target), "TIFF holds any size.")
-
-
-@dataclass
-class ImageJob:
-    """Super-resolution of one image in memory, to ``output`` (H, W).
-
-    Args:
-        resume: whether an existing result of the right size counts as complete.
-        progress: called with a number of output pixels when they are computed.
-    """
-
-    source: Path
-    target: Path
-    info: ImageInfo
-    output: Size
-    network: nn.Module
-    overwrite: bool
-    resume: bool
-    progress: Callable[[int], Any] = lambda pixels: None
-
-    @property
-    def mpp(self) -> Mpp | None:
-        """Micrometers per pixel of the result, (y, x), if known."""
-        (h, w), (height, width), mpp = self.info.size, self.output, self.info.mpp
-        return None if mpp is None else (mpp[0] * h / height, mpp[1] * w / width)
-
-    def is_complete(self) -> bool:
-        """Check whether the result exists.
-
-        Raises:
-            OutputError: a file of another size, or no image, has its name.
-        """
-        if self.overwrite or not self.resume or not os.path.lexists(self.target):  # also where the name is too long
-            return False
-        try:
-            found = image_size(self.target)
-        except DataError:
-            found = None
-        if found != self.output:
-            raise OutputError(
-                f"{self.target} to be absent or of {self.output[0]} x {self.output[1]} pixels (H x W)",
-                "another file" if found is None else f"{found[0]} x {found[1]}",
-                "Add --overwrite, or choose another folder.",
-            )
-        return True
-
-    def estimate(self) -> dict[str, Any]:
-        """Return nothing: images are not estimated."""
-        return {}
-
-    def run(self, warn: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-        """Compute and write the result; ``warn(read, size, mpp)`` inspects the source and adds to the report."""
-        make_folder(self.target.parent)
-        with closing(open_pixels(self.source)) as pixels:
-            if pixels.levels[0] != self.info.size:
-                raise DataError(f"{self.source} as it was checked", "an image of another size", "Run it again.")
-
-            def read(part: Region) -> np.ndarray:
-                return np.array(pixels.read(0, (part.top, part.left), (part.height, part.width)), order="C")  # writable
-
-            added = warn(read, self.info.size, self.info.mpp)
-            with closing(self._bands(read)) as bands:
-                save_image(self.target, bands, self.output, mpp=self.mpp, icc=self.info.icc, overwrite=self.overwrite)
-        return added
-
-    def _bands(self, read: Callable[[Region], np.ndarray]) -> Generator[np.ndarray, None, None]:
-        """Yield the result from top to bottom as (rows, W, 3) uint8."""
-        for band in Tiler().bands(read, self.info.size, self.network, self.output):
-            yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()
-            self.progress(band.shape[1] * band.shape[2])
-
-    def record(self) -> dict[str, Any]:
-        """Return the job as plain values."""
-        return {
-            "input": str(self.source),
-            "output": str(self.target),
-            "input_size": self.info.size,
-            "output_size": self.output,
-            "scale": [n / m for n, m in zip(self.output, self.info.size, strict=True)],
-            "mpp": self.mpp,
-            "input_pixel_size": self.info.pixel_size._asdict(),
-            "note": self.info.note,
-        }
-
-    def __str__(self) -> str:
-        (h, w), (height, width), mpp = self.info.size, self.output, self.mpp
-        text = f"{self.target}: {h} x {w} -> {height} x {width} (H x W, x{math.sqrt(height * width / (h * w)):.4g}"
-        return f"{text}), pixel size: {self.info.pixel_size.remark}" if mpp is None else f"{text}, {describe_mpp(mpp)})"

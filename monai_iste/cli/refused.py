@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from monai_iste.errors import DataError
 
 if TYPE_CHECKING:
-    from monai_iste.cli.jobs import ImageJob
+    from monai_iste.cli.image_job import ImageJob
     from monai_iste.slides import SlideJob
 
 

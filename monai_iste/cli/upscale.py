@@ -72,7 +72,7 @@ def upscale(
 
     The color profile is kept, and the new pixel size is written where the input's is known. A file appears
     only when it is complete. Unfinished work on a slide is kept in a folder, so that --resume continues after an
-    interruption. In a folder of images, existing results of the right size are skipped.
+    interruption. In a folder, whole results of the same inputs, network and size are skipped.
     """
     with sentences():
         from tqdm import tqdm

@@ -12,11 +12,13 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
 from monai_iste.bundle.output_folder import checkpoints, epoch_of
 from monai_iste.data.seeded import seed_generators
 from monai_iste.errors import CheckpointError, ISTEError, OutputError, TrainingError
+from monai_iste.handlers.schedules import change_length
 from monai_iste.io.files import make_folder
 from monai_iste.networks.weights import save_state
 
@@ -111,7 +113,11 @@ class Checkpoints:
             bad = _not_finite(content)
             if bad is not None:
                 raise ValueError(f"NaN or infinity in {bad}")
+            cosines = [thing for thing in self.state.values() if isinstance(thing, CosineAnnealingLR)]
+            lengths = [cosine.T_max for cosine in cosines]  # a checkpoint holds those of the earlier max_epochs
             Checkpoint.load_objects(to_load=self._objects(engine), checkpoint=content)
+            for cosine, length in zip(cosines, lengths, strict=True):
+                change_length(cosine, length)
         except ISTEError:
             raise
         except Exception as error:

@@ -1,9 +1,11 @@
-"""Learning-rate schedules for ``torch.optim.lr_scheduler.LambdaLR``."""
+"""Learning-rate schedules, and the length of those that are resumed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from monai_iste.errors import ConfigError
 
@@ -45,3 +47,29 @@ def hold_then_cosine(
         return min(1.0, (step + 1) / warmup if warmup else 1.0) * cosine
 
     return factor
+
+
+def change_length(schedule: CosineAnnealingLR, steps: int) -> None:
+    """Give a resumed cosine another length: from its present step on, it is that of a training so long.
+
+    Without this it would rise again after its first length. If the length is the same, nothing changes.
+
+    Example:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        >>> schedule = CosineAnnealingLR(optimizer, T_max=2)
+        >>> for _ in range(2):
+        ...     optimizer.step()
+        ...     schedule.step()
+        >>> change_length(schedule, 4)
+        >>> [round(rate, 3) for rate in schedule.get_last_lr()]
+        [0.5]
+    """
+    if schedule.T_max == steps:
+        return
+    schedule.T_max = steps
+    share = (1 + math.cos(math.pi * schedule.last_epoch / steps)) / 2
+    rates = [schedule.eta_min + (base - schedule.eta_min) * share for base in schedule.base_lrs]
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates

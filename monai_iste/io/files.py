@@ -30,8 +30,10 @@ _LONGEST_NAME = 235  # bytes of a file name to which a number and an ending can 
 
 
 @contextmanager
-def lock_file(path: Path) -> Iterator[bool]:
-    """Lock an existing file or folder while the block runs; yields False if another process holds it.
+def lock_file(path: Path) -> Iterator[bool | None]:
+    """Lock an existing file or folder while the block runs.
+
+    Yields False if another process holds it, and None where the system or the disk has no locks: nobody knows then.
 
     Example:
         >>> import tempfile
@@ -40,21 +42,26 @@ def lock_file(path: Path) -> Iterator[bool]:
         ...     first, second
         (True, False)
     """
-    if fcntl is None:
-        yield True
+    if fcntl is None:  # there, folders cannot be opened either
+        yield None
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield _try_lock(descriptor)
+        yield try_lock(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool | None:
+    """Lock an opened file for this process, as :func:`lock_file` says."""
+    if fcntl is None:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:  # some network disks
+        return None
     return True
 
 
@@ -73,7 +80,7 @@ def abandoned(path: Path) -> list[Path]:
     parts = list(path.parent.glob(f"{glob.escape(_part_stem(path))}.*.old"))
     for part in path.parent.glob(f"{glob.escape(_part_stem(path))}.*.part"):
         with suppress(OSError), lock_file(part) as is_free:
-            if fcntl is not None and is_free:
+            if is_free:
                 parts.append(part)
     return parts
 

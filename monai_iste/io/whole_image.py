@@ -116,18 +116,20 @@ def read_pillow_header(path: Path, formats: tuple[str, ...] = PILLOW_FORMATS) ->
         _check_mode(image, path)
         kind = "jpeg" if image.format == "MPO" else (image.format or "").lower()
         stated = tuple(density_mpp(image.info.get("dpi"), kind))  # along (x, y) as stored; it is not believed
-        return Header(kind, upright_size(image.size[::-1], _orientation(image)), image.info.get("icc_profile"), stated)
+        size = upright_size(image.size[::-1], image_orientation(image))
+        return Header(kind, size, image.info.get("icc_profile"), stated)
 
 
 def decode_pillow(path: Path, formats: tuple[str, ...] = PILLOW_FORMATS) -> np.ndarray:
     """Decode an image by Pillow to upright (H, W, 3) uint8."""
     with Image.open(path, formats=formats) as image:
         _check_mode(image, path)
-        orientation = _orientation(image)
+        orientation = image_orientation(image)
         return upright(_pillow_rgb(image, path), orientation)
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
+def image_orientation(image: ImageFile.ImageFile) -> int:
+    """Read the orientation in which Pillow leaves an image, 1 to 8."""
     if image.format == "TIFF":  # Pillow turns it, and states the size that it has then
         return 1
     if image.format == "PNG" and "exif" not in image.info:

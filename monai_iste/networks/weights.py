@@ -5,6 +5,7 @@ Other pickled objects are never loaded.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections import OrderedDict
@@ -159,3 +160,12 @@ def misfits(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
         for k in own.keys() | state.keys()
         if k not in own or k not in state or own[k].shape != getattr(state[k], "shape", None)
     )
+
+
+def network_digest(network: nn.Module) -> str:
+    """Compute the digest of a network from its class and the names and values of its tensors."""
+    found = hashlib.sha256(type(network).__name__.encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

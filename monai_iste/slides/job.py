@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,7 @@ from monai_iste.slides.reader import Slide
 from monai_iste.slides.result import SlideResult
 from monai_iste.slides.tissue import TissueMask, tissue_mask
 from monai_iste.slides.window_store import DamagedWindow, SourceRewritten, WindowStore
+from monai_iste.slides.work_folder import WorkFolder
 from monai_iste.slides.writers.writer import COMPRESSIONS, SlideMetadata
 
 _ATTEMPTS = 3  # to write a result whose stored windows are damaged again and again
@@ -75,6 +77,8 @@ class SlideJob:
         self.target = Path(self.target)
         beside = self.target.parent if self.work_dir is None else Path(self.work_dir)
         self.folder = beside / f"{self.target.name}.work"
+        # Two jobs of one output meet here, wherever their work is.
+        self._beside = WorkFolder(self.target.parent / self.folder.name, self.plan)
         self.store = WindowStore(self.folder, self.plan, self.slide.source)
         self.result = SlideResult(self.target, self.plan, self.compression, self.consistency, self.overwrite)
 
@@ -110,7 +114,7 @@ class SlideJob:
         if not os.path.exists(self.target) or self.overwrite or not self.resume:
             return False
         self.result.check_own()
-        is_left = self.store.folder.is_left_over() or self.result.has_abandoned()
+        is_left = self.store.folder.is_left_over() or self._beside.is_reservation() or self.result.has_abandoned()
         return self.result.has_maps() and not is_left
 
     def check(self) -> None:
@@ -141,8 +145,11 @@ class SlideJob:
             return {"complete": True}
         make_folder(self.target.parent)
         self.check()
-        with self.store.folder.lock():  # what another process did meanwhile is seen from here on
-            self.check()
+        is_elsewhere = self.folder.absolute() != self._beside.path.absolute()
+        with self._beside.reserve() if is_elsewhere else nullcontext(), self.store.folder.lock() as is_safe:
+            if not is_safe:
+                self.log(f"warning: {self.folder} cannot be locked here: start no second job of this output")
+            self.check()  # what another process did meanwhile is seen from here on
             is_written = self.resume and not self.overwrite and self.result.is_there()
             report = self._finish() if is_written else self._run()
             self.result.remove_abandoned()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from monai_iste.errors import ScaleError
 from monai_iste.inferers.output_size import OutputSize
 from monai_iste.inferers.tiling import AxisWindow, Region, Tiler, input_region, inside
+from monai_iste.networks.weights import network_digest
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.source import Source
 
@@ -203,12 +204,3 @@ def _on_output(region: Region | None, size: tuple[int, int], output: tuple[int, 
         for edges, n, m in zip(((top, top + height), (left, left + width)), size, output, strict=True)
     )
     return Region(y0, x0, y1 - y0, x1 - x0)
-
-
-def network_digest(network: nn.Module) -> str:
-    """Compute the digest of a network from its class and the names and values of its tensors."""
-    found = hashlib.sha256(type(network).__name__.encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()

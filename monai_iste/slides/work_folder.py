@@ -21,15 +21,10 @@ import numpy as np
 
 from monai_iste.errors import OutputError
 from monai_iste.io.disk import sync_folders
-from monai_iste.io.files import open_output, remove, report_write_errors
+from monai_iste.io.files import fcntl, open_output, remove, report_write_errors, try_lock
 from monai_iste.slides.plan import SlidePlan
 from monai_iste.slides.tissue import TissueMask
 from monai_iste.slides.window_arrays import Key
-
-try:
-    import fcntl
-except ImportError:  # not on this system: nothing is locked
-    fcntl = None  # type: ignore[assignment]
 
 REMEDY = "Free disk space or restore the folder, then run again with --resume: finished work is kept."
 
@@ -55,50 +50,75 @@ class WorkFolder:
     # --- one process at a time ----------------------------------------------------------------------------------------
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Iterator[bool]:
         """Make the folder, and hold it against all other processes of this machine while the block runs.
+
+        Yields False where the system or the disk has no locks.
 
         Raises:
             OutputError: another process works in it, it holds other files, or cannot be made.
         """
         if self._is_locked:
-            yield
+            yield True
             return
-        descriptor = self._acquire()
+        descriptor, is_safe = self._acquire()
         self._is_locked = True
         try:
-            yield
+            yield is_safe
         finally:
             self._is_locked = False
             if descriptor is not None:
                 os.close(descriptor)
 
-    def _acquire(self) -> int | None:
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Hold the folder as :meth:`lock` does, for a job whose work is elsewhere; what it holds is kept.
+
+        Raises:
+            OutputError: as :meth:`lock`.
+        """
+        with self.lock():
+            try:
+                yield
+            finally:
+                self.remove_reservation()
+
+    def is_reservation(self) -> bool:
+        """Check whether the folder exists, and holds nothing but a lock: no work, finished or not."""
+        return self.path.is_dir() and set(os.listdir(self.path)) <= {"lock"}
+
+    def remove_reservation(self) -> None:
+        """Delete the folder if it holds nothing but a lock."""
+        with suppress(OSError):
+            if self.is_reservation():
+                remove(self.path / "lock")
+                self.path.rmdir()
+
+    def _acquire(self) -> tuple[int | None, bool]:
         path = self.path / "lock"
         while True:
             self._check_names()
             with report_write_errors(self.path, "Choose another --work-dir, or free disk space."):
                 self.path.mkdir(parents=True, exist_ok=True)
                 if fcntl is None:
-                    return None
+                    return None, False
                 try:
                     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
                 except FileNotFoundError:  # another process has just finished, and removed the folder
                     continue
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            is_locked = try_lock(descriptor)
+            if is_locked is False:
                 os.close(descriptor)
                 raise OutputError(
                     "work that no other process is running",
                     f"{self.path}, which is in use",
                     "Wait for it, or stop it.",
-                ) from None
-            except OSError:  # a disk without locks
-                return descriptor
+                )
+            if is_locked is None:
+                return descriptor, False
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                    return descriptor
+                    return descriptor, True
             os.close(descriptor)  # of a folder that was removed between the two calls
 
     def _check_names(self) -> None:

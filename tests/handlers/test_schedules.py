@@ -8,6 +8,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from monai_iste.errors import ConfigError
 from monai_iste.handlers import hold_then_cosine
+from monai_iste.handlers.schedules import change_length
 
 
 def test_the_rise_the_plateau_and_the_fall():
@@ -53,3 +54,29 @@ def test_impossible_schedules_are_refused(wrong):
         hold_then_cosine(**{"total": 10, **wrong})
     name, value = next(iter(wrong.items()))
     assert_teaches(error.value, f"{name} {value}")
+
+
+@pytest.mark.parametrize("done", [1, 7, 10])
+def test_a_cosine_of_another_length_goes_on_where_one_so_long_would_be(done):
+    def cosine(length):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=length, eta_min=1e-6)
+
+    def rates(schedule, steps):
+        found = []
+        for _ in range(steps):
+            schedule.optimizer.step()
+            schedule.step()
+            found.append(schedule.optimizer.param_groups[0]["lr"])
+        return found
+
+    short, long = cosine(10), cosine(30)
+    rates(short, done)
+    change_length(short, 30)
+    expected = rates(long, done)[-1:] + rates(long, 30 - done)
+    found = [short.get_last_lr()[0], *rates(short, 30 - done)]
+    assert found == pytest.approx(expected)
+    assert found[-1] == pytest.approx(1e-6)
+    kept = short.state_dict()
+    change_length(short, 30)
+    assert short.state_dict() == kept

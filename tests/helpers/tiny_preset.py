@@ -13,7 +13,7 @@ def add_tiny_preset(monkeypatch) -> None:
     monkeypatch.setitem(PRESETS, "tiny", presets.Preset("for tests", lambda: EDSREncoder(8, 1), arguments))
 
 
-def save_tiny_weights(path: Path) -> Path:
-    torch.manual_seed(0)
+def save_tiny_weights(path: Path, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
     safetensors.torch.save_file(create_iste("tiny").state_dict(), path)
     return path
