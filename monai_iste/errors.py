@@ -32,8 +32,12 @@ __all__ = [
 EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143
 
 
+# Characters by which the name of a file could break the sentence, or change a terminal's colors or order of letters.
+_CONTROLS = re.compile("[\0-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
 class ISTEError(Exception):
-    """Base class of the family.
+    """Base class of the family. Control characters, as names of files may have, are shown as escapes.
 
     Args:
         expected: requirement, as a phrase ("an image of at least 48x48 pixels"). Alone, it is the whole message: an
@@ -49,7 +53,11 @@ class ISTEError(Exception):
     exit_code = 1
 
     def __init__(self, expected: str, received: str | None = None, remedy: str = "") -> None:
-        super().__init__(expected if received is None else f"Expected {expected}, got {received}. {remedy}".strip())
+        if received is None:
+            super().__init__(expected)
+        else:
+            text = f"Expected {expected}, got {received}. {remedy}".strip()
+            super().__init__(_CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text))
 
 
 class ConfigError(ISTEError, ValueError):

@@ -90,3 +90,13 @@ def test_an_error_that_is_its_own_cause_ends_the_search():
     first.__cause__, second.__cause__ = second, first
     assert find_interrupt(first) is None
     assert find_error(second) is first
+
+
+NAMES = {"a\nb.png": r"a\nb.png", "a\x1b[31mb": r"a\x1b[31mb", "a\u202egnp.b": r"a\u202egnp.b", "\xe9": "\xe9"}
+
+
+@pytest.mark.parametrize(("name", "shown"), NAMES.items())
+def test_control_characters_of_names_are_shown_as_escapes(name, shown):
+    text = str(DataError("an image", name, "Copy it again."))
+    assert text == f"Expected an image, got {shown}. Copy it again."
+    assert str(DataError(text)) == text

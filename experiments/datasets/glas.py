@@ -12,7 +12,9 @@ from PIL import Image
 from experiments.datasets.csv_tables import GRADES, find_beside, look_up, read_records, read_rows, require_folder
 from monai_iste.errors import DataError
 from monai_iste.io.image_reader import image_size
-from monai_iste.io.orientation import upright
+from monai_iste.io.orientation import page_orientation, upright
+from monai_iste.io.pixel_size import is_tiff
+from monai_iste.io.tiff_pages import open_tiff
 from monai_iste.io.whole_image import image_orientation
 
 #: Number of images of each part of the challenge.
@@ -88,16 +90,22 @@ def read_instances(path: str | os.PathLike[str]) -> np.ndarray:
     """
     image_size(path)  # raises DataError if the file is not an image, or too large to decode
     try:
-        with Image.open(path, formats=("PNG", "BMP", "TIFF")) as image:
-            orientation = image_orientation(image)
-            mode, pixels = image.mode, upright(np.asarray(image), orientation)  # a palette image gives its indices
-    except OSError as error:
+        if is_tiff(Path(path)):  # Pillow distorts those that are stored turned
+            with open_tiff(Path(path)) as tiff:
+                page = tiff.pages.first
+                pixels, orientation = page.asarray(), page_orientation(page)
+                mode = "L" if pixels.ndim == 2 and pixels.dtype.kind in "bui" else f"{pixels.shape} {pixels.dtype}"
+        else:
+            with Image.open(path, formats=("PNG", "BMP")) as image:
+                orientation = image_orientation(image)
+                mode, pixels = image.mode, np.asarray(image)  # a palette image gives its indices
+    except (OSError, ValueError) as error:
         raise DataError(
             f"a readable mask in {path}", " ".join(f"a damaged file ({error})".split()), "Copy it again."
         ) from error
     if mode not in ("1", "L", "P", "I", "I;16"):
         raise DataError(f"one channel of object numbers in {path}", f"an image of mode {mode}", "Export it as 8-bit.")
-    return pixels.astype(np.int32)
+    return upright(pixels, orientation).astype(np.int32)
 
 
 def _read_official(folder: Path, complete: bool) -> dict[str, list[dict[str, Any]]]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.checks import check_file, check_memory, check_size
-from monai_iste.io.orientation import ORIENTATION_TAG, upright, upright_size, valid_orientation
+from monai_iste.io.orientation import ORIENTATION_TAG, swaps_axes, upright, upright_size, valid_orientation
 from monai_iste.io.pixel_size import PixelSize, find_mpp, first_plausible
 from monai_iste.io.png_chunks import find_chunk, has_all_rows, transparent_color
 from monai_iste.io.samples import Samples, not_rgb, to_rgb8
@@ -114,6 +114,9 @@ def read_pillow_header(path: Path, formats: tuple[str, ...] = PILLOW_FORMATS) ->
     """
     with Image.open(path, formats=formats) as image:
         _check_mode(image, path)
+        turned = image.format == "TIFF" and swaps_axes(valid_orientation(image.getexif().get(ORIENTATION_TAG)))
+        if turned and image.info.get("compression") == "raw":  # which Pillow distorts
+            raise not_rgb(path, "an uncompressed image that is stored turned")
         kind = "jpeg" if image.format == "MPO" else (image.format or "").lower()
         stated = tuple(density_mpp(image.info.get("dpi"), kind))  # along (x, y) as stored; it is not believed
         size = upright_size(image.size[::-1], image_orientation(image))

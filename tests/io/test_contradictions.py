@@ -15,6 +15,8 @@ from slide_files import picture
 from monai_iste.errors import DataError
 from monai_iste.inferers import Region
 from monai_iste.io import read_rgb
+from monai_iste.io.orientation import upright
+from monai_iste.io.whole_image import decode_pillow, read_pillow_header
 from monai_iste.slides import Slide
 
 IMAGE = picture(70, 90)
@@ -239,3 +241,20 @@ def test_a_bmp_that_is_nowhere_opaque_has_no_opacity(tmp_path, opacity):
     expected = IMAGE if opacity == 0 else np.round(IMAGE / 5 + 204)
     np.testing.assert_array_equal(read(tmp_path / "a.bmp"), expected)
     assert Image.open(io.BytesIO(data)).mode == "RGBA"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_what_only_pillow_reads_is_upright_or_refused(tmp_path, orientation):
+    """Pillow distorts uncompressed TIFFs of orientation 5 to 8."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, IMAGE, photometric="rgb", metadata=None, extratags=[(274, 3, 1, orientation, True)])
+    if orientation < 5:
+        assert read_pillow_header(path, ("TIFF",)).size == (70, 90)
+        np.testing.assert_array_equal(decode_pillow(path, ("TIFF",)), upright(IMAGE, orientation))
+    else:
+        with pytest.raises(DataError, match="stored turned"):
+            read_pillow_header(path, ("TIFF",))
+    tifffile.imwrite(
+        path, IMAGE, photometric="rgb", metadata=None, compression="zlib", extratags=[(274, 3, 1, orientation, True)]
+    )
+    np.testing.assert_array_equal(decode_pillow(path, ("TIFF",)), upright(IMAGE, orientation))

@@ -111,3 +111,18 @@ def test_a_slide_without_a_pixel_size_needs_the_users_word(tmp_path):
     with pytest.raises(DataError, match="--input-mpp"):
         prepare_tcga(tmp_path, tmp_path / "root", **options)
     assert prepare_tcga(tmp_path, tmp_path / "root", input_mpp=0.25, **options)["mpp"] == 0.25
+
+
+def test_links_to_folders_are_followed_once_and_hidden_files_left_out(slides, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "disk").symlink_to(slides)
+    (source / "again").symlink_to(slides)
+    (source / "loop").symlink_to(source)
+    (source / "._smith.svs").write_bytes(b"left by macOS")
+    linked = prepare_tcga(source, tmp_path / "linked", counts=(2, 1, 1), slides=3, tile=TILE, **QUIET)
+    direct = prepare_tcga(slides, tmp_path / "direct", counts=(2, 1, 1), slides=3, tile=TILE, **QUIET)
+    assert [slide["sha256"] for slide in linked["source"]["slides"]] == [
+        slide["sha256"] for slide in direct["source"]["slides"]
+    ]
+    assert files(tmp_path / "linked") == files(tmp_path / "direct")
