@@ -1,5 +1,6 @@
 """Metadata and dependencies. Tools are configured in pyproject.toml."""
 
+import os
 import re
 from pathlib import Path
 
@@ -7,6 +8,27 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "monai_iste" / "_version.py").read_text()).group(1)
+
+#: Address of the repository, such as https://example.org/NAME/monai_iste, for links of the README on a package index.
+REPOSITORY = os.environ.get("MONAI_ISTE_REPOSITORY", "").rstrip("/")
+
+
+def long_description() -> str:
+    """Return the README for a package index, where relative links lead nowhere.
+
+    They are made absolute if the address of the repository is known. Otherwise their words stay, and pictures go.
+    """
+
+    def absolute(link: re.Match) -> str:
+        picture, words, target = link.groups()
+        if re.match(r"[a-z]+:|#", target):
+            return link[0]
+        if REPOSITORY:
+            return f"{picture}[{words}]({REPOSITORY}/{'raw' if picture else 'blob'}/v{VERSION}/{target})"
+        return "" if picture else words
+
+    return re.sub(r"(!?)\[([^\[\]]*)\]\(([^()\s]+)\)", absolute, (HERE / "README.md").read_text(encoding="utf-8"))
+
 
 # No upper bound but where something is known to break. Lower bounds are those of tests/constraints-oldest.txt, on which
 # the fast tier passes.
@@ -42,6 +64,7 @@ EXTRAS = {
     "fid": [],  # nothing: FID needs only its file of weights; the name stays for commands that have it
     "export": ["onnx", "onnxruntime"],
     "experiments": EXPERIMENTS,
+    "bioimageio": ["bioimageio.core>=0.11"],
     "mlflow": ["mlflow>=2.12"],
     "napari": ["napari[pyqt6]"],
     "docs": [
@@ -72,7 +95,7 @@ setup(
     name="monai_iste",
     version=VERSION,
     description="Arbitrary-scale super-resolution of H&E histopathology (ISTE) as a MONAI component library",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description=long_description(),
     long_description_content_type="text/markdown",
     # The code; OpenSeadragon in the viewer; the weights, whose card has the terms of their training images too.
     license_expression="Apache-2.0 AND BSD-3-Clause AND CC-BY-NC-SA-4.0 AND LicenseRef-GlaS-research-only",
@@ -84,6 +107,7 @@ setup(
     ],
     package_dir={"": "."},  # an editable installation is then a path, in which type checkers and editors find the types
     python_requires=">=3.11",
+    project_urls={"Source": REPOSITORY} if REPOSITORY else {},
     packages=find_packages(include=["monai_iste", "monai_iste.*"]),
     package_data={
         "monai_iste": [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,11 @@ def _expanded(nav: Any, placed: set[str]) -> Any:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of :data:`OUTSIDE`, then a page for every other file that a page links to."""
+    """Add the pages of :data:`OUTSIDE`, the notebooks, then a page for every other file that a page links to."""
     for path, uri in OUTSIDE.items():
         files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
+    for tutorial in sorted((ROOT / "tutorials").glob("[0-9]*.py")):
+        files.append(File.generated(config, _notebook_uri(tutorial), content=_notebook(tutorial)))
     known = _uris(files)
     wanted = {path for file in files.documentation_pages() for path in _targets(file) if path not in known}
     wanted.update([name for path in wanted for name in _files_in(path)])
@@ -102,6 +105,8 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
             return match[0]  # MkDocs reports it as broken
         return f"{text}({posixpath.relpath(known[path], posixpath.dirname(page.file.src_uri) or '.')}{anchor})"
 
+    if page.file.src_uri in (f"tutorials/{path.stem}.md" for path in (ROOT / "tutorials").glob("[0-9]*.py")):
+        markdown = f"{markdown}\n[Download this page as a Jupyter notebook]({page.file.name}.ipynb)\n"
     markdown = _REST.sub(lambda rest: _modules(rest[1]), _NOTE.sub("", markdown))
     return _LINK.sub(link, markdown)
 
@@ -152,6 +157,19 @@ def _files_in(path: str) -> list[str]:
 
 def _is_text(file: Path) -> bool:
     return file.suffix in LANGUAGES and file.is_file()
+
+
+def _notebook_uri(tutorial: Path) -> str:
+    return f"tutorials/{tutorial.stem}.ipynb"
+
+
+def _notebook(tutorial: Path) -> str:
+    sys.path.insert(0, str(ROOT))  # the repository's packages beside the library are not installed
+    try:
+        from tutorials.render import notebook
+    finally:
+        sys.path.remove(str(ROOT))
+    return notebook(tutorial)
 
 
 def _source_uri(path: str) -> str:

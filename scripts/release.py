@@ -1,7 +1,7 @@
 """Command ``python -m scripts.release``: turn a checkpoint of a training into released weights.
 
 It runs in a clone of the repository. Model card and result tables are not written: they follow from an evaluation of
-the weights.
+the weights. With ``--bioimageio`` it packages weights that are released already (:mod:`scripts.model_zoo`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import typer
 from torch import Tensor
 
 import monai_iste
-from monai_iste.errors import OutputError, show_errors_as_sentences
+from monai_iste.errors import ConfigError, OutputError, show_errors_as_sentences
 from monai_iste.io.files import CHECKSUMS, checksum, open_output, read_checksums, write_json
 from monai_iste.networks import PRESETS, create_iste, load_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
@@ -139,14 +139,28 @@ def _link(folder: Path, path: Path, repository: Path) -> Path:
 
 
 def main(
-    checkpoint: Annotated[Path, typer.Argument(help="Weights of a training, .pt or .safetensors.")],
+    checkpoint: Annotated[Path | None, typer.Argument(help="Weights of a training, .pt or .safetensors.")] = None,
     preset: Annotated[str, typer.Argument(help="Preset of the weights.")] = DEFAULT_PRESET,
     mean_with: Annotated[
         list[Path] | None, typer.Option("--mean-with", help="Another training's weights; the mean of all is released.")
     ] = None,
+    bioimageio: Annotated[
+        Path | None,
+        typer.Option("--bioimageio", metavar="DIR", help="Package the released weights for the BioImage Model Zoo."),
+    ] = None,
 ) -> None:
     """Release the weights in CHECKPOINT as those of PRESET, and print the SHA-256 of each file."""
     show_errors_as_sentences()
+    if (checkpoint is None) == (bioimageio is None) or (bioimageio is not None and mean_with):
+        given = "both" if bioimageio is not None else "neither"
+        raise ConfigError("CHECKPOINT, to release it, or --bioimageio DIR", given, "Give one of them.")
+    if bioimageio is not None:
+        from scripts.model_zoo import write_packages
+
+        for path in write_packages(bioimageio):
+            typer.echo(f"{checksum(path)}  {path}")
+        return
+    assert checkpoint is not None
     for path in release(checkpoint, preset, mean_with=mean_with or ()):
         typer.echo(f"{checksum(path)}  {path.relative_to(_PACKAGE.parent)}")
 
