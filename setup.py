@@ -64,7 +64,6 @@ EXTRAS = {
     "fid": [],  # nothing: FID needs only its file of weights; the name stays for commands that have it
     "export": ["onnx", "onnxruntime"],
     "experiments": EXPERIMENTS,
-    "bioimageio": ["bioimageio.core>=0.11"],
     "mlflow": ["mlflow>=2.12"],
     "napari": ["napari[pyqt6]"],
     "docs": [
@@ -81,7 +80,7 @@ EXTRAS = {
     "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"],
 }
 EXTRAS["all"] = sorted({package for name, packages in EXTRAS.items() if name != "napari" for package in packages})
-# Environments of their own: MONAI Label forces old pins, wsidicomizer an older wsidicom.
+# Best in environments of their own: MONAI Label forces old pins, wsidicomizer an older wsidicom.
 EXTRAS["label"] = [
     "monailabel==0.8.5",
     "numpy<2",
@@ -89,6 +88,8 @@ EXTRAS["label"] = [
     "pynetdicom<3",
     "dicomweb-client[gcp]>=0.59.1,<0.60",
 ]
+# With pydantic 2.14, bioimageio.spec 0.5.12 cannot describe a model.
+EXTRAS["bioimageio"] = ["bioimageio.core>=0.11", "pydantic<2.14"]
 EXTRAS["dicom"] = [*SLIDES, "wsidicomizer"]
 
 setup(
