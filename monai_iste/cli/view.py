@@ -66,7 +66,9 @@ def view(
     ] = False,
     allow_origin: Annotated[
         Optional[list[str]],
-        typer.Option("--allow-origin", metavar="URL", help="Site that may read /iiif; repeatable; *: every site."),
+        typer.Option(
+            "--allow-origin", metavar="URL", help="Site that may read /iiif and the manifest; repeatable; *: all."
+        ),
     ] = None,
     allow_host: Annotated[
         Optional[list[str]],

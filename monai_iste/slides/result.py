@@ -16,7 +16,8 @@ from monai_iste.inferers.tiling import Read, Region
 from monai_iste.io.files import abandoned, check_name, check_writable, remove_abandoned
 from monai_iste.io.image_writer import check_output, save_image, slide_suffix
 from monai_iste.io.seal import Fields, read_seal
-from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
+from monai_iste.slides.consistency import comparable, consistency_maps
+from monai_iste.slides.consistency_report import summary, write_consistency
 from monai_iste.slides.plan import SlidePlan
 from monai_iste.slides.reader import Slide
 from monai_iste.slides.writers.writer import SlideMetadata, check_slide_output, write_slide
@@ -159,11 +160,11 @@ class SlideResult:
         save_image(self.target, bands(), self.size, mpp=mpp, icc=icc, overwrite=self.overwrite, seal=self.seal)
 
     def write_maps(self, read_slide: Read, read: Read, log: Callable[[str], None]) -> dict[str, Any]:
-        """Write the consistency map, log its summary, and return it for a report."""
+        """Write the consistency map (:mod:`monai_iste.slides.consistency`), log its summary, and return it."""
         plan = self.plan
-        levels = consistency_map(read_slide, read, plan.size, plan.output, region=plan.region)
-        found = summary(levels, origin=comparable(plan.size, plan.output, plan.region)[:2])
-        picture, numbers = write_consistency(self.maps[0], levels, mpp=plan.mpp, overwrite=True, seal=self.seal)
+        maps = consistency_maps(read_slide, read, plan.size, plan.output, region=plan.region)
+        found = summary(maps, origin=comparable(plan.size, plan.output, plan.region)[:2])
+        picture, numbers = write_consistency(self.maps[0], maps, mpp=plan.mpp, overwrite=True, seal=self.seal)
         log(str(found))
         return {"consistency": {**found._asdict(), "picture": str(picture), "numbers": str(numbers)}}
 

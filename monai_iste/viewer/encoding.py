@@ -15,6 +15,7 @@ from monai_iste.io.image_writer import FINEST_MPP
 from monai_iste.io.pixel_size import Mpp
 from monai_iste.slides.consistency import FULL_RANGE
 from monai_iste.slides.resampling import Size
+from monai_iste.viewer.caption import NARROWEST, add_caption, scale_bar
 from monai_iste.viewer.viewport import Viewport
 
 #: Formats that this installation writes, and their media types.
@@ -26,8 +27,10 @@ _SAVE_OPTIONS = {
     "webp": ("WEBP", {"quality": 90, "method": 1}),
 }
 
-# Green, because no H&E stain has it. The opacity encodes the difference.
-_OVERLAY_COLOR, _OVERLAY_MAX_ALPHA = (0, 150, 90), 220
+# Green, because no H&E stain has it. The opacity encodes the excess, and ends at half, so that tissue stays visible.
+_OVERLAY_COLOR, _OVERLAY_MAX_ALPHA = (0, 150, 90), 128
+
+_MAX_BAR = 0.25  # longest scale bar of an exported picture, as a fraction of its width
 
 
 def encode_image(pixels: np.ndarray, format: str, quality: str = "default", rotation: int = 0) -> bytes:
@@ -63,16 +66,21 @@ def encode_export(
     icc: bytes | None,
     provenance: Mapping[str, object],
 ) -> bytes:
-    """Encode pixels as a PNG with pixel size, color profile and provenance.
+    """Encode pixels as a PNG with pixel size, color profile and provenance, and a caption below.
 
-    The text chunk ``Description`` holds a sentence, ``Provenance`` the details as JSON.
+    The text chunk ``Description`` holds a sentence, ``Provenance`` the details as JSON. The caption has a scale bar and
+    says how the pixels were made, so that a copy without the chunks still does.
 
     Args:
         native: (h, w) of the slide.
         mpp: micrometers per pixel of the slide, (y, x), or None.
         icc: color profile of the slide, or None.
         provenance: values that JSON can hold.
+    Shape:
+        pixels: (height, width, 3) uint8, of the viewport; the picture has them above the caption.
     """
+    scale = viewport.scale(native)[1]
+    bar = scale_bar(None if mpp is None else mpp[1] / scale, scale, _MAX_BAR * max(pixels.shape[1], NARROWEST))
     text = PngInfo()
     text.add_text("Software", "monai_iste")
     inferred = provenance.get("inferred") is True
@@ -89,32 +97,41 @@ def encode_export(
         if min(output_mpp) >= FINEST_MPP:
             options["dpi"] = (25_400 / output_mpp[1], 25_400 / output_mpp[0])
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", pnginfo=text, icc_profile=icc, **options)
+    captioned = add_caption(pixels, bar, _notice(provenance, scale))
+    Image.fromarray(captioned).save(file, "PNG", pnginfo=text, icc_profile=icc, **options)
     return file.getvalue()
 
 
-def encode_overlay(levels: np.ndarray, origin: tuple[int, int], block: int, viewport: Viewport, native: Size) -> bytes:
+def _notice(provenance: Mapping[str, object], scale: float) -> str:
+    """Say how the pixels of a picture were made."""
+    if provenance.get("inferred") is True:
+        return f"Inferred: {provenance.get('preset', 'network')} x{scale:.4g}, not measured. Not for diagnosis."
+    method = {"bicubic": "Bicubic interpolation", "native": "Pixels of the slide, enlarged"}
+    return f"{method.get(str(provenance.get('method')), 'View of a slide')} x{scale:.4g}. Not for diagnosis."
+
+
+def encode_overlay(excess: np.ndarray, origin: tuple[int, int], block: int, viewport: Viewport, native: Size) -> bytes:
     """Encode a consistency map as a PNG overlay of a viewport.
 
-    The overlay is transparent where result and slide agree, and green where they differ. Opacity is proportional to the
-    difference up to :data:`~monai_iste.slides.consistency.FULL_RANGE` levels. Outside the slide or the map it is
-    transparent.
+    The overlay is transparent where the result agrees with the slide as well as interpolation does, and green where it
+    differs more. Opacity is proportional to the excess, and ends at one half for
+    :data:`~monai_iste.slides.consistency.FULL_RANGE` levels. Outside the slide or the map it is transparent.
 
     Args:
         origin: slide pixel (y, x) of the map's corner.
         block: side of a map block in slide pixels.
         native: (h, w) of the slide.
     Shape:
-        levels: (n, m), in 8-bit levels.
+        excess: (n, m), in 8-bit levels.
     """
     rgba = np.zeros((viewport.height, viewport.width, 4), np.uint8)
     region = viewport.region_on_slide()
-    if region is not None and levels.size:
+    if region is not None and excess.size:
         rows, columns = (
             ((2 * np.arange(start, start + length) + 1) * n // (2 * big) - first) // block
             for start, length, n, big, first in zip(region[:2], region[2:], native, viewport.size, origin, strict=True)
         )
-        alpha = (levels / FULL_RANGE).clip(0, 1) * _OVERLAY_MAX_ALPHA
+        alpha = (excess / FULL_RANGE).clip(0, 1) * _OVERLAY_MAX_ALPHA
         top, left = region.top - viewport.top, region.left - viewport.left
         part = rgba[top : top + region.height, left : left + region.width]
         part[..., :3] = _OVERLAY_COLOR

@@ -18,12 +18,13 @@ from torch import nn
 from monai_iste.errors import check_choice
 from monai_iste.functional import to_range
 from monai_iste.inferers import Region, Tiler
+from monai_iste.inferers.tiling import Read
 from monai_iste.io.byte_cache import ByteCache
 from monai_iste.networks import load_network
 from monai_iste.networks.caching import CachingEncoder
 from monai_iste.networks.runtime import resolve_network
 from monai_iste.slides.compute import Interpolation
-from monai_iste.slides.consistency import comparable, consistency_map
+from monai_iste.slides.consistency import ConsistencyMaps, comparable, consistency_maps
 from monai_iste.slides.resampling import Size
 from monai_iste.viewer.catalog import CatalogImage
 from monai_iste.viewer.viewport import Viewport
@@ -180,36 +181,41 @@ class Renderer:
 
     def consistency(
         self, image: CatalogImage, viewport: Viewport, check_cancelled: CheckCancelled = lambda: None
-    ) -> tuple[np.ndarray, tuple[int, int]]:
-        """Compute the consistency map of a viewport.
+    ) -> tuple[ConsistencyMaps, tuple[int, int]]:
+        """Compute the consistency maps of a viewport.
 
-        The values equal those of :func:`~monai_iste.slides.consistency.consistency_map` on the whole slide, because a
+        The values equal those of :func:`~monai_iste.slides.consistency.consistency_maps` on the whole slide, because a
         margin of one block is computed and cropped.
 
         Returns:
-            the blocks in 8-bit levels, (n, m), and the slide pixel (y, x) of their corner. The map is empty where
+            the maps in 8-bit levels, (n, m) each, and the slide pixel (y, x) of their corner. The maps are empty where
             nothing is inferred: outside the slide, or if the viewport is not upscaled.
         """
         region, block = viewport.region_on_slide(), CONSISTENCY_BLOCK
         if region is None or not viewport.is_upscaled(image.size):
-            return np.zeros((0, 0), np.float32), (0, 0)
+            return ConsistencyMaps(*np.zeros((2, 0, 0), np.float32)), (0, 0)
         blocks = [
             _covered_blocks(start, length, big, n, block)
             for start, length, big, n in zip(region[:2], region[2:], viewport.size, image.size, strict=True)
         ]
         padded = _padded_region(blocks, viewport.size, image.size, block)
-        pixels = self.upscale_region(image, viewport.size, padded, "sr", check_cancelled)
 
-        def read_output(part: Region) -> np.ndarray:
-            return pixels[part._replace(top=part.top - padded.top, left=part.left - padded.left).slices]
+        def reader(method: str) -> Read:
+            pixels = self.upscale_region(image, viewport.size, padded, method, check_cancelled)
+            return lambda part: pixels[part._replace(top=part.top - padded.top, left=part.left - padded.left).slices]
 
-        levels = consistency_map(image.read, read_output, image.size, viewport.size, block, region=padded)
+        maps = consistency_maps(
+            image.read, reader("sr"), image.size, viewport.size, block, None, padded, reader("bicubic")
+        )
         map_corner = comparable(image.size, viewport.size, padded)[:2]
         rows, columns = (
             slice(first - start // block, last - start // block)
             for (first, last), start in zip(blocks, map_corner, strict=True)
         )
-        return levels[rows, columns], (blocks[0][0] * block, blocks[1][0] * block)
+        return ConsistencyMaps(*(levels[rows, columns] for levels in maps)), (
+            blocks[0][0] * block,
+            blocks[1][0] * block,
+        )
 
 
 def network_loader(

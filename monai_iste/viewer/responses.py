@@ -32,6 +32,19 @@ Endpoint = Callable[["Request"], Awaitable["Response"]]
 
 
 @dataclass(frozen=True)
+class ImageFile:
+    """File of an image, and headers that are known only once it is rendered."""
+
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file, by which caches count."""
+        return len(self.body)
+
+
+@dataclass(frozen=True)
 class RenderRequest:
     """Image response to be rendered.
 
@@ -49,7 +62,7 @@ class RenderRequest:
     method: str
     kind: str
     media_type: str
-    produce: Callable[[CheckCancelled], bytes]
+    produce: Callable[[CheckCancelled], bytes | ImageFile]
     headers: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -125,12 +138,13 @@ class ResponseBuilder:
         if etag in request.headers.get("if-none-match", ""):
             not_modified: Response = self._starlette.Response(status_code=304, headers=headers)
             return not_modified
-        body, source = self.renderer.cache.get(key), "cached"
-        if body is None:
-            body, source = await self._run_on(request, render, version), "computed"
-            self.renderer.cache.put(key, body)
+        file, source = self.renderer.cache.get(key), "cached"
+        if file is None:
+            file, source = await self._run_on(request, render, version), "computed"
+            self.renderer.cache.put(key, file)
         _log_image(render, source, time.perf_counter() - started)
-        response: Response = self._starlette.Response(body, media_type=render.media_type, headers=headers)
+        headers |= file.headers
+        response: Response = self._starlette.Response(file.body, media_type=render.media_type, headers=headers)
         return response
 
     def json(
@@ -184,19 +198,19 @@ class ResponseBuilder:
 
         return wrapped
 
-    async def _run_on(self, request: Request, render: RenderRequest, version: str) -> bytes:
+    async def _run_on(self, request: Request, render: RenderRequest, version: str) -> ImageFile:
         """Render an image of a version of its file; those of a file that changed meanwhile are no result."""
         try:
-            body = await self._run(request, render)
+            file = await self._run(request, render)
         except (Cancelled, QueueFull):
             raise
         except Exception:
             render.image.check_version(version)
             raise
         render.image.check_version(version)
-        return body
+        return file if isinstance(file, ImageFile) else ImageFile(file)
 
-    async def _run(self, request: Request, render: RenderRequest) -> bytes:
+    async def _run(self, request: Request, render: RenderRequest) -> bytes | ImageFile:
         """Render an image in its pool, and cancel it when the client disconnects."""
         if render.inferred and self.load_error is not None:
             raise QueueFull("a network", self.load_error, "Start the viewer with another one.")

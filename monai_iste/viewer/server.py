@@ -4,6 +4,8 @@
 ``GET /``, ``/static/...``                          the page
 ``GET /api/images``, ``/api/status``                the catalog, and the load of the server
 ``GET /api/departure/{id}``                         a sentence if the slide is outside what the weights learned
+``GET /api/identity/{id}``                          the SHA-256 of the slide, under which a browser keeps annotations
+``GET /manifest.json``                              IIIF Presentation 3.0 (:mod:`monai_iste.viewer.presentation`)
 ``GET /iiif/{id}/...``                              IIIF Image API 3.0, level 2 (:mod:`monai_iste.viewer.iiif`)
 ``GET /iiif/{id}-sr/...``, ``{id}-bicubic/...``     virtual images, :data:`VIRTUAL_SCALE` times as large as the slide
 ``GET /api/view/{id}?x=&y=&w=&h=&width=&height=``   a rectangle in slide pixels (or fractions) at the screen's size;
@@ -15,7 +17,8 @@
 
 Image responses describe themselves in headers. ``X-Region`` is the exact rectangle x,y,w,h in slide pixels.
 ``X-Scale`` is the scale along x. ``X-Method`` is the method, or ``resampled`` if the view is not upscaled.
-``X-Inferred: true`` marks pixels of a network; ``X-Preset`` then names it.
+``X-Inferred: true`` marks pixels of a network; ``X-Preset`` then names it. ``X-Consistency`` is, for a consistency map,
+the sentence with the means of network and bicubic interpolation in the rectangle.
 
 Errors are ``{"error": sentence}``. The status is 400 for an invalid request or host name, 403 for a page of another
 site, 404 for an image that is unknown or was removed, 409 for one that was replaced meanwhile and for a cancelled or
@@ -23,7 +26,8 @@ superseded request, 500 for an unreadable slide, and 503 if the queue is full (w
 could not be loaded.
 
 An upscaled (``^``) request under ``/iiif/{id}`` is super-resolved. Only images of the catalog are served. Pages of
-other sites may read ``/iiif`` if they were named when the server was started (level 2 requires it), and never ``/api``.
+other sites may read ``/iiif`` and ``/manifest.json`` if they were named when the server was started (level 2 requires
+it), and never ``/api``.
 """
 
 from __future__ import annotations
@@ -37,12 +41,15 @@ from typing import TYPE_CHECKING, Any
 import monai_iste
 from monai_iste.errors import ConfigError, check_choice, require_extra
 from monai_iste.networks.learned_range import LearnedRange
+from monai_iste.slides.consistency import describe_means
 from monai_iste.viewer import iiif
 from monai_iste.viewer.access import Access, HostNames
 from monai_iste.viewer.catalog import Catalog, CatalogImage, UnknownImage
 from monai_iste.viewer.encoding import MEDIA_TYPES, encode_export, encode_image, encode_overlay
+from monai_iste.viewer.headers import OPEN_PATHS, PAGE_POLICY, CommonHeaders, OpenToOrigins
+from monai_iste.viewer.presentation import manifest
 from monai_iste.viewer.rendering import CONSISTENCY_BLOCK, METHODS, CheckCancelled, Renderer
-from monai_iste.viewer.responses import Endpoint, RenderRequest, ResponseBuilder
+from monai_iste.viewer.responses import Endpoint, ImageFile, RenderRequest, ResponseBuilder
 from monai_iste.viewer.viewport import Viewport, snap_viewport
 from monai_iste.viewer.workers import check_token
 
@@ -53,13 +60,6 @@ if TYPE_CHECKING:
 VIRTUAL_SCALE = 8
 
 _STATIC = Path(__file__).parent / "static"
-
-# What pages of other sites may read, if they are named.
-_OPEN_PATHS = ("/iiif/",)
-
-_EXPOSED = ("Link", "X-Region", "X-Scale", "X-Method", "X-Inferred", "X-Preset")
-
-_NO_FRAMES = "frame-ancestors 'none'"
 
 
 class Viewer:
@@ -98,8 +98,7 @@ class Viewer:
         index = _STATIC / "index.html"
         if not index.is_file():
             return self.responses.error(UnknownImage("the viewer's page", "none", "Use /api/images and /iiif."))
-        policy = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; " + _NO_FRAMES
-        return self.responses.file(index, {"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
+        return self.responses.file(index, {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-cache"})
 
     # --- catalog and status -------------------------------------------------------------------------------------------
 
@@ -112,12 +111,18 @@ class Viewer:
         text = await asyncio.to_thread(image.departure, self.learned)
         return self.responses.json({"departure": text})
 
+    async def identity(self, request: Request) -> Response:
+        """Return the SHA-256 of a slide, which a renamed or moved file keeps."""
+        image = self.catalog[request.path_params["id"]]
+        return self.responses.json({"identity": await asyncio.to_thread(lambda: image.digest)})
+
     async def status(self, request: Request) -> Response:
         pools = self.responses.network_pool, self.responses.slide_pool
         return self.responses.json(
             {
                 "preset": self.network_info["preset"],
                 "device": self.network_info["device"],
+                "learned_mpp": self.learned.mpp if self.learned else None,
                 "running": sum(pool.running for pool in pools),
                 "queued": sum(pool.queued for pool in pools),
                 "cache_bytes": self.renderer.cache.nbytes,
@@ -130,6 +135,13 @@ class Viewer:
         return self.responses.json({"cancelled": self.responses.cancel(token)})
 
     # --- IIIF ---------------------------------------------------------------------------------------------------------
+
+    async def manifest(self, request: Request) -> Response:
+        content = manifest(str(request.base_url).rstrip("/"), self.catalog, VIRTUAL_SCALE)
+        media_type = "application/json"
+        if "application/ld+json" in request.headers.get("accept", ""):
+            media_type = f'application/ld+json;profile="{content["@context"]}"'
+        return self.responses.json(content, media_type, {"Vary": "Accept"})
 
     async def iiif_base(self, request: Request) -> Response:
         self.catalog.resolve(request.path_params["id"])
@@ -175,9 +187,10 @@ class Viewer:
     async def consistency(self, request: Request) -> Response:
         image, viewport, _ = self._parse_view(request)
 
-        def produce(check_cancelled: CheckCancelled) -> bytes:
-            levels, origin = self.renderer.consistency(image, viewport, check_cancelled)
-            return encode_overlay(levels, origin, CONSISTENCY_BLOCK, viewport, image.size)
+        def produce(check_cancelled: CheckCancelled) -> ImageFile:
+            maps, origin = self.renderer.consistency(image, viewport, check_cancelled)
+            body = encode_overlay(maps.excess, origin, CONSISTENCY_BLOCK, viewport, image.size)
+            return ImageFile(body, {"X-Consistency": describe_means(*maps.means())} if maps.network.size else {})
 
         render = RenderRequest(image, viewport, "sr", "consistency", "image/png", produce)
         return await self.responses.image(request, render)
@@ -209,6 +222,7 @@ class Viewer:
             "size": viewport.size,
             "scale": viewport.scale(image.size),
             "region": viewport.extent(image.size),
+            "pixels": (viewport.height, viewport.width),
         }
 
     def _parse_view(self, request: Request) -> tuple[CatalogImage, Viewport, str]:
@@ -226,7 +240,8 @@ def create_app(viewer: Viewer, hosts: HostNames | None = None, origins: Sequence
     Args:
         hosts: names under which the server may be reached; default: those of this machine alone. This protects against
             other sites that resolve their own name to this machine.
-        origins: sites whose pages may read ``/iiif``, such as ``http://localhost:3000``; ``*`` stands for all.
+        origins: sites whose pages may read ``/iiif`` and ``/manifest.json``, such as ``http://localhost:3000``; ``*``
+            stands for all.
     Raises:
         ConfigError: the extra ``viewer`` is not installed.
     """
@@ -250,9 +265,11 @@ def create_app(viewer: Viewer, hosts: HostNames | None = None, origins: Sequence
         route("/api/status", viewer.status),
         route("/api/departure/{id}", viewer.departure),
         route("/api/requests/{token}", viewer.cancel, "DELETE"),
+        route("/api/identity/{id}", viewer.identity),
         route("/api/view/{id}", viewer.view),
         route("/api/consistency/{id}", viewer.consistency),
         route("/api/export/{id}", viewer.export),
+        route("/manifest.json", viewer.manifest),
         route("/iiif/{id}", viewer.iiif_base),
         route("/iiif/{id}/info.json", viewer.iiif_info),
         route("/iiif/{id}/{region}/{size}/{rotation}/{file}", viewer.iiif_image),
@@ -269,48 +286,10 @@ def create_app(viewer: Viewer, hosts: HostNames | None = None, origins: Sequence
         title="monai_iste viewer",
     )
     if origins:
-        app.add_middleware(_OpenToOrigins, origins=origins)
-    app.add_middleware(_CommonHeaders, is_open=bool(origins))
-    app.add_middleware(Access, hosts=hosts or HostNames(), origins=origins, open_paths=_OPEN_PATHS)
+        app.add_middleware(OpenToOrigins, origins=origins)
+    app.add_middleware(CommonHeaders, is_open=bool(origins))
+    app.add_middleware(Access, hosts=hosts or HostNames(), origins=origins, open_paths=OPEN_PATHS)
     return app
-
-
-class _OpenToOrigins:
-    """Middleware that tells browsers which sites may read :data:`_OPEN_PATHS`, preflight requests included."""
-
-    def __init__(self, app: Any, origins: Sequence[str]) -> None:
-        cors = require_extra("starlette.middleware.cors", "viewer")
-        self.app = app
-        self.open = cors.CORSMiddleware(
-            app, allow_origins=origins, allow_methods=("GET", "HEAD"), allow_headers=("*",), expose_headers=_EXPOSED
-        )
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        is_open = scope["type"] == "http" and scope["path"].startswith(_OPEN_PATHS)
-        await (self.open if is_open else self.app)(scope, receive, send)
-
-
-class _CommonHeaders:
-    """Middleware that adds the headers common to all responses.
-
-    Pictures of an open server may be shown by other sites; whether these may read them is for :class:`_OpenToOrigins`.
-    """
-
-    def __init__(self, app: Any, is_open: bool) -> None:
-        self.app, self.is_open = app, is_open
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                is_open = self.is_open and scope["path"].startswith(_OPEN_PATHS)
-                headers = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
-                headers += [(b"cross-origin-resource-policy", b"cross-origin" if is_open else b"same-origin")]
-                if not any(key == b"content-security-policy" for key, _ in message["headers"]):
-                    headers += [(b"content-security-policy", _NO_FRAMES.encode())]
-                message["headers"] = [*message["headers"], *headers]
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 def _iiif_uri(request: Request) -> str:

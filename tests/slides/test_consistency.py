@@ -1,20 +1,19 @@
-"""The consistency map equals that of the whole image for every tiling; its summary and pictures."""
+"""The consistency map equals that of the whole image for every tiling; the excess over interpolation."""
 
 import math
 
 import numpy as np
 import pytest
-import tifffile
+from consistency_equations import interpolated, literal_consistency
 from PIL import Image, ImageFilter
 from reference import assert_teaches
-from scipy.ndimage import gaussian_filter
 from skimage.data import immunohistochemistry
 
-from monai_iste.errors import OutputError, ScaleError, ShapeError
+from monai_iste.errors import ScaleError, ShapeError
 from monai_iste.inferers import Region
 from monai_iste.inferers.tiling import inside
 from monai_iste.slides import consistency as module
-from monai_iste.slides.consistency import comparable, consistency_map, summary, write_consistency
+from monai_iste.slides.consistency import comparable, consistency_map, consistency_maps
 from monai_iste.transforms.degradation import degrade
 
 HIGH = immunohistochemistry()[:301, :411]
@@ -166,118 +165,74 @@ def test_a_result_smaller_than_the_slide_is_refused():
     assert_teaches(caught.value, "at least 1", "0")
 
 
-# --- in one line ------------------------------------------------------------------------------------------------------
-
-LEVELS = gaussian_filter(np.random.default_rng(0).gamma(1.0, 2.0, (40, 50)), 0.5).astype(np.float32)
+# --- in excess of interpolation ---------------------------------------------------------------------------------------
 
 
-def test_summary():
-    found = summary(LEVELS)
-    assert found.mean == pytest.approx(LEVELS.mean())
-    assert found.p95 == np.percentile(LEVELS, 95, method="inverted_cdf")
-    assert found.p99 == np.percentile(LEVELS, 99, method="inverted_cdf")
-    assert found.notable == pytest.approx((LEVELS > 4).mean())
-    row, column = np.unravel_index(LEVELS.argmax(), LEVELS.shape)
-    assert (found.worst, found.row, found.column) == (LEVELS.max(), 16 * row, 16 * column)
-    moved = summary(LEVELS, block=10, origin=(1000, 2000))
-    assert (moved.row, moved.column) == (1000 + 10 * row, 2000 + 10 * column)
-    line = str(found)
-    assert "\n" not in line
-    for number in (found.mean, found.p95, found.p99, found.worst):
-        assert f"{number:.2f}" in line
-    assert "; 100 % above 4;" in str(summary(np.full((3, 3), 9.0)))
+def sharpened():
+    """A slide whose blur is not that of the reduction: sharpened, and of the size of SIZES[1]."""
+    low = degrade(HIGH.transpose(2, 0, 1), (150, 205)).numpy().transpose(1, 2, 0)
+    return np.array(Image.fromarray(low).filter(ImageFilter.UnsharpMask(1.5, 200, 0))).transpose(2, 0, 1)
 
 
-def test_weights_say_how_much_a_block_counts():
-    weight = np.random.default_rng(1).integers(0, 4, LEVELS.shape)
-    repeated = LEVELS.ravel().repeat(weight.ravel())
-    found, expected = summary(LEVELS, weight), summary(repeated[None])
-    assert found[:4] == pytest.approx(expected[:4])
-    assert found.worst == repeated.max()
-    alone = np.zeros(LEVELS.shape)
-    alone[7, 9] = 0.5
-    assert summary(LEVELS, alone)[:5] == pytest.approx(
-        (LEVELS[7, 9],) * 3 + (float(LEVELS[7, 9] > 4), LEVELS[7, 9]), rel=1e-6
+def maps_of(x, y, block=16, region=None, **options):
+    return consistency_maps(
+        lambda part: x.transpose(1, 2, 0)[part.slices],
+        lambda part: y[part.slices],
+        x.shape[1:],
+        y.shape[:2],
+        block,
+        region=region,
+        **options,
     )
 
 
-@pytest.mark.parametrize("weight", [np.zeros((40, 50)), np.ones((50, 40))])
-def test_other_weights_are_refused(weight):
-    with pytest.raises(ShapeError) as caught:
-        summary(LEVELS, weight)
-    assert_teaches(caught.value, "(40, 50)", str(weight.shape))
+@pytest.mark.parametrize("size", [(301, 411), (230, 307), (160, 700)])
+@pytest.mark.parametrize("block", [16, 7])
+def test_the_excess_is_that_of_the_written_out_equation(size, block):
+    x = sharpened()
+    y = np.asarray(Image.fromarray(x.transpose(1, 2, 0)).resize(size[::-1], Image.Resampling.LANCZOS))
+    y = np.roll(y, 2, axis=1)
+    found, expected = maps_of(x, y, block), literal_consistency(x, y, block)
+    for name, levels in zip(("network", "bicubic"), found, strict=True):
+        np.testing.assert_allclose(levels, expected[name], atol=0.03, err_msg=name)
+    np.testing.assert_allclose(found.excess, expected["network"] - expected["bicubic"], atol=0.05)
+    assert expected["network"].mean() > expected["bicubic"].mean() + 0.5
+    np.testing.assert_array_equal(found.network, map_of(x, y, block))
 
 
-# --- for the eye ------------------------------------------------------------------------------------------------------
+def test_interpolation_has_no_excess_on_any_slide():
+    x = sharpened()
+    bicubic = interpolated(x, (301, 411))
+    found = maps_of(x, bicubic)
+    assert found.bicubic.mean() > 2  # the slide is sharper than what the reduction makes
+    np.testing.assert_allclose(found.excess, 0, atol=0.05)
+    given = maps_of(x, HIGH, read_bicubic=lambda part: bicubic[part.slices])
+    np.testing.assert_allclose(given.bicubic, found.bicubic, atol=0.05)
 
 
-def test_the_picture_and_its_numbers(tmp_path):
-    picture, numbers = write_consistency(tmp_path / "a.consistency.png", LEVELS, mpp=(0.25, 0.5))
-    assert sorted(tmp_path.iterdir()) == sorted([picture, numbers])
-    assert numbers.name == "a.consistency.tif"
-    np.testing.assert_array_equal(tifffile.imread(numbers), LEVELS)
-    with tifffile.TiffFile(numbers) as tiff:
-        tags = tiff.pages[0].tags
-        assert "16 x 16" in tags["ImageDescription"].value
-        top, bottom = tags["XResolution"].value
-        assert 1e4 * bottom / top == pytest.approx(0.5 * 16)
-        assert tags["ResolutionUnit"].value == 3
-    drawn = np.asarray(Image.open(picture))
-    zoom = 12  # 480 pixels for 40 blocks
-    cells = drawn[8 : 8 + 40 * zoom, 8 : 8 + 50 * zoom].reshape(40, zoom, 50, zoom, 3)
-    np.testing.assert_array_equal(cells[:, 0, :, 0], module._color(LEVELS))
-    np.testing.assert_array_equal(cells[:, -1, :, -1], module._color(LEVELS))
+def test_a_contradiction_is_seen_above_a_sharpened_slide():
+    x = sharpened()
+    wrong = interpolated(x, (301, 411)).copy()
+    wrong[100:160, 200:260] = wrong[100:160, 204:264]
+    excess = maps_of(x, wrong).excess
+    row, column = np.unravel_index(excess.argmax(), excess.shape)
+    assert (row, column) in {(r, c) for r in (3, 4) for c in (6, 7)}  # pixels 50 to 80 and 100 to 130, of blocks of 16
+    far = np.ones(excess.shape, bool)
+    far[2:6, 5:9] = False
+    assert np.abs(excess[far]).max() < 0.05 < 2 < excess.max()
 
 
-def test_colors_rise_in_lightness_from_0_to_8_levels():
-    colors = module._color(np.linspace(0, 8, 201)[None])[0].astype(float)
-    light = colors @ (0.2126, 0.7152, 0.0722)
-    assert (np.diff(light) >= 0).all()
-    assert light[0] == 0
-    assert light[-1] > 220
-    np.testing.assert_array_equal(
-        module._color(np.array([[8.0, 200.0]]))[0, 0], module._color(np.array([[99.0]]))[0, 0]
-    )
-    # Lightness alone tells the levels apart, for those who do not see the colors.
-    assert np.abs(light[100] - light[0]) > 50
-    assert np.abs(light[200] - light[100]) > 100
+@pytest.mark.parametrize("reach", [70, 130])
+def test_the_tiling_changes_no_excess(reach, monkeypatch):
+    x = sharpened()
+    whole = maps_of(x, HIGH)
+    monkeypatch.setattr(module, "_REACH", reach)
+    np.testing.assert_allclose(maps_of(x, HIGH).excess, whole.excess, atol=2e-3)
 
 
-def test_the_legend_shows_the_same_colors(tmp_path):
-    picture, _ = write_consistency(tmp_path / "a.png", LEVELS)
-    bar = np.asarray(Image.open(picture))[8:488, 8 + 600 + 8 + 10]
-    np.testing.assert_array_equal(bar, module._color(np.linspace(8, 0, 480)[None])[0])
-
-
-def test_a_large_map_keeps_its_worst_blocks(tmp_path):
-    levels = np.zeros((500, 4500), np.float32)
-    levels[321, 3456] = 7.0
-    picture, numbers = write_consistency(tmp_path / "a.png", levels)
-    drawn = np.asarray(Image.open(picture))
-    assert drawn.shape[1] < 2300
-    assert tuple(module._color(np.array([[7.0]]))[0, 0]) in {tuple(p) for p in drawn[8:175, 8:1508].reshape(-1, 3)}
-    assert tifffile.imread(numbers).shape == levels.shape
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 700), (300, 1)])
-def test_maps_of_any_shape_have_room_for_their_words(tmp_path, shape):
-    picture, _ = write_consistency(tmp_path / "a.png", np.full(shape, 3.0, np.float32))
-    with Image.open(picture) as image:
-        assert image.size[0] >= 400
-        assert image.size[1] >= 240
-    edge = np.asarray(Image.open(picture))
-    assert (edge[:, -4:] == 255).all()  # nothing is cut off at the right
-
-
-def test_nothing_is_overwritten_unasked(tmp_path):
-    write_consistency(tmp_path / "a.png", LEVELS)
-    (tmp_path / "a.png").unlink()
-    with pytest.raises(OutputError) as caught:
-        write_consistency(tmp_path / "a.png", LEVELS)
-    assert_teaches(caught.value, "new file", "a.tif")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]
-    write_consistency(tmp_path / "a.png", LEVELS + 1, overwrite=True)
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), LEVELS + 1)
-    with pytest.raises(OutputError) as caught:
-        write_consistency(tmp_path / "a.jpg", LEVELS)
-    assert_teaches(caught.value, ".png", "a.jpg")
+def test_a_part_has_the_excess_of_the_whole():
+    x, region = sharpened(), Region(33, 50, 211, 301)
+    top, left, height, width = comparable((150, 205), HIGH.shape[:2], region)
+    part = maps_of(x, HIGH, block=1, region=region).excess
+    whole = maps_of(x, HIGH, block=1).excess[top : top + height, left : left + width]
+    np.testing.assert_allclose(part[6:-6, 6:-6], whole[6:-6, 6:-6], atol=2e-2)

@@ -101,8 +101,11 @@ def test_tissue_only_leaves_background_to_interpolation(tmp_path):
 def test_consistency_is_mapped_beside_the_result():
     report = json.loads(succeeded("a.tif", "b.ome.tiff", "--scale", 2, "--consistency", "--json").stdout)
     numbers = tifffile.imread("b.consistency.tif")
-    assert numbers.shape == (15, 27)
-    assert report["images"][0]["consistency"]["mean"] == pytest.approx(numbers.mean(), rel=1e-4)
+    assert numbers.shape == (3, 15, 27)
+    for name, page in zip(("mean", "network", "bicubic"), numbers, strict=True):
+        assert report["images"][0]["consistency"][name] == pytest.approx(page.mean(), rel=1e-4)
+    np.testing.assert_allclose(numbers[0], numbers[1] - numbers[2], atol=1e-5)
+    assert report["images"][0]["consistency"]["bicubic"] > 0
     assert Image.open("b.consistency.png").mode == "RGB"
 
 

@@ -20,7 +20,7 @@ def open_client(viewer):
 
 
 def test_pages_of_other_sites_have_no_access_by_default(client):
-    for address in (PICTURE, "/iiif/tissue-a/info.json", "/api/images", "/", "/static/viewer.js"):
+    for address in (PICTURE, "/iiif/tissue-a/info.json", "/manifest.json", "/api/images", "/", "/static/viewer.js"):
         for origin in (EVIL, "null", "http://127.0.0.1:3000", "https://localhost:8765.evil.example", "http://["):
             refused = client.get(address, headers={"origin": origin})
             assert refused.status_code == 403, (address, origin)
@@ -51,13 +51,14 @@ def test_headers_of_every_response(client, open_client):
 
 
 def test_a_named_site_may_read_iiif_and_nothing_else(open_client):
-    for address in (PICTURE, "/iiif/tissue-a/info.json", "/iiif/nothing/info.json"):
+    for address in (PICTURE, "/iiif/tissue-a/info.json", "/iiif/nothing/info.json", "/manifest.json"):
         found = open_client.get(address, headers={"origin": FRIEND, "sec-fetch-site": "same-site"})
         assert found.headers["access-control-allow-origin"] == FRIEND
         assert "X-Scale" in found.headers["access-control-expose-headers"]
         assert "Origin" in found.headers["vary"]
     assert open_client.get(PICTURE, headers={"origin": EVIL}).status_code == 403
-    assert open_client.get("/api/images", headers={"origin": FRIEND}).status_code == 403
+    for closed in ("/api/images", "/api/identity/tissue-a", "/manifest.json.js"):
+        assert open_client.get(closed, headers={"origin": FRIEND}).status_code in (403, 404)
     asked = {"access-control-request-method": "GET", "access-control-request-headers": "x-token"}
     preflight = open_client.options(PICTURE, headers={"origin": FRIEND, **asked})
     assert preflight.status_code == 200

@@ -5,36 +5,19 @@ Needs node, and for the browser Chromium (``CHROMIUM`` names it, else it is look
 """
 
 import json
-import os
 import re
-import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from browser import drive, in_a_browser, needs_node, node, serving
 from PIL import Image
 from slide_files import picture, write_slide_file
 
 HERE = Path(__file__).parent
 STATIC = HERE.parents[1] / "monai_iste" / "viewer" / "static"
 SIZE = 800, 1000  # 3.37 times that is whole: the scale of the log is then exactly what was asked for
-SERVE = "import typer; from monai_iste.cli.view import view; typer.run(view)"
 VIEW_LOG = re.compile(r"view png (\S+) (\w+) x([\d.]+) \(y ([\d.]+)\) grid (\d+)x(\d+) at")
-
-node = shutil.which("node")
-needs_node = pytest.mark.skipif(node is None, reason="node is not installed")
-
-
-def playwright():
-    """The folder of playwright-core, or None."""
-    named = os.environ.get("PLAYWRIGHT_CORE")
-    if named is None and (npm := shutil.which("npm")):
-        root = subprocess.run([npm, "root", "-g"], capture_output=True, text=True, timeout=60).stdout.strip()
-        named = f"{root}/playwright-core"
-    return named if named and Path(named, "package.json").is_file() else None
 
 
 # --- without a browser ------------------------------------------------------------------------------------------------
@@ -67,8 +50,9 @@ def test_the_library_that_is_sent_along_has_its_license():
 
 @pytest.mark.slow
 @needs_node
-def test_the_arithmetic_of_the_page():
-    done = subprocess.run([node, "--test", HERE / "viewer_geometry.mjs"], capture_output=True, text=True, timeout=120)
+@pytest.mark.parametrize("name", ["viewer_geometry.mjs", "viewer_annotations.mjs"])
+def test_the_modules_that_need_no_browser(name):
+    done = subprocess.run([node, "--test", HERE / name], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
 
 
@@ -79,44 +63,17 @@ def test_the_arithmetic_of_the_page():
 def server(tmp_path_factory):
     """The viewer as its command starts it, on a free port: (address, log)."""
     folder = tmp_path_factory.mktemp("viewer")
-    slide = write_slide_file(folder / "Tissue.tif", picture(*SIZE), mpp=0.5)
-    log = folder / "log.txt"
-    command = [sys.executable, "-c", SERVE, str(slide), "--port", "0", "--no-browser", "--threads", "2"]
-    with log.open("w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
-        try:
-            found = re.search(r"http://[\w.:]+", process.stdout.readline())
-            assert found, log.read_text()
-            yield found[0], log
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=30)
+    with serving(write_slide_file(folder / "Tissue.tif", picture(*SIZE), mpp=0.5)) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def seen(server, tmp_path_factory):
     """Results of one run in a browser: see viewer_page.mjs."""
-    browser, driver = os.environ.get("CHROMIUM") or shutil.which("chromium"), playwright()
     out = tmp_path_factory.mktemp("screenshots")
-    given = {"playwright": driver, "chromium": browser, "base": server[0], "image": "tissue", "out": str(out)}
-    command = [node, HERE / "viewer_page.mjs", json.dumps({**given, "moves": 200})]
-    started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
-    assert done.returncode == 0, f"{done.stderr}\n{server[1].read_text()[-3000:]}"
-    found = {**json.loads(done.stdout), "out": out, "log": server[1].read_text()}
-    heap = found["endurance"]["heap"]
-    print(f"{time.perf_counter() - started:.0f} s, heap {heap} bytes, screenshots in {out}")
-    return found
-
-
-def in_a_browser(test):
-    """Slow, and only where there is a browser."""
-    if not (os.environ.get("CHROMIUM") or shutil.which("chromium")):
-        return pytest.mark.slow(pytest.mark.skip(reason="Chromium is not installed; CHROMIUM names it")(test))
-    if node is None or playwright() is None:
-        why = "playwright-core is not installed; PLAYWRIGHT_CORE names its folder"
-        return pytest.mark.slow(pytest.mark.skip(reason=why)(test))
-    return pytest.mark.slow(test)
+    found = drive(HERE / "viewer_page.mjs", server, out, image="tissue", moves=200)
+    print(f"heap {found['endurance']['heap']} bytes, screenshots in {out}")
+    return {**found, "out": out, "log": server[1].read_text()}
 
 
 @in_a_browser

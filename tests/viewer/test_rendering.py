@@ -17,7 +17,7 @@ from monai_iste.networks import ISTE, EDSREncoder
 from monai_iste.networks.caching import CachingEncoder
 from monai_iste.networks.grid_sampling import bicubic_at
 from monai_iste.slides import Slide
-from monai_iste.slides.consistency import consistency_map
+from monai_iste.slides.consistency import consistency_maps
 from monai_iste.viewer import rendering
 from monai_iste.viewer.catalog import CatalogImage
 from monai_iste.viewer.encoding import encode_overlay
@@ -195,20 +195,24 @@ def test_no_such_method(image, renderer):
 def test_the_map_of_a_view_is_cut_out_of_the_map_of_the_slide(network, image, renderer):
     size = (506, 640)
     output = whole(network, size)
-    expected = consistency_map(
+    bicubic = renderer.upscale_region(image, size, Region(0, 0, *size), "bicubic")
+    expected = consistency_maps(
         lambda region: PIXELS[region.slices],
         lambda region: output[region.slices],
         PIXELS.shape[:2],
         size,
         CONSISTENCY_BLOCK,
+        read_bicubic=lambda region: bicubic[region.slices],
     )
     for box in [(0, 0, 506, 640), (0, 0, 90, 100), (171, 211, 120, 99), (400, 500, 106, 140), (-20, 30, 60, 60)]:
         viewport = Viewport(size, *box)
-        levels, (y, x) = renderer.consistency(image, viewport)
+        maps, (y, x) = renderer.consistency(image, viewport)
+        levels = maps.excess
         assert (y % CONSISTENCY_BLOCK, x % CONSISTENCY_BLOCK) == (0, 0)
         rows, columns = y // CONSISTENCY_BLOCK, x // CONSISTENCY_BLOCK
-        part = expected[rows : rows + levels.shape[0], columns : columns + levels.shape[1]]
-        np.testing.assert_allclose(levels, part, atol=1e-4)
+        place = (slice(rows, rows + levels.shape[0]), slice(columns, columns + levels.shape[1]))
+        np.testing.assert_allclose(maps.network, expected.network[place], atol=1e-4)
+        np.testing.assert_allclose(maps.bicubic, expected.bicubic[place], atol=1e-4)
         left, top, w, h = viewport.extent(image.size)
         assert y <= max(0, top)
         assert y + levels.shape[0] * CONSISTENCY_BLOCK >= min(top + h, 150) - 1e-6
@@ -217,7 +221,8 @@ def test_the_map_of_a_view_is_cut_out_of_the_map_of_the_slide(network, image, re
 
 def test_no_map_where_nothing_is_inferred(image, renderer):
     for viewport in (Viewport((150, 190), 0, 0, 20, 20), Viewport((506, 640), 600, 0, 20, 20)):
-        levels, origin = renderer.consistency(image, viewport)
+        maps, origin = renderer.consistency(image, viewport)
+        levels = maps.excess
         assert levels.size == 0
         overlay = Image.open(io.BytesIO(encode_overlay(levels, origin, CONSISTENCY_BLOCK, viewport, image.size)))
         assert overlay.mode == "RGBA"

@@ -1,5 +1,6 @@
 """The viewer over HTTP: addresses, pixels, headers, refusals."""
 
+import hashlib
 import io
 import json
 import logging
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from viewer_requests import PIXELS, VIEW, fetch, pixels, upscaled
 
+from monai_iste.networks.learned_range import LearnedRange
 from monai_iste.viewer import server
 from monai_iste.viewer.viewport import snap_viewport
 
@@ -39,6 +41,19 @@ def test_images_and_status(client, tmp_path):
     assert status["device"] == "cpu"
     assert (status["running"], status["queued"], status["error"]) == (0, 0, None)
     assert status["cache_bytes"] > 300 * 240 * 3
+
+
+def test_the_identity_of_a_slide_is_that_of_its_content(client, viewer):
+    (image,) = viewer.catalog
+    digest = hashlib.sha256(image.path.read_bytes()).hexdigest()
+    assert client.get("/api/identity/tissue-a").json() == {"identity": digest}
+    assert client.get("/api/identity/nothing").status_code == 404
+
+
+def test_the_page_learns_which_pixel_sizes_were_trained(client, viewer):
+    assert client.get("/api/status").json()["learned_mpp"] is None
+    viewer.learned = LearnedRange((0.25, 5.0), (0.011, 0.32), 1.35)
+    assert client.get("/api/status").json()["learned_mpp"] == [0.25, 5.0]
 
 
 def test_information(client):
@@ -150,7 +165,12 @@ def test_consistency(client):
     found = client.get("/api/consistency/tissue-a", params=VIEW)
     overlay = Image.open(io.BytesIO(found.content))
     assert (overlay.mode, overlay.size) == ("RGBA", (54, 54))
-    assert np.asarray(overlay)[..., 3].max() > 0
+    assert 0 < np.asarray(overlay)[..., 3].max() <= 128
+    said = re.fullmatch(r"network (\d+\.\d), bicubic (\d+\.\d) levels", found.headers["x-consistency"])
+    assert float(said[1]) > float(said[2])
+    assert client.get("/api/consistency/tissue-a", params=VIEW).headers["x-consistency"] == said[0]  # from the cache
+    outside = client.get("/api/consistency/tissue-a", params={**VIEW, "x": 500.0})
+    assert "x-consistency" not in outside.headers
 
 
 def test_export(client):
@@ -162,7 +182,9 @@ def test_export(client):
     assert (said["preset"], said["weights"], said["inferred"]) == ("tiny", "sha256 0", True)
     assert said["size"] == [202, 253]
     assert "Tissue" not in opened.text["Provenance"]
-    np.testing.assert_array_equal(np.asarray(opened), pixels(client.get("/api/view/tissue-a", params=VIEW)))
+    assert said["pixels"] == [54, 54]
+    view = np.asarray(opened)[:54, :54]
+    np.testing.assert_array_equal(view, pixels(client.get("/api/view/tissue-a", params=VIEW)))
     plain = client.get("/api/export/tissue-a", params={**VIEW, "method": "bicubic"})
     assert "preset" not in json.loads(Image.open(io.BytesIO(plain.content)).text["Provenance"])
 

@@ -51,6 +51,11 @@ export async function fetchDeparture(id) {
   return (await (await get(endpoint("departure", id))).json()).departure;
 }
 
+/** Return the SHA-256 of a slide, under which its annotations are kept. */
+export async function fetchIdentity(id) {
+  return (await (await get(endpoint("identity", id))).json()).identity;
+}
+
 /** Return the address of a slide's info.json. */
 export function infoAddress(id) {
   return `/iiif/${encodeURIComponent(id)}/info.json`;
@@ -81,10 +86,13 @@ export async function fetchView(id, request, method, token, signal) {
   };
 }
 
-/** Fetch the consistency map of a view: how far the downsampled result differs from the slide, as an overlay. */
+/**
+ * Fetch the consistency map of a view as an overlay: how much further than bicubic the downsampled result is from the
+ * slide. `consistency` is the sentence with both means.
+ */
 export async function fetchConsistency(id, request, token, signal) {
   const response = await get(`${endpoint("consistency", id)}?${query({ ...region(request), token })}`, signal);
-  return imageWithRegion(response, request);
+  return { ...(await imageWithRegion(response, request)), consistency: response.headers.get("X-Consistency") ?? "" };
 }
 
 async function imageWithRegion(response, request) {

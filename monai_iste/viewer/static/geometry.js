@@ -8,6 +8,9 @@
 /** Largest scale at which the slide's own pixels are shown; slightly above 1, so that 1:1 is never resampled. */
 export const MAX_NATIVE_SCALE = 1 + 1e-6;
 
+/** Fraction of a view that a whole slide fills. */
+export const FIT = 0.97;
+
 /**
  * Return the distance between output pixels, in native pixels, along an axis of `nativeSize` native pixels. The output
  * has a whole number of pixels.
@@ -86,6 +89,52 @@ export function scaleBar(microns, scale, room) {
   const value = [5, 2, 1].find((digit) => digit * power <= longest) * power;
   const label = microns === null ? `${formatNumber(value)} px of the slide` : formatLength(value);
   return { length: value / unit, label };
+}
+
+/**
+ * Measure the distance between two native positions.
+ *
+ * @returns {{length, label}} in micrometers if the slide's pixel size is known, else in native pixels
+ */
+export function measure(a, b, image) {
+  const [perY, perX] = image.mpp ?? [1, 1];
+  const length = Math.hypot((b.x - a.x) * perX, (b.y - a.y) * perY);
+  return { length, label: image.mpp ? formatLength(length) : `${formatNumber(length)} px of the slide` };
+}
+
+/**
+ * Return where a whole slide lies in a view of it, in CSS pixels.
+ *
+ * @param image {width, height} native
+ * @param box {width, height} of the view in CSS pixels
+ * @param ratio device pixels per CSS pixel
+ * @param place {x, y, zoom}: center in native pixels and scale; without zoom the whole slide is shown
+ */
+export function slideBox(image, box, ratio, { x, y, zoom } = {}) {
+  const fit = FIT * Math.min(box.width / image.width, box.height / image.height);
+  const scale = zoom === undefined ? fit : zoom / ratio;
+  const center = zoom === undefined ? {} : { x, y };
+  return {
+    left: box.width / 2 - (center.x ?? image.width / 2) * scale,
+    top: box.height / 2 - (center.y ?? image.height / 2) * scale,
+    width: image.width * scale,
+    height: image.height * scale,
+  };
+}
+
+/**
+ * Describe in which way the pixels of a view are far from those that the network learned; empty if they are not.
+ *
+ * Coarser than twice the largest pixels of its training's images, or finer than half of the smallest.
+ *
+ * @param learned [smallest, largest] micrometers per pixel, or null if unknown
+ */
+export function describePixelSize(image, scale, learned) {
+  if (!image.mpp || !learned) return "";
+  const [finest, coarsest] = learned;
+  const [own, shown] = [Math.sqrt(image.mpp[0] * image.mpp[1]), micronsPerPixel(image, scale)];
+  if (own > 2 * coarsest) return `slide of ${formatNumber(own)} µm/px, more than twice the trained ${coarsest}`;
+  return shown < finest / 2 ? `${formatNumber(shown)} µm/px, less than half the trained ${finest}` : "";
 }
 
 function formatLength(microns) {

@@ -1,13 +1,12 @@
 /** Pane: the slide's own pyramid with overlays that the server rendered for the current view. */
 
-import { clamp } from "./geometry.js";
+import { thumbnailAddress } from "./api.js";
+import { FIT, clamp, slideBox } from "./geometry.js";
 
 const OSD = window.OpenSeadragon;
 
 /** Kinds of overlays, from the lowest to the highest. */
 const KINDS = ["bicubic", "sr", "map"];
-
-const MARGIN = 0.97; // fraction of the view that a whole slide fills
 
 const OPTIONS = {
   drawer: "canvas",
@@ -41,6 +40,9 @@ export class Pane {
     this.image = null;
     this.overlays = new Map(); // kind -> {region, request, inferred, item, url, contentSize, previous}
     this.placings = new Map(); // kind -> number of the latest call of place()
+    this.placeholder = document.createElement("img");
+    Object.assign(this.placeholder, { className: "placeholder", alt: "", hidden: true });
+    element.before(this.placeholder);
     this.viewer = new OSD.Viewer({ ...OPTIONS, element, animationTime: still ? 0 : 0.35 });
     // OpenSeadragon draws tiles a pixel too large, so that no seam shows between them. This would displace overlays,
     // which are single tiles, and is not needed at 1:1, where tiles meet at whole pixels.
@@ -49,17 +51,43 @@ export class Pane {
     this.viewer.canvas.setAttribute("role", "img");
     this.viewer.addHandler("tile-load-failed", () => onFailure("A part of the slide could not be read."));
     this.viewer.addHandler("resize", () => this.limitZoom());
+    this.viewer.addHandler("viewport-change", () => this.isOpen && this.movePlaceholder(this.box()));
   }
 
-  /** Open a slide and show all of it. */
-  async open(image, infoAddress) {
+  /** Open a slide and show all of it; until it is drawn its thumbnail is shown, at a place if one is given. */
+  async open(image, infoAddress, place) {
     this.clear();
     this.image = image;
+    this.showPlaceholder(place);
     this.viewer.canvas.setAttribute("aria-label", `Slide ${image.name}: arrows pan, plus and minus zoom`);
-    await this.load(infoAddress);
+    try {
+      await this.load(infoAddress);
+    } catch (error) {
+      this.hidePlaceholder(image);
+      throw error;
+    }
     await this.whenSized(); // the viewport may still have its previous size
     this.limitZoom();
     this.fit(true);
+    this.viewer.world.getItemAt(0)?.whenFullyLoaded(() => this.hidePlaceholder(image));
+  }
+
+  /** Show the slide's thumbnail below the canvas, which is transparent until tiles are drawn. */
+  showPlaceholder(place) {
+    const { clientWidth: width, clientHeight: height } = this.element;
+    this.placeholder.src = thumbnailAddress(this.image);
+    this.placeholder.hidden = false;
+    this.movePlaceholder(slideBox(this.image, { width, height }, OSD.pixelDensityRatio, place));
+  }
+
+  hidePlaceholder(image) {
+    if (this.image === image) this.placeholder.hidden = true;
+  }
+
+  /** Move the thumbnail to where the slide is, if it is still shown. */
+  movePlaceholder(box) {
+    if (this.placeholder.hidden) return;
+    for (const [name, value] of Object.entries(box)) this.placeholder.style[name] = `${value}px`;
   }
 
   load(infoAddress) {
@@ -107,6 +135,28 @@ export class Pane {
     return { x: bounds.x * unit, y: bounds.y * unit, w: bounds.width * unit, h: bounds.height * unit };
   }
 
+  /** Return the rectangle of the whole slide in CSS pixels. */
+  box() {
+    const { x, y } = this.toScreen({ x: 0, y: 0 });
+    return { left: x, top: y, width: this.image.width * this.cssScale, height: this.image.height * this.cssScale };
+  }
+
+  /** CSS pixels per native pixel. */
+  get cssScale() {
+    return this.scale / this.device.ratio;
+  }
+
+  /** Convert a native position to CSS pixels of the pane, and back. */
+  toScreen({ x, y }) {
+    const view = this.view();
+    return { x: (x - view.x) * this.cssScale, y: (y - view.y) * this.cssScale };
+  }
+
+  toNative({ x, y }) {
+    const view = this.view();
+    return { x: view.x + x / this.cssScale, y: view.y + y / this.cssScale };
+  }
+
   /** Current scale in device pixels per native pixel. */
   get scale() {
     return this.device.width / this.view().w;
@@ -122,7 +172,7 @@ export class Pane {
 
   fittingScale() {
     const { width, height } = this.device;
-    return MARGIN * Math.min(width / this.image.width, height / this.image.height);
+    return FIT * Math.min(width / this.image.width, height / this.image.height);
   }
 
   toZoom(scale) {
@@ -143,10 +193,10 @@ export class Pane {
   }
 
   /** Pan by fractions of the view. */
-  panBy(right, down) {
+  panBy(right, down, immediately = false) {
     const bounds = this.viewport.getBounds();
-    this.viewport.panBy(new OSD.Point(right * bounds.width, down * bounds.height));
-    this.viewport.applyConstraints();
+    this.viewport.panBy(new OSD.Point(right * bounds.width, down * bounds.height), immediately);
+    this.viewport.applyConstraints(immediately);
   }
 
   /** Show all of the slide. */

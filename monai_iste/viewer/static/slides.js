@@ -3,7 +3,7 @@
 import { thumbnailAddress } from "./api.js";
 
 const SIDE = 136; // CSS pixels
-const NARROW = "(max-width: 860px)"; // as in viewer.css; the list then covers the view
+const NARROW = "(max-width: 980px)"; // as in viewer.css; the list then covers the view
 
 /**
  * Create the list.

@@ -1,14 +1,16 @@
 /** The page: state, panes and their interaction. */
 
-import { fetchDeparture, fetchExport, fetchImages, fetchStatus, infoAddress } from "./api.js";
+import { fetchDeparture, fetchImages, fetchStatus, infoAddress } from "./api.js";
 import { format, parse } from "./address.js";
 import { makeCurtain } from "./curtain.js";
 import { MAX_NATIVE_SCALE } from "./geometry.js";
 import { registerShortcuts } from "./keys.js";
 import { updateLayout } from "./layout.js";
+import { makeMarking } from "./marking.js";
 import { makeOverview } from "./overview.js";
 import { Pane } from "./pane.js";
 import { Sharpener } from "./sharpener.js";
+import { copyLink, exportPicture } from "./share.js";
 import { listSlides } from "./slides.js";
 import { $, showStatus, updateBadge, updateReadout } from "./words.js";
 
@@ -103,8 +105,8 @@ function toggle(name, id) {
 
 const showError = (error) => showStatus(error.message, true);
 
-async function openIn(pane, image) {
-  await pane.open(image, infoAddress(image.id));
+async function openIn(pane, image, place) {
+  await pane.open(image, infoAddress(image.id), place);
   if (pane !== leader) pane.follow(leader);
 }
 
@@ -137,12 +139,13 @@ async function show(image, place = {}) {
   leader = panes.a;
   $("empty").hidden = true;
   overview.open(image);
+  marking.open(image);
   panes.a.viewer.addOnceHandler("tile-drawn", onFirstTile);
   try {
-    await openIn(panes.a, image);
+    await openIn(panes.a, image, place);
     if (state.image !== image) return; // another slide was opened in the meantime
     goTo(place, true);
-    if (isSide()) await openIn(panes.b, image);
+    if (isSide()) await openIn(panes.b, image, place);
   } catch (error) {
     showError(error);
     slides.loadThumbnails();
@@ -193,6 +196,7 @@ function onMove() {
   updateCurtain();
   updateTexts();
   overview.show(leader.view());
+  marking.draw();
 }
 
 function onRest() {
@@ -220,6 +224,11 @@ function watch(pane) {
 
 // --- export, buttons, start ------------------------------------------------------------------------------------------
 
+async function link() {
+  if (await copyLink()) showStatus("Link to this view copied.");
+  else showStatus("This browser does not let the page copy: copy the link from the address bar.", true);
+}
+
 async function exportView() {
   const request = state.image && sharpener.request(leader);
   if (!request) return;
@@ -227,13 +236,7 @@ async function exportView() {
   showStatus("Exporting…");
   $("export").disabled = true;
   try {
-    const { blob, name } = await fetchExport(state.image.id, request, method);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-    showStatus(`Saved ${name}.`);
+    showStatus(`Saved ${await exportPicture(state.image.id, request, method)}.`);
   } catch (error) {
     showError(error);
   } finally {
@@ -246,6 +249,8 @@ const slides = listSlides({ list: $("slide-list"), box: $("slides"), toggle: $("
   if (image !== state.image) show(image);
 });
 
+const marking = makeMarking({ getLeader: () => leader, getImage: () => state.image, say: showStatus });
+
 const actions = {
   zoomIn: () => leader.zoomBy(ZOOM_STEP),
   zoomOut: () => leader.zoomBy(1 / ZOOM_STEP),
@@ -255,19 +260,23 @@ const actions = {
   mode: (mode) => setMode(mode === state.mode ? "single" : mode),
   sharpen: () => toggle("sharpen", "sharpen"),
   map: () => toggle("map", "map"),
+  tool: (kind) => marking.choose(kind),
+  annotate: () => marking.togglePanel(),
+  undo: () => marking.undo(),
+  link,
   exportView,
   help: () => $("help").showModal(),
 };
 
 function wireButtons() {
   const clicks = { fit: "fit", native: "native", in: "zoomIn", out: "zoomOut", sharpen: "sharpen", map: "map" };
-  for (const [id, name] of Object.entries({ ...clicks, export: "exportView", "help-open": "help" })) {
+  for (const [id, name] of Object.entries({ ...clicks, link: "link", export: "exportView", "help-open": "help" })) {
     $(id).addEventListener("click", () => actions[name]());
   }
   for (const button of document.querySelectorAll("[data-mode-button]")) {
     button.addEventListener("click", () => setMode(button.dataset.modeButton));
   }
-  registerShortcuts(actions, () => leader?.isOpen && !$("help").open);
+  registerShortcuts(actions, () => leader?.isOpen && !$("help").open, (event) => marking.onKey(event));
 }
 
 async function start() {
@@ -288,6 +297,7 @@ async function start() {
   leader = panes.a;
   curtain = makeCurtain($("curtain"), $("stage"), () => curtain && updateCurtain());
   Object.values(panes).forEach(watch);
+  marking.wire(Object.values(panes));
   wireButtons();
   slides.fill(state.images);
   if (state.images.length === 0) {

@@ -1,6 +1,13 @@
 /** Texts of the page: pixel size, scale, source of the pixels, and progress. */
 
-import { MAX_NATIVE_SCALE, equivalentObjective, micronsPerPixel, scaleBar, formatScale } from "./geometry.js";
+import {
+  MAX_NATIVE_SCALE,
+  describePixelSize,
+  equivalentObjective,
+  formatScale,
+  micronsPerPixel,
+  scaleBar,
+} from "./geometry.js";
 
 const MAX_BAR = 160; // longest scale bar in CSS pixels
 
@@ -38,9 +45,9 @@ export function updateReadout(pane) {
  *
  * @param scale device pixels per native pixel
  * @param left, right panes on the left and right of a comparison; the same pane for a curtain
- * @param state {mode, map, sharpen, phase, preset, departure}
+ * @param state {mode, map, sharpen, phase, preset, departure, learned_mpp}
  */
-export function updateBadge(scale, left, right, { mode, map, sharpen, phase, preset, departure }) {
+export function updateBadge(scale, left, right, { mode, map, sharpen, phase, preset, departure, learned_mpp }) {
   const isUpscaled = scale > MAX_NATIVE_SCALE;
   const isInferred = isUpscaled && [left, right].some((pane) => pane.shown("sr")?.inferred || pane.shown("map"));
   const words = [
@@ -48,6 +55,7 @@ export function updateBadge(scale, left, right, { mode, map, sharpen, phase, pre
     isUpscaled && sharpen && phase === "bicubic" && "bicubic, sharpening…",
     isUpscaled && phase === "mapping" && "comparing with the slide…",
     isInferred && departure && "outside what the network learned",
+    isInferred && describePixelSize(left.image, scale, learned_mpp),
     isInferred && "Not for diagnosis",
   ].filter(Boolean);
   put("badge", words.join(" · ") || "Interpolated");
@@ -58,6 +66,8 @@ export function updateBadge(scale, left, right, { mode, map, sharpen, phase, pre
   put("label-left", sourceLabel(isUpscaled, left, mode === "curtain" ? ["bicubic"] : ["sr", "bicubic"]));
   put("label-right", sourceLabel(isUpscaled, right, ["sr", "bicubic"]));
   $("legend").hidden = !(isUpscaled && map && sharpen);
+  const consistency = right.shown("map")?.consistency;
+  put("consistency", consistency ? `Here: ${consistency}.` : "");
 }
 
 function sourceLabel(isUpscaled, pane, kinds) {
