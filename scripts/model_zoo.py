@@ -222,7 +222,7 @@ class Card(NamedTuple):
         terms = re.search(r"\*\*Terms\.\*\*.*?(?=\n\n)", text, re.S)
         found = " ".join(terms[0].split()) if terms else ""
         stated = re.search(r"CC BY(?:-[A-Z]{2})* \d\.\d", found)
-        cited = re.findall(r"(\w[\w ]* et al\. \d{4})(?: \((?:([^()]*?), )?doi (10\.[^\s()]+?)\))", found)
+        cited = re.findall(r"([A-Z][\w-]+ et al\. \d{4}) \((?:([^()]*?), )?doi (10\.[^\s()]+)\)", found)
         if stated is None or stated[0] not in PRESETS[preset].terms or not cited:
             raise DataError(
                 f"a paragraph **Terms.** in {path.name} with the preset's license and what to cite, with each doi",

@@ -1,5 +1,6 @@
 """Requests to a server of the MONAI Label app."""
 
+import http.client
 import socket
 import time
 import urllib.error
@@ -37,6 +38,17 @@ def ask(server, path, body=None, kind="application/json", headers=None, method=N
             return SimpleNamespace(status=response.status, body=response.read(), headers=response.headers)
     except urllib.error.HTTPError as error:
         return SimpleNamespace(status=error.code, body=error.read(), headers=error.headers)
+
+
+def ask_as_qupath(server, path, body=None, method=None):
+    """A request as QuPath's extension sends it: JSON without the header Content-Type."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=600)
+    try:
+        connection.request(method or ("POST" if body else "GET"), path, body)
+        response = connection.getresponse()
+        return SimpleNamespace(status=response.status, body=response.read(), headers=response.headers)
+    finally:
+        connection.close()
 
 
 def form(fields):

@@ -14,7 +14,7 @@ from xml.dom import minidom
 
 import numpy as np
 import pytest
-from label_server import TILES, ask, form, wait
+from label_server import TILES, ask, ask_as_qupath, form, wait
 from PIL import Image
 
 import monai_iste
@@ -120,7 +120,7 @@ def test_qupath_gets_one_annotation_that_names_the_image(server, whole):
     assert ask(server, "/datastore/image?image=slide", method="HEAD").status == 200
     body = {"level": 0, "location": [170, 180], "size": [60, 40], "tile_size": [1024, 1024], "min_poly_area": 30}
     body["params"] = {"foreground": [], "background": [], "max_workers": 1}
-    response = infer_wsi(server, "slide", "asap", **body)
+    response = ask_as_qupath(server, "/infer/wsi/iste?output=asap&image=slide", json.dumps(body))
     assert response.status == 200, response.body
     ((name, color, corners),) = qupath_annotations(response.body)
     assert color == 0xFFB000
@@ -228,7 +228,8 @@ def test_training_on_the_studies_changes_what_inference_uses(server):
     assert "a whole number above 0 for batch_size" in task["details"][-1]
     assert not any("Traceback" in line for line in task["details"])
 
-    ask(server, "/train/iste", json.dumps(small).encode())
+    started = ask_as_qupath(server, "/train/iste", json.dumps(small))
+    assert started.status == 200, started.body
     task = finished(server, "/train/")
     assert task["status"] == "DONE", task
     images = sorted(path.name for path in (server.folder / "app" / "model" / "iste-images").iterdir())

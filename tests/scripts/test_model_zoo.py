@@ -1,6 +1,7 @@
 """Packages for the BioImage Model Zoo: right for every size of a tile, described from the weights and their card."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -54,30 +55,34 @@ def test_the_program_has_the_librarys_pixels_at_every_size(factor, released, tmp
 
 
 @pytest.mark.parametrize("blocks", [1, 2])
+@torch.no_grad()
 def test_the_receptive_field_is_exact(blocks):
     torch.manual_seed(0)
-    network = randomise(ISTE(EDSREncoder(8, blocks), use_stf=False, **NARROW)).eval()
-    reach, middle = receptive_field(network), 40
+    network = randomise(ISTE(EDSREncoder(8, blocks), use_stf=False, texture_channels=8, hidden_channels=8)).eval()
+    with torch.enable_grad():
+        reach = receptive_field(network)
     assert reach == 4 + 2 * blocks
+    image, middle = torch.rand(1, 3, 81, 81), 40
 
-    def center(row):
-        image = torch.full((1, 3, 81, 81), 0.5)
-        image[..., row, middle] = 1.0
-        return network(image, scale=2)[..., 80:82, 80:82]
+    def change(row):
+        """What another color of one row of pixels does to the pixel in the middle."""
+        other = image.clone()
+        other[..., row, :] = 1 - other[..., row, :]
+        one, two = (network(it, scale=2)[..., 80:82, 80:82] for it in (image, other))
+        return float((one - two).abs().max())
 
-    flat = network(torch.full((1, 3, 81, 81), 0.5), scale=2)[..., 80:82, 80:82]
-    for side in (-1, 1):
-        assert torch.equal(center(middle + side * (reach + 1)), flat)
-    assert not torch.equal(center(middle - reach), flat) or not torch.equal(center(middle + reach), flat)
+    assert max(change(middle - reach - 1), change(middle + reach + 1)) < 1e-6
+    assert max(change(middle - reach), change(middle + reach)) > 1e-5
 
 
 def test_tiles_without_their_halo_are_the_whole_image_but_for_the_retrieval():
     local, retrieving = small(use_stf=False), small()
     tiling = tiling_of(local)
     assert tiling == Tiling(6, 8, 32, 8)
-    assert tile_difference(local, 2, tiling) == 0
-    assert tile_difference(local, 2, Tiling(6, 0, 32, 8)) > 0
-    assert 0 < tile_difference(retrieving, 2, tiling) < 64
+    alone = tile_difference(local, 2, tiling)
+    assert alone < 1e-3  # single colors that round to the other level
+    assert tile_difference(local, 2, Tiling(6, 0, 32, 8)) > 100 * alone
+    assert tile_difference(retrieving, 2, tiling) > 100 * alone
 
 
 def test_a_network_that_sees_everything_has_no_halo():
@@ -102,8 +107,10 @@ def test_the_drawing_has_ground_and_nuclei_and_is_the_same_each_time():
 
 def test_license_and_citations_come_from_the_card():
     card = Card.read(DEFAULT_PRESET)
-    assert card.license.replace("-", " ").replace(" 4", " 4").startswith("CC BY")
-    assert card.license.replace("CC-", "CC ") in PRESETS[DEFAULT_PRESET].terms
+    assert card.license.startswith("CC-BY")
+    assert (
+        re.sub("^CC-|-(?=[0-9])", lambda dash: dash[0].replace("-", " "), card.license) in PRESETS[DEFAULT_PRESET].terms
+    )
     assert len(card.cited) >= 2
     assert all(doi.startswith("10.") for _, doi in card.cited)
     assert "](" not in card.text
@@ -112,7 +119,7 @@ def test_license_and_citations_come_from_the_card():
 GOOD = """# Model card
 
 **Terms.** Released under CC BY-NC-SA 4.0.
-Cite Some One et al. 2001 (DATA, doi 10.1/a) beside Another et al. 2002 (doi 10.2/b-c).
+Cite Someone et al. 2001 (DATA, doi 10.1/a) and Another et al. 2002 (doi 10.2/b-c).
 
 SHA-256 {digest}, [a link](x.md)
 ![picture](y.png)
@@ -127,7 +134,7 @@ def test_cards_that_lack_something_are_refused(tmp_path):
     path.write_text(GOOD.format(digest=digest))
     card = Card.read("iste_light", tmp_path)
     assert card.license == "CC-BY-NC-SA-4.0"
-    assert card.cited == [("Some One et al. 2001 (DATA)", "10.1/a"), ("Another et al. 2002", "10.2/b-c")]
+    assert card.cited == [("Someone et al. 2001 (DATA)", "10.1/a"), ("Another et al. 2002", "10.2/b-c")]
     assert card.text.endswith(f"SHA-256 {digest}, a link\n")
     for bad in (
         GOOD.format(digest="0" * 64),
@@ -193,7 +200,7 @@ def test_a_program_that_cuts_tiles_by_the_description_gets_the_image(packages, r
     import bioimageio.core
 
     image = drawn_tissue(168, 184, seed=3)
-    (given,) = (np.ascontiguousarray(image.transpose(2, 0, 1)[None]),)
+    given = np.ascontiguousarray(image.transpose(2, 0, 1)[None])
     model = bioimageio.core.load_model_description(packages[0])
     found = bioimageio.core.predict(model=model, inputs={"image": given}, blocksize_parameter=4)
     (member,) = found.members.values()
