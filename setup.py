@@ -98,12 +98,12 @@ setup(
     description="Arbitrary-scale super-resolution of H&E histopathology (ISTE) as a MONAI component library",
     long_description=long_description(),
     long_description_content_type="text/markdown",
-    # The code; OpenSeadragon in the viewer; the weights, whose card has the terms of their training images too.
-    license_expression="Apache-2.0 AND BSD-3-Clause AND CC-BY-NC-SA-4.0 AND LicenseRef-GlaS-research-only",
+    # The code and the weights; OpenSeadragon in the viewer. Weights for research only are not part of the package.
+    license_expression="Apache-2.0 AND BSD-3-Clause",
     license_files=[
         "LICENSE",
         "NOTICE",
-        "bundles/*/models/*.md",
+        "bundles/iste/models/iste_light2.md",
         "monai_iste/viewer/static/vendor/*/LICENSE*",
     ],
     package_dir={"": "."},  # an editable installation is then a path, in which type checkers and editors find the types

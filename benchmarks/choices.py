@@ -17,6 +17,7 @@ from torch import Tensor
 
 from benchmarks import common
 from benchmarks.common import Clock, Row
+from monai_iste import DEFAULT_PRESET
 from monai_iste.data import image_datalist
 from monai_iste.inferers import ArbitraryScaleInferer
 from monai_iste.metrics import get_protocol
@@ -39,7 +40,7 @@ TILINGS = [(48, 16, 16), (96, 16, 0), (96, 16, 8), (96, 16, 16), (96, 16, 24), (
 @app.command()
 def choices(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Validation tiles of tissue.")],
-    presets: common.PresetsOption = "iste_light",
+    presets: common.PresetsOption = DEFAULT_PRESET,
     scales: Annotated[str, typer.Option("--scales", help="Scale factors.")] = "2,4",
     crop: Annotated[int, typer.Option("--crop", help="Side of the scored center crops in pixels.")] = 288,
     images: Annotated[

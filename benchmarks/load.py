@@ -20,6 +20,7 @@ from torch import nn
 
 from benchmarks import common
 from benchmarks.common import Row
+from monai_iste import DEFAULT_PRESET
 from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError
 from monai_iste.functional import upscale
@@ -42,7 +43,7 @@ class _Job(NamedTuple):
 
 @app.command()
 def load(
-    preset: Annotated[str, typer.Option("--preset", help="Preset.")] = "iste_light",
+    preset: Annotated[str, typer.Option("--preset", help="Preset.")] = DEFAULT_PRESET,
     side: Annotated[int, typer.Option("--side", min=1, help="Side of the image in pixels.")] = 768,
     scale: Annotated[float, typer.Option("--scale", help="Scale factor.")] = 4.0,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Processor threads of the job.")] = 2,

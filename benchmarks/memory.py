@@ -15,6 +15,7 @@ import typer
 
 from benchmarks import common
 from benchmarks.common import Row
+from monai_iste import DEFAULT_PRESET
 from monai_iste.coordinates import output_size
 from monai_iste.errors import ConfigError
 from monai_iste.functional import upscale
@@ -29,7 +30,7 @@ MIB = 2**20
 
 @app.command()
 def memory(
-    presets: common.PresetsOption = "iste,iste_small,iste_light",
+    presets: common.PresetsOption = f"iste,iste_small,{DEFAULT_PRESET}",
     sizes: Annotated[str, typer.Option("--sizes", help="Image heights; each runs as a square and twice as wide.")] = (
         "128,256"
     ),

@@ -23,6 +23,7 @@ from benchmarks.common import Row
 from benchmarks.contenders import BICUBIC, Contender, LiifOption, contenders
 from benchmarks.tile_scores import super_resolve
 from benchmarks.tile_sets import LABELS, Group, describe_sets, groups, tile_sets
+from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import ConfigError, DataError
 from monai_iste.inferers import Region
 from monai_iste.io.files import check_name, make_folder, open_output
@@ -47,7 +48,7 @@ _AMPLIFIED = 8  # factor of the shown differences to bicubic
 @app.command()
 def mesh(
     folders: common.TilesArgument,
-    preset: Annotated[str, typer.Option("--preset", help="Preset of files that name none.")] = "iste_light",
+    preset: Annotated[str, typer.Option("--preset", help="Preset of files that name none.")] = DEFAULT_PRESET,
     weights: common.WeightsOption = "released",
     liif: LiifOption = None,
     scales: Annotated[str, typer.Option("--scales", help="Scale factors above 1.")] = "4.9,6.1,7.3",

@@ -23,6 +23,7 @@ from benchmarks.contenders import BICUBIC, PEER, RELEASED, Contender, LiifOption
 from benchmarks.tile_scores import score, super_resolve, tile_pair
 from benchmarks.tile_sets import LABELS, Gain, describe_sets, gain_over_cases, groups, tile_sets
 from experiments.figures.style import COLUMN, check_figure_file, save_figure, style
+from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import ConfigError
 from monai_iste.metrics import get_protocol
 from monai_iste.networks import Bicubic, create_network, released_weights
@@ -47,7 +48,7 @@ def quality_cost(
         ),
     ] = None,
     liif: LiifOption = None,
-    presets: common.PresetsOption = "iste,iste_small,iste_light",
+    presets: common.PresetsOption = f"iste,iste_small,{DEFAULT_PRESET}",
     scale: Annotated[float, typer.Option("--scale", help="Scale factor.")] = 4.0,
     protocol: Annotated[str, typer.Option("--protocol", help="Protocol of reduction and scores.")] = "iste-rgb",
     crop: Annotated[int, typer.Option("--crop", help="Side of the center crops in pixels.")] = 288,

@@ -24,6 +24,7 @@ from benchmarks.common import Row
 from benchmarks.contenders import BICUBIC, LiifOption, contenders
 from benchmarks.tile_sets import LABELS, Gain, describe_sets, gain_over_cases, groups, tile_sets
 from experiments.figures.style import check_figure_file
+from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import ShapeError
 from monai_iste.io.files import open_output
 from monai_iste.metrics import get_protocol
@@ -60,7 +61,7 @@ METHODS = ("pred", "bicubic", "label")
 @app.command()
 def robustness(
     folders: common.TilesArgument,
-    preset: Annotated[str, typer.Option("--preset", help="Preset of files that name none.")] = "iste_light",
+    preset: Annotated[str, typer.Option("--preset", help="Preset of files that name none.")] = DEFAULT_PRESET,
     weights: common.WeightsOption = "released",
     liif: LiifOption = None,
     scales: Annotated[str, typer.Option("--scales", help="Scale factors.")] = "2,4",

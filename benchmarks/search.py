@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import common
 from benchmarks.common import Row
+from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import ConfigError, DataError
 from monai_iste.networks import create_iste
 from monai_iste.networks.encoders import EDSREncoder
@@ -56,7 +57,7 @@ VARIANTS: dict[str, Row] = {
 def search(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Tiles, in train/ and val/.")],
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Folder for the trainings.")] = Path("runs/search"),
-    preset: Annotated[str, typer.Option("--preset", help="Preset to vary.")] = "iste_light",
+    preset: Annotated[str, typer.Option("--preset", help="Preset to vary.")] = DEFAULT_PRESET,
     names: Annotated[str, typer.Option("--variants", help="Variants, separated by commas; default: all.")] = "",
     steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of each variant.")] = 200,
     options: Annotated[str, typer.Option("--options", help="Further options of the training, as one string.")] = "",

@@ -25,6 +25,7 @@ from benchmarks.common import Row
 from benchmarks.contenders import BICUBIC, PEER, RELEASED, LiifOption, WeightsSpec, load, load_liif
 from benchmarks.slide_blocks import MARGIN, Block, blocks_of, score_block, summary
 from experiments.downstream import claim_folder
+from monai_iste import DEFAULT_PRESET
 from monai_iste.cli.upscale import parse_region
 from monai_iste.errors import ConfigError, DataError
 from monai_iste.functional import to_range
@@ -57,7 +58,7 @@ def slide_quality(
     region: Annotated[
         str | None, typer.Option("--region", metavar="Y,X,H,W", help="Part of the slide, in its pixels; default: all.")
     ] = None,
-    preset: Annotated[str, typer.Option("--preset", help="Network of the command.")] = "iste_light",
+    preset: Annotated[str, typer.Option("--preset", help="Network of the command.")] = DEFAULT_PRESET,
     weights: Annotated[str, typer.Option("--weights", help="File of its weights, or released.")] = RELEASED,
     liif: LiifOption = None,
     liif_blocks: Annotated[int, typer.Option("--liif-blocks", min=1, help="Blocks with most tissue for LIIF.")] = 4,

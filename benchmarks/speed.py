@@ -20,6 +20,7 @@ from benchmarks import common
 from benchmarks.common import Clock, Measurement, Row
 from benchmarks.naive import NaiveISTE, similarity_bytes
 from benchmarks.peers import AuthorsNetwork
+from monai_iste import DEFAULT_PRESET
 from monai_iste.coordinates import nearest_pixel, output_size, pixel_centers
 from monai_iste.networks import ISTE, LIIF, LTE, Bicubic, self_texture_fusion
 from monai_iste.networks import tuning as limits
@@ -45,7 +46,7 @@ MODULES = {
 
 @app.command()
 def speed(
-    presets: common.PresetsOption = "iste,iste_small,iste_light",
+    presets: common.PresetsOption = f"iste,iste_small,{DEFAULT_PRESET}",
     sizes: Annotated[str, typer.Option("--sizes", help="Sides of the square images in pixels.")] = "48,96,256",
     scales: Annotated[str, typer.Option("--scales", help="Scale factors.")] = "2,3.7,4,8",
     precision: Annotated[str, typer.Option("--precision", help="fp32, bf16 or both.")] = "fp32",

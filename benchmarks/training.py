@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from benchmarks import common
 from benchmarks.common import Row
 from benchmarks.naive import NaiveISTE, similarity_bytes
+from monai_iste import DEFAULT_PRESET
 from monai_iste.networks import LIIF, LTE
 
 __all__ = ["app", "training"]
@@ -29,7 +30,7 @@ NAIVE = "ISTE, literal"
 
 @app.command()
 def training(
-    presets: common.PresetsOption = "iste_light",
+    presets: common.PresetsOption = DEFAULT_PRESET,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images per step.")] = 16,
     lr_size: Annotated[int, typer.Option("--lr-size", min=1, help="Side of the images in pixels.")] = 48,
     points: Annotated[int, typer.Option("--points", min=1, help="Sampled coordinates per image.")] = 2304,

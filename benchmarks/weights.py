@@ -21,6 +21,7 @@ from benchmarks.common import Row
 from benchmarks.contenders import BICUBIC, PEER, Contender, LiifOption, contenders
 from benchmarks.tile_scores import SCORES, score, super_resolve, tile_pair
 from benchmarks.tile_sets import LABELS, Group, describe_sets, gain_over_cases, groups, tile_sets
+from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import DataError
 from monai_iste.io.files import checksum, read_json, write_json
 from monai_iste.metrics import get_protocol
@@ -38,7 +39,7 @@ _LARGE = ("all", "set", "source")
 @app.command()
 def weights(
     folders: common.TilesArgument,
-    preset: Annotated[str, typer.Option("--preset", help="Preset of files that name none.")] = "iste_light",
+    preset: Annotated[str, typer.Option("--preset", help="Preset of files that name none.")] = DEFAULT_PRESET,
     weights: common.WeightsOption = "released",
     liif: LiifOption = None,
     protocols: Annotated[

@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 #: Pages whose home is elsewhere in the repository.
 OUTSIDE = {
     "bundles/iste/docs/README.md": "bundle.md",
-    "bundles/iste/models/iste_light.md": "model_card.md",
+    "bundles/iste/models/iste_light2.md": "model_card.md",
+    "bundles/iste/models/iste_light.md": "model_card_iste_light.md",
     "benchmarks/README.md": "benchmarks.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",

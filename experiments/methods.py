@@ -144,10 +144,10 @@ def method_of(preset: str) -> str:
     """Return the key of a preset's method in :data:`METHODS`, such as ``iste``, or the preset if it has none.
 
     Example:
-        >>> method_of("iste_light"), method_of("li_unet_gan_small"), method_of("mine")
+        >>> method_of("iste_light2"), method_of("li_unet_gan_small"), method_of("mine")
         ('iste', 'li_unet_gan', 'mine')
     """
-    sizes = ("full", "small", "light")
+    sizes = ("full", "small", "light", "light2")
     return next((key for key, method in METHODS.items() if preset in map(method.preset, sizes)), preset)
 
 

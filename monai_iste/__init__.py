@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 #: Preset that is used where none is named; its weights are released.
-DEFAULT_PRESET = "iste_light"
+DEFAULT_PRESET = "iste_light2"
 
 # The function load keeps the name load_network in its own module, so that configurations keep MONAI's load.
 _FUNCTIONS = {"load": ("networks.runtime", "load_network"), "upscale": ("functional", "upscale")}

@@ -40,7 +40,7 @@ def upscale(
         scale: magnification; the result has ``round(H * scale) x round(W * scale)`` pixels.
         size: exact size (H, W) of the result, instead of ``scale``; each axis then has a scale of its own.
         model: network, which is put into evaluation mode, or the name of a preset with released weights
-            (default: ``iste_light``).
+            (default: ``iste_light2``).
         device: default: the device of the network, or for a preset the GPU if there is one.
         precision: ``"fp32"``, or ``"bf16"``: faster on GPUs and some processors.
     Shape:

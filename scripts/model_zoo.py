@@ -221,8 +221,9 @@ class Card(NamedTuple):
             raise DataError(f"a model card {path.name} that names the SHA-256 of the weights", digest, "Write it.")
         terms = re.search(r"\*\*Terms\.\*\*.*?(?=\n\n)", text, re.S)
         found = " ".join(terms[0].split()) if terms else ""
-        stated = re.search(r"CC BY(?:-[A-Z]{2})* \d\.\d", found)
-        cited = re.findall(r"([A-Z][\w-]+ et al\. \d{4}) \((?:([^()]*?), )?doi (10\.[^\s()]+)\)", found)
+        stated = re.search(r"Apache-2\.0|CC BY(?:-[A-Z]{2})* \d\.\d", found)
+        works = r"((?:(?!Cite )[A-Z][\w-]* )+(?:et al\. )?\d{4}) \((?:([^()]*?), )?doi (10\.[^\s()]+?)\)"
+        cited = re.findall(works, found)
         if stated is None or stated[0] not in PRESETS[preset].terms or not cited:
             raise DataError(
                 f"a paragraph **Terms.** in {path.name} with the preset's license and what to cite, with each doi",

@@ -35,7 +35,7 @@ def release(
     repository: Path = _PACKAGE.parent,
     mean_with: Sequence[Path] = (),
 ) -> list[Path]:
-    """Write the weights of a preset to the bundle and the package.
+    """Write the weights of a preset to the bundle and, unless they are for research only, to the package.
 
     Files in ``bundles/iste/models``:
 
@@ -43,7 +43,8 @@ def release(
     * ``SHA256SUMS``, which lists every released file;
     * for the default preset ``model.pt``, the state dictionary that ``monai.bundle.load`` expects.
 
-    ``monai_iste/weights`` gets links to all but ``model.pt``. The same tensors give the same bytes. The terms of the
+    ``monai_iste/weights`` gets links to all but ``model.pt``, if the preset's weights belong to the package
+    (:attr:`~monai_iste.networks.presets.Preset.is_packaged`). The same tensors give the same bytes. The terms of the
     preset and the options of its network are stored in the safetensors files; the options in ``model.pt`` too.
 
     Args:
@@ -70,7 +71,8 @@ def release(
     state = network.state_dict()
     files = _write(state, preset, models, network.options())
     _update_checksums(files, preset, models, weights)
-    files += [_link(weights, path, repository) for path in (*files, models / CHECKSUMS)]
+    linked = (*files, models / CHECKSUMS) if PRESETS[preset].is_packaged else (models / CHECKSUMS,)
+    files += [_link(weights, path, repository) for path in linked]
     if preset == DEFAULT_PRESET:
         files.append(models / "model.pt")
         with open_output(files[-1], overwrite=True) as file:

@@ -10,10 +10,11 @@ import pytest
 
 from monai_iste import errors
 from monai_iste.errors import ConfigError, install_advice, require_extra
+from monai_iste.networks import PRESETS
 
 ROOT = Path(__file__).parents[1]
-LICENSES = {"LICENSE", "NOTICE", "iste_light.md", "LICENSE.txt"}
-EXPRESSION = "Apache-2.0 AND BSD-3-Clause AND CC-BY-NC-SA-4.0"
+LICENSES = {"LICENSE", "NOTICE", "iste_light2.md", "LICENSE.txt"}
+EXPRESSION = "Apache-2.0 AND BSD-3-Clause"
 
 
 def setup(*words: str) -> None:
@@ -74,15 +75,17 @@ def test_metadata_name_the_licenses(tmp_path):
     setup("egg_info", "--egg-base", str(tmp_path))
     (folder,) = tmp_path.glob("*.egg-info")
     stated = metadata.PathDistribution(folder).metadata
-    assert EXPRESSION in stated["License-Expression"]
-    assert "LicenseRef-GlaS" in stated["License-Expression"]
+    assert stated["License-Expression"] == EXPRESSION
     files = [Path(name) for name in stated.get_all("License-File")]
     assert {path.name for path in files} == LICENSES
     assert all((ROOT / path).is_file() for path in files)
     sources = set((folder / "SOURCES.txt").read_text().splitlines())
     bundle = {path for path in (ROOT / "bundles" / "iste").rglob("*") if path.is_file()}
     kept = {str(path.relative_to(ROOT)) for path in bundle if path.relative_to(ROOT).parts[2] != "eval"}
-    assert {name for name in kept if not name.endswith(("model.ts", ".pyc"))} <= sources
+    research = {name for name in kept if Path(name).stem in PRESETS and not PRESETS[Path(name).stem].is_packaged}
+    assert {Path(name).suffix for name in research} == {".md", ".safetensors"}
+    assert {name for name in kept if not name.endswith(("model.ts", ".pyc"))} - research <= sources
+    assert not research & sources
 
 
 def test_an_editable_installation_is_a_path():
@@ -104,4 +107,4 @@ def test_a_source_distribution_builds(tmp_path):
     with tarfile.open(archive) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
         assert not [member.name for member in file.getmembers() if member.issym()]
-    assert {"bundles/iste/train.json", "bundles/iste/models/iste_light.md", "monai_iste/configs/train.json"} <= names
+    assert {"bundles/iste/train.json", "bundles/iste/models/iste_light2.md", "monai_iste/configs/train.json"} <= names

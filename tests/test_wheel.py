@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from monai_iste.networks import PRESETS
+
 ROOT = Path(__file__).parents[1]
+MODELS = "bundles/iste/models"
 
 # Run where nothing but the wheel's own files can be imported as monai_iste.
 START_TRAINING = """
@@ -44,11 +47,16 @@ def wheel(tmp_path_factory):
     return folder / "lib"
 
 
+def is_for_research(path: Path) -> bool:
+    return path.stem in PRESETS and not PRESETS[path.stem].is_packaged
+
+
 def test_wheel_holds_the_library_alone(wheel):
     assert {path.name for path in wheel.iterdir()} == {"monai_iste"}
-    for folder in ("bundles/iste/configs", "bundles/iste/models", "monai_iste/viewer/static"):
-        inside = {"bundles/iste/configs": "configs", "bundles/iste/models": "weights"}.get(folder, "viewer/static")
-        expected = {path.name for path in (ROOT / folder).iterdir()} - {"model.pt", "iste_light.md"}
+    for folder in ("bundles/iste/configs", MODELS, "monai_iste/viewer/static"):
+        inside = {"bundles/iste/configs": "configs", MODELS: "weights"}.get(folder, "viewer/static")
+        expected = {path.name for path in (ROOT / folder).iterdir()} - {"model.pt"}
+        expected -= {path.name for path in (ROOT / MODELS).iterdir() if path.suffix == ".md" or is_for_research(path)}
         assert {path.name for path in (wheel / "monai_iste" / inside).iterdir()} == expected
     assert not any(path.is_symlink() for path in wheel.rglob("*"))
 

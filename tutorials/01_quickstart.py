@@ -31,11 +31,11 @@ else:
 # %% [markdown]
 # ## Five lines
 #
-# The default network, `iste_light`, comes with its weights. The factor can be any number from 1 upwards. Arrays, Pillow
-# images and tensors are returned as the same type.
+# The default network, `iste_light2`, comes with its weights. The factor can be any number from 1 upwards. Arrays,
+# Pillow images and tensors are returned as the same type.
 
 # %%
-model = monai_iste.load("iste_light")
+model = monai_iste.load("iste_light2")
 upscaled = monai_iste.upscale(tile, scale=3.7, model=model)
 print(tile.shape, "->", upscaled.shape)
 assert upscaled.shape == (round(tile.shape[0] * 3.7), round(tile.shape[1] * 3.7), 3)

@@ -63,7 +63,7 @@ Image.fromarray(overview)
 # for several processes ([scale out](08_scale_out.md)).
 
 # %%
-network = monai_iste.load("iste_light")
+network = monai_iste.load("iste_light2")
 region = Region(top=140, left=100, height=100, width=140)  # in pixels of the slide
 plan = plan_slide(slide, network, mpp=0.25, region=region)
 print(f"x{plan.scale[0]:.3f}: {plan.region.height} x {plan.region.width} pixels in {len(plan.windows)} windows")
@@ -73,7 +73,7 @@ job = SlideJob(
     Path("super_resolved.ome.tiff"),
     plan,
     network,
-    network_provenance("iste_light"),
+    network_provenance("iste_light2"),
     compression="lossless",
     consistency=True,
     overwrite=True,

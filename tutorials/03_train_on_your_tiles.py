@@ -103,15 +103,15 @@ loss: {_target_: torch.nn.SmoothL1Loss, beta: 0.1}
 scales: [2, 3.7]
 """
 )
-shutil.copy(bundle / "models" / "iste_light.safetensors", "iste_light.safetensors")
-settings = {"output_dir": "fine_tuned", "pretrained": "iste_light.safetensors", "max_epochs": 2}
+shutil.copy(bundle / "models" / "iste_light2.safetensors", "iste_light2.safetensors")
+settings = {"output_dir": "fine_tuned", "pretrained": "iste_light2.safetensors", "max_epochs": 2}
 run("training", config_file=[str(bundle / "train.json"), "mine.yaml"], **settings, **short)
 
 # %% [markdown]
 # In a terminal:
 #
 #     python -m monai.bundle run training --config_file "['bundles/iste/train.json', 'mine.yaml']" --dataset_dir tiles \
-#         --output_dir fine_tuned --pretrained bundles/iste/models/iste_light.safetensors
+#         --output_dir fine_tuned --pretrained bundles/iste/models/iste_light2.safetensors
 #
 # `iste, initial` is now the network with the released weights. Every training writes a picture, `comparison.png`:
 
@@ -154,7 +154,7 @@ if TILES is None:
 # ## Use it
 
 # %%
-model = monai_iste.load("iste_light", weights="fine_tuned/model.pt")
+model = monai_iste.load("iste_light2", weights="fine_tuned/model.pt")
 print(monai_iste.upscale(Image.new("RGB", (40, 30)), scale=2.5, model=model).size)
 
 # %% [markdown]

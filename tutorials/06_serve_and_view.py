@@ -51,8 +51,8 @@ if not files:
 # In Python it is an ASGI application. Here uvicorn runs it in a thread; port 0 selects a free port.
 
 # %%
-network = network_loader("iste_light", None, "cpu", "fp32")  # loads the weights with the first request
-about = {**network_provenance("iste_light"), "device": "cpu"}
+network = network_loader("iste_light2", None, "cpu", "fp32")  # loads the weights with the first request
+about = {**network_provenance("iste_light2"), "device": "cpu"}
 app = create_app(Viewer(Catalog(files), Renderer(network), about))
 server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
 thread = threading.Thread(target=server.run, daemon=True)

@@ -1,7 +1,7 @@
 """Draw ``architecture.svg``, the boxes of ISTE: ``python docs/images/architecture.py``.
 
 Widths and numbers of parameters are those of the preset ``iste``. The two tiles are a part of scikit-image's
-immunohistochemistry sample, reduced as training pairs are, and the same part super-resolved by ``iste_light``.
+immunohistochemistry sample, reduced as training pairs are, and the same part super-resolved by the released weights.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def tiles() -> tuple[str, str]:
     sample = sample_datalists()[1][0]["image"]
     (top, left), side = CORNER, SIDE * SCALE
     small = degrade(sample[:, top : top + side, left : left + side], (SIDE, SIDE))
-    large = monai_iste.upscale(np.moveaxis(np.asarray(small), 0, -1), SCALE, model=monai_iste.load("iste_light"))
+    large = monai_iste.upscale(np.moveaxis(np.asarray(small), 0, -1), SCALE, model=monai_iste.load())
     return _uri(np.moveaxis(np.asarray(small), 0, -1), "PNG"), _uri(large, "JPEG")
 
 

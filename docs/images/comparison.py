@@ -1,7 +1,7 @@
 """Draw ``comparison.png``, the README's picture: ``python docs/images/comparison.py``.
 
 The image is scikit-image's immunohistochemistry sample, which no training of the released weights has seen. It is
-reduced under the protocol ``iste-rgb`` and super-resolved by ``iste_light``. PSNR is that of the part shown.
+reduced under the protocol ``iste-rgb`` and super-resolved by ``iste_light2``. PSNR is that of the part shown.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def panels(scale: float) -> dict[str, Image.Image]:
     """Return one row: the reduced image, bicubic, ISTE and the original, each under its caption."""
     protocol, sample = get_protocol("iste-rgb"), immunohistochemistry().transpose(2, 0, 1)
     item = dict(protocol.preprocessing(crop=512)({"image": sample, "scale": scale}))
-    pred = monai_iste.upscale(item["image"], size=tuple(item["label"].shape[1:]), model="iste_light")
+    pred = monai_iste.upscale(item["image"], size=tuple(item["label"].shape[1:]), model="iste_light2")
     scored = {**item, **dict(protocol.postprocessing()({**item, "pred": pred}))}
     top, left = (
         at - (full - kept) // 2
@@ -38,7 +38,7 @@ def panels(scale: float) -> dict[str, Image.Image]:
     shown = {
         f"input, 1/{scale:g} size": item["image"][:, box[0] : box[2], box[1] : box[3]],
         f"bicubic, {psnr['bicubic']:.1f} dB": part["bicubic"],
-        f"iste_light, {psnr['pred']:.1f} dB": part["pred"],
+        f"iste_light2, {psnr['pred']:.1f} dB": part["pred"],
         "original": part["label"],
     }
     side = (WINDOW * ZOOM, WINDOW * ZOOM)

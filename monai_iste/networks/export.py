@@ -16,6 +16,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from monai_iste import DEFAULT_PRESET
 from monai_iste.coordinates import cell_size, pixel_centers
 from monai_iste.errors import ConfigError, OutputError, install_advice, show_errors_as_sentences
 from monai_iste.networks import ISTE, load_network
@@ -86,7 +87,7 @@ def export_onnx(network: nn.Module, path: str | os.PathLike[str]) -> None:
 
 def main(
     output: Annotated[Path, typer.Argument(help="The file to write, such as iste_light.onnx.")],
-    preset: Annotated[str, typer.Option(help="Name of the network.")] = "iste_light",
+    preset: Annotated[str, typer.Option(help="Name of the network.")] = DEFAULT_PRESET,
     weights: Annotated[Optional[Path], typer.Option(help="A file of weights instead of the released ones.")] = None,
     allow_untrained: Annotated[bool, typer.Option(help="Export random weights where there are no others.")] = False,
 ) -> None:

@@ -31,6 +31,7 @@ class Preset(NamedTuple):
         terms: license terms of the released weights.
         network: class of the network.
         learned: range of the inputs that the released weights were trained on.
+        is_packaged: whether released weights belong to the package. Others, for research only, are in a clone alone.
     """
 
     summary: str
@@ -39,6 +40,7 @@ class Preset(NamedTuple):
     terms: str = "no weights released: train it first"
     network: Callable[..., nn.Module] = ISTE
     learned: LearnedRange | None = None
+    is_packaged: bool = True
 
 
 def _small() -> SwinIREncoder:
@@ -75,6 +77,7 @@ PRESETS = {
         },
         "research only, non-commercial (trained on GlaS and MoNuSeg, CC BY-NC-SA 4.0); not for diagnosis",
         learned=LearnedRange(mpp=(0.25, 5.0), sharpness=(0.011, 0.32), blockiness=1.35),
+        is_packaged=False,
     ),
     "iste_light2": Preset(
         "for CPUs, second generation: 10 residual blocks of 64 channels, corners blended before decoding (another "
@@ -90,6 +93,9 @@ PRESETS = {
             "blend": "features",
             "bicubic_residual": True,
         },
+        "Apache-2.0, learned from the Histopathology Atlas (MIT, (c) 2022 Pathology Atlas; CC BY 4.0, Balci S.); "
+        "not for diagnosis",
+        learned=LearnedRange(mpp=(0.25, 5.0), sharpness=(0.014, 0.53), blockiness=1.42),
     ),
 }
 
@@ -203,7 +209,9 @@ def _create(presets: dict[str, Preset], name: str, changes: dict[str, Any]) -> n
 
 
 def released_weights(preset: str) -> Path | None:
-    """Return the weights of a preset that are part of the package, or None: one file, or the index of its shards.
+    """Return the released weights of a preset, or None: one file, or the index of its shards.
+
+    They are part of the package, or, for research only, of the bundle in a clone (:attr:`Preset.is_packaged`).
 
     Raises:
         CheckpointError: the file differs from the released one, by its SHA-256.
@@ -212,12 +220,13 @@ def released_weights(preset: str) -> Path | None:
         >>> released_weights("iste_huge") is None
         True
     """
-    folder = Path(str(resources.files("monai_iste") / "weights"))
-    for path in (folder / f"{preset}{ending}" for ending in (".safetensors", INDEX)):
-        if path.is_file():
-            for shard in files_of(verify_checksum(path)):
-                verify_checksum(shard)
-            return path
+    package = Path(str(resources.files("monai_iste")))
+    for folder in (package / "weights", package.parent / "bundles" / "iste" / "models"):
+        for path in (folder / f"{preset}{ending}" for ending in (".safetensors", INDEX)):
+            if path.is_file():
+                for shard in files_of(verify_checksum(path)):
+                    verify_checksum(shard)
+                return path
     return None
 
 
@@ -240,14 +249,15 @@ def require_weights(preset: str) -> Path:
     """Return the file of :func:`released_weights`.
 
     Raises:
-        ConfigError: none are released for this preset; the message names the presets that have some.
+        ConfigError: there are none here; the message names the presets that have some.
     """
     path = released_weights(preset)
     if path is None:
         having = ", ".join(name for name in PRESETS if released_weights(name)) or "none yet"
+        is_in_clone = preset in PRESETS and not PRESETS[preset].is_packaged
         raise ConfigError(
             f"a preset with released weights ({having})",
-            f"{preset!r}, which has none",
+            f"{preset!r}, {'whose weights are in a clone of the repository only' if is_in_clone else 'which has none'}",
             "Choose one of those, name a file (--weights, in a bundle --checkpoint), or try random weights "
             "(monai-iste --allow-untrained).",
         )

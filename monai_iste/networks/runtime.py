@@ -36,7 +36,7 @@ def resolve_network(
     A preset with its released weights is loaded once per device and shared by all callers.
 
     Args:
-        model: network, or the name of a preset; default: ``iste_light``.
+        model: network, or the name of a preset; default: ``iste_light2``.
         device: default: where a network is, or for a preset the GPU if there is one.
         precision: ``"fp32"``, or ``"bf16"``: products are computed in bfloat16.
         weights: file that is read instead of a preset's released weights.

@@ -76,7 +76,7 @@ class SuperResolvedWSIReader(BaseWSIReader):
     Args:
         mpp: pixel size of level 0, one number or (y, x).
         model: a network, which is put into evaluation mode, or the name of a preset with released weights (default:
-            ``iste_light``).
+            ``iste_light2``).
         source_mpp: pixel size of the slides, instead of what their files state.
         downsamples: factor of each level relative to level 0, if a pipeline expects other levels than powers of two;
             ``(1, 4, 16, 32)`` is usual for Aperio.

@@ -84,7 +84,7 @@ class SuperResolve(Resampling):
     Args:
         scale: upscaling factor, at least 1.
         size: exact output size (H, W), instead of ``scale``.
-        model: a network, or the name of a preset with released weights (default: ``iste_light``).
+        model: a network, or the name of a preset with released weights (default: ``iste_light2``).
         device: device of the computation; default: the device of the network, or for a preset the GPU if there is one.
             The result is on the device of the image.
         precision: ``"fp32"`` or ``"bf16"``.

@@ -103,7 +103,7 @@ class SuperResolveToMpp(Resampling):
         mpp: pixel size of the result, one number or (y, x).
         size: exact output size (H, W), independent of rounding: 256 x 256 instead of 255.49 pixels, for example.
         source_mpp: pixel size of the images; default: that of each image's metadata (:func:`image_mpp`).
-        model: a network, or the name of a preset with released weights (default: ``iste_light``).
+        model: a network, or the name of a preset with released weights (default: ``iste_light2``).
         device: device of the computation; default: the device of the network, or for a preset the GPU if there is one.
             The result is on the device of the image.
         precision: ``"fp32"`` or ``"bf16"``.

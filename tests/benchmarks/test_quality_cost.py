@@ -56,11 +56,11 @@ def test_presets_without_weights_are_timed_and_not_scored(tiles, toy, tmp_path, 
     }
     assert all(seconds > 0 for row in rows.values() for seconds in row["seconds_per_megapixel"])
     protocol = get_protocol("iste-rgb")
-    for name, network in (("bicubic", Bicubic()), ("iste_light", load_network())):
+    for name, network in (("bicubic", Bicubic()), ("iste_light", load_network("iste_light"))):
         pairs = [tile_pair(str(path), protocol, 4.0, 64) for path in sorted(tiles.iterdir())]
         expected = [score(super_resolve(network, pair), pair, protocol)["psnr"] for pair in pairs]
         assert rows[name]["psnr"] == pytest.approx(expected)
-    assert rows["iste_light"]["parameters"] == sum(tensor.numel() for tensor in load_network().parameters())
+    assert rows["iste_light"]["parameters"] == sum(tensor.numel() for tensor in load_network("iste_light").parameters())
     assert json.loads(file.read_text())["rows"] == list(rows.values())
     printed = capsys.readouterr().out
     assert next(line for line in printed.splitlines() if line.startswith("| toy |")).endswith("| 2 | no weights |  |")

@@ -14,6 +14,7 @@ import monai_iste
 from benchmarks import contenders
 from benchmarks import robustness as module
 from benchmarks.robustness import CASES, app, block_steps, blockiness, pixel_steps, robustness
+from monai_iste import DEFAULT_PRESET
 from monai_iste.data import sample_datalists
 from monai_iste.errors import CheckpointError, OutputError, ShapeError
 from monai_iste.metrics import get_protocol
@@ -117,7 +118,7 @@ def test_interpolation_gains_nothing_and_jpeg_costs(tiles, interpolation, tmp_pa
     file, other = tmp_path / "rows.json", tmp_path / "a.pt"
     other.write_text("weights")
     rows = robustness([tiles], weights=f"released,a.pt={other}", scales="2,2.5", crop=80, images=2, json_file=file)
-    assert interpolation == [("iste_light", str(released_weights("iste_light"))), ("iste_light", str(other))]
+    assert interpolation == [(DEFAULT_PRESET, str(released_weights(DEFAULT_PRESET))), (DEFAULT_PRESET, str(other))]
     assert [(row["scale"], row["degradation"], row["weights"]) for row in rows] == [
         (scale, case, name) for scale in (2, 2.5) for case in CASES for name in ("released", "a.pt")
     ]

@@ -14,6 +14,7 @@ from benchmarks import contenders, tile_scores
 from benchmarks import weights as module
 from benchmarks.tile_scores import displacement, score, super_resolve, tile_pair
 from benchmarks.weights import app, summary, weights
+from monai_iste import DEFAULT_PRESET
 from monai_iste.data import sample_datalists
 from monai_iste.errors import CheckpointError, DataError
 from monai_iste.inferers import ArbitraryScaleInferer
@@ -177,7 +178,7 @@ def test_the_file_of_another_command_is_left_alone(tiles, interpolation, tmp_pat
 
 def test_names_of_files_do_not_matter(tiles, interpolation, tmp_path, monkeypatch):
     file, copy = tmp_path / "scores.json", tmp_path / "copy.safetensors"
-    copy.write_bytes(released_weights("iste_light").read_bytes())
+    copy.write_bytes(released_weights(DEFAULT_PRESET).read_bytes())
     options = {"protocols": "iste-rgb", "scales": "2", "crop": 64, "json_file": file}
     first = weights([tiles], **options)
     monkeypatch.setattr(module, "score", None)

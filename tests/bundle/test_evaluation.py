@@ -22,7 +22,7 @@ def test_evaluating_the_trained_model_repeats_its_table(trained, tmp_path, capsy
     before = json.loads((trained / "metrics.json").read_text())["rows"]
     more = [{key: row.pop(key) for key in ("lr_psnr", "spectrum")} for row in again]  # an evaluation measures these too
     assert again == [row for row in before if row["method"] != "iste, initial"]
-    assert all(row["lr_psnr"] > 30 > row["spectrum"] > 0 for row in more)
+    assert all(row["lr_psnr"] > 25 > row["spectrum"] > 0 for row in more), more
     assert "x4     iste " in capsys.readouterr().out
 
 

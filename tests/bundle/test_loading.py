@@ -17,6 +17,7 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 from reference import assert_teaches
 
+from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import CheckpointError, find_error
 from monai_iste.functional import upscale
 from monai_iste.handlers import LoadWeights
@@ -103,7 +104,7 @@ def test_what_load_would_skip_is_refused(unpacked):
 
 @pytest.mark.parametrize("kind", ["train", "inference"])
 def test_load_refuses_a_variant_or_gets_it_right(kind, unpacked):
-    save_state(unpacked / "models" / "model.pt", create_iste("iste_light", texture_corners="nearest").state_dict())
+    save_state(unpacked / "models" / "model.pt", create_iste(DEFAULT_PRESET, texture_corners="nearest").state_dict())
     with pytest.raises(RuntimeError) as caught:
         load(unpacked, workflow_type=kind)
     assert_teaches(find_error(caught.value), "texture_corners='nearest'", "model.pt")
@@ -113,7 +114,7 @@ def test_load_refuses_a_variant_or_gets_it_right(kind, unpacked):
 
 def own_model(folder: Path, factor: float = 0.5):
     """A model of the bundle that is not the released one."""
-    network = load_weights(create_iste("iste_light"), released_weights("iste_light")).eval()
+    network = load_weights(create_iste(DEFAULT_PRESET), released_weights(DEFAULT_PRESET)).eval()
     with torch.no_grad():
         for value in network.parameters():
             value.mul_(factor)
@@ -159,20 +160,20 @@ def chosen(folder: Path, **changes) -> tuple[str, str]:
 
 def test_order_of_weights(unpacked, tmp_path):
     model = unpacked / "models" / "model.pt"
-    released = str(released_weights("iste_light"))
-    assert chosen(unpacked) == ("iste_light", str(model))
-    assert chosen(unpacked, checkpoint=released) == ("iste_light", released)
-    save_state(tmp_path / "model.pt", create_iste("iste_light").state_dict())
-    assert chosen(unpacked, output_dir=str(tmp_path)) == ("iste_light", str(tmp_path / "model.pt"))
+    released = str(released_weights(DEFAULT_PRESET))
+    assert chosen(unpacked) == (DEFAULT_PRESET, str(model))
+    assert chosen(unpacked, checkpoint=released) == (DEFAULT_PRESET, released)
+    save_state(tmp_path / "model.pt", create_iste(DEFAULT_PRESET).state_dict())
+    assert chosen(unpacked, output_dir=str(tmp_path)) == (DEFAULT_PRESET, str(tmp_path / "model.pt"))
     save_state(model, create_iste("iste_small").state_dict())
     assert chosen(unpacked) == ("iste_small", str(model))
-    assert chosen(unpacked, preset="iste_light") == ("iste_light", released)
+    assert chosen(unpacked, preset=DEFAULT_PRESET) == (DEFAULT_PRESET, released)
     model.unlink()
-    assert chosen(unpacked) == ("iste_light", released)
+    assert chosen(unpacked) == (DEFAULT_PRESET, released)
 
 
 def test_a_variant_is_refused_in_evaluation_with_advice_that_works(unpacked, tmp_path):
-    save_state(tmp_path / "v.pt", create_iste("iste_light", texture_corners="nearest").state_dict())
+    save_state(tmp_path / "v.pt", create_iste(DEFAULT_PRESET, texture_corners="nearest").state_dict())
     Image.new("RGB", (48, 48)).save(tmp_path / "a.png")
     command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file"]
     command += [str(unpacked / "configs" / "inference.json"), "--checkpoint", "v.pt", "--dataset_dir", "."]
@@ -193,7 +194,7 @@ def test_the_exported_network_upscales_as_the_workflow(scale, tmp_path):
     changes = {} if scale is None else {"scale": scale}
     parser = monai.bundle.ConfigParser()
     parser.read_config(str(ROOT / "configs" / "inference.json"))
-    parser.update({"preset": "iste_light", **changes})
+    parser.update({"preset": DEFAULT_PRESET, **changes})
     network = torch.jit.script(parser.get_parsed_content("network_def").eval())
     with torch.no_grad():
         assert network(torch.rand(1, 3, 5, 6)).shape[2:] == (5 * (scale or 4), 6 * (scale or 4))

@@ -19,6 +19,8 @@ from monai_iste.handlers import LoadWeights
 from monai_iste.networks import PRESETS, create_iste, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
 
+WITHOUT_LFI = {"_target_": "create_iste", "preset": DEFAULT_PRESET, "use_lfi": False}
+
 # --- folder, device, processes ----------------------------------------------------------------------------------------
 
 
@@ -34,7 +36,7 @@ def test_results_go_to_the_bundle_wherever_the_command_is_typed(config, folder, 
 
 def test_a_device_by_name(tmp_path, capsys):
     train(tmp_path, device="cpu")
-    assert "No CUDA device: training iste_light on cpu" in capsys.readouterr().out
+    assert "No CUDA device: training iste_light2 on cpu" in capsys.readouterr().out
 
 
 def test_the_multi_gpu_overlay_alone_names_the_command_that_starts_it(tmp_path, monkeypatch):
@@ -155,7 +157,7 @@ def test_a_checkpoint_cut_off_by_a_crash_is_passed_over(tmp_path):
 def test_an_unfinished_run_of_other_settings_is_refused(tmp_path):
     train(tmp_path)
     with pytest.raises(RuntimeError) as caught:
-        train(tmp_path, max_epochs=2, network_def={"_target_": "create_iste", "preset": "iste_light", "use_lfi": False})
+        train(tmp_path, max_epochs=2, network_def=WITHOUT_LFI)
     error = find_error(caught.value)
     assert isinstance(error, CheckpointError)
     assert "another network_def. Repeat its settings to resume, add --resume False" in str(error)
@@ -167,7 +169,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
     train(tmp_path)
     (tmp_path / "out" / "config.json").unlink()
     with pytest.raises(RuntimeError) as caught:
-        train(tmp_path, max_epochs=2, network_def={"_target_": "create_iste", "preset": "iste_light", "use_lfi": False})
+        train(tmp_path, max_epochs=2, network_def=WITHOUT_LFI)
     error = find_error(caught.value)
     assert isinstance(error, CheckpointError)
     assert "a checkpoint of the network that is being trained" in str(error)
@@ -181,7 +183,7 @@ def test_settings_that_a_crash_damaged_do_not_stop_a_run(text, tmp_path, capsys)
         saved.unlink()
     else:
         saved.write_text(text)
-    assert bundle.default_preset(str(tmp_path / "out")) == "iste_light"
+    assert bundle.default_preset(str(tmp_path / "out")) == DEFAULT_PRESET
     train(tmp_path, max_epochs=2)
     assert "Resumed" in capsys.readouterr().out
     assert json.loads(saved.read_text())["max_epochs"] == 2

@@ -7,6 +7,7 @@ import pytest
 from commands import TISSUE, run
 from PIL import Image
 
+from monai_iste import DEFAULT_PRESET
 from monai_iste.functional import upscale
 from monai_iste.networks import presets
 from monai_iste.networks.learned_range import LearnedRange
@@ -62,6 +63,6 @@ def test_scale_1_in_python_is_on_the_same_grid():
     """Released weights leave every pixel of a smooth image about as it is: nothing is shifted."""
     y, x = np.mgrid[:96, :80]
     smooth = np.stack([128 + 60 * np.sin(y / 9), 128 + 60 * np.cos(x / 7), 100 + x], -1).astype(np.uint8)
-    result = upscale(smooth, 1, model="iste_light")
+    result = upscale(smooth, 1, model=DEFAULT_PRESET)
     assert result.shape == smooth.shape
     assert np.abs(result.astype(int) - smooth)[8:-8, 8:-8].mean() < 2

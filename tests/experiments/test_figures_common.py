@@ -15,6 +15,7 @@ from experiments import figures
 from experiments.figures.drawing import add_scale_bar, covering_region
 from experiments.figures.inputs import choose_view, parse_crop
 from experiments.figures.style import FigureGrid, style
+from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import CheckpointError, ConfigError, OutputError, ShapeError
 from monai_iste.inferers import Region
 from monai_iste.networks import create_iste
@@ -109,8 +110,8 @@ def tile(tmp_path):
 
 @pytest.fixture
 def weights(tmp_path):
-    path = tmp_path / "iste_light=1.pt"  # what follows the first = is the file
-    torch.save(randomise(create_iste("iste_light")).state_dict(), path)
+    path = tmp_path / "network=1.pt"  # what follows the first = is the file
+    torch.save(randomise(create_iste(DEFAULT_PRESET)).state_dict(), path)
     return path
 
 
@@ -154,7 +155,7 @@ def test_files_that_are_refused(tmp_path):
 def test_command(number, tile, weights, tmp_path):
     Image.fromarray(np.ones((40, 48), np.uint8)).save(tmp_path / "mask.png")
     more = {
-        5: ["--method", "bicubic", "--method", f"iste_light={weights}", "--crop", "10,12,20"],
+        5: ["--method", "bicubic", "--method", f"{DEFAULT_PRESET}={weights}", "--crop", "10,12,20"],
         6: ["--mpp", 0.5, "--crop", "20,30,9"],
         10: ["--masks", f"truth={tmp_path / 'mask.png'}"],
     }.get(number, [])
@@ -193,9 +194,14 @@ def test_command_refuses_before_the_work(tile, weights, tmp_path, monkeypatch):
 
 def test_methods_have_the_tables_names(weights, tmp_path):
     torch.save(EDSR(4, 48, 8, bicubic_residual=True).state_dict(), tmp_path / "edsr.pt")
-    texts = [f"iste_light={weights}", "bicubic", f"edsr_small={tmp_path / 'edsr.pt'}", f"iste_light={weights}"]
+    texts = [
+        f"{DEFAULT_PRESET}={weights}",
+        "bicubic",
+        f"edsr_small={tmp_path / 'edsr.pt'}",
+        f"{DEFAULT_PRESET}={weights}",
+    ]
     methods = figures.load_methods(texts, 4.0)
-    assert list(methods) == ["ISTE", "Bicubic", "EDSR", "iste_light"]
+    assert list(methods) == ["ISTE", "Bicubic", "EDSR", DEFAULT_PRESET]
     assert methods["EDSR"].scale == 4
     assert not any(method.training for method in methods.values())
     assert methods["ISTE"].bicubic_residual
@@ -203,8 +209,8 @@ def test_methods_have_the_tables_names(weights, tmp_path):
 
 def test_the_bicubic_residual_is_chosen_for_weights_that_do_not_state_it(weights, tmp_path):
     with pytest.raises(CheckpointError, match="trained with bicubic_residual=True"):
-        figures.load_methods([f"iste_light={weights}"], 4.0, bicubic_residual=False)
+        figures.load_methods([f"{DEFAULT_PRESET}={weights}"], 4.0, bicubic_residual=False)
     torch.save(dict(torch.load(weights, weights_only=True)), tmp_path / "silent.pt")
     for chosen, expected in ((None, True), (True, True), (False, False)):
-        methods = figures.load_methods([f"iste_light={tmp_path / 'silent.pt'}"], 4.0, bicubic_residual=chosen)
+        methods = figures.load_methods([f"{DEFAULT_PRESET}={tmp_path / 'silent.pt'}"], 4.0, bicubic_residual=chosen)
         assert methods["ISTE"].bicubic_residual is expected

@@ -44,6 +44,7 @@ def test_scales_of_fixed_networks_end_at_four():
 def built(method):
     parser = ConfigParser()
     parser.read_config([str(find_config(c)) for c in ("train", *method.network_overlays)])
+    parser.update({"preset": method.preset("light")})
     return parser.get_parsed_content("network_def")
 
 

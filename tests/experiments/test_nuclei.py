@@ -17,6 +17,7 @@ from experiments.downstream import Reconstructor
 from experiments.nuclei import nuclei
 from experiments.nucleus_task import Agreement, agreement, centroids, find_nuclei
 from experiments.tiles import pixel_sizes, source_of
+from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import ConfigError, DataError, ShapeError
 from monai_iste.io.image_reader import read_rgb
 
@@ -133,7 +134,7 @@ def test_the_table_and_a_second_run(tiles, tmp_path, monkeypatch, capsys):
     assert [(r["scale"], r["method"], r["image"]) for r in rows] == [
         (scale, method, image)
         for scale in ("2.0", "3.0")
-        for method in ("bicubic", "iste_light")
+        for method in ("bicubic", DEFAULT_PRESET)
         for image in ("a_1", "a_2", "b_1")  # b_2 has nothing to compare
     ]
     for row in rows:
@@ -145,12 +146,12 @@ def test_the_table_and_a_second_run(tiles, tmp_path, monkeypatch, capsys):
         assert float(row["bias"]) == pytest.approx(100 * (len(found) - len(there)) / len(there))
         assert float(row["count_error"]) == abs(float(row["bias"]))
     means = {(r["scale"], r["source"], r["method"]): r for r in table(out / "nuclei.csv")}
-    own = [float(r["f1"]) for r in rows if (r["scale"], r["method"]) == ("3.0", "iste_light")]
-    assert float(means["3.0", "all", "iste_light"]["f1"]) == pytest.approx(np.mean(own))
+    own = [float(r["f1"]) for r in rows if (r["scale"], r["method"]) == ("3.0", DEFAULT_PRESET)]
+    assert float(means["3.0", "all", DEFAULT_PRESET]["f1"]) == pytest.approx(np.mean(own))
     assert means["2.0", "a", "bicubic"]["tiles"] == "2"
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["mpp"]["a_1"] == 0.5
-    assert manifest["reconstructions"][1]["weights"]["file"] == "iste_light.safetensors"
+    assert manifest["reconstructions"][1]["weights"]["file"] == f"{DEFAULT_PRESET}.safetensors"
 
     def nothing_again(*arguments):
         raise AssertionError
@@ -177,9 +178,9 @@ def test_lost_nuclei_are_counted(tiles, tmp_path, monkeypatch):
     nuclei(tiles, "0.5", tmp_path / "out", scale=[2.0], device="cpu")
     rows = {(r["method"], r["image"]): r for r in table(tmp_path / "out" / "nuclei-tiles.csv")}
     assert float(rows["bicubic", "a_1"]["f1"]) == 1
-    assert float(rows["iste_light", "a_1"]["bias"]) == pytest.approx(-20)
-    assert float(rows["iste_light", "a_1"]["f1"]) == pytest.approx(8 / 9)
-    assert float(rows["iste_light", "b_1"]["f1"]) == 1  # its nuclei are elsewhere
+    assert float(rows[DEFAULT_PRESET, "a_1"]["bias"]) == pytest.approx(-20)
+    assert float(rows[DEFAULT_PRESET, "a_1"]["f1"]) == pytest.approx(8 / 9)
+    assert float(rows[DEFAULT_PRESET, "b_1"]["f1"]) == 1  # its nuclei are elsewhere
 
 
 def test_tiles_without_nuclei_and_without_pixel_sizes(tmp_path):

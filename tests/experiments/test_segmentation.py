@@ -15,6 +15,7 @@ from experiments.datasets import read_instances
 from experiments.downstream import Reconstructor, train
 from experiments.gland_task import GlandTask, class_map, label_instances, write_instances
 from experiments.segmentation import SETTINGS, table3
+from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import ConfigError, DataError
 from monai_iste.io.image_reader import read_rgb
 
@@ -129,7 +130,7 @@ def test_table3(glands, tmp_path, monkeypatch):
     monkeypatch.setattr(segmentation, "train", no_training)
     options = {"output_dir": tmp_path / "out", "crop": 32, "min_area": 20, "steps": 3, "device": "cpu"}
     table3(glands, **options)
-    iste, bicubic = Reconstructor("iste_light", scale=4).name, Reconstructor("bicubic", scale=4).name
+    iste, bicubic = Reconstructor(DEFAULT_PRESET, scale=4).name, Reconstructor("bicubic", scale=4).name
     assert seen == {"unet-original-seed0": {"glas"}, "unet-reconstructed-seed0": {iste}}
     assert set(scored) == {
         ("unet-original-seed0", bicubic),
@@ -160,7 +161,7 @@ def test_table3(glands, tmp_path, monkeypatch):
         same = np.array_equal(read_instances(maps / "tile_3.png"), truth)
         assert same == (setting != "sisr")  # a reconstruction of this coarseness has other edges
     report = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert report["reconstruction"]["weights"]["sha256"] == Reconstructor("iste_light").weights["sha256"]
+    assert report["reconstruction"]["weights"]["sha256"] == Reconstructor(DEFAULT_PRESET).weights["sha256"]
     assert report["dataset"]["testA"]["count"] == 2
     assert report["seeds"] == [0]
 

@@ -11,7 +11,7 @@ from monai.bundle import ConfigWorkflow
 RELEASE = ("light_release.json", "light_scans.json")  # averaged weights, random scans
 TINY = {
     **{"max_epochs": 4, "steps_per_epoch": 3, "batch_size": 2, "lr_size": 16, "num_points": 32, "num_workers": 0},
-    **{"val_crop": 48, "val_interval": 1, "scales": [2], "device": "cpu"},
+    **{"preset": "iste_light", "val_crop": 48, "val_interval": 1, "scales": [2], "device": "cpu"},
 }
 
 

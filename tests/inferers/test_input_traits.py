@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from monai_iste import DEFAULT_PRESET
 from monai_iste.data import sample_datalists
 from monai_iste.inferers.input_traits import describe_departure, measure_traits
 from monai_iste.networks import PRESETS
 
 TISSUE = sample_datalists()[0][0]["image"].transpose(1, 2, 0)  # (320, 512, 3)
-LEARNED = PRESETS["iste_light"].learned
+LEARNED = PRESETS[DEFAULT_PRESET].learned
 
 
 def traits_of(pixels, mpp=None):
@@ -47,6 +48,11 @@ def test_sharpness_falls_with_blur_and_rises_with_noise():
     values = [traits_of(image).sharpness for image in (blurred(TISSUE, 3), blurred(TISSUE, 1), TISSUE, noisy)]
     assert values == sorted(values)
     assert values[1] > 3 * values[0]
+
+
+def test_repeated_pixels_have_a_finite_blockiness():
+    repeated = TISSUE[:64, :64].repeat(8, 0).repeat(8, 1)
+    assert 10 < traits_of(repeated).blockiness < 1000
 
 
 @pytest.mark.parametrize("shift", [0, 3])

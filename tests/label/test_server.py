@@ -18,6 +18,7 @@ from label_server import TILES, ask, ask_as_qupath, form, wait
 from PIL import Image
 
 import monai_iste
+from monai_iste import DEFAULT_PRESET
 from monai_iste.inferers import Region
 from monai_iste.label import client
 
@@ -85,7 +86,7 @@ def test_the_record_tells_how_it_was_made(server):
     assert record["image_size"] == [700, 300]
     assert record["result_size"] == [40, 20]
     assert record["mpp"] == pytest.approx([0.125, 0.125], rel=2e-3)
-    assert record["provenance"]["preset"] == "iste_light"
+    assert record["provenance"]["preset"] == DEFAULT_PRESET
     assert record["provenance"]["weights"].startswith("sha256 ")
 
 

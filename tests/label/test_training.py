@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image
 
+from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import ConfigError, DataError
 from monai_iste.label.training import DEFAULTS, Training, training_options
 from monai_iste.networks import released_weights
@@ -10,7 +11,7 @@ from monai_iste.networks import released_weights
 
 def test_training_starts_from_the_released_weights_by_default():
     options = training_options({"model": "iste", "max_epochs": 3, "val_split": 0.2})
-    assert options["pretrained"] == released_weights("iste_light")
+    assert options["pretrained"] == released_weights(DEFAULT_PRESET)
     assert options["max_epochs"] == 3
     assert "val_split" not in options
     assert "device" not in options

@@ -10,6 +10,7 @@ from PIL import Image
 from slide_files import picture, write_slide_file
 
 import monai_iste
+from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import ConfigError, DataError, ScaleError, ShapeError
 from monai_iste.inferers import Region, Tiler
 from monai_iste.label import upscaler
@@ -47,7 +48,7 @@ def test_an_image_is_what_upscale_makes_of_it(label_upscale, tmp_path):
     assert record["image_size"] == [50, 40]
     assert record["result_size"] == record["full_size"] == [125, 100]
     assert record["mpp"] is None
-    assert record["provenance"]["preset"] == "iste_light"
+    assert record["provenance"]["preset"] == DEFAULT_PRESET
     assert record["provenance"]["weights"].startswith("sha256 ")
     json.dumps(record)
 
@@ -137,11 +138,11 @@ def test_the_network_is_loaded_once_and_again_after_a_training(label_upscale, tm
     released, _ = label_upscale.upscaler.network("cpu")
     before = label_upscale(tmp_path / "tile.png", scale=2)
     assert label_upscale.upscaler.network("cpu")[0] is released
-    state = {k: v * 0.9 for k, v in read_weights(released_weights("iste_light")).items()}
+    state = {k: v * 0.9 for k, v in read_weights(released_weights(DEFAULT_PRESET)).items()}
     (tmp_path / "model").mkdir()
     torch.save(state, tmp_path / "model" / "model.pt")
     after = label_upscale(tmp_path / "tile.png", scale=2)
     assert after[2]["provenance"]["weights"] != before[2]["provenance"]["weights"]
-    network = load_network("iste_light", tmp_path / "model" / "model.pt")
+    network = load_network(DEFAULT_PRESET, tmp_path / "model" / "model.pt")
     assert np.array_equal(after[0], monai_iste.upscale(picture(24, 24), 2, model=network))
     assert not np.array_equal(after[0], before[0])

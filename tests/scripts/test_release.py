@@ -12,7 +12,7 @@ from reference import assert_teaches
 import scripts.release
 from monai_iste.errors import CheckpointError, ConfigError, OutputError
 from monai_iste.io.files import CHECKSUMS, checksum, read_checksums
-from monai_iste.networks import create_iste, load_weights, presets, released_weights
+from monai_iste.networks import PRESETS, create_iste, load_weights, presets, released_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.weights import read_weights
 from scripts.release import release
@@ -38,6 +38,30 @@ def assert_equal(*paths: Path) -> None:
 
 def test_every_copy_of_the_released_weights_is_the_same():
     assert_equal(ROOT / MODELS / "model.pt", ROOT / MODELS / RELEASED, ROOT / WEIGHTS / RELEASED)
+
+
+def test_weights_for_research_are_in_the_bundle_alone():
+    for preset, about in PRESETS.items():
+        assert (ROOT / WEIGHTS / f"{preset}.safetensors").is_file() == (
+            about.is_packaged and (ROOT / MODELS / f"{preset}.safetensors").is_file()
+        )
+    assert released_weights("iste_light").parent == ROOT / MODELS
+    assert released_weights(DEFAULT_PRESET).parent == ROOT / WEIGHTS
+
+
+def test_a_research_release_has_no_link_in_the_package(clone, tmp_path):
+    torch.save(create_iste("iste_light").state_dict(), tmp_path / "model.pt")
+    release(tmp_path / "model.pt", "iste_light", clone)
+    assert present(clone) == [CHECKSUMS] * 2 + ["iste_light.safetensors"]
+
+
+def test_research_weights_are_said_to_be_in_a_clone(clone, monkeypatch):
+    monkeypatch.setattr(presets.resources, "files", lambda package: clone / "monai_iste")
+    with pytest.raises(ConfigError) as caught:
+        presets.require_weights("iste_light")
+    assert_teaches(caught.value, "in a clone of the repository only", "--weights")
+    with pytest.raises(ConfigError, match="which has none"):
+        presets.require_weights("iste_small")
 
 
 def test_the_list_of_checksums_is_complete():

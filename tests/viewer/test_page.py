@@ -14,6 +14,8 @@ from browser import drive, in_a_browser, needs_node, node, serving
 from PIL import Image
 from slide_files import picture, write_slide_file
 
+from monai_iste import DEFAULT_PRESET
+
 HERE = Path(__file__).parent
 STATIC = HERE.parents[1] / "monai_iste" / "viewer" / "static"
 SIZE = 800, 1000  # 3.37 times that is whole: the scale of the log is then exactly what was asked for
@@ -135,7 +137,7 @@ def test_keys(seen):
 def test_an_exported_view_records_how_it_was_made(seen):
     assert seen["keys"]["exported"].startswith("tissue_sr_x2.5")
     with Image.open(seen["out"] / "export.png") as exported:
-        assert json.loads(exported.text["Provenance"])["preset"] == "iste_light"
+        assert json.loads(exported.text["Provenance"])["preset"] == DEFAULT_PRESET
         assert "Not for diagnosis" in exported.text["Description"]
 
 
