@@ -42,6 +42,6 @@ def test_without_an_address_the_words_stay_and_nothing_is_broken(shown):
     settings = shown("")
     text = settings["long_description"]
     assert [target for _, target in LINK.findall(text) if not re.match("https?://|#", target)] == []
-    assert "released weights are for **research only" in text.replace("The released", "released")
+    assert "Code and released weights are Apache-2.0: use them" in text
     assert "pip install -e ." in text
     assert settings["project_urls"] == {}

@@ -83,10 +83,12 @@ def _sentence(error: BaseException) -> tuple[str, int] | None:
 
 
 def log(text: str) -> None:
-    """Print a line to standard error, above a progress bar if there is one."""
+    """Print a line to standard error, above a progress bar if there is one. What cannot be encoded is escaped."""
     from tqdm import tqdm
 
-    tqdm.write(text, file=typer.get_text_stream("stderr"))
+    stream = typer.get_text_stream("stderr")
+    encoding = stream.encoding or "utf-8"
+    tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 def network_of(

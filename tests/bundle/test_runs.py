@@ -103,7 +103,11 @@ def test_named_weights_come_first(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({"preset": "iste"}, ConfigError, "a preset with released weights (iste_light), got 'iste', which has none"),
+        (
+            {"preset": "iste"},
+            ConfigError,
+            "released weights (iste_light, iste_light2), got 'iste', which has none",
+        ),
         ({"checkpoint": "missing.pt"}, CheckpointError, "missing.pt, which does not exist"),
         ({"preset": "iste", "checkpoint": str(released_weights(DEFAULT_PRESET))}, CheckpointError, "tensors that"),
     ],

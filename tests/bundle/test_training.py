@@ -23,6 +23,7 @@ from monai_iste.errors import (
 )
 from monai_iste.io.files import report_write_errors
 from monai_iste.networks import create_iste, load_weights, weights
+from monai_iste.networks.presets import DEFAULT_PRESET
 
 
 def test_released_recipe_trains(tmp_path):
@@ -55,7 +56,7 @@ def test_training_leaves_a_model_a_table_and_a_picture(trained):
     assert picture.width > picture.height > 600
     assert list((trained / "tensorboard").glob("events.*"))
     for name in ("model.pt", "model_best.pt"):
-        load_weights(create_iste("iste_light"), trained / name)
+        load_weights(create_iste(DEFAULT_PRESET), trained / name)
     assert json.loads((trained / "config.json").read_text())["max_epochs"] == 1
     assert not list(trained.glob(".*.part"))
 

@@ -9,7 +9,7 @@ from commands import TISSUE, assert_refused, files, run
 from PIL import Image
 
 import monai_iste
-from monai_iste.cli import jobs
+from monai_iste.cli import image_job
 from monai_iste.errors import OutputError
 
 
@@ -60,7 +60,7 @@ def test_a_disk_that_fills_up_meanwhile(monkeypatch):
         yield torch.zeros(3, 1, 60)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(jobs.Tiler, "bands", fill)
+    monkeypatch.setattr(image_job.Tiler, "bands", fill)
     result = run("upscale", "a.png", "b.png", "--scale", 2)
     assert result.exit_code == OutputError.exit_code
     assert result.stderr.splitlines()[-1].startswith("error: Expected to be able to write b.png, got No space left")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from commands import assert_refused, files, run
 
-from monai_iste.cli import jobs
+from monai_iste.cli import image_job
 from monai_iste.cli.options import Terminated
 from monai_iste.errors import CheckpointError, ConfigError
 
@@ -56,7 +56,7 @@ def test_interrupted(replaced, kind, code, word, monkeypatch):
             if replaced:  # as tqdm does while its lock is made
                 raise AttributeError("no attribute '_lock'")
 
-    monkeypatch.setattr(jobs.Tiler, "bands", interrupt)
+    monkeypatch.setattr(image_job.Tiler, "bands", interrupt)
     result = run("upscale", "a.png", "b.png", "--scale", 2)
     assert result.exit_code == code
     assert result.stderr.splitlines()[-1].startswith(word)

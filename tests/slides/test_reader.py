@@ -24,11 +24,11 @@ def segments_decoded(monkeypatch) -> list:
     """Count the tiles and strips of TIFFs that are decoded from now on."""
     decoded = []
 
-    def count(data, compression, read=tiff_reader.coded_size):
-        decoded.append(compression)
-        return read(data, compression)
+    def count(data, *arguments, check=tiff_reader.check_segment):
+        decoded.append(arguments)
+        check(data, *arguments)
 
-    monkeypatch.setattr(tiff_reader, "coded_size", count)
+    monkeypatch.setattr(tiff_reader, "check_segment", count)
     return decoded
 
 
