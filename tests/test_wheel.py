@@ -14,7 +14,7 @@ MODELS = "bundles/iste/models"
 
 # Run where nothing but the wheel's own files can be imported as monai_iste.
 START_TRAINING = """
-import ast, importlib.util, json, sys
+import ast, json, sys
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
@@ -32,7 +32,7 @@ print(json.dumps({
     "config": files[0],
     "bundle_root": flow.parser.get_parsed_content("bundle_root"),
     "network": type(network).__name__,
-    "beside": [name for name in names if importlib.util.find_spec(name)],
+    "beside": [name for name in names if Path(sys.argv[1], name).exists()],
 }))
 """
 
