@@ -60,7 +60,11 @@ def serving(*files, options=()):
                 yield found[0], log
             finally:
                 process.send_signal(signal.SIGINT)
-                process.wait(timeout=60)
+                try:
+                    process.wait(timeout=300)  # of a busy machine
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
 
 
 def drive(program, server, out, **given):
@@ -68,4 +72,5 @@ def drive(program, server, out, **given):
     found = {"playwright": _playwright(), "chromium": _chromium(), "base": server[0], "out": str(out), **given}
     done = subprocess.run([node, program, json.dumps(found)], capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, f"{done.stderr}\n{server[1].read_text()[-3000:]}"
+    Path(out, "found.json").write_text(done.stdout)
     return json.loads(done.stdout)

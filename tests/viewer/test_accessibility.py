@@ -29,8 +29,8 @@ def seen(tmp_path_factory):
     files = [write_slide_file(folder / name, picture(300, 400), mpp=0.5) for name in ("A.tif", "B.tif")]
     with serving(*files) as server:
         found = drive(HERE / "viewer_axe.mjs", server, out, image="a", axe=axe())
-    print(f"screenshots in {out}")
-    return found
+        print(f"screenshots in {out}")
+        yield found
 
 
 @in_a_browser

@@ -26,6 +26,18 @@ async function toWindow(page) {
   return ([x, y]) => [box.x + box.width / 2 + (x - view.x) * scale, box.y + box.height / 2 + (y - view.y) * scale];
 }
 
+/** Wait for the digest, under which annotations are kept, and return them. */
+async function whenKept(page, count) {
+  await page.waitForFunction((count) => Object.values(localStorage).some((value) => JSON.parse(value).features.length === count), count);
+  return kept(page);
+}
+
+/** Wait for a sentence in the status line that begins with some words. */
+async function said(page, words) {
+  await page.waitForFunction((words) => document.getElementById("status").textContent.startsWith(words), words);
+  return text(page, "#status");
+}
+
 async function dragged(page, from, to) {
   const at = await toWindow(page);
   await page.mouse.move(...at(from));
@@ -104,7 +116,7 @@ async function annotations(page) {
   await fields.nth(0).press("End");
   await page.keyboard.type("c"); // a shortcut elsewhere; here a letter
   await press(page, "Tab");
-  const found = { mode: await page.evaluate(() => document.body.dataset.mode), kept: await kept(page) };
+  const found = { mode: await page.evaluate(() => document.body.dataset.mode), kept: await whenKept(page, 4) };
   await shot(page, "annotations");
   const download = page.waitForEvent("download");
   await page.locator("#annotations-save").click();
@@ -137,14 +149,15 @@ async function annotations(page) {
 async function loading(page) {
   await open(page, { ...PLACE, image: given.other });
   await press(page, "a");
+  const good = new Set(["qupath.geojson", "outside.geojson"]);
   const load = async (name) => {
+    await page.evaluate(() => (document.getElementById("status").textContent = ""));
     await page.locator("#annotation-file").setInputFiles(join(given.files, name));
-    await page.waitForTimeout(400);
-    return { status: await text(page, "#status"), count: await page.locator("#annotation-list li").count() };
+    const status = await said(page, good.has(name) ? "Loaded" : "Expected");
+    return { status, count: await page.locator("#annotation-list li").count() };
   };
   await page.locator("#annotation-file").setInputFiles(join(given.out, "saved.geojson"));
-  await page.waitForTimeout(400);
-  const found = { back: (await kept(page)).find(([key]) => key)?.[1], saved: JSON.parse(readFileSync(join(given.out, "saved.geojson"), "utf8")).features };
+  const found = { back: (await whenKept(page, 4))[0][1], saved: JSON.parse(readFileSync(join(given.out, "saved.geojson"), "utf8")).features };
   found.again = await load("qupath.geojson");
   found.twice = await load("qupath.geojson"); // objects are known by their ids
   await shot(page, "loaded");
@@ -166,15 +179,17 @@ async function loading(page) {
 async function link(page) {
   await open(page, { ...PLACE, zoom: 2 });
   await press(page, "l");
-  await page.waitForTimeout(300);
-  const found = { status: await text(page, "#status"), copied: await page.evaluate(() => navigator.clipboard.readText()) };
+  const found = { status: await said(page, "Link"), copied: await page.evaluate(() => navigator.clipboard.readText()) };
   found.address = await page.evaluate(() => location.href);
-  await page.evaluate(() => Object.defineProperty(navigator, "clipboard", { value: undefined }));
+  await page.evaluate(() => {
+    Object.defineProperty(navigator, "clipboard", { value: undefined }); // as on a page that is not encrypted
+    document.getElementById("status").textContent = "";
+  });
   await page.locator("#link").click();
-  found.plain = await text(page, "#status"); // as on a page that is not encrypted
+  found.plain = await said(page, "Link");
   await page.evaluate(() => (document.execCommand = () => false));
   await page.locator("#link").click();
-  found.refused = await text(page, "#status");
+  found.refused = await said(page, "This");
   found.focus = await page.evaluate(() => document.activeElement.id);
   return found;
 }

@@ -21,7 +21,7 @@ const ZOOM_HINT = "Zoom in past 1:1 to see inferred pixels.";
 const ZOOM_STEP = 1.3; // factor of the zoom keys
 const PAN_STEP = 0.2; // fraction of the view, of the arrow keys
 
-const state = { images: [], image: null, mode: "single", map: false, sharpen: true, departure: "", server: {}, phase: "starting" };
+const state = { images: [], image: null, mode: "single", map: false, sharpen: true, departure: "", server: {}, phase: "starting", phaseText: "" };
 let panes = null; // {a, b}; b is used by the mode "side"
 let leader = null;
 let curtain = null;
@@ -47,7 +47,12 @@ function onPhase({ phase, kind, message }) {
     ready: "",
     failed: message,
   };
-  if (phase in messages) showStatus(messages[phase], phase === "failed");
+  if (phase in messages) {
+    // Sentences of other parts stay until the view moves.
+    const isOwn = ["", state.phaseText].includes($("status").textContent);
+    if (messages[phase] || isOwn || phase === "moving") showStatus(messages[phase], phase === "failed");
+    state.phaseText = messages[phase];
+  }
   updateTexts();
 }
 
