@@ -130,6 +130,21 @@ for ending in ("", "-sr", "-bicubic"):
     assert information["width"] == width * (8 if ending else 1)
 
 # %% [markdown]
+# ## Open all slides in Mirador
+#
+# `/manifest.json` lists the slides for viewers of the [IIIF Presentation API](https://iiif.io/api/presentation/3.0/),
+# such as Mirador. Each slide is a canvas with a choice of three images: its own pixels, super-resolved, bicubic. A
+# Mirador on another port may read it if the server was started with `--allow-origin` and its address.
+
+# %%
+manifest = json.loads(fetch("/manifest.json")[1])
+for canvas in manifest["items"]:
+    print(canvas["label"]["none"][0], canvas["width"], "x", canvas["height"])
+    for image in canvas["items"][0]["items"][0]["body"]["items"]:
+        print("   ", image["label"]["en"][0], "-", image["width"], "x", image["height"])
+assert len(manifest["items"]) == len(slides)
+
+# %% [markdown]
 # ## Compare with a curtain
 #
 # The same tile of both: 512 pixels of the 8x image at half size are a scale of 4. Left of the line it is bicubic, right
@@ -146,7 +161,8 @@ ImageDraw.Draw(curtain).line([(256, 0), (256, 384)], fill="white", width=2)
 contact_sheet([{"bicubic | super-resolved, x4": curtain}])
 
 # %% [markdown]
-# In the viewer, the key `c` draws this line, which can be dragged.
+# In the viewer, the key `c` draws this line, which can be dragged. `r` is a ruler, and `b` and `p` draw annotations,
+# which are saved as GeoJSON for QuPath.
 #
 # ## Stop the server
 #

@@ -76,7 +76,7 @@ async function stops(page) {
         size: [width, height],
       };
     });
-    if (stop === null) break;
+    if (stop === null) continue; // past the last one, before the first
     if (found.length > 0 && stop.name === found[0].name) break;
     found.push(stop);
   }
