@@ -88,7 +88,7 @@ def test_both_panes_show_the_same_place_at_exactly_the_scale(seen):
         assert side[method]["scale"] == "3.37"
     assert side["apart"]["mean"] > 0.5  # and the two are not one and the same
     assert ("tissue", "sr", "3.37", "3.37", "3370", "2696") in VIEW_LOG.findall(seen["log"])
-    assert "iste_light ×3.37" in side["badge"]
+    assert f"{DEFAULT_PRESET} ×3.37" in side["badge"]
     assert "Not for diagnosis" in side["badge"]
 
 
