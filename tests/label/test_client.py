@@ -3,48 +3,27 @@
 import json
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from answering_server import answering
 
 from monai_iste.label import client
+
+
+def answer(path, body):
+    if "unknown" in path:
+        return 404, "application/json", b'{"detail": "Expected the name of a study."}'
+    parts = ((b"params", b'{"scale": [2, 2]}'), (b"image", b"\x89PNG\r\n\r\n\r\n"))
+    form = b'--b\r\nContent-Disposition: form-data; name="%s"\r\nContent-Type: x/y\r\n\r\n%s\r\n'
+    return 200, "multipart/form-data; boundary=b", b"".join(form % part for part in parts) + b"--b--\r\n"
 
 
 @pytest.fixture
 def server():
     """Fake MONAI Label server that returns a form with parameters and image, and records the requests."""
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            asked.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
-            refused = "unknown" in self.path
-            body = (
-                b'{"detail": "Expected the name of a study."}'
-                if refused
-                else b"".join(
-                    b'--b\r\nContent-Disposition: form-data; name="%s"\r\nContent-Type: x/y\r\n\r\n%s\r\n' % part
-                    for part in ((b"params", b'{"scale": [2, 2]}'), (b"image", b"\x89PNG\r\n\r\n\r\n"))
-                )
-                + b"--b--\r\n"
-            )
-            self.send_response(404 if refused else 200)
-            self.send_header("Content-Type", "application/json" if refused else "multipart/form-data; boundary=b")
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as http:
-        http.asked = asked
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
+    with answering(answer) as http:
         yield http
-        http.shutdown()
-        thread.join()
 
 
 def test_the_client_saves_the_bytes_that_came(server, tmp_path, capsys):

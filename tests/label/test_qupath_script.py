@@ -7,12 +7,11 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from answering_server import answering
 
 from monai_iste.label import client
 
@@ -50,26 +49,11 @@ abstract class QuPathScript extends Script {
 
 @pytest.fixture
 def server():
-    asked = []
+    def answer(path, body):
+        return (404, "", b'{"detail": "Expected the name of a study."}') if b"unknown" in body else (200, "", PNG)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            asked.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
-            unknown = "unknown" in asked[-1][1]
-            self.send_response(404 if unknown else 200)
-            self.end_headers()
-            self.wfile.write(b'{"detail": "Expected the name of a study."}' if unknown else PNG)
-
-        def log_message(self, *args):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as http:
-        http.asked = asked
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
+    with answering(answer) as http:
         yield http
-        http.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +83,7 @@ def test_the_script_sends_the_region_and_shows_what_comes(server, tmp_path, sele
     assert done.returncode == 0, done.stderr[-3000:]
     ((path, body),) = server.asked
     assert urllib.parse.parse_qs(urllib.parse.urlsplit(path).query) == {"image": ["a slide.svs"], "output": ["image"]}
-    sent = json.loads(urllib.parse.parse_qs(body)["params"][0])
+    sent = json.loads(urllib.parse.parse_qs(body.decode())["params"][0])
     assert sent == {"scale": 3.7, "location": location, "size": size, "result_extension": ".png"}
     (written,) = tmp_path.glob("a slide.svs_x3.7_*.png")
     assert written.read_bytes() == PNG

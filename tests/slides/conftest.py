@@ -3,6 +3,7 @@
 import pytest
 import slide_commands
 import torch
+from forked_commands import ForkServer
 from slide_files import write_slide_file
 from slide_windows import PIXELS
 from tiny_preset import add_tiny_preset, save_tiny_weights
@@ -21,6 +22,13 @@ def network():
 def slide(tmp_path_factory):
     with Slide(write_slide_file(tmp_path_factory.mktemp("slide") / "a.tif", PIXELS)) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A process that forks commands, which starts them without importing anything again."""
+    with ForkServer() as running:
+        yield running
 
 
 @pytest.fixture

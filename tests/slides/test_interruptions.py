@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-from forked_commands import ForkServer
 from slide_commands import OPTIONS
 from slide_files import picture, write_slide_file
 from tiny_preset import add_tiny_preset, save_tiny_weights
@@ -20,12 +19,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are fo
 JOB = ("upscale", "a.tif", "b.ome.tiff", "--scale", 1.3, "--consistency", "--tissue-only", *OPTIONS)
 WINDOWS = 9
 FILES = ["a.tif", "b.consistency.png", "b.consistency.tif", "b.ome.tiff", "tiny.safetensors"]
-
-
-@pytest.fixture(scope="module")
-def server():
-    with ForkServer() as running:
-        yield running
 
 
 @pytest.fixture

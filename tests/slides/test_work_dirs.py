@@ -8,7 +8,6 @@ import time
 
 import pytest
 import tifffile
-from forked_commands import ForkServer
 from slide_commands import OPTIONS, run, succeeded
 from slide_files import picture, write_slide_file
 from tiny_preset import add_tiny_preset, save_tiny_weights
@@ -22,12 +21,6 @@ pytest.importorskip("fcntl")
 
 JOB = ("upscale", "in/a.tif", "b.ome.tiff", "--scale", 1.3, *OPTIONS)
 INPUTS = ["in", "tiny.safetensors"]
-
-
-@pytest.fixture(scope="module")
-def server():
-    with ForkServer() as running:
-        yield running
 
 
 @pytest.fixture
