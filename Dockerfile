@@ -1,6 +1,4 @@
 # An image with the command monai-iste, whole slides and the viewer. docs/docker.md says how to build and run it.
-#
-# The other base, with CUDA: --build-arg BASE=nvidia/cuda:12.8.1-runtime-ubuntu24.04 --build-arg TORCH_WHEELS=cu128
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 
@@ -13,10 +11,9 @@ RUN python3 -c "import ensurepip, venv" 2>/dev/null || { \
 
 # PyTorch first: the largest layer, which a change of the sources does not build again.
 ARG TORCH=2.13.0
-ARG TORCH_WHEELS=cpu
+ARG TORCH_INDEX=
 RUN python3 -m venv /opt/venv && \
-    /opt/venv/bin/pip install --no-cache-dir --index-url "https://download.pytorch.org/whl/${TORCH_WHEELS}" \
-        "torch==${TORCH}"
+    /opt/venv/bin/pip install --no-cache-dir ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} "torch==${TORCH}"
 
 COPY . /src
 RUN /opt/venv/bin/pip install --no-cache-dir "/src[slides,distributed,viewer]" && \

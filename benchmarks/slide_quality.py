@@ -28,7 +28,7 @@ from experiments.downstream import claim_folder
 from monai_iste import DEFAULT_PRESET
 from monai_iste.cli.upscale import parse_region
 from monai_iste.errors import ConfigError, DataError
-from monai_iste.functional import to_range
+from monai_iste.functional import to_array
 from monai_iste.inferers import Region
 from monai_iste.inferers.tiling import Tiler, inside
 from monai_iste.io.files import checksum, open_output, read_json
@@ -169,7 +169,7 @@ def _upscaler(tiler: Tiler, slide: Slide, network: nn.Module, scale: int) -> Rea
     @torch.no_grad()
     def read(region: Region) -> np.ndarray:
         bands = list(tiler.bands(slide.read, slide.size, network, float(scale), region))
-        return to_range(torch.cat(bands, dim=1), torch.uint8).permute(1, 2, 0).numpy()
+        return to_array(torch.cat(bands, dim=1))
 
     return read
 

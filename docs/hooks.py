@@ -106,7 +106,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
             return match[0]  # MkDocs reports it as broken
         return f"{text}({posixpath.relpath(known[path], posixpath.dirname(page.file.src_uri) or '.')}{anchor})"
 
-    if page.file.src_uri in (f"tutorials/{path.stem}.md" for path in (ROOT / "tutorials").glob("[0-9]*.py")):
+    if files.get_file_from_path(f"{page.file.src_uri.removesuffix('.md')}.ipynb"):
         markdown = f"{markdown}\n[Download this page as a Jupyter notebook]({page.file.name}.ipynb)\n"
     markdown = _REST.sub(lambda rest: _modules(rest[1]), _NOTE.sub("", markdown))
     return _LINK.sub(link, markdown)

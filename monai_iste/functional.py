@@ -105,6 +105,20 @@ def to_range(band: Tensor, dtype: torch.dtype) -> Tensor:
     return band.mul(255).round().byte() if dtype == torch.uint8 else band.to(dtype)
 
 
+def to_array(band: Tensor, dtype: torch.dtype = torch.uint8) -> np.ndarray:
+    """Convert colors around [0, 1] to an array with the channels last, see :func:`to_range`.
+
+    Shape:
+        band: (3, H, W); returns (H, W, 3).
+
+    Example:
+        >>> to_array(torch.zeros(3, 4, 5)).shape
+        (4, 5, 3)
+    """
+    array: np.ndarray = to_range(band, dtype).permute(1, 2, 0).numpy()
+    return array
+
+
 def _channels_first(image: Any) -> Tensor:
     """Convert an image to a tensor (B, 3, H, W); raise ShapeError if it is none of the accepted kinds."""
     if isinstance(image, Image.Image):

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from monai_iste.coordinates import LATTICE_PERIOD
 from monai_iste.errors import ConfigError
 from monai_iste.networks import ISTE
 from scripts.drawn_tissue import drawn_tissue
 
-#: Sizes of tiles are multiples of it: the period of the key lattice.
-_STEP = 8
 _SIDE = 129  # of the image in which the receptive field is looked for
 
 
@@ -93,8 +92,8 @@ class Tiling(NamedTuple):
 def tiling_of(network: ISTE) -> Tiling:
     """Return the tiling whose halo holds the receptive field, and whose tiles begin on the lattice of the keys."""
     reach = receptive_field(network)
-    halo = -(-reach // _STEP) * _STEP
-    return Tiling(reach, halo, 2 * (halo + _STEP), _STEP)
+    halo = -(-reach // LATTICE_PERIOD) * LATTICE_PERIOD
+    return Tiling(reach, halo, 2 * (halo + LATTICE_PERIOD), LATTICE_PERIOD)
 
 
 def tile_difference(network: ISTE, factor: int, tiling: Tiling) -> float:

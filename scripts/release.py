@@ -19,7 +19,7 @@ from monai_iste.errors import ConfigError, OutputError, show_errors_as_sentences
 from monai_iste.io.files import CHECKSUMS, checksum, open_output, read_checksums, write_json
 from monai_iste.networks import PRESETS, create_iste, load_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
-from monai_iste.networks.weights import INDEX, safetensors_bytes
+from monai_iste.networks.weights import INDEX, safetensors_bytes, save_state
 
 __all__ = ["SHARD_BYTES", "release"]
 
@@ -75,8 +75,7 @@ def release(
     files += [_link(weights, path, repository) for path in linked]
     if preset == DEFAULT_PRESET:
         files.append(models / "model.pt")
-        with open_output(files[-1], overwrite=True) as file:
-            torch.save(state, file)
+        save_state(files[-1], state)
     return files
 
 

@@ -99,7 +99,7 @@ def read_instances(path: str | os.PathLike[str]) -> np.ndarray:
             with Image.open(path, formats=("PNG", "BMP")) as image:
                 orientation = image_orientation(image)
                 mode, pixels = image.mode, np.asarray(image)  # a palette image gives its indices
-    except (OSError, ValueError) as error:
+    except Exception as error:  # each decoder has its own: zlib.error, TiffFileError, imagecodecs' errors ...
         raise DataError(
             f"a readable mask in {path}", " ".join(f"a damaged file ({error})".split()), "Copy it again."
         ) from error

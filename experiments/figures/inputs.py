@@ -125,7 +125,7 @@ def require_iste(network: nn.Module, *parts: str) -> ISTE:
         ConfigError: the network is not ISTE, or has no such module.
     """
     if not isinstance(network, ISTE):
-        raise ConfigError("an ISTE network", type(network).__name__, "Choose a preset such as iste_light.")
+        raise ConfigError("an ISTE network", type(network).__name__, "Choose a preset such as iste_light2.")
     missing = [part for part in parts if getattr(network, part) is None]
     if missing:
         raise ConfigError(f"an ISTE network with its {missing[0]}", "one without", "Choose another preset.")

@@ -18,10 +18,9 @@ from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY
 from monai.utils import BundlePropertyConfig
 
 from monai_iste.bundle.runs import loaded_file, running_workflow
-from monai_iste.errors import CheckpointError, ConfigError, show_errors_as_sentences
-from monai_iste.networks.options import check_options, stated_options
+from monai_iste.errors import ConfigError, show_errors_as_sentences
 from monai_iste.networks.runtime import known_device
-from monai_iste.networks.weights import misfits, read_weights
+from monai_iste.networks.weights import fill_network, read_weights
 
 # Top-level keys that MONAI or a command reads; other keys must be referred to by some part of the configuration.
 _ENTRY_POINTS = {
@@ -67,10 +66,11 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 def check_config() -> None:
     """Check keys and values of the running workflow, and shorten errors to one sentence under MONAI's command.
 
-    This is the first step of every workflow.
+    This is the first step of every workflow. In ``monai.bundle.load``, the network is compared with the file too.
 
     Raises:
         ConfigError: a top-level key is not read by anything, most likely a misspelled override, or a value is invalid.
+        CheckpointError: the file that is loaded belongs to another network.
     """
     if getattr(sys.modules["__main__"].__spec__, "name", "") == "monai.bundle.__main__":
         show_errors_as_sentences()
@@ -80,11 +80,12 @@ def check_config() -> None:
         _check_values(workflow.parser.get())
         if "bundle_root" in workflow.parser:  # resolved here: settings may be asked for where no workflow is found
             workflow.parser.get_parsed_content("bundle_root")
-        if loaded_file():
-            _check_loaded(workflow)
+        file = loaded_file()
+        if file:
+            _check_loaded(workflow, file)
 
 
-def _check_loaded(workflow: ConfigWorkflow) -> None:
+def _check_loaded(workflow: ConfigWorkflow, file: str) -> None:
     """Check that the network fits the file that ``monai.bundle.load`` reads: it skips tensors that do not.
 
     The network is created here, once, with the random state put back.
@@ -92,18 +93,9 @@ def _check_loaded(workflow: ConfigWorkflow) -> None:
     Raises:
         CheckpointError: the file belongs to another network or to one with other options.
     """
-    file = str(loaded_file())
     with torch.random.fork_rng(devices=[]):
         network = workflow.parser.get_parsed_content("network_def")
-    state = read_weights(file)
-    wrong = misfits(network, state)
-    if wrong:
-        raise CheckpointError(
-            f"weights of the bundle's network in {file}",
-            f"{len(wrong)} tensors that differ ({wrong[0]}, ...)",
-            "Name the preset that they were trained with: net_override={'preset': ...}.",
-        )
-    check_options(network, stated_options(state), file)
+    fill_network(network, read_weights(file), file)
 
 
 def _check_keys(config: dict[str, Any]) -> None:

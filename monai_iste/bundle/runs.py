@@ -151,8 +151,8 @@ def default_preset(output_dir: str, checkpoint: str | None = None, bundle_root: 
     In ``monai.bundle.load`` it is the preset of the file that is being loaded.
     """
     named = loaded_file() or checkpoint
-    paths = [named] if named else [os.path.join(output_dir, "model.pt"), _bundle_model(bundle_root)]
-    path = next((Path(path) for path in paths if path and Path(path).is_file()), None)
+    paths = [Path(named)] if named else _trained_weights(output_dir, bundle_root)
+    path = next((path for path in paths if path.is_file()), None)
     return next(iter(_matching_presets(path)), DEFAULT_PRESET) if path else DEFAULT_PRESET
 
 
@@ -175,18 +175,19 @@ def find_weights(
     """
     if checkpoint is not None:
         return checkpoint
-    for path in (Path(output_dir, "model.pt"), _bundle_model(bundle_root)):
-        if path is not None and path.is_file() and preset in (_matching_presets(path) or [preset]):
+    for path in _trained_weights(output_dir, bundle_root):
+        if path.is_file() and preset in (_matching_presets(path) or [preset]):
             return str(path)
     released = released_weights(preset)
     return None if released is None else str(released)
 
 
-def _bundle_model(bundle_root: str | None) -> Path | None:
-    """Return ``models/model.pt`` of a bundle; None if the folder is no bundle, see :func:`bundle_root`."""
-    if bundle_root is None or not Path(bundle_root, "configs").is_dir():
-        return None
-    return Path(bundle_root, "models", "model.pt")
+def _trained_weights(output_dir: str, bundle_root: str | None) -> list[Path]:
+    """List where weights of a training may be: in its output folder, then in the bundle, see :func:`bundle_root`."""
+    paths = [Path(output_dir, "model.pt")]
+    if bundle_root is not None and Path(bundle_root, "configs").is_dir():
+        paths.append(Path(bundle_root, "models", "model.pt"))
+    return paths
 
 
 def _matching_presets(weights: Path) -> list[str]:
@@ -200,9 +201,9 @@ def _matching_presets(weights: Path) -> list[str]:
     with torch.random.fork_rng(devices=[]):  # creating networks must not change the random state of a seeded run
         networks = {name: create_iste(name) for name in PRESETS}
     named = saved_config(weights.with_name("config.json")).get("preset")
-    others = {name: bool(differing_options(network, stated_options(state))) for name, network in networks.items()}
     matching = [name for name, network in networks.items() if not misfits(network, state)]
-    return sorted(matching, key=lambda name: (others[name], name != named))
+    stated = stated_options(state)
+    return sorted(matching, key=lambda name: (bool(differing_options(networks[name], stated)), name != named))
 
 
 def saved_config(path: Path) -> dict[str, Any]:
@@ -215,7 +216,7 @@ def saved_config(path: Path) -> dict[str, Any]:
 
 
 def config_file(name: str) -> Path:
-    """return the path of a configuration of the bundle in the package.
+    """Return the path of a configuration of the bundle in the package.
 
     In a clone ``monai_iste/configs`` is a link to ``bundles/iste/configs``, and the path is resolved to the bundle.
 

@@ -45,7 +45,7 @@ def without_truth(source: Path, scale: float, network: nn.Module, side: int = 32
     import torch
     from PIL import Image
 
-    from monai_iste.functional import to_range, upscale_bands
+    from monai_iste.functional import to_array, upscale_bands
     from monai_iste.inferers import Region
     from monai_iste.inferers.output_size import OutputSize
     from monai_iste.io.image_reader import read_rgb
@@ -62,7 +62,7 @@ def without_truth(source: Path, scale: float, network: nn.Module, side: int = 32
     top = min(round(y * output[0] / size[0]), output[0] - height)
     left = min(round(x * output[1] / size[1]), output[1] - width)
     bands = upscale_bands(image, network, output, Region(top, left, height, width))
-    iste = to_range(torch.cat(list(bands), dim=1), torch.uint8).permute(1, 2, 0).numpy()
+    iste = to_array(torch.cat(list(bands), dim=1))
     picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     ry, rx = size[0] / output[0], size[1] / output[1]
     box = (left * rx, top * ry, (left + width) * rx, (top + height) * ry)

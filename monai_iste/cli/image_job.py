@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from monai_iste.errors import DataError, OutputError
-from monai_iste.functional import to_range
+from monai_iste.functional import to_array
 from monai_iste.inferers import Region, Tiler
 from monai_iste.inferers.output_size import Size
 from monai_iste.io.files import checksum, make_folder
@@ -119,7 +118,7 @@ class ImageJob:
     def _bands(self, read: Callable[[Region], np.ndarray]) -> Generator[np.ndarray, None, None]:
         """Yield the result from top to bottom as (rows, W, 3) uint8."""
         for band in Tiler().bands(read, self.info.size, self.network, self.output):
-            yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()
+            yield to_array(band)
             self.progress(band.shape[1] * band.shape[2])
 
     def record(self) -> dict[str, Any]:

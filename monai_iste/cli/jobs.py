@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,6 @@ class Upscaler:
         self.network, self.network_info, self.threads = network, network_info, threads
         self.overwrite, self.is_folder = overwrite, is_folder
         self.skipped = self.failed = self.exit_code = 0
-        self._network_digest = ""
 
     def run(self, pairs: Sequence[Pair], dry_run: bool, announce: Callable[[str], None] | None) -> dict[str, Any]:
         """Run the jobs of all inputs, after all of them were checked.
@@ -175,9 +174,14 @@ class Upscaler:
         _log_notes(source, info.pixel_size, info.note)
         if not self.is_folder:
             check_output(target, output, self.overwrite)
-        digest = self._network_digest or f"{network_digest(self.network)} {self.network_info['precision']}"
-        self._network_digest = digest
-        return ImageJob(source, target, info, output, self.network, digest, self.overwrite, resume=self.is_folder)
+        return ImageJob(
+            source, target, info, output, self.network, self.network_digest, self.overwrite, resume=self.is_folder
+        )
+
+    @cached_property
+    def network_digest(self) -> str:
+        """Digest of the network at its precision, which results of images are sealed with."""
+        return f"{network_digest(self.network)} {self.network_info['precision']}"
 
     def _plan_slide(self, source: Path, target: Path) -> SlideJob:
         from monai_iste.slides import Slide, SlideJob, network_provenance, plan_slide

@@ -68,8 +68,7 @@ def change_length(schedule: CosineAnnealingLR, steps: int) -> None:
     if schedule.T_max == steps:
         return
     schedule.T_max = steps
-    share = (1 + math.cos(math.pi * schedule.last_epoch / steps)) / 2
-    rates = [schedule.eta_min + (base - schedule.eta_min) * share for base in schedule.base_lrs]
+    rates = schedule._get_closed_form_lr()
     for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     schedule._last_lr = rates

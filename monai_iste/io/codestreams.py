@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-_JPEG = (6, 7, 34892, 33007)
-_JPEG_2000 = (33003, 33004, 33005, 34712)
+JPEG = (6, 7, 34892, 33007)
+JPEG_2000 = (33003, 33004, 33005, 34712)
 _PNG, _WEBP, _JPEG_XL, _LERC = (34933,), (50001,), (50002, 52546), (34887,)
 
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of JPEG that begin with depth and size
@@ -53,7 +53,7 @@ def check_segment(data: bytes, compression: int, side: Size, inside: Size, bits:
         raise ValueError(f"a segment of {height} x {width} pixels instead of {side[0]} x {side[1]}")
     if coded.bits not in (0, bits):
         raise ValueError(f"a segment of {coded.bits} bits per sample instead of {bits}")
-    if compression in _JPEG[1:] and _END not in data[-_TAIL:]:
+    if compression in JPEG[1:] and _END not in data[-_TAIL:]:
         raise ValueError("a JPEG that is cut short")
 
 
@@ -146,8 +146,8 @@ def _read_jpeg_xl(data: bytes) -> Coded:
 
 
 _READERS: dict[tuple[int, ...], Callable[[bytes], Coded]] = {
-    _JPEG: _read_jpeg,
-    _JPEG_2000: _read_jpeg_2000,
+    JPEG: _read_jpeg,
+    JPEG_2000: _read_jpeg_2000,
     _PNG: _read_png,
     _WEBP: _read_webp,
     _JPEG_XL: _read_jpeg_xl,

@@ -15,7 +15,7 @@ import tifffile
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.checks import MAX_PIXELS, MAX_TILE_PIXELS, check_size
-from monai_iste.io.codestreams import bare_jpeg_2000, check_segment
+from monai_iste.io.codestreams import JPEG, JPEG_2000, bare_jpeg_2000, check_segment
 from monai_iste.io.orientation import page_orientation, stored_region, upright, upright_size
 from monai_iste.io.pixel_size import PixelSize, first_plausible, vendor_mpp
 from monai_iste.io.samples import Samples, jpeg_ycbcr_to_rgb, not_rgb, to_rgb8, ycbcr_to_rgb
@@ -24,9 +24,7 @@ from monai_iste.io.tiff_pages import main_image, open_tiff
 
 _CACHE_BYTES = 2**27  # of decoded segments; a row of strips 100,000 pixels wide
 
-_JPEG = (6, 7, 34892, 33007)
-_JPEG_2000 = (33003, 33004, 33005, 34712)
-_RGB_CODECS = (*_JPEG, 34927, 34933, 34934, 50001, 50002, 52546)  # these convert YCbCr themselves
+_RGB_CODECS = (*JPEG, 34927, 34933, 34934, 50001, 50002, 52546)  # these convert YCbCr themselves
 #: Aperio's JPEG 2000 whose samples are YCbCr, whatever is declared.
 APERIO_YCBCR = 33003
 
@@ -175,13 +173,12 @@ class _Level:
             return None
         data = self._source.read_bytes(self._offsets[index], count)
         place = divmod(index % math.prod(self._grid), self._grid[1])
-        rest = (n - at * side for n, at, side in zip(self.size, place, self._side, strict=True))
-        inside = min(self._side[0], next(rest)), min(self._side[1], next(rest))
-        check_segment(data, page.compression, self._side, inside, page.bitspersample)
-        if self._ycbcr is not None and page.compression in _JPEG_2000:
+        height, width = (min(side, n - at * side) for n, at, side in zip(self.size, place, self._side, strict=True))
+        check_segment(data, page.compression, self._side, (height, width), page.bitspersample)
+        if self._ycbcr is not None and page.compression in JPEG_2000:
             data = bare_jpeg_2000(data)  # or its decoder would convert what is declared as sYCC
         tables: dict[str, Any] = {}
-        if page.compression in _JPEG:
+        if page.compression in JPEG:
             tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
         decoded = page.decode(data, index, **tables)[0]
         if decoded is None:
@@ -240,7 +237,7 @@ def _palette(page: tifffile.TiffPage, bits: int, path: Path) -> np.ndarray:
 def _ycbcr(page: tifffile.TiffPage) -> tuple[tuple[float, float, float], tuple[float, ...]] | None:
     """Read how YCbCr is to be converted; None where the samples are no YCbCr, or their codec converts it."""
     if page.compression == APERIO_YCBCR or (
-        page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression in _JPEG_2000
+        page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression in JPEG_2000
     ):
         return _JPEG_YCBCR
     if page.photometric != tifffile.PHOTOMETRIC.YCBCR or page.compression in _RGB_CODECS:

@@ -19,7 +19,7 @@ from torch import nn
 
 from monai_iste.bundle import default_preset, find_weights
 from monai_iste.errors import ScaleError
-from monai_iste.functional import to_range
+from monai_iste.functional import to_array
 from monai_iste.io.image_writer import check_output, save_image, slide_suffix
 from monai_iste.label.request import InferRequest, check_region
 from monai_iste.networks.runtime import resolve_network
@@ -142,7 +142,7 @@ def _bands(job: SlideJob) -> Generator[np.ndarray, None, None]:
     """Yield the result from top to bottom as (rows, W, 3) uint8."""
     plan = job.plan
     for band in plan.tiler.bands(job.slide.read, plan.size, job.network, plan.output, plan.region):
-        yield to_range(band, torch.uint8).permute(1, 2, 0).numpy()
+        yield to_array(band)
 
 
 def _record(job: SlideJob) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def export_onnx(network: nn.Module, path: str | os.PathLike[str]) -> None:
 
 
 def main(
-    output: Annotated[Path, typer.Argument(help="The file to write, such as iste_light.onnx.")],
+    output: Annotated[Path, typer.Argument(help=f"The file to write, such as {DEFAULT_PRESET}.onnx.")],
     preset: Annotated[str, typer.Option(help="Name of the network.")] = DEFAULT_PRESET,
     weights: Annotated[Optional[Path], typer.Option(help="A file of weights instead of the released ones.")] = None,
     allow_untrained: Annotated[bool, typer.Option(help="Export random weights where there are no others.")] = False,

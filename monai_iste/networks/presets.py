@@ -55,7 +55,7 @@ def _light2() -> EDSREncoder:
     return EDSREncoder(64, 10)
 
 
-#: Presets of ISTE by name: the paper's network and two smaller ones.
+#: Presets of ISTE by name: the paper's network and three smaller ones.
 PRESETS = {
     "iste": Preset("the paper's network: SwinIR encoder, 256-wide branches, 12.7 M parameters", SwinIREncoder, {}),
     "iste_small": Preset(

@@ -57,7 +57,7 @@ def fill_network(
         raise CheckpointError(
             f"weights of {type(network).__name__} as configured in {path}",
             f"{len(wrong)} tensors that differ ({wrong[0]}, ...)",
-            "Name the preset that they were trained with.",
+            "Name the preset that they were trained with; in monai.bundle.load: net_override={'preset': ...}.",
         )
     check_options(network, stated_options(state), str(path), may_differ)
     unusable = next((reason for name in state if (reason := _unusable(name, state[name], network))), None)
@@ -163,9 +163,12 @@ def misfits(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
 
 
 def network_digest(network: nn.Module) -> str:
-    """Compute the digest of a network from its class and the names and values of its tensors."""
-    found = hashlib.sha256(type(network).__name__.encode())
-    for name, tensor in sorted(network.state_dict().items()):
+    """Compute the digest of a network from its class, its tensors, and the options that change pixels."""
+    state = network.state_dict()
+    free = getattr(network, "free_options", ())
+    options = {name: value for name, value in sorted((stated_options(state) or {}).items()) if name not in free}
+    found = hashlib.sha256(f"{type(network).__name__} {options}".encode())
+    for name, tensor in sorted(state.items()):
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()

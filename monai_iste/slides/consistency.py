@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image, ImageFilter
 
 from monai_iste.errors import ScaleError, ShapeError
-from monai_iste.functional import to_range
+from monai_iste.functional import to_array
 from monai_iste.inferers import Region, Tiler
 from monai_iste.inferers.tiling import Read
 from monai_iste.slides.compute import Interpolation
@@ -158,7 +157,7 @@ def _interpolation(read_input: Read, size: Size, output_size: Size) -> Read:
 
     def read(region: Region) -> np.ndarray:
         output = tiler.region(read_input, size, bicubic, output_size, region)
-        pixels: np.ndarray = to_range(output, torch.uint8).permute(1, 2, 0).numpy()
+        pixels = to_array(output)
         return pixels
 
     return read

@@ -146,9 +146,11 @@ class SlideJob:
         make_folder(self.target.parent)
         self.check()
         is_elsewhere = self.folder.absolute() != self._beside.path.absolute()
-        with self._beside.reserve() if is_elsewhere else nullcontext(), self.store.folder.lock() as is_safe:
-            if not is_safe:
-                self.log(f"warning: {self.folder} cannot be locked here: start no second job of this output")
+        beside = self._beside.reserve() if is_elsewhere else nullcontext(True)
+        with beside as is_safe_beside, self.store.folder.lock() as is_safe:
+            for folder, is_held in ((self._beside, is_safe_beside), (self.store.folder, is_safe)):
+                if not is_held:
+                    self.log(f"warning: {folder.path} cannot be locked here: start no second job of this output")
             self.check()  # what another process did meanwhile is seen from here on
             is_written = self.resume and not self.overwrite and self.result.is_there()
             report = self._finish() if is_written else self._run()

@@ -45,7 +45,7 @@ class WorkFolder:
 
     def __init__(self, path: Path, plan: SlidePlan) -> None:
         self.path, self.plan = path, plan
-        self._is_locked = False
+        self._is_safe: bool | None = None  # None while the folder is not held
 
     # --- one process at a time ----------------------------------------------------------------------------------------
 
@@ -58,41 +58,36 @@ class WorkFolder:
         Raises:
             OutputError: another process works in it, it holds other files, or cannot be made.
         """
-        if self._is_locked:
-            yield True
+        if self._is_safe is not None:
+            yield self._is_safe
             return
-        descriptor, is_safe = self._acquire()
-        self._is_locked = True
+        descriptor, self._is_safe = self._acquire()
         try:
-            yield is_safe
+            yield self._is_safe
         finally:
-            self._is_locked = False
+            self._is_safe = None
             if descriptor is not None:
                 os.close(descriptor)
 
     @contextmanager
-    def reserve(self) -> Iterator[None]:
+    def reserve(self) -> Iterator[bool]:
         """Hold the folder as :meth:`lock` does, for a job whose work is elsewhere; what it holds is kept.
 
         Raises:
             OutputError: as :meth:`lock`.
         """
-        with self.lock():
+        with self.lock() as is_safe:
             try:
-                yield
+                yield is_safe
             finally:
-                self.remove_reservation()
+                if self.is_reservation():
+                    self.remove()
 
     def is_reservation(self) -> bool:
         """Check whether the folder exists, and holds nothing but a lock: no work, finished or not."""
-        return self.path.is_dir() and set(os.listdir(self.path)) <= {"lock"}
-
-    def remove_reservation(self) -> None:
-        """Delete the folder if it holds nothing but a lock."""
-        with suppress(OSError):
-            if self.is_reservation():
-                remove(self.path / "lock")
-                self.path.rmdir()
+        with suppress(OSError):  # it is absent, or cannot be looked into
+            return set(os.listdir(self.path)) <= {"lock"}
+        return False
 
     def _acquire(self) -> tuple[int | None, bool]:
         path = self.path / "lock"

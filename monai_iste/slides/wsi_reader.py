@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from monai.utils import ensure_tuple
 from torch import Tensor, nn
 
 from monai_iste.errors import ConfigError, DataError, ScaleError
-from monai_iste.functional import to_range
+from monai_iste.functional import to_array
 from monai_iste.inferers import Region, Tiler
 from monai_iste.inferers.output_size import MAX_OUTPUT_PIXELS, OutputSize, Size
 from monai_iste.io.byte_cache import ByteCache
@@ -128,7 +127,7 @@ class SuperResolvedWSIReader(BaseWSIReader):
         self.source_mpp = None if source_mpp is None else mpp_pair(source_mpp)
         self.downsamples = None if downsamples is None else _ascending(downsamples)
         self.model, self.network_device, self.precision = model, network_device, precision
-        self.cache = ByteCache(int(cache_mb * 2**20), attrgetter("nbytes"))
+        self.cache = ByteCache(int(cache_mb * 2**20))
         self._network: nn.Module | None = None
 
     def read(self, data: Sequence[PathLike] | PathLike | np.ndarray, **kwargs: Any) -> Any:
@@ -211,7 +210,7 @@ class SuperResolvedWSIReader(BaseWSIReader):
             if base == full:
                 return slide.read_at(full, region)
             bands = Tiler().bands(partial(slide.read_at, base), base, self._cached_network(), full, region)
-            return torch.cat([to_range(band, torch.uint8) for band in bands], dim=1).permute(1, 2, 0).numpy()
+            return np.concatenate([to_array(band) for band in bands])
         except DataError:  # after which a slide reads nothing more until it is opened again
             _open_in.cache_clear()
             raise

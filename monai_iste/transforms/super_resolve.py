@@ -2,78 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import InvertibleTransform, MapTransform
-from monai.utils.enums import TraceKeys
 from torch import Tensor, nn
 
-from monai_iste.errors import ShapeError
 from monai_iste.functional import upscale
-from monai_iste.networks.metadata import plain_image, with_metadata, without_pending
-from monai_iste.transforms.io import BACKENDS, plain_tensor
-
-
-class Resampling(InvertibleTransform):
-    """Base class of the transforms that change the size of an image.
-
-    The inverse interpolates back to the size before, as MONAI's Resize does, so that the inverses of earlier transforms
-    find their pixels. It needs a MetaTensor, which keeps the transforms that were applied to it.
-    """
-
-    backend = BACKENDS
-
-    def resampled(self, image: np.ndarray | Tensor, result: Tensor) -> np.ndarray | Tensor:
-        """Convert a resampled ``result`` to the type of ``image``: array, tensor, or MetaTensor with its metadata.
-
-        Shape:
-            image: (C, h, w); result: (C, H, W), covering the same area.
-        """
-        if not isinstance(image, Tensor):
-            return result.numpy()
-        result = with_metadata(result, image)
-        options = {"mode": "bilinear", "align_corners": False}  # the names that Invertd changes for labels
-        return self.push_transform(result, orig_size=tuple(image.shape[1:]), extra_info=options)
-
-    def inverse(self, data: Tensor) -> Tensor:
-        """Interpolate an image of the result's size back to the size before, with antialiasing."""
-        if not isinstance(data, MetaTensor):
-            remedy = "Apply and invert the transform on a MetaTensor, as MONAI's EnsureType makes them."
-            raise ShapeError("an image that knows the transforms applied to it", type(data).__name__, remedy)
-        before = self.pop_transform(data)
-        options, channels, dtype = before[TraceKeys.EXTRA_INFO], data.shape[0], data.dtype
-        smooth = options["mode"] == "bilinear"
-        plain = plain_image(data).float().unsqueeze(0)
-        how = {"align_corners": False, "antialias": True} if smooth else {}
-        small = F.interpolate(plain, before[TraceKeys.ORIG_SIZE], mode=options["mode"], **how)[0]
-        if not dtype.is_floating_point:
-            small = small.round()
-        return with_metadata(small.to(dtype).view(channels, *before[TraceKeys.ORIG_SIZE]), data)
-
-
-class ResamplingDict(MapTransform, InvertibleTransform):
-    """Base class of the dictionary versions: ``self.transform`` is applied to every key, and inverted."""
-
-    backend = BACKENDS
-    transform: Any
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.transform(d[key])
-        return d
-
-    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.transform.inverse(d[key])
-        return d
+from monai_iste.transforms.base import Resampling, ResamplingDict
+from monai_iste.transforms.io import plain_tensor
 
 
 class SuperResolve(Resampling):
@@ -116,10 +54,7 @@ class SuperResolve(Resampling):
         }  # fmt: skip
 
     def __call__(self, image: np.ndarray | Tensor) -> np.ndarray | Tensor:
-        if image.ndim != 3:
-            raise ShapeError("an image of shape (3, H, W)", str(tuple(image.shape)), "Put the channels first.")
-        if isinstance(image, Tensor):
-            image = without_pending(image)
+        image = self.checked(image)
         return self.resampled(image, upscale(plain_tensor(image), **self.options))
 
 

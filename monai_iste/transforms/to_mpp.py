@@ -23,9 +23,8 @@ from monai_iste.errors import DataError, ShapeError
 from monai_iste.functional import to_range, upscale
 from monai_iste.inferers.output_size import OutputSize, Size
 from monai_iste.io.pixel_size import MPP_KEY, MPP_SPACING_KEY, Mpp, mpp_pair
-from monai_iste.networks.metadata import without_pending
+from monai_iste.transforms.base import Resampling, ResamplingDict
 from monai_iste.transforms.io import plain_tensor
-from monai_iste.transforms.super_resolve import Resampling, ResamplingDict
 
 _SIZE_TOLERANCE = 0.05  # the tolerance of MONAI's slide readers (their mpp_rtol)
 
@@ -141,10 +140,7 @@ class SuperResolveToMpp(Resampling):
         self.options: dict[str, Any] = {"model": model, "device": device, "precision": precision}
 
     def __call__(self, image: np.ndarray | Tensor) -> np.ndarray | Tensor:
-        if image.ndim != 3:
-            raise ShapeError("an image of shape (3, H, W)", str(tuple(image.shape)), "Put the channels first.")
-        if isinstance(image, Tensor):
-            image = without_pending(image)
+        image = self.checked(image)
         h, w = int(image.shape[1]), int(image.shape[2])
         source = image_mpp(image) if self.source_mpp is None else self.source_mpp
         height, width = self.output_size.resolve((h, w), source)

@@ -12,11 +12,10 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from monai_iste.errors import check_choice
-from monai_iste.functional import to_range
+from monai_iste.functional import to_array
 from monai_iste.inferers import Region, Tiler
 from monai_iste.inferers.tiling import Read
 from monai_iste.io.byte_cache import ByteCache
@@ -171,7 +170,7 @@ class Renderer:
         network = self.network if method == "sr" else self._bicubic
         region = Region(top, left, height, width)
         output = self.tiler.region(image.read, image.size, network, size, region, check_cancelled)
-        pixels = to_range(output, torch.uint8).permute(1, 2, 0).numpy()
+        pixels = to_array(output)
         for y in range(piece.height):
             for x in range(piece.width):
                 block = pixels[y * _BLOCK : (y + 1) * _BLOCK, x * _BLOCK : (x + 1) * _BLOCK]

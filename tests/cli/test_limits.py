@@ -3,7 +3,6 @@
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -11,14 +10,13 @@ from http.client import HTTPException
 
 import pytest
 import typer
+from commands import COMMAND
 from PIL import Image
 from typer.testing import CliRunner
 from viewer_requests import PIXELS, fetch
 
 from monai_iste.cli.options import sentences
 from monai_iste.errors import lacking_resource
-
-COMMAND = [sys.executable, "-c", "from monai_iste.cli.main import main; main()"]
 
 
 @pytest.mark.parametrize(

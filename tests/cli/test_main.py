@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from commands import TISSUE, files, run
+from commands import COMMAND, TISSUE, files, run
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -39,13 +39,10 @@ def test_presets_are_listed(monkeypatch, weights):
 # --- as a program of its own ------------------------------------------------------------------------------------------
 
 
-PROGRAM = [sys.executable, "-c", "from monai_iste.cli.main import main; main()"]
-
-
 def test_as_a_program():
     untrained = ["--preset", "iste_small", "--allow-untrained", "--device", "cpu"]
     arguments = ["upscale", "a.png", "b.png", "--scale", "1.5", "--json", *untrained]
-    done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True)
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["images"][0]["output_size"] == [30, 45]
     assert files() == ["a.png", "b.png"]
@@ -58,12 +55,12 @@ def test_an_undecodable_name_does_not_stop_a_folder():
         shutil.copy("a.png", os.fsdecode(name))
     arguments = ["upscale", "in", "out", "--scale", "1.5"]
     for words in ("wrote out/M\\udcfcller.png", "2 of 2 are there already"):
-        done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True)
+        done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert words in done.stdout + done.stderr
     assert sorted(os.listdir(b"out")) == [b"M\xfcller.png", b"z.png"]
     random = ["--preset", "iste_small", "--allow-untrained"]  # another network: its results are not these
-    done = subprocess.run([*PROGRAM, *arguments, *random], capture_output=True, text=True)
+    done = subprocess.run([*COMMAND, *arguments, *random], capture_output=True, text=True)
     assert done.returncode == OutputError.exit_code
     assert "error: Expected out/M\\udcfcller.png to be absent" in done.stderr
     assert "Traceback" not in done.stderr
@@ -73,12 +70,12 @@ def test_an_undecodable_name_does_not_stop_a_folder():
 def test_a_report_that_cannot_be_written():
     arguments = ["upscale", "a.png", "b.png", "--scale", "1.5", "--preset", "iste_small", "--allow-untrained"]
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*PROGRAM, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == OutputError.exit_code
     assert done.stderr.splitlines()[-1] == "error: No space left on device: standard output"
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([*PROGRAM, *arguments, "--overwrite"], stdout=writing, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([*COMMAND, *arguments, "--overwrite"], stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert done.returncode == 1
     assert "rror" not in done.stderr
@@ -92,7 +89,7 @@ def test_a_signal_leaves_nothing_half_written(number, code, word):
     Image.fromarray(TISSUE).save("large.png")
     untrained = ["--preset", "iste_light", "--allow-untrained", "--device", "cpu"]
     arguments = ["upscale", "large.png", "b.tif", "--scale", "8", *untrained]
-    running = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
     while running.poll() is None and not any(name.endswith(".part") for name in files()):
         time.sleep(0.05)
     running.send_signal(number)

@@ -1,9 +1,11 @@
 """GlaS and PCam, official and substitutes: every item is read correctly, and unusable files are refused."""
 
 import pickle
+from contextlib import suppress
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from slide_files import picture
 
@@ -58,6 +60,28 @@ def test_a_mask_in_colors_is_refused(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "mask.png")
     with pytest.raises(DataError, match=r"one channel of object numbers in .*mask\.png, got an image of mode RGB"):
         read_instances(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp", "tif", "deflated.tif", "lzw.tif"])
+def test_a_damaged_mask_is_refused(tmp_path, kind):
+    compression = {"deflated.tif": "zlib", "lzw.tif": "lzw"}.get(kind)
+    labels = np.kron(np.arange(64, dtype=np.uint8).reshape(8, 8), np.ones((9, 9), np.uint8))
+    file = tmp_path / f"mask.{kind}"
+    if kind.endswith("tif"):
+        tifffile.imwrite(file, labels, compression=compression, photometric="minisblack")
+    else:
+        Image.fromarray(labels).save(file)
+    whole, random, refused = file.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(whole), 4):
+            damaged[place] ^= int(random.integers(1, 256))
+        file.write_bytes(damaged[: int(random.integers(1, len(whole) + 1))])
+        with suppress(DataError):
+            read_instances(file)
+            continue
+        refused += 1
+    assert refused > 20
 
 
 def stand_in(folder):

@@ -4,20 +4,19 @@ Needs node, Chromium (``CHROMIUM`` names it, else it is looked for) and npm's ``
 names its folder, else it is looked for among the global packages).
 """
 
+import functools
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-_SERVE = "import typer; from monai_iste.cli.view import view; typer.run(view)"
+from commands import COMMAND
 
 node = shutil.which("node")
 needs_node = pytest.mark.skipif(node is None, reason="node is not installed")
@@ -27,6 +26,7 @@ def _chromium():
     return os.environ.get("CHROMIUM") or shutil.which("chromium")
 
 
+@functools.cache
 def _playwright():
     """The folder of playwright-core, or None."""
     named = os.environ.get("PLAYWRIGHT_CORE")
@@ -51,7 +51,7 @@ def serving(*files, options=()):
     """The command ``view`` on files, on a free port: (address, file of its log)."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log.txt")
-        command = [sys.executable, "-c", _SERVE, *map(str, files), "--port", "0", "--no-browser", "--threads", "2"]
+        command = [*COMMAND, "view", *map(str, files), "--port", "0", "--no-browser", "--threads", "2"]
         with log.open("w") as errors:
             process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=errors, text=True)
             try:

@@ -1,6 +1,7 @@
 """The command in the tests' process, and assertions about what it leaves."""
 
 import os
+import sys
 
 from PIL import ImageCms
 from skimage.data import immunohistochemistry
@@ -8,6 +9,8 @@ from typer.testing import CliRunner
 
 from monai_iste.cli import main as cli
 
+#: The command in a process of its own.
+COMMAND = [sys.executable, "-c", "from monai_iste.cli.main import main; main()"]
 TISSUE = immunohistochemistry()
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

@@ -4,13 +4,7 @@ import math
 
 import numpy as np
 from PIL import Image, ImageFilter
-
-
-def _cubic(t, a=-0.75):
-    t = abs(t)
-    if t <= 1:
-        return (a + 2) * t**3 - (a + 3) * t**2 + 1
-    return a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a if t < 2 else 0.0
+from reference import _cubic
 
 
 def _weights(n, big):

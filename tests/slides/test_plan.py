@@ -3,6 +3,7 @@
 import pytest
 from slide_files import write_slide_file
 from slide_windows import PIXELS
+from torch import nn
 
 from monai_iste.errors import ScaleError, ShapeError
 from monai_iste.inferers import Region
@@ -53,6 +54,23 @@ def test_the_digest_tells_jobs_apart(slide, network, tmp_path):
     assert len({plan.digest for plan in plans}) == len(plans)
     assert plan_slide(slide, network, scale=2).digest == plans[0].digest
     assert network_digest(network) != network_digest(other_network)
+
+
+def test_the_digest_tells_options_apart_that_change_pixels():
+    def digest(**options):
+        network = ISTE(EDSREncoder(8, 1), texture_channels=8, hidden_channels=8, bicubic_residual=True, **options)
+        return network_digest(fill(network))
+
+    assert digest() == digest()
+    assert digest(training_keys="lattice") == digest(), "an option of the training alone"
+    assert digest(inference_keys="all") != digest()
+    assert digest(texture_corners="four") != digest()
+
+
+def fill(network):
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.01)
+    return network
 
 
 def test_a_moved_slide_is_the_same_job(slide, network, tmp_path):

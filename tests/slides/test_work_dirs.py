@@ -105,6 +105,26 @@ def pixels(name):
     return zarr.open_group(name, mode="r")["0"][:] if name.endswith("zarr") else tifffile.imread(name)
 
 
+@pytest.mark.parametrize("where", ["b.ome.tiff.work", "../one/b.ome.tiff.work"])
+def test_the_folder_that_cannot_be_locked_is_the_one_that_is_named(folder, monkeypatch, where):
+    flock = files.fcntl.flock
+
+    def without_locks_there(descriptor, operation):
+        if os.path.realpath(f"/proc/self/fd/{descriptor}") == os.path.realpath(f"{where}/lock"):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        return flock(descriptor, operation)
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs names of open files")
+    monkeypatch.setattr(files.fcntl, "flock", without_locks_there)
+    result = succeeded("in/a.tif", "b.ome.tiff", "--scale", 1.1, "--work-dir", "../one")
+    named = [line for line in result.stderr.splitlines() if "cannot be locked here" in line]
+    assert len(named) == 1
+    assert os.path.realpath(named[0].split(": ")[1].split(" cannot")[0]) == os.path.realpath(where)
+    assert sorted(os.listdir()) == ["b.ome.tiff", *INPUTS]
+    assert not os.listdir("../one")
+
+
 def test_a_disk_without_locks_is_named(folder, monkeypatch):
     def without_locks(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

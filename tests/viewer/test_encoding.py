@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from slide_files import picture
 
 from monai_iste.errors import ConfigError
 from monai_iste.slides.consistency import FULL_RANGE
+from monai_iste.viewer import encoding
 from monai_iste.viewer.encoding import _notice, encode_export, encode_image, encode_overlay
 from monai_iste.viewer.viewport import Viewport
 
@@ -51,6 +54,13 @@ def test_the_overlay_grows_with_the_excess_and_ends_at_half():
     assert (opacity[4:20, 16:32] == 64).all()
     assert (opacity[20:36, :16] == 128).all()
     assert (opacity[20:36, 16:32] == 0).all()
+
+
+def test_the_legend_ends_in_the_overlay_s_last_color():
+    style = (Path(encoding.__file__).parent / "static" / "viewer.css").read_text()
+    ramp = re.search(r"\.ramp \{[^}]*linear-gradient\(to right, rgb\((.+?) / 0%\), rgb\((.+?) / (\d+)%\)\)", style)
+    color = " ".join(map(str, encoding._OVERLAY_COLOR))
+    assert ramp.groups() == (color, color, str(round(encoding._OVERLAY_MAX_ALPHA / 255 * 100)))
 
 
 @pytest.mark.parametrize("method", ["bicubic", "native", "resampled", "sr"])

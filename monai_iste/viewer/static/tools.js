@@ -47,8 +47,7 @@ export class Tools {
     this.reset();
     const pane = this.getLeader();
     if (this.kind && pane.isOpen) {
-      const { clientWidth, clientHeight } = pane.element;
-      this.cross = pane.toNative({ x: clientWidth / 2, y: clientHeight / 2 });
+      this.cross = this.center();
       pane.viewer.canvas.focus();
     }
     this.say(this.kind ? HINTS[this.kind] : "");
