@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any, NamedTuple
 
 from benchmarks.common import Row
 from experiments.statistics import paired_bootstrap
-from experiments.tiles import source_of
+from experiments.tiles import label_tiles
 from monai_iste.data import image_datalist
-from monai_iste.errors import ConfigError, DataError
+from monai_iste.errors import ConfigError
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.manifest import fingerprint
 
@@ -21,19 +20,11 @@ __all__ = ["LABELS", "Gain", "Group", "describe_sets", "gain_over_cases", "group
 #: Keys that :func:`tile_sets` adds to the items of a data list.
 LABELS = ("set", "source", "organ", "case")
 
-#: Table of tiles, in their folder or in the one above.
-TABLE = "manifest.csv"
-
-#: Columns of the table that name the case of a tile; the first that exists counts.
-_CASES = ("case", "patient")
-
 
 def tile_sets(folders: Sequence[str | Path], images: int | None = None) -> list[Row]:
     """List the tiles of several folders, with their labels.
 
-    A folder may have a table ``manifest.csv``, in it or in the folder above, with the columns ``file`` and ``case`` (or
-    ``patient``), and if known ``organ`` and ``source``. Every tile must then be in it. Without a table every tile is a
-    case of its own, and its source is :func:`~experiments.tiles.source_of` its name.
+    The labels are those of :func:`~experiments.tiles.label_tiles`.
 
     Args:
         folders: folders of images, ``DIR`` or ``NAME=DIR``; the name of a set is by default that of its folder.
@@ -50,10 +41,9 @@ def tile_sets(folders: Sequence[str | Path], images: int | None = None) -> list[
         name, folder = _named(str(text))
         if name in found:
             raise ConfigError("sets of tiles with different names", f"{name!r} twice", "Name them: NAME=DIR.")
-        table = _read_table(folder)
-        found[name] = [
-            {**item, "set": name, **_labels(item, name, folder, table)} for item in image_datalist(folder)[:images]
-        ]
+        items = image_datalist(folder)[:images]
+        labels = label_tiles(items, folder, name)
+        found[name] = [{**item, "set": name, **of_tile} for item, of_tile in zip(items, labels, strict=True)]
     return [item for items in found.values() for item in items]
 
 
@@ -62,43 +52,6 @@ def _named(text: str) -> tuple[str, Path]:
     if equals and name and folder and not Path(text).exists():
         return name, Path(folder)
     return Path(text).resolve().name, Path(text)
-
-
-def _read_table(folder: Path) -> dict[str, Row] | None:
-    """Read the table of a folder by paths relative to the folder of the table; None if there is none."""
-    for place in (folder, folder.resolve().parent):
-        file = place / TABLE
-        if not file.is_file():
-            continue
-        try:
-            with file.open(newline="", encoding="utf-8") as lines:
-                reader = csv.DictReader(lines)
-                rows = list(reader)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError("a table of tiles as CSV", f"{file} ({error})", "Repair or remove it.") from error
-        columns = reader.fieldnames or []
-        case = next((column for column in _CASES if column in columns), None)
-        if "file" not in columns or case is None:
-            continue  # a file of that name, but no table of tiles
-        table: dict[str, Row] = {}
-        for row in rows:
-            key = str((place / (row["file"] or "")).resolve())
-            if key in table:
-                raise DataError(f"each tile once in {file}", f"{row['file']} twice", "Remove one of its lines.")
-            table[key] = {"file": file, **row, "case": row[case]}
-        return table
-    return None
-
-
-def _labels(item: Mapping[str, Any], name: str, folder: Path, table: dict[str, Row] | None) -> Row:
-    if table is None:
-        return {"source": source_of(item["name"]), "organ": "", "case": item["name"]}
-    row = table.get(str(Path(item["image"]).resolve()))
-    if row is None or not row["case"]:
-        raise DataError(
-            f"every tile of {folder} with its case in {TABLE}", f"{item['image']}, without", "Add it, or move the tile."
-        )
-    return {"source": row.get("source") or name, "organ": row.get("organ") or "", "case": row["case"]}
 
 
 def describe_sets(items: Sequence[Row], protocols: Sequence[str]) -> Row:

@@ -19,6 +19,7 @@ class Method(NamedTuple):
         overlays: names of overlays in ``experiments/configs`` that its training adds to ``train.json``.
         any_scale: True if one network covers all scales; otherwise there is one network per scale, up to x4.
         network_overlays: names of overlays that change the network, for training and evaluation.
+        only_preset: its preset at every size, for a method that has one size; None for a method of several.
     """
 
     label: str
@@ -26,6 +27,7 @@ class Method(NamedTuple):
     overlays: tuple[str, ...] = ()
     any_scale: bool = True
     network_overlays: tuple[str, ...] = ()
+    only_preset: str | None = None
 
     @property
     def trained(self) -> bool:
@@ -34,6 +36,8 @@ class Method(NamedTuple):
 
     def preset(self, size: str) -> str:
         """Return the preset of a size, or the small one if the family has no such size."""
+        if self.only_preset is not None:
+            return self.only_preset
         if size == "full" or not self.trained:
             return self.family
         wanted = f"{self.family}_{size}"
@@ -85,6 +89,14 @@ CHOICES: Mapping[str, Method] = MappingProxyType(
     }
 )
 
+#: Rows of Table I that the paper has not: other forms of ISTE, trained with the recipe of all.
+VARIANTS: Mapping[str, Method] = MappingProxyType(
+    {
+        "four_corners": CHOICES["four_corners"]._replace(label="ISTE, four corners"),
+        "iste_light2": Method("ISTE, second generation", "iste", only_preset="iste_light2"),
+    }
+)
+
 
 class Budget(NamedTuple):
     """Training budget, the same for every method of a table.
@@ -98,6 +110,8 @@ class Budget(NamedTuple):
         learning_rate: initial learning rate; the schedule is the bundle's.
         final_learning_rate: final learning rate.
         bicubic_residual: whether the networks add bicubic interpolation, so that they learn the difference to it.
+        grid: 0 trains every method of any scale on scattered points; a number on that many random rows and as many
+            random columns of each crop.
     """
 
     size: str
@@ -108,9 +122,10 @@ class Budget(NamedTuple):
     learning_rate: float
     final_learning_rate: float
     bicubic_residual: bool
+    grid: int = 0
 
     def options(self) -> dict[str, Any]:
-        """Return the bundle's settings of the same names."""
+        """Return the bundle's settings of the same names, which are those of every method."""
         names = ("batch_size", "lr_size", "num_points", "learning_rate", "final_learning_rate")
         return {name: getattr(self, name) for name in names}
 
@@ -125,8 +140,8 @@ BUDGETS: Mapping[str, Budget] = MappingProxyType(
 )
 
 
-def get_budget(name: str, steps: int | None = None) -> Budget:
-    """Look up a budget by name; ``steps`` replaces its number of steps.
+def get_budget(name: str, steps: int | None = None, grid: int = 0) -> Budget:
+    """Look up a budget by name; ``steps`` replaces its number of steps, ``grid`` its scattered points.
 
     Raises:
         ConfigError: there is no such budget.
@@ -137,7 +152,8 @@ def get_budget(name: str, steps: int | None = None) -> Budget:
     """
     if name not in BUDGETS:
         raise ConfigError(f"a budget: {', '.join(BUDGETS)}", repr(name), "Choose one of these.")
-    return BUDGETS[name] if steps is None else BUDGETS[name]._replace(steps=steps)
+    budget = BUDGETS[name]._replace(grid=grid)
+    return budget if steps is None else budget._replace(steps=steps)
 
 
 def method_of(preset: str) -> str:

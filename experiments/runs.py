@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from monai_iste.bundle import bundle_command, config_file
 from monai_iste.errors import ConfigError, TrainingError
 from monai_iste.io.files import read_json, write_json
 
 _DONE = "run.json"
+
+_NOTED_EVERY = 10.0  # seconds between two notes of the cost of a running command
+
+_PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
 
 _OVERLAYS = Path(__file__).parent / "configs"
 
@@ -43,7 +51,8 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
 
     The command's output is appended to ``<workflow>.log``. ``run.json`` holds the settings and the cost, summed over
     all parts of an interrupted run: ``cpu_seconds`` (processor time of the command and its data loaders) and
-    ``seconds`` (wall time).
+    ``seconds`` (wall time). On Linux both are noted every ten seconds, so that they count of a part that was killed
+    too, and the command ends when this process is killed.
 
     Args:
         workflow: "training" or "evaluating".
@@ -70,15 +79,9 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
     record = {**asked, "cpu_seconds": 0.0, "seconds": 0.0, **record, "finished": False}
     write_json(folder / _DONE, record)
     command = bundle_command(workflow, [find_config(name) for name in configs], {**options, "output_dir": folder})
-    start, before = time.monotonic(), _cpu_of_children()
     log = folder / f"{workflow}.log"
-    try:
-        with log.open("a") as file:
-            code = subprocess.run(command, cwd=_CLONE, stdout=file, stderr=subprocess.STDOUT).returncode
-    finally:  # an interrupted part counts too
-        record["cpu_seconds"] = round(record["cpu_seconds"] + _cpu_of_children() - before, 3)
-        record["seconds"] = round(record["seconds"] + time.monotonic() - start, 3)
-        write_json(folder / _DONE, record)
+    with log.open("a") as file:
+        code = _run_noting_cost(command, file, folder / _DONE, record)
     if code:
         raise TrainingError(f"{workflow} in {os.path.relpath(folder)} to succeed", _last_line(log), f"See {log}.")
     record["finished"] = True
@@ -89,6 +92,39 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
 def is_finished(folder: Path) -> bool:
     """Return True if the folder holds a finished run."""
     return bool((read_json(folder / _DONE) or {}).get("finished"))
+
+
+def seconds_of(folder: Path) -> float | None:
+    """Return the wall time of the finished run in a folder; None if there is none."""
+    record = read_json(folder / _DONE) or {}
+    return float(record["seconds"]) if record.get("finished") else None
+
+
+def _run_noting_cost(command: Sequence[str], log: IO[str], file: Path, record: dict[str, Any]) -> int:
+    """Run a command and return its exit status; its cost is added to the record and written to the file."""
+    start, before, earlier = time.monotonic(), _cpu_of_children(), dict(record)
+
+    def note(cpu_seconds: float) -> None:
+        record["cpu_seconds"] = round(earlier["cpu_seconds"] + cpu_seconds, 3)
+        record["seconds"] = round(earlier["seconds"] + time.monotonic() - start, 3)
+        write_json(file, record)
+
+    linux = sys.platform == "linux"
+    process = subprocess.Popen(
+        command, cwd=_CLONE, stdout=log, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent if linux else None
+    )
+    try:
+        while True:
+            try:
+                return process.wait(timeout=_NOTED_EVERY if linux else None)
+            except subprocess.TimeoutExpired:
+                note(_cpu_of_process(process.pid))
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    finally:  # an interrupted part counts too
+        note(_cpu_of_children() - before)
 
 
 def _difference(record: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
@@ -102,6 +138,23 @@ def _difference(record: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
 def _cpu_of_children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def _cpu_of_process(pid: int) -> float:
+    """Return the processor time of a running process and its children, in seconds (Linux)."""
+    ticks = 0
+    with suppress(OSError, ValueError):  # it may end meanwhile
+        ticks += sum(int(n) for n in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15])
+    seconds = ticks / os.sysconf("SC_CLK_TCK")
+    with suppress(OSError, ValueError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            seconds += sum(_cpu_of_process(int(child)) for child in (task / "children").read_text().split())
+    return seconds
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end this process when its parent ends: a training that nobody waits for would block the next."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _last_line(log: Path) -> str:

@@ -136,6 +136,7 @@ class Comparison(NamedTuple):
     difference: Interval
     images: int
     seeds: int
+    cases: int | None = None
 
 
 def compare(
@@ -147,14 +148,18 @@ def compare(
 ) -> list[Comparison]:
     """Compare one method with others by :func:`paired_bootstrap`, at every scale that both were scored at.
 
+    If the rows have a ``case``, whole cases are drawn instead of images.
+
     Args:
-        images: rows with ``method``, ``scale``, ``image`` and the metrics, and ``seed`` if there are several.
+        images: rows with ``method``, ``scale``, ``image`` and the metrics, ``seed`` if there are several, and ``case``
+            if several images are of one.
         method: method to compare.
         others: methods to compare it with; those without rows are skipped.
         metrics: keys of the rows.
         samples: number of draws.
     Returns:
-        the comparisons in the order of metric, other method and scale; ``seeds`` is the smaller number of the two.
+        the comparisons in the order of metric, other method and scale; ``seeds`` is the smaller number of the two,
+        ``cases`` the number of cases.
     Raises:
         DataError: the methods, or two seeds, were scored on different images, or one image twice.
 
@@ -180,9 +185,12 @@ def compare(
                         "Evaluate both on one data set.",
                     )
                 scores = [np.array([values[name] for name in a]).T for values in (a, b)]
-                interval = paired_bootstrap(scores[0], scores[1], samples)
+                of_image = {row["image"]: row.get("case") for row in grouped[method, scale]}
+                cases = None if None in of_image.values() else [of_image[image] for image in a]
+                interval = paired_bootstrap(scores[0], scores[1], samples, cases=cases)
                 seeds = min(len(part) for part in scores)
-                found.append(Comparison(method, other, scale, metric, interval, len(a), seeds))
+                count = None if cases is None else len(set(cases))
+                found.append(Comparison(method, other, scale, metric, interval, len(a), seeds, count))
     return found
 
 
@@ -224,11 +232,34 @@ def mean_over_images(images: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]
         grouped.setdefault((row["method"], row.get("note"), row["scale"], row.get("seed")), []).append(row)
     return [
         {
-            **{key: value for key, value in group[0].items() if key not in ("image", *_SCORES)},
+            **{key: value for key, value in group[0].items() if key not in ("image", "case", *_SCORES)},
             **{score: mean for score in _SCORES if (mean := _mean(group, score)) is not None},
             "images": len(group),
         }
         for group in grouped.values()
+    ]
+
+
+def mean_over_cases(images: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Average scores over the images and seeds of each case: one row for each method, scale and case.
+
+    Example:
+        >>> rows = [{"method": "iste", "scale": 2, "image": i, "case": i[0], "psnr": p} for i, p in
+        ...         (("a1", 31.0), ("a2", 33.0), ("b1", 30.0))]
+        >>> [(row["case"], row["images"], row["psnr"]) for row in mean_over_cases(rows)]
+        [('a', 2, 32.0), ('b', 1, 30.0)]
+    """
+    grouped: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in images:
+        grouped.setdefault((row["method"], row["scale"], row["case"]), []).append(row)
+    return [
+        {
+            **dict(zip(("method", "scale", "case"), place, strict=True)),
+            "images": len({row["image"] for row in group}),
+            "seeds": len({row.get("seed") for row in group}),
+            **{score: mean for score in ("psnr", "ssim") if (mean := _mean(group, score)) is not None},
+        }
+        for place, group in grouped.items()
     ]
 
 

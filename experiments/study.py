@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
 
 from experiments.methods import Budget, Method
-from experiments.runs import is_finished, run_bundle
+from experiments.progress import Training, describe_progress
+from experiments.runs import is_finished, run_bundle, seconds_of
+from experiments.tiles import label_tiles
 from monai_iste.data import image_datalist
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.io.files import checksum
@@ -49,8 +51,11 @@ class Study:
         protocol: protocol of the scores; its degradation is used in training too.
         folder: output folder; finished runs in it are not repeated.
         crop: side of the scored center crop in pixels.
+        steps: steps of methods whose number is not the budget's.
+        also: further folders of test images, by name; the trained networks are scored on them too.
     Raises:
-        DataError: one of the three folders is missing.
+        DataError: one of the three folders is missing, or a tile is not in the table of its folder
+            (:func:`~experiments.tiles.label_tiles`).
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class Study:
         protocol: str,
         folder: Path,
         crop: int = 288,
+        steps: Mapping[str, int] | None = None,
+        also: Mapping[str, Path] | None = None,
     ) -> None:
         for part in ("train", "val", "test"):
             if not (root / part).is_dir():
@@ -70,36 +77,68 @@ class Study:
                     "Prepare the data: python -m experiments prepare --help.",
                 )
         self.methods, self.root, self.budget, self.protocol = methods, root.resolve(), budget, protocol
-        self.folder, self.crop = folder.resolve(), crop
+        self.folder, self.crop, self.steps = folder.resolve(), crop, dict(steps or {})
+        self.tests = {"": self.root / "test", **{name: path.resolve() for name, path in (also or {}).items()}}
+        self.cases = {name: _cases(path) for name, path in self.tests.items()}
         self.failures: dict[str, str] = {}
         self.records: dict[str, dict[str, Any]] = {}
 
     def plan_runs(self, method: str, scales: tuple[float, ...], seeds: int) -> list[Run]:
         """List the trainings of a method: one per seed for methods of any scale, one per scale for the others."""
-        chosen, steps = self.methods[method], self.budget.steps
+        chosen, steps = self.methods[method], self.steps.get(method, self.budget.steps)
         if not chosen.trained:
             return [Run(method, None, 0, 0)]
         if chosen.any_scale:
             return [Run(method, None, seed, steps) for seed in range(seeds)]
         return [Run(method, int(scale), 0, steps) for scale in chosen.scales(scales)]
 
-    def score_images(self, run: Run, scales: tuple[float, ...]) -> list[dict[str, Any]]:
-        """Compute one row per test image and scale; if the run fails, return none and add it to ``failures``."""
+    def train_all(self, runs: Sequence[Run]) -> None:
+        """Train the networks of a list; one that fails is added to ``failures`` and does not stop the others."""
+        runs = [run for run in runs if self.methods[run.method].trained]
+        if not all(is_finished(self._folder(run)) for run in runs):
+            typer.echo(self.progress(runs), err=True)
+        for run in runs:
+            if run.name in self.failures or is_finished(self._folder(run)):
+                continue
+            try:
+                self.train(run)
+            except ISTEError as error:
+                self._fail(run, error)
+            else:
+                typer.echo(self.progress(runs), err=True)
+
+    def progress(self, runs: Iterable[Run]) -> str:
+        """Describe in one line which trainings of a list are finished, and estimate the time of the others."""
+        return describe_progress(
+            [Training(run._replace(seed=0, steps=0).name, run.steps, seconds_of(self._folder(run))) for run in runs]
+        )
+
+    def score_images(self, run: Run, scales: tuple[float, ...], test: str = "") -> list[dict[str, Any]]:
+        """Compute one row per test image and scale; if the run fails, return none and add it to ``failures``.
+
+        Args:
+            run: training; it is done unless it is finished.
+            scales: scales of the table; those that the network has are scored.
+            test: name of a further folder of test images; empty for ``test/``.
+        """
+        if run.name in self.failures:
+            return []
         method = self.methods[run.method]
         own = method.scales(scales) if run.scale is None else (float(run.scale),)
         try:
             record = self.train(run) if method.trained else {}
-            report = self.evaluate(run, own)
+            report = self.evaluate(run, own, test)
         except ISTEError as error:
-            self.failures[run.name] = str(error)
-            typer.echo(f"{run.name} failed: {error}", err=True)
+            self._fail(run, error)
             return []
         self.records[run.name] = self._describe(run, record)
         name = report["images"][-1]["method"]  # the network's rows follow those of bicubic
         fid = {row["scale"]: row["fid"] for row in report.get("fid", {}).get("rows", []) if row["method"] == name}
+        cases = self.cases[test]
         return [
             {
                 **row,
+                **({"case": cases[row["image"]]} if cases else {}),
                 "method": run.method,
                 "label": method.label,
                 "note": method.preset(self.budget.size),
@@ -110,12 +149,17 @@ class Study:
             for row in report["images"][-len(report["images"]) // 2 :]
         ]
 
+    def _fail(self, run: Run, error: ISTEError) -> None:
+        self.failures[run.name] = str(error)
+        typer.echo(f"{run.name} failed: {error}", err=True)
+
     def train(self, run: Run) -> dict[str, Any]:
         """Train a network unless it is finished, and return the record of its run."""
         if not is_finished(self._folder(run)):
             typer.echo(f"{run.name}: training", err=True)
         method = self.methods[run.method]
         epochs = -(-run.steps // _STEPS_PER_EPOCH)
+        on_grids = bool(self.budget.grid) and method.any_scale
         options = {
             **self._network(run),
             **self.budget.options(),
@@ -128,16 +172,21 @@ class Study:
             "degradation": get_protocol(self.protocol).degradation,
             "protocol": self.protocol,
             **({"scales": "[4]"} if run.scale is None else {"scale": run.scale}),
+            **({"num_rows": self.budget.grid} if on_grids else {}),
         }
-        return run_bundle("training", ["train", *method.overlays, *method.network_overlays], options, self._folder(run))
+        configs = ["train", *method.overlays, *(["grid_points"] if on_grids else []), *method.network_overlays]
+        return run_bundle("training", configs, options, self._folder(run))
 
-    def evaluate(self, run: Run, scales: Iterable[float]) -> dict[str, Any]:
+    def evaluate(self, run: Run, scales: Iterable[float], test: str = "") -> dict[str, Any]:
         """Evaluate a network unless it is done, and return the contents of ``metrics.json``."""
         method = self.methods[run.method]
-        folder = self._folder(run) / f"{self.protocol}-{'-'.join(f'x{scale:g}' for scale in scales)}"
+        what = "-".join([*([test] if test else []), self.protocol, *(f"x{scale:g}" for scale in scales)])
+        folder = self._folder(run) / what
+        if not is_finished(folder):
+            typer.echo(f"{run.name}: scoring on {test or 'test'}", err=True)
         options = {
             **self._network(run),
-            "dataset_dir": self.root / "test",
+            "dataset_dir": self.tests[test],
             "protocol": self.protocol,
             "scales": [int(scale) if scale == int(scale) else scale for scale in scales],
             "crop": self.crop,
@@ -151,9 +200,16 @@ class Study:
 
     def steps_of_equal_time(self, run: Run) -> int:
         """Compute the number of steps that take the same processor time as ISTE's training, in whole epochs."""
-        own, iste = (self.train(run._replace(method=name))["cpu_seconds"] for name in (run.method, "iste"))
-        epochs = max(1, round(run.steps * iste / own / _STEPS_PER_EPOCH))
-        return run.steps if run.method == "iste" else epochs * _STEPS_PER_EPOCH
+        whole = self.iste_run(run)
+        if run.method == "iste":
+            return run.steps
+        own, iste = (self.train(each)["cpu_seconds"] for each in (run, whole))
+        length = min(run.steps, _STEPS_PER_EPOCH)
+        return max(1, round(run.steps * iste / own / length)) * length
+
+    def iste_run(self, run: Run) -> Run:
+        """Return ISTE's training with the seed of a run, with which it shares its processor time."""
+        return Run("iste", None, run.seed, self.steps.get("iste", self.budget.steps))
 
     def _network(self, run: Run) -> dict[str, Any]:
         """Return the settings of the run's network."""
@@ -180,14 +236,22 @@ class Study:
     def _folder(self, run: Run) -> Path:
         return self.folder / "runs" / run.name
 
-    def describe(self) -> dict[str, Any]:
-        """Build the manifest: versions, hardware, data, budget, runs and failures."""
-        origin = manifest(self.protocol, dataset=image_datalist(self.root / "test"))
+    def describe(self, test: str = "") -> dict[str, Any]:
+        """Build the manifest of a test folder: versions, hardware, data, budget, runs and failures."""
+        origin = manifest(self.protocol, dataset=image_datalist(self.tests[test]))
         return {
             **origin,
             "training_dataset": fingerprint(image_datalist(self.root / "train")),
             "budget": self.budget._asdict(),
+            "cases": len(set(self.cases[test].values())) or None,
             "crop": self.crop,
             "runs": self.records,
             "failures": self.failures,
         }
+
+
+def _cases(folder: Path) -> dict[str, str]:
+    """Map the images of a folder to their cases; empty if none has several images, or no table tells them."""
+    items = image_datalist(folder)
+    cases = {item["name"]: label["case"] for item, label in zip(items, label_tiles(items, folder), strict=True)}
+    return cases if len(set(cases.values())) < len(cases) else {}

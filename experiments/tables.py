@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
-from experiments.methods import ABLATIONS, CHOICES, METHODS
+from experiments.methods import ABLATIONS, CHOICES, METHODS, VARIANTS
 from experiments.reported import SOURCE, reported
 from experiments.statistics import Comparison
 from experiments.table_text import (
@@ -75,11 +75,13 @@ METRICS = {
     "spectrum": Metric("distance of the power spectra", "dB", 2, False),
 }
 
+_WITHOUT_FID = "FID is left out: its Inception weights were not on the machine."
+
 _OF_THE_PAPER = ("psnr", "fid", "ssim")
 
 _REQUIRED = ("method", "scale", "psnr", "ssim", "images")
 
-_KNOWN = {**METHODS, **ABLATIONS, **CHOICES}  # in the paper's order
+_KNOWN = {**METHODS, **ABLATIONS, **CHOICES, **VARIANTS}  # in the paper's order
 
 
 def write_tables(
@@ -95,7 +97,8 @@ def write_tables(
     Markdown and LaTeX have a panel for each metric, a line for each method in the paper's order (others follow), and a
     column for each scale in two groups, measured and reported. The best number of a column is bold, several
     if equal before rounding; a column with one number has none. "-" means that the method has no network for the scale,
-    "not measured" that it has one. The CSV has one line per row, unrounded, with empty fields for missing numbers.
+    "not measured" that it has one. FID has no panel where no number of it is known, and a note says so. The CSV has one
+    line per row, unrounded, with empty fields for missing numbers.
 
     Args:
         rows: rows of the form of :class:`Row`.
@@ -123,6 +126,8 @@ def write_tables(
 def write_comparisons(comparisons: Sequence[Comparison], folder: str | Path, name: str, caption: str) -> list[Path]:
     """Write differences of methods (:func:`~experiments.statistics.compare`) in the same three forms.
 
+    The interval is over cases if the comparisons have them, else over images.
+
     The table has a panel for each metric, a line for each pair and a column for each scale. A cell has the mean
     difference and its 95 % interval, with one decimal more than the scores. It is bold if the interval does not contain
     0.
@@ -148,13 +153,17 @@ def write_comparisons(comparisons: Sequence[Comparison], folder: str | Path, nam
         lines = [Line([pair], [_difference(found.get(s)) for s in scales]) for pair, found in pairs.items()]
         panels.append((_title(metric, difference=True), lines))
     numbers = f"{_count('image', comparisons, 'images')}, {_count('seed', comparisons, 'seeds')}"
+    over = "images"
+    if all(c.cases is not None for c in comparisons):
+        over, numbers = "cases", f"{_count('case', comparisons, 'cases')}, {numbers}"
     notes = (
-        f"Mean difference and its 95 % interval over images (paired bootstrap); {numbers}. "
+        f"Mean difference and its 95 % interval over {over} (paired bootstrap); {numbers}. "
         "Bold: the interval does not contain 0."
     )
     table = TableSpec(caption, notes, ["Methods"], [("difference", [f"x{s:g}" for s in scales])], panels)
     flat = [{**c._asdict(), **c.difference._asdict()} for c in comparisons]
-    header = ("metric", "method", "other", "scale", "mean", "low", "high", "images", "seeds")
+    header = ["metric", "method", "other", "scale", "mean", "low", "high", "images", "seeds"]
+    header += ["cases"] if over == "cases" else []
     files = {".csv": csv_text(header, flat), ".md": markdown_text(table), ".tex": latex_text(table, name)}
     return write_files(Path(folder), name, files)
 
@@ -219,7 +228,7 @@ def _table_spec(rows: Sequence[Mapping[str, Any]], caption: str, lookup: _Lookup
     at = {(*_identity(row), row["scale"]): row for row in rows}
     panels = []
     for key, metric in METRICS.items():
-        if key not in _OF_THE_PAPER and all(row.get(key) is None for row in rows):
+        if all(row.get(key) is None for row in rows) and (key not in _OF_THE_PAPER or (key == "fid" and not printed)):
             continue
         columns = [[_measured(at.get((*it, s)), it[0], s, key) for it in methods] for s in scales]
         columns += [[format_number(lookup(method, s, key), metric.digits) for method, _, _ in methods] for s in printed]
@@ -269,6 +278,7 @@ def _notes(rows: Sequence[Mapping[str, Any]], printed: bool) -> str:
         f"Measured here: {protocol}{_count('image', rows, 'images')}, {_count('seed', rows, 'seeds', 1)}"
         + (" (mean ± standard deviation over seeds)." if spread else "."),
         f"Reported: {SOURCE}, on its data and training." if printed else "",
+        "" if printed or any(row.get("fid") is not None for row in rows) else _WITHOUT_FID,
         f'Bold: best of its column. "-": no network for that scale{", or not in the paper" if printed else ""}.',
     ]
     return " ".join(part for part in parts if part)
