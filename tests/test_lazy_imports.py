@@ -50,13 +50,20 @@ def test_images_are_upscaled_without_monai(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "package", ["networks", "io", "inferers.tiling", "inferers.output_size", "functional", "coordinates", "losses"]
+    "package",
+    [
+        *("networks", "io", "inferers.tiling", "inferers.output_size", "functional", "coordinates", "losses"),
+        *("slides", "viewer.rendering", "viewer.server"),
+    ],
 )
 def test_what_does_without_monai(package):
     assert last_line(f"import monai_iste.{package}\n{LOADED}") in ("['torch']", "[]")
 
 
-NAMES = ["ISTE", "EDSR", "LoadRGBd", "SuperResolved", "EMAWeights", "ArbitraryScaleInferer", "EvaluationReport"]
+NAMES = [
+    *("ISTE", "EDSR", "LoadRGBd", "SuperResolved", "EMAWeights", "ArbitraryScaleInferer", "EvaluationReport"),
+    "SuperResolvedWSIReader",
+]
 
 RESOLVE = """
 from monai.bundle import ConfigParser
@@ -76,7 +83,7 @@ def test_configurations_that_import_the_package_find_every_name(program):
 def test_configurations_may_name_the_subpackages():
     imports = "$import monai_iste.networks;$import monai_iste.transforms;$import monai_iste.handlers"
     program = f"import monai_iste{RESOLVE}"  # loaded before MONAI, when there was nothing to register
-    names = [name for name in NAMES if name != "ArbitraryScaleInferer"]
+    names = [name for name in NAMES if name not in ("ArbitraryScaleInferer", "SuperResolvedWSIReader")]
     assert last_line(program, imports, *names) == str(["monai_iste"] * len(names))
 
 

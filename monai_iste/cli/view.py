@@ -82,6 +82,7 @@ def view(
     """
     uvicorn = require_extra("uvicorn", "viewer")
     require_extra("fastapi", "viewer")
+    log("starting: PyTorch and the readers of slides are loaded first")
     from monai_iste.networks.runtime import default_device, emulates_bf16, known_device
 
     origins, hosts = [check_origin(text) for text in allow_origin or ()], HostNames(host, allow_host or ())

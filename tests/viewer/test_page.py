@@ -111,6 +111,18 @@ def test_at_one_to_one_the_pixels_are_the_slides_own(seen):
 
 
 @in_a_browser
+def test_the_center_is_shown_first_as_it_stays(seen):
+    parts = seen["parts"]
+    assert parts["inside"] == 0
+    assert parts["outside"] > 0, "the rest is bicubic until its parts come"
+    assert "Inferred" in parts["badge"]
+    assert "sharpening" in parts["badge"]
+    assert len(parts["away"]) > 2
+    assert parts["away"] == sorted(parts["away"])
+    assert parts["whole"] == parts["size"]
+
+
+@in_a_browser
 def test_the_curtain_parts_bicubic_from_inferred_pixels(seen):
     curtain = seen["curtain"]
     assert curtain["places"] == [0.5, 0.4, pytest.approx(0.7, abs=0.011)]

@@ -8,7 +8,7 @@ const STATIC = new URL("../../monai_iste/viewer/static/", import.meta.url);
 /** A module of the page; without a package.json beside it node would not take it for one. */
 const load = (name) => import(`data:text/javascript,${encodeURIComponent(readFileSync(new URL(name, STATIC), "utf8"))}`);
 
-const { pitch, snapToGrid, requestFor, sameView, micronsPerPixel, equivalentObjective, scaleBar, formatScale } =
+const { partsOf, pitch, snapToGrid, requestFor, sameView, micronsPerPixel, equivalentObjective, scaleBar, formatScale } =
   await load("geometry.js");
 const { format, parse } = await load("address.js");
 
@@ -19,6 +19,8 @@ const near = (value, expected) => assert.ok(Math.abs(value - expected) < 1e-9, `
 test("the output has a whole number of pixels, and their distance follows from it", () => {
   near(pitch(2220, 3.37), 2220 / 7481); // 2220 * 3.37 = 7481.4
   near(pitch(3, 0.1), 3);
+  near(pitch(2967, 1.5), 2967 / 4450); // 4450.5, as Python rounds it
+  near(pitch(2969, 1.5), 2969 / 4454);
 });
 
 test("a view is moved to the grid by half a pixel at the most", () => {
@@ -88,4 +90,31 @@ test("an address says what it was made of, and garbage is left out", () => {
   assert.deepEqual(parse(format(view)), { ...view, x: 12.35 });
   const nothing = { image: undefined, x: undefined, y: undefined, zoom: undefined, mode: undefined, map: false };
   assert.deepEqual(parse("#zoom=-2&x=NaN&y=&mode=none&map=yes"), nothing);
+});
+
+test("the parts of a view are its pixels, each once, the most central first, cut where windows meet", () => {
+  for (const [scale, width, height] of [[3.37, 1600, 1000], [1.5, 700, 700], [1.05, 2000, 1200], [8, 900, 500]]) {
+    const view = snapToGrid({ x: 417.3, y: 1023.8, w: width / scale, h: height / scale }, SLIDE, scale);
+    const request = requestFor(view, { width, height }, SLIDE, LIMITS);
+    const parts = partsOf(request, SLIDE, 192);
+    const seen = new Uint8Array(request.width * request.height);
+    for (const part of parts) {
+      near(part.width / part.w, scale);
+      near(part.height / part.h, scale);
+      const left = Math.round((part.x - request.x) / pitch(SLIDE.width, scale));
+      const top = Math.round((part.y - request.y) / pitch(SLIDE.height, scale));
+      near(part.x, request.x + left * pitch(SLIDE.width, scale));
+      for (let y = top; y < top + part.height; y++) {
+        for (let x = left; x < left + part.width; x++) seen[y * request.width + x]++;
+      }
+      const inside = part.x - 192 * Math.round(part.x / 192); // native pixels from the next border
+      if (left > 0) assert.ok(inside > -1e-5 && inside < pitch(SLIDE.width, scale), `${inside} pixels inside a window`);
+    }
+    assert.ok(seen.every((count) => count === 1));
+    const away = parts.map((part) => Math.hypot(part.x + part.w / 2 - request.x - request.w / 2, part.y + part.h / 2 - request.y - request.h / 2));
+    assert.deepEqual(away, [...away].sort((a, b) => a - b));
+    assert.ok(parts.length <= (width * height) / 256 ** 2 + 20, `${parts.length} parts`);
+  }
+  const small = requestFor({ x: 10, y: 10, w: 60, h: 60 }, { width: 180, height: 180 }, SLIDE, LIMITS);
+  assert.deepEqual(partsOf(small, SLIDE, 192), [{ ...small }]);
 });

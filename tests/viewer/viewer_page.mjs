@@ -88,6 +88,53 @@ async function sideBySide(page) {
   };
 }
 
+/** While the other parts of a view are still awaited, the first one is seen, as it will be in the whole. */
+async function parts(page) {
+  const asked = [];
+  let release;
+  const held = new Promise((resolve) => (release = resolve));
+  const hold = async (route) => {
+    const query = new URL(route.request().url()).searchParams;
+    if (query.get("method") === "sr") {
+      asked.push(Object.fromEntries(["x", "y", "width", "height"].map((name) => [name, Number(query.get(name))])));
+      if (asked.length > 1) await held;
+    }
+    await route.continue();
+  };
+  const canvas = () =>
+    page.evaluate(() => {
+      const canvas = document.querySelector("#pane-a canvas");
+      const { width, height } = canvas;
+      const context = canvas.getContext("2d");
+      return { width, height, pixels: [...context.getImageData(0, 0, width, height).data] };
+    });
+  await page.route("**/api/view/**", hold);
+  await page.goto("about:blank");
+  await page.goto(address({ x: 384, y: 384, zoom: 2, mode: "single" }));
+  await page.waitForFunction(() => performance.getEntriesByName("viewer:part").length === 1);
+  await page.waitForTimeout(300);
+  const badge = await text(page, "#badge");
+  const early = await canvas();
+  await shot(page, "parts");
+  release();
+  await ready(page);
+  const late = await canvas();
+  await page.unroute("**/api/view/**");
+  const [first, whole] = [asked[0], asked.at(-1)];
+  const [left, top] = [2 * (first.x - whole.x), 2 * (first.y - whole.y)];
+  const found = { inside: 0, outside: 0 };
+  for (let y = 2; y < early.height - 2; y++) {
+    for (let x = 2; x < early.width - 2; x++) {
+      const isInside = x > left + 1 && x < left + first.width - 2 && y > top + 1 && y < top + first.height - 2;
+      const i = 4 * (y * early.width + x);
+      const apart = Math.max(...[0, 1, 2].map((c) => Math.abs(early.pixels[i + c] - late.pixels[i + c])));
+      found[isInside ? "inside" : "outside"] = Math.max(found[isInside ? "inside" : "outside"], apart);
+    }
+  }
+  const center = ({ x, y, width, height }) => Math.hypot(x + width / 4 - whole.x - whole.width / 4, y + height / 4 - whole.y - whole.height / 4);
+  return { ...found, badge, away: asked.slice(0, -1).map(center), whole: [whole.width, whole.height], size: [late.width, late.height] };
+}
+
 /** Left of the line bicubic, right of it super-resolved; keys, mouse and finger move it. */
 async function curtain(page) {
   await open(page, { x: 512.3, y: 401.7, zoom: 3.37, mode: "curtain" });
@@ -262,6 +309,7 @@ const page = await newPage({ viewport: WINDOW, acceptDownloads: true });
 const found = {
   native: await timed("native", native(page)),
   side: await timed("side", sideBySide(page)),
+  parts: await timed("parts", parts(page)),
   curtain: await timed("curtain", curtain(page)),
   keys: await timed("keys", keys(page)),
   shared: await timed("shared", shared(page)),

@@ -8,6 +8,9 @@
 /** Largest scale at which the slide's own pixels are shown; slightly above 1, so that 1:1 is never resampled. */
 export const MAX_NATIVE_SCALE = 1 + 1e-6;
 
+/** Smallest side of the parts of a request in device pixels. */
+const MIN_PART = 256;
+
 /** Fraction of a view that a whole slide fills. */
 export const FIT = 0.97;
 
@@ -16,7 +19,13 @@ export const FIT = 0.97;
  * has a whole number of pixels.
  */
 export function pitch(nativeSize, scale) {
-  return nativeSize / Math.max(1, Math.round(nativeSize * scale));
+  return nativeSize / Math.max(1, roundHalfEven(nativeSize * scale));
+}
+
+/** Round as the server does: 4450.5 to 4450, 4451.5 to 4452. */
+function roundHalfEven(value) {
+  const below = Math.floor(value);
+  return value - below === 0.5 ? below + (below % 2) : Math.round(value);
 }
 
 /** Move a view by less than half a device pixel, so that device pixels coincide with output pixels. */
@@ -55,6 +64,38 @@ function clipAxis(start, extent, limit, scale) {
   const end = Math.min(limit, start + extent);
   // Round down: a further pixel would reach beyond the slide, or change the scale.
   return [first, Math.floor((end - first) * scale + 1e-6)];
+}
+
+/**
+ * Divide a request into parts that are shown as they are finished, the one nearest to the center of the view first.
+ *
+ * Parts are bounded by the server's windows, so that few windows are computed for each: two beside each other, which
+ * two threads compute at once, or more where they are small.
+ *
+ * @param request see requestFor
+ * @param window side of the server's windows in native pixels
+ * @returns requests at the same scale whose pixels make up those of the request
+ */
+export function partsOf(request, image, window) {
+  const columns = cutAxis(request.x, request.width, request.scale, pitch(image.width, request.scale), window, 2);
+  const rows = cutAxis(request.y, request.height, request.scale, pitch(image.height, request.scale), window, 1);
+  const parts = rows.flatMap(([y, height]) => columns.map(([x, width]) => ({ x, y, width, height })));
+  const away = ({ x, y, width, height }) =>
+    Math.hypot(x - request.x + (width - request.width) / 2 / request.scale, y - request.y + (height - request.height) / 2 / request.scale);
+  return parts
+    .map((part) => ({ ...part, w: part.width / request.scale, h: part.height / request.scale, scale: request.scale }))
+    .sort((a, b) => away(a) - away(b));
+}
+
+/** Cut one axis of a request at every `number`-th border of windows: native position and device pixels of each piece. */
+function cutAxis(start, length, scale, step, window, number) {
+  const distance = window * Math.max(number, Math.ceil(MIN_PART / (window * scale)));
+  const cuts = [0];
+  for (let border = (Math.floor(start / distance) + 1) * distance; border < start + length * step; border += distance) {
+    const cut = Math.ceil((border - start) / step - 1e-6);
+    if (cut > cuts.at(-1) && cut < length) cuts.push(cut);
+  }
+  return cuts.map((cut, i) => [start + cut * step, (cuts[i + 1] ?? length) - cut]);
 }
 
 /** Return true if two views or requests agree to a hundredth of a device pixel. */

@@ -38,7 +38,7 @@ export class Pane {
     this.element = element;
     this.maxScale = maxScale;
     this.image = null;
-    this.overlays = new Map(); // kind -> {region, request, inferred, item, url, contentSize, previous}
+    this.overlays = new Map(); // kind -> {region, request, inferred, isPart, item, url, contentSize, previous}
     this.placings = new Map(); // kind -> number of the latest call of place()
     this.placeholder = document.createElement("img");
     Object.assign(this.placeholder, { className: "placeholder", alt: "", hidden: true });
@@ -219,10 +219,11 @@ export class Pane {
   }
 
   /**
-   * Place an image over the slide. The overlay that it replaces is removed once the image is drawn.
+   * Place an image over the slide. The overlays that it replaces are removed once the image is drawn. A part of a view
+   * replaces none.
    *
    * @param kind "bicubic", "sr" or "map"
-   * @param info {region, request, inferred, ...}, kept with the overlay
+   * @param info {region, request, inferred, isPart, ...}, kept with the overlay
    * @returns {Promise<boolean>} false if a later call superseded this one
    */
   place(kind, blob, info) {
@@ -260,6 +261,7 @@ export class Pane {
     for (const each of KINDS) {
       for (const { item } of this.visibleOverlays(each).reverse()) this.viewer.world.setItemIndex(item, index++);
     }
+    if (overlay.isPart) return;
     overlay.item.whenFullyLoaded(() => {
       if (overlay.previous) this.removeChain(overlay.previous);
       overlay.previous = undefined;
@@ -271,6 +273,17 @@ export class Pane {
     const found = [];
     for (let each = this.overlays.get(kind); each; each = each.previous) found.push(each);
     return found;
+  }
+
+  /** Return true if one overlay of a kind, at this scale, shows all of a request. */
+  covers(kind, { x, y, w, h }, screenScale) {
+    const slack = 0.01 / screenScale;
+    return this.visibleOverlays(kind).some(
+      ({ region, screenScale: own }) =>
+        Math.abs(own / screenScale - 1) < 1e-6 &&
+        region.x <= x + slack && region.x + region.w >= x + w - slack &&
+        region.y <= y + slack && region.y + region.h >= y + h - slack,
+    );
   }
 
   removeChain(overlay) {

@@ -1,13 +1,14 @@
 /** Request overlays for the view once it rests, beyond the native resolution. */
 
 import { cancel, fetchConsistency, fetchView, isAbort } from "./api.js";
-import { MAX_NATIVE_SCALE, requestFor, sameView, snapToGrid } from "./geometry.js";
+import { MAX_NATIVE_SCALE, partsOf, requestFor, sameView, snapToGrid } from "./geometry.js";
 
 const REST = 120; // milliseconds without movement before a request is sent
 
 /**
  * Each update compares the overlays that should be visible with those that are, and fetches the missing ones: first
- * bicubic, which is fast, then the super-resolved view, then the consistency map. It may be called at any time.
+ * bicubic, which is fast, then the super-resolved view, then the consistency map. It may be called at any time. Parts of
+ * the super-resolved view are shown as they are finished, from the center outwards.
  *
  * Overlays stay while the view is panned, because at one scale their pixels are the same in every view. A zoom removes
  * them.
@@ -16,7 +17,7 @@ export class Sharpener {
   /**
    * @param getLeader () -> the pane that the user moves
    * @param getTargets () -> {all, bicubic, sr, map}: all open panes, and the panes that should show each kind
-   * @param limits {side, area} of an image that the server renders
+   * @param limits {side, area} of an image that the server renders, {window} of its windows
    * @param onPhase called with {phase, scale, message}; phases: "native", "moving", "bicubic", "ready", "failed"
    */
   constructor({ getLeader, getTargets, limits, onPhase }) {
@@ -129,6 +130,8 @@ export class Sharpener {
       // The targets are looked up at each step: the mode or the map may change while an image is rendered.
       for (let next = this.nextMissing(request); next; next = this.nextMissing(request)) {
         this.onPhase({ phase: next.kind === "map" ? "mapping" : "bicubic", scale });
+        if (next.kind === "sr") await this.placeParts(id, work, next.panes, screenScale);
+        if (this.work !== work) return;
         const { blob, ...info } = await fetchers[next.kind]();
         await Promise.all(next.panes.map((pane) => pane.place(next.kind, blob, { ...info, request, screenScale })));
         if (this.work !== work) return;
@@ -141,6 +144,21 @@ export class Sharpener {
       this.work = null;
       this.failed = request;
       this.onPhase({ phase: "failed", scale, message: error.message });
+    }
+  }
+
+  /** Place the parts of a super-resolved view that are not seen yet; the whole, placed afterwards, replaces them. */
+  async placeParts(id, { request, token, abort }, panes, screenScale) {
+    const parts = partsOf(request, panes[0].image, this.limits.window);
+    if (parts.length < 2) return;
+    for (const part of parts) {
+      const missing = panes.filter((pane) => !pane.covers("sr", part, screenScale));
+      if (missing.length === 0) continue;
+      const { blob, ...info } = await fetchView(id, part, "sr", token, abort.signal);
+      const placed = { ...info, request: part, screenScale, isPart: true };
+      await Promise.all(missing.map((pane) => pane.place("sr", blob, placed)));
+      if (abort.signal.aborted) return;
+      this.onPhase({ phase: "placed", scale: screenScale, kind: "part" });
     }
   }
 
