@@ -32,14 +32,15 @@ _ENTRY_POINTS = {
     *cast(dict[str, Any], DEFAULT_MLFLOW_SETTINGS["configs"]),
 }
 
-# Settings that only the named stages of train.json read. An overlay may replace a stage; its setting is then unread.
-_STAGE_SETTINGS = {"scale_range", "degradation", "num_points", "num_rows"}
+# Settings that only the named stages or the schedule of train.json read. An overlay may replace those; the setting is
+# then unread.
+_STAGE_SETTINGS = {"scale_range", "degradation", "num_points", "num_rows", "final_learning_rate"}
 
 # Valid values of settings whose invalid values would otherwise fail inside a component, with a long traceback. The
 # command line is parsed as Python literals: 2024 becomes a number, and "true", which is not a literal, stays text.
 _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **dict.fromkeys(
-        ("max_epochs", "steps_per_epoch", "batch_size", "lr_size", "num_points", "val_interval"),
+        ("max_epochs", "steps_per_epoch", "crops_per_image", "batch_size", "lr_size", "num_points", "val_interval"),
         ("a whole number of at least 1", lambda value: _is_whole(value) and value >= 1),
     ),
     **dict.fromkeys(

@@ -4,6 +4,7 @@ from monai_iste.data.datasets import (
     evaluation_datalist,
     image_datalist,
     pixel_counts,
+    steps_per_epoch,
     training_datalists,
     truth_weights,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "image_datalist",
     "pixel_counts",
     "sample_datalists",
+    "steps_per_epoch",
     "training_datalists",
     "truth_weights",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from monai_iste.data.sample import sample_datalists
 from monai_iste.errors import ConfigError, DataError, ScaleError
@@ -153,6 +154,24 @@ def pixel_counts(datalist: Iterable[dict]) -> list[int]:
         [600]
     """
     return [math.prod(_size(item)) for item in datalist]
+
+
+def steps_per_epoch(datalist: Sequence[dict], crops_per_image: int, batch_size: int) -> int:
+    """Compute the steps after which every image of a data list has given that many crops, rounded up.
+
+    Several processes of one training take their steps together (:class:`~monai_iste.data.seeded.SeededSampler`).
+
+    Args:
+        crops_per_image: crops of every image in an epoch.
+        batch_size: crops per step and process.
+
+    Example:
+        >>> steps_per_epoch([{"image": "a.png"}] * 320, crops_per_image=1, batch_size=16)
+        20
+    """
+    parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
+    processes = torch.distributed.get_world_size() if parallel else 1
+    return math.ceil(len(datalist) * crops_per_image / (batch_size * processes))
 
 
 def truth_weights(datalist: Iterable[dict], native_share: float = 0.2) -> list[float]:

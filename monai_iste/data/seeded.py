@@ -84,7 +84,7 @@ class SeededIndex(int):
 
 
 class SeededSampler(DistributedSampler):
-    """Draw items at random with replacement; every draw carries its own seed (:class:`SeededIndex`).
+    """Draw items at random; every draw carries its own seed (:class:`SeededIndex`).
 
     The draws of an epoch depend on the seed and the epoch only. MONAI's engines set the epoch. Several processes of one
     training take turns in one common sequence.
@@ -94,8 +94,10 @@ class SeededSampler(DistributedSampler):
         num_samples: draws per epoch and process.
         seed: seed of all draws.
         weights: relative probability of each item; None for equal ones.
+        replacement: whether draws are independent. If not, all items are drawn once before any is drawn again.
     Raises:
-        ConfigError: the weights are not one finite number of at least 0 per item, some above 0.
+        ConfigError: the weights are not one finite number of at least 0 per item, some above 0; or there are weights
+            without replacement.
 
     Example:
         >>> sampler = SeededSampler(range(5), num_samples=4, seed=1)
@@ -108,18 +110,29 @@ class SeededSampler(DistributedSampler):
     """
 
     def __init__(
-        self, data_source: Sequence[Any], num_samples: int, seed: int = 0, weights: Sequence[float] | None = None
+        self,
+        data_source: Sequence[Any],
+        num_samples: int,
+        seed: int = 0,
+        weights: Sequence[float] | None = None,
+        replacement: bool = True,
     ) -> None:
+        if weights is not None and not replacement:
+            raise ConfigError("no weights without replacement", "weights", "Set one of both: weights or replacement.")
         parallel = torch.distributed.is_available() and torch.distributed.is_initialized()
         world, rank = (torch.distributed.get_world_size(), torch.distributed.get_rank()) if parallel else (1, 0)
         super().__init__(data_source, num_replicas=world, rank=rank, seed=seed)  # type: ignore[arg-type]
         self.num_samples, self.total_size = num_samples, num_samples * world
         self.weights = None if weights is None else _checked(weights, len(data_source))
+        self.replacement = replacement
 
     def __iter__(self) -> Iterator[SeededIndex]:
         count = len(self.dataset)  # type: ignore[arg-type]
         state = random_state(self.seed, self.epoch)
-        if self.weights is None:
+        if not self.replacement:
+            rounds = -(-self.total_size // count)
+            drawn = np.concatenate([state.permutation(count) for _ in range(rounds)])
+        elif self.weights is None:
             drawn = state.randint(count, size=self.total_size)
         else:
             drawn = state.choice(count, size=self.total_size, p=self.weights)

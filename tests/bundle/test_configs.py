@@ -37,6 +37,7 @@ def alone(monkeypatch):
     [
         (["train.json"], "train"),
         (["train.json", "paper.json"], "train"),
+        (["train.json", "paper.json", "paper_authors.json"], "train"),
         (["train.json", "light_release.json"], "train"),
         (["train.json", "light_release.json", "light_scans.json"], "train"),
         (["train.json", "multi_gpu_train.json"], "train"),
