@@ -149,6 +149,12 @@ def check_counts(path: Path) -> None:
                 raise _too_many(path, f"{2 * _MAX_VALUES:,} tiles or strips", f"{segments // 2:,} of them")
 
 
+def has_directory(path: Path) -> bool:
+    """Check whether the first directory of a TIFF lies in the file as a whole. Pillow reads on where it ends early."""
+    with open(path, "rb") as file:
+        return bool(next(_directories(file, path), []))
+
+
 def _too_many(path: Path, expected: str, received: str) -> DataError:
     return DataError(
         f"at most {expected} in {path}", received, "It is damaged or made to fill the memory; copy it again."

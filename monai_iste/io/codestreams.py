@@ -1,4 +1,4 @@
-"""Headers of compressed segments of a TIFF: sizes and depths that contradict the TIFF, and data that are cut short."""
+"""Headers of compressed segments of a TIFF: sizes and depths that contradict the TIFF, damaged tables, missing ends."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+import numpy as np
+
 JPEG = (6, 7, 34892, 33007)
 JPEG_2000 = (33003, 33004, 33005, 34712)
 _PNG, _WEBP, _JPEG_XL, _LERC = (34933,), (50001,), (50002, 52546), (34887,)
@@ -16,6 +18,8 @@ _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of JPEG that be
 _ALONE = {0x01, *range(0xD0, 0xDA)}  # markers without a length
 _CODESTREAM = b"\xff\x4f\xff\x51"  # how one of JPEG 2000 begins
 _END = b"\xff\xd9"
+_FIRST_SCAN, _QUANTIZATION, _HUFFMAN = 0xDA, 0xDB, 0xC4  # markers of JPEG
+_MAX_DC = 16  # largest category of a difference, which lossless JPEG has
 _TAIL = 4096  # bytes at the end of a segment, which may be padded
 
 Size = tuple[int, int]
@@ -42,8 +46,10 @@ def check_segment(data: bytes, compression: int, side: Size, inside: Size, bits:
         inside: (H, W) of the part of this one that lies in the image; some writers store no more.
         bits: bits of each sample, as the TIFF declares them.
     Raises:
-        ValueError: its header states another size or depth, or it is a JPEG without an end.
+        ValueError: its header states another size or depth, or it is a JPEG with damaged tables or without an end.
     """
+    if compression in JPEG[1:]:
+        check_jpeg_tables(data)
     coded = read_coded(data, compression)
     if coded is None:
         return
@@ -55,6 +61,56 @@ def check_segment(data: bytes, compression: int, side: Size, inside: Size, bits:
         raise ValueError(f"a segment of {coded.bits} bits per sample instead of {bits}")
     if compression in JPEG[1:] and _END not in data[-_TAIL:]:
         raise ValueError("a JPEG that is cut short")
+
+
+def check_jpeg_tables(data: bytes, alone: bool = False) -> None:
+    """Check the tables before the first scan of a JPEG. Decoders use damaged ones without a word.
+
+    Args:
+        alone: whether these are TIFF's tables of all segments, without an image. Then nothing else may lie among them.
+    Raises:
+        ValueError: a table is cut short, or states what no table does; the message is a clause.
+    """
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        marker = data[at + 1]
+        if marker in (_FIRST_SCAN, _END[1]):
+            return
+        if marker == 0xFF or marker in _ALONE:
+            at += 1 if marker == 0xFF else 2
+            continue
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        content = data[at + 4 : at + 2 + length]
+        if length != len(content) + 2:
+            raise ValueError("tables of JPEG that are cut short")
+        check = {_QUANTIZATION: _quantization_size, _HUFFMAN: _huffman_size}.get(marker)
+        while check and content:
+            content = content[check(content) :]
+        at += 2 + length
+    if alone and data[at : at + 2] not in (b"", _END):
+        raise ValueError("tables of JPEG with other bytes among them")
+
+
+def _quantization_size(data: bytes) -> int:
+    """Return the number of bytes of a table of quantization, whose 64 steps are above 0."""
+    wide, number = divmod(data[0], 16)
+    size = 1 + 64 * (1 + wide)
+    if wide > 1 or number > 3 or len(data) < size or not np.frombuffer(data[1:size], (">u1", ">u2")[wide]).all():
+        raise ValueError("a damaged table of quantization of JPEG")
+    return size
+
+
+def _huffman_size(data: bytes) -> int:
+    """Return the number of bytes of a Huffman table: how many codes have 1 to 16 bits, and their different values."""
+    kind, number = divmod(data[0], 16)
+    counts = data[1:17]
+    values = data[17 : 17 + sum(counts)]
+    codes = sum(count << 15 - bits for bits, count in enumerate(counts))  # of 16 bits, which begin with one of these
+    largest = max(values, default=0) if kind == 0 else 0
+    is_whole = len(counts) == 16 and len(values) == sum(counts) == len(set(values))
+    if kind > 1 or number > 3 or not is_whole or codes > 2**16 or largest > _MAX_DC:
+        raise ValueError("a damaged Huffman table of JPEG")
+    return 17 + len(values)
 
 
 def read_coded(data: bytes, compression: int) -> Coded | None:

@@ -14,13 +14,13 @@ from PIL import Image
 
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.io.byte_cache import ByteCache
-from monai_iste.io.checks import check_counts, check_file, too_many_pixels
+from monai_iste.io.checks import check_counts, check_file, has_directory, too_many_pixels
 from monai_iste.io.openslide_reader import OpenSlidePixels
 from monai_iste.io.orientation import page_orientation
 from monai_iste.io.pixel_size import PixelSize, is_tiff
 from monai_iste.io.samples import not_rgb
 from monai_iste.io.tiff_pages import main_image, open_tiff
-from monai_iste.io.tiff_reader import APERIO_YCBCR, TiffPixels, declared_samples
+from monai_iste.io.tiff_reader import APERIO_YCBCR, TiffPixels, check_shared_tables, declared_samples
 from monai_iste.io.whole_image import (
     WholeImagePixels,
     as_data_error,
@@ -111,7 +111,7 @@ def _open(path: Path) -> Pixels:
     vendor = openslide.OpenSlide.detect_format(path) if tiff or not name.endswith(_PLAIN) else None
     if vendor not in (None, "generic-tiff"):
         return _open_vendor(path, vendor) if tiff else OpenSlidePixels(path, vendor)
-    if vendor is None and not name.endswith(IMAGE_SUFFIXES):
+    if vendor is None and not tiff and not name.endswith(IMAGE_SUFFIXES):
         raise DataError(
             f"a slide that OpenSlide reads, or an image ({', '.join(IMAGE_SUFFIXES)})",
             str(path),
@@ -128,6 +128,7 @@ def _open_vendor(path: Path, vendor: str) -> Pixels:
     with open_tiff(path, _multifile=False) as tiff:
         page = tiff.pages.first if vendor != "aperio" else main_image(tiff).page
         is_plain, orientation = _is_plain_rgb(page, path), page_orientation(page)
+        check_shared_tables(page, path)
     if vendor != "aperio":
         if orientation != 1:
             raise not_rgb(path, f"a slide of {vendor} that is stored turned or mirrored (orientation {orientation})")
@@ -147,6 +148,8 @@ def _open_tiff(path: Path, is_generic: bool) -> Pixels:
     except DataError:
         raise
     except Exception:
+        if not has_directory(path):
+            raise
         others: list[Callable[[], Pixels]] = [
             partial(
                 WholeImagePixels,

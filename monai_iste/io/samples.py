@@ -92,7 +92,7 @@ def _convert_floats(colors: np.ndarray, alpha: np.ndarray | None, samples: Sampl
     for values in (colors, alpha):
         if values is not None and not (values.min() >= 0 and values.max() <= 1):  # also true of NaN
             raise not_rgb(path, f"{values.dtype} values outside [0, 1]")
-    wide = colors.astype(np.float32) if colors.dtype.itemsize < 4 else colors
+    wide, alpha = (n.astype(np.float32) if n is not None and n.dtype.itemsize < 4 else n for n in (colors, alpha))
     if samples.inverted:
         wide = 1 - wide
     if alpha is not None:

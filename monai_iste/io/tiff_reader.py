@@ -15,7 +15,7 @@ import tifffile
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.checks import MAX_PIXELS, MAX_TILE_PIXELS, check_size
-from monai_iste.io.codestreams import JPEG, JPEG_2000, bare_jpeg_2000, check_segment
+from monai_iste.io.codestreams import JPEG, JPEG_2000, bare_jpeg_2000, check_jpeg_tables, check_segment
 from monai_iste.io.orientation import page_orientation, stored_region, upright, upright_size
 from monai_iste.io.pixel_size import PixelSize, first_plausible, vendor_mpp
 from monai_iste.io.samples import Samples, jpeg_ycbcr_to_rgb, not_rgb, to_rgb8, ycbcr_to_rgb
@@ -120,6 +120,7 @@ class _Level:
         self._grid = math.ceil(self.size[0] / self._side[0]), math.ceil(self.size[1] / self._side[1])
         self._planes = page.samplesperpixel if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else 1
         self._offsets, self._counts = _segments(page, math.prod(self._grid) * self._planes, self._path)
+        check_shared_tables(page, self._path)
         page.decode(None, 0)  # raises ValueError where tifffile knows no way to decode it
         self._ycbcr = _ycbcr(page)
 
@@ -223,6 +224,17 @@ def declared_samples(page: tifffile.TiffPage, path: Path) -> Samples:
         raise not_rgb(path, "associated opacity of colors that are not brightness")
     palette = _palette(page, bits, path) if photometric == meaning.PALETTE else None
     return Samples(colors, bits, alpha, inverted, palette)
+
+
+def check_shared_tables(page: tifffile.TiffPage, path: Path) -> None:
+    """Raise DataError if the tables that all JPEG segments of a page share are damaged."""
+    tables = page.jpegtables if page.compression in JPEG[1:] else None
+    if tables is None:
+        return
+    try:
+        check_jpeg_tables(tables, alone=True)
+    except ValueError as error:
+        raise DataError(f"readable pixels in {path}", str(error), "Copy or export it again.") from error
 
 
 def _palette(page: tifffile.TiffPage, bits: int, path: Path) -> np.ndarray:

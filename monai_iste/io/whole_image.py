@@ -14,6 +14,7 @@ from PIL import Image, ImageFile
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.io.byte_cache import ByteCache
 from monai_iste.io.checks import check_file, check_memory, check_size
+from monai_iste.io.codestreams import check_jpeg_tables
 from monai_iste.io.orientation import ORIENTATION_TAG, swaps_axes, upright, upright_size, valid_orientation
 from monai_iste.io.pixel_size import PixelSize, find_mpp, first_plausible
 from monai_iste.io.png_chunks import find_chunk, has_all_rows, transparent_color
@@ -127,6 +128,8 @@ def decode_pillow(path: Path, formats: tuple[str, ...] = PILLOW_FORMATS) -> np.n
     """Decode an image by Pillow to upright (H, W, 3) uint8."""
     with Image.open(path, formats=formats) as image:
         _check_mode(image, path)
+        if image.format in ("JPEG", "MPO"):
+            check_jpeg_tables(path.read_bytes())
         orientation = image_orientation(image)
         return upright(_pillow_rgb(image, path), orientation)
 

@@ -109,6 +109,22 @@ def test_large_claims_are_refused_without_memory(tmp_path, name, read):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("power", [14, 15, 40, 63])
+def test_a_directory_of_more_entries_than_the_file_holds(tmp_path, recwarn, bigtiff, power):
+    """Pillow would read as far as it comes, and warn."""
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((20, 30, 3), np.uint8), photometric="rgb", bigtiff=bigtiff)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    at = int.from_bytes(data[8:16] if bigtiff else data[4:8], "little")
+    size = 8 if bigtiff else 2
+    data[at : at + size] = min(2**power, 2 ** (8 * size) - 1).to_bytes(size, "little")
+    (tmp_path / "a.tif").write_bytes(data)
+    for read in (read_rgb, Slide):
+        with pytest.raises(DataError):
+            read(tmp_path / "a.tif")
+    assert not recwarn.list
+
+
 def test_a_directory_that_leads_to_itself(tmp_path):
     path = directory(tmp_path / "a.tif", {330: (4, 1, 16)})
     assert image_size(path) == (64, 64)

@@ -116,6 +116,20 @@ def test_opacity_is_composited_once_and_what_is_unspecified_is_dropped(tmp_path,
     assert_read(tmp_path / "a.tif", IMAGE if kind == 0 else over_white, tolerance=0 if kind == 0 else 1)
 
 
+@pytest.mark.parametrize("kind", [1, 2])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_opacity_of_floating_point_is_rounded_once(tmp_path, dtype, kind):
+    color = IMAGE / 255 * (OPACITY[..., None] if kind == 1 else 1)
+    values = np.concatenate([color, OPACITY[..., None]], axis=2).astype(dtype)
+    write(tmp_path / "a.tif", values, extrasamples=[kind])
+    exact = values.astype(np.float64)
+    color, opacity = exact[..., :3], exact[..., 3:]
+    over_white = np.minimum(color + 1 - opacity, 1) if kind == 1 else color * opacity + 1 - opacity
+    far = np.abs(over_white * 255 % 1 - 0.5) > 1e-4  # from where both neighbors are as good
+    found = read_rgb(tmp_path / "a.tif").transpose(1, 2, 0)
+    np.testing.assert_array_equal(found[far], np.round(over_white * 255)[far])
+
+
 def test_opaque_and_transparent_are_exact(tmp_path):
     for kind in (1, 2):
         for depth, (dtype, largest) in DEPTHS.items():

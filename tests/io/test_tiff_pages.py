@@ -104,3 +104,11 @@ def test_a_plain_tiff_is_read_under_the_name_of_a_slide(tmp_path, name):
     assert probe(path).size == (240, 320)
     with Slide(path) as slide:
         np.testing.assert_array_equal(slide.read(Region(8, 16, 100, 90)), IMAGE[8:108, 16:106])
+
+
+@pytest.mark.parametrize("name", ["a.ndpi", "a.qptiff", "a.btf", "a", "a.mrxs"])
+def test_what_openslide_does_not_know_is_read_under_any_name(tmp_path, name):
+    path = write(tmp_path / name, (IMAGE.astype(np.uint16) * 257, {"rowsperstrip": 16}))
+    np.testing.assert_array_equal(read_rgb(path), IMAGE.transpose(2, 0, 1))
+    with Slide(path) as slide:
+        np.testing.assert_array_equal(slide.read(Region(8, 16, 100, 90)), IMAGE[8:108, 16:106])
