@@ -92,12 +92,17 @@ def _convert_floats(colors: np.ndarray, alpha: np.ndarray | None, samples: Sampl
     for values in (colors, alpha):
         if values is not None and not (values.min() >= 0 and values.max() <= 1):  # also true of NaN
             raise not_rgb(path, f"{values.dtype} values outside [0, 1]")
-    wide, alpha = (n.astype(np.float32) if n is not None and n.dtype.itemsize < 4 else n for n in (colors, alpha))
+    wide = _at_least_float32(colors)
     if samples.inverted:
         wide = 1 - wide
     if alpha is not None:
-        wide = np.minimum(wide + (1 - alpha), 1) if samples.alpha == "associated" else wide * alpha + (1 - alpha)
+        opacity = _at_least_float32(alpha)
+        wide = np.minimum(wide + (1 - opacity), 1) if samples.alpha == "associated" else wide * opacity + (1 - opacity)
     return np.round(wide * 255).astype(np.uint8)
+
+
+def _at_least_float32(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32) if values.dtype.itemsize < 4 else values
 
 
 def over_background(rgba: np.ndarray, background: np.ndarray | int = 255) -> np.ndarray:
