@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from experiments.check import check
 from experiments.classification import table4
 from experiments.figures import figure
 from experiments.nuclei import nuclei
@@ -23,6 +24,7 @@ app.command()(table3)
 app.command()(table4)
 app.command()(nuclei)
 app.command()(figure)
+app.command()(check)
 
 
 @app.callback()

@@ -1,0 +1,97 @@
+"""Tables of the pages about comparisons of trainings, made from their files of scores (:mod:`experiments.check`)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from experiments.page_sources import Row, Source, number, one, select, table
+from experiments.page_tables import Lines
+
+_SCALES = (2, 3, 4, 6, 8)
+_HEAD = ["x2", "x3", "x4", "x6", "x8"]
+
+
+def _psnr(rows: Sequence[Row], method: str) -> list[str]:
+    """Format PSNR at every scale, with the deviation over seeds where there is one."""
+    cells = []
+    for scale in _SCALES:
+        found = select(rows, method=method, scale=scale)
+        deviation = "".join(f" ± {number(row, 'psnr_std'):.2f}" for row in found if row["psnr_std"])
+        cells.append("".join(f"{number(row, 'psnr'):.2f}" for row in found) + deviation or "-")
+    return cells
+
+
+@table
+def methods(rows: Source, manifest: Source) -> Lines:
+    """Make Table I: PSNR of every method, with the processor seconds of its trainings.
+
+    Args:
+        rows: ``table1.csv``.
+        manifest: ``table1-manifest.json``. Seconds are means over seeds; methods of one scale have one for each scale.
+    """
+    lines = [["PSNR dB", *_HEAD, "processor s"]]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        label = select(rows, method=method)[0]["label"]
+        seconds: dict[str, list[float]] = {}
+        for name, run in manifest["runs"].items():
+            if "cpu_seconds" in run and name.startswith(f"{method}-"):
+                seconds.setdefault(name.rpartition("-seed")[0], []).append(run["cpu_seconds"])
+        times = [f"{statistics.fmean(values):.0f}" for values in seconds.values()]
+        lines.append([label, *_psnr(rows, method), ", ".join(times) or "0"])
+    return lines
+
+
+@table
+def alternatives(rows: Source, differences: Source) -> Lines:
+    """Make the differences of alternatives to ISTE: ``choices.csv``, ``choices-differences.csv``.
+
+    The file has ISTE minus each of them.
+    """
+    lines = [["minus ISTE, dB (95 % over images)", *_HEAD]]
+    for method in dict.fromkeys(row["other"] for row in differences):
+        cells = []
+        for scale in _SCALES:
+            row = one(differences, metric="psnr", other=method, scale=scale)
+            mean, low, high = (-number(row, key) for key in ("mean", "high", "low"))
+            cells.append(f"{_plain(mean, '+')} ({_plain(low)} to {_plain(high)})")
+        lines.append([select(rows, method=method)[0]["label"], *cells])
+    return lines
+
+
+def _plain(value: float, sign: str = "") -> str:
+    text = f"{value:{sign}.2f}"
+    return "0.00" if float(text) == 0 else text
+
+
+@table
+def corners(choices: Source, rows: Source) -> Lines:
+    """Make PSNR of ISTE with textures at four corners, beside LTE: ``choices.csv``, ``table1.csv``."""
+    found = (("ISTE, four corners", _psnr(choices, "four_corners")), ("LTE", _psnr(rows, "lte")))
+    return [["PSNR dB", *_HEAD], *([name, *(cell.split(" ± ")[0] for cell in cells)] for name, cells in found)]
+
+
+@table
+def glands(rows: Source) -> Lines:
+    """Make Table III from ``table3.csv``."""
+    words = {"original": "originals", "reconstructed": "reconstructions", "bicubic": "bicubic"}
+    lines = [["setting", "F1", "object Dice", "object Hausdorff, pixels"]]
+    for row in rows:
+        setting = f"trained on {words[row['trained_on']]}, run on {words[row['run_on']]}"
+        scores = [f"{number(row, key):.3f}" for key in ("f1", "object_dice")]
+        lines.append([setting, *scores, f"{number(row, 'object_hausdorff'):.0f}"])
+    return lines
+
+
+@table
+def second_generation(rows: Source) -> Lines:
+    """Make the comparison of light networks after equal processor time."""
+    keys = ("blur_x2", "blur_x3", "blur_x4", "no_blur_x2", "no_blur_x3", "no_blur_x4", "mean")
+    heads = ("blur x2", "x3", "x4", "no blur x2", "x3", "x4", "mean")
+    lines = [["encoder", "textures", "corners blended", "parameters", "steps", *heads]]
+    for row in rows:
+        size = f"{number(row, 'parameters') / 1e6:.2f} M"
+        steps = f"{number(row, 'steps'):,.0f}"
+        scores = [f"{number(row, key):.2f}" for key in keys]
+        lines.append([row["encoder"], row["textures"], row["blended"], size, steps, *scores])
+    return lines
