@@ -20,7 +20,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -45,8 +45,8 @@ PAGES_OF_SETTINGS = ("bundles/iste/docs/README.md", "benchmarks/README.md")
 _COMMENT = re.compile(r"<!--\s*(from|no source)\b.*")
 _FROM = re.compile(r"<!-- from ([^:]+): (.+) -->")
 _NO_SOURCE = re.compile(r"<!-- no source: (\S.*) -->")
-_RULE = re.compile(r"\|[\s:|-]+\|?")
-_NUMBER = re.compile(r"[+-]?\d[\d,.]*(\s?(%|dB|M|s|±|/|\().*)?")
+_RULE = re.compile(r"\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*")
+_NUMBER = re.compile(r"[+\-−±~≈<>=]*\s?\.?\d.*")
 
 
 class Block(NamedTuple):
@@ -64,13 +64,14 @@ class Block(NamedTuple):
 
     @property
     def is_table(self) -> bool:
-        return len(self.lines) > 1 and self.lines[0].startswith("|") and bool(_RULE.fullmatch(self.lines[1].strip()))
+        return _header(self.lines) == 0
 
     @property
     def cells(self) -> list[list[str]]:
         """Cells of a table, the header first, without marks of emphasis and code."""
         rows = [self.lines[0], *self.lines[2:]]
-        return [[_plain(cell) for cell in re.split(r"(?<!\\)\|", row.strip().strip("|"))] for row in rows]
+        inner = [row.strip().removeprefix("|").removesuffix("|") for row in rows]
+        return [[_plain(cell) for cell in re.split(r"(?<!\\)\|", row)] for row in inner]
 
 
 class Report(NamedTuple):
@@ -133,7 +134,28 @@ def _pages(folder: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """Split a page into blocks; programs and indented commands are left out."""
+    """Split a page into blocks; programs and indented commands are left out.
+
+    A table ends the paragraph before it, as it does where pages are shown.
+    """
+    for block in _paragraphs(text):
+        start = _header(block.lines)
+        if start:
+            yield block._replace(lines=block.lines[:start])
+            yield Block(block.line + start, [], block.lines[start:])
+        else:
+            yield block
+
+
+def _header(lines: Sequence[str]) -> int | None:
+    """Find the header of a table: the line above the first rule; None if there is none."""
+    for i, (head, rule) in enumerate(pairwise(lines)):
+        if "|" in head and "|" in rule and _RULE.fullmatch(rule):
+            return i
+    return None
+
+
+def _paragraphs(text: str) -> Iterator[Block]:
     comments: list[str] = []
     lines: list[str] = []
     is_code = False
@@ -227,4 +249,4 @@ def _plain(text: str) -> str:
 
 
 def _has_numbers(block: Block) -> bool:
-    return any(_NUMBER.fullmatch(cell) for row in block.cells[1:] for cell in row[1:])
+    return any(_NUMBER.fullmatch(cell) for row in block.cells[1:] for cell in row[1:] or row)

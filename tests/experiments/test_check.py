@@ -133,10 +133,25 @@ def test_a_folder_without_pages_is_refused(tmp_path):
 
 def test_tables_with_numbers_need_a_comment(clone):
     assert clone("| a | b |\n|---|---|\n| x | words 3 |\n") == []
-    for cell in ("3", "+0.33", "31.2 / 0.8", "5.1 %", "**25.78 dB**", "-0.03 (-0.04 to -0.02)", "0.41 M"):
+    for cell in ("3", "+0.33", "31.2 / 0.8", "5.1 %", "**25.78 dB**", "-0.03 (-0.04 to -0.02)", "87, 120", "< 5", ".5"):
         [line] = clone(f"text\n\n| a | b |\n|---|---|\n| x | {cell} |\n")
         assert line.startswith("docs/results/page.md:3: a table with numbers names no file")
     assert clone("<!-- no source: typed by hand -->\n| a | b |\n|---|---|\n| x | 3 |\n") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a | b\n--- | ---\nx | 3\n", 1),  # without outer bars
+        ("| a |\n| :-: |\n| 3 |\n", 1),
+        ("text\nmore\n| a | b |\n|---|---|\n| x | 3 |\n", 3),  # no empty line above
+        ("- item\n\n  | a | b |\n  |:--|--:|\n  | x | 3 |\n", 3),
+        ("<!-- From scores.csv: liif new ours -->\n| a | b |\n|---|---|\n| x | 3 |\n", 2),
+        (f"{FROM}\ntext\n| a | b |\n|---|---|\n| x | 3 |\n", 3),  # the comment is not its own
+    ],
+)
+def test_tables_are_found_wherever_they_stand(clone, text, line):
+    assert f"docs/results/page.md:{line}: a table with numbers names no file. " in "\n".join(clone(text))
 
 
 def test_programs_are_not_tables(clone):
