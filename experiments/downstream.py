@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import RandomSampler
 from tqdm import tqdm
 
+from experiments.early_stopping import KeepBest, Validation
 from monai_iste.bundle import resume_point
 from monai_iste.errors import ConfigError
 from monai_iste.functional import upscale
@@ -134,6 +135,7 @@ def train(
     seed: int,
     device: str = "cpu",
     num_workers: int = 0,
+    validation: Validation | None = None,
 ) -> Path:
     """Train a network with MONAI's SupervisedTrainer and write ``weights.safetensors``; return at once if it exists.
 
@@ -141,13 +143,17 @@ def train(
     is written after every epoch of 50 steps. An interrupted training resumes from the last one and gives the same
     result, because random draws of an epoch depend on the seed and the epoch only.
 
+    With a validation, the training ends when its score stops rising, and the weights are those of the best score;
+    ``validation.json`` has all scores.
+
     Args:
         network: network with random weights of that seed; the trained weights are loaded into it.
         make_dataset: creates the data set of items ``{"image": (C, H, W), "label": ...}`` with a random transform;
             items are drawn with replacement. Not called if the training is finished.
         loss: function of prediction and label.
         folder: folder for this training only.
-        steps: optimizer steps, rounded up to whole epochs.
+        steps: optimizer steps, rounded up to whole epochs; with a validation the largest number.
+        validation: score of the network on other images; None trains for all steps.
     Returns:
         path of the weights.
     Raises:
@@ -171,6 +177,18 @@ def train(
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     schedule = CosineAnnealingLR(optimizer, T_max=epochs * length)
 
+    def finish() -> None:
+        """Write the weights, before the checkpoint of that epoch: a training that is killed then ends the same."""
+        if keeper is not None:
+            network.load_state_dict(keeper.best)
+            write_json(folder / "validation.json", keeper.history)
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        with open_output(file, overwrite=True) as out:
+            out.write(save(state))
+
+    keeper = None if validation is None else KeepBest(network, validation, finish)
+    keepers: dict[str, Any] = {} if keeper is None else {"validation": keeper}
+
     def start_epoch(engine: Engine) -> None:
         number = (seed << 20) + engine.state.epoch
         generator.manual_seed(number)
@@ -189,20 +207,20 @@ def train(
         train_handlers=[
             Checkpoints(
                 str(folder),
-                {"network": network, "optimizer": optimizer, "lr_scheduler": schedule},
+                {"network": network, "optimizer": optimizer, "lr_scheduler": schedule, **keepers},
                 resume_point(str(folder), epochs + 1),
             ),
             StopOnNonFiniteLoss(),
             LrScheduleHandler(cast(Any, schedule), print_lr=False, epoch_level=False),
+            *keepers.values(),
         ],
     )
     trainer.add_event_handler(Events.EPOCH_STARTED, start_epoch)
     with tqdm(total=epochs * length, unit="step", desc=folder.name, mininterval=progress_interval()) as bar:
         trainer.add_event_handler(Events.ITERATION_COMPLETED, _advance, bar)
         trainer.run()
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with open_output(file, overwrite=True) as out:
-        out.write(save(state))
+    if keeper is None or not file.is_file():  # killed between the last checkpoint and the weights, or no validation
+        finish()
     for path in folder.glob("checkpoint_epoch=*.pt"):
         path.unlink()
     return file

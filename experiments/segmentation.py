@@ -10,9 +10,11 @@ protocol ``iste-rgb`` and upscaled by the same factor, by bicubic interpolation 
 | sisr | originals | reconstructions |
 | original | originals | originals |
 
-There are two U-Nets; three settings use the same one. Not specified in the paper; our choice: the U-Net of the bicubic
-row is trained on originals, so that it differs from the last two rows in its input only. The U-Net, its training and
-the conversion of its output to glands are not specified either: see :mod:`experiments.gland_task`.
+Every network that reconstructs has its own rows hr_unet and sisr. All other settings use the U-Net that is trained on
+originals. Not specified in the paper; our choice: the U-Net of the bicubic row is trained on originals, so that it
+differs from the last two rows in its input only; every U-Net is trained until its validation stops rising, on images
+held out of the training part. The U-Net, its training and the conversion of its output to glands are not specified
+either: see :mod:`experiments.gland_task`.
 
 The released weights of iste_light were trained on GlaS tiles by this project's split, which contain tiles of the
 challenge's test sets. For results on the challenge's sets, use weights that were trained elsewhere; otherwise the table
@@ -21,6 +23,7 @@ carries a note.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,10 +35,13 @@ from tqdm import tqdm
 
 from experiments.datasets import GLAS_COUNTS, glas_datalists
 from experiments.downstream import PROTOCOL, Reconstructor, claim_folder, progress_interval, train
+from experiments.early_stopping import Validation
 from experiments.gland_task import GlandTask
+from experiments.methods import method_of
 from experiments.reported import SOURCE, reported
 from experiments.setting_tables import scores_of, write_setting_tables
 from experiments.tables import Metric
+from monai_iste.errors import ConfigError
 from monai_iste.io.files import checksum, make_folder, read_json, write_json
 from monai_iste.io.image_reader import image_size
 from monai_iste.io.image_writer import save_image
@@ -53,21 +59,40 @@ _SAW_GLAS = "iste_light"  # the preset whose released weights saw tiles of these
 _TEST_SETS = {"testA": "glas_a", "testB": "glas_b"}
 
 
-class Setting(NamedTuple):
-    """Row of the table: label, images that the U-Net is trained on, and images that it is run on."""
+#: Fraction of the training images that validate, where the data set names none.
+_HELD_OUT = 1 / 6
 
+
+class Setting(NamedTuple):
+    """Row of the table: the paper's name, label, kinds of images that the U-Net is trained and run on, network."""
+
+    name: str
     label: str
     trained_on: str
     run_on: str
+    network: str = ""
 
 
-#: By the paper's names.
-SETTINGS = {
-    "bicubic": Setting("Bicubic", "original", "bicubic"),
-    "hr_unet": Setting("HR U-Net", "reconstructed", "original"),
-    "sisr": Setting("SISR", "original", "reconstructed"),
-    "original": Setting("Original", "original", "original"),
-}
+def list_settings(reconstructors: Mapping[str, Reconstructor]) -> list[Setting]:
+    """List the rows: the paper's four for the first network, and two more for every other one.
+
+    A kind of images is ``original``, ``bicubic``, or the unique name of a reconstructor. Bicubic interpolation as a
+    network has the row hr_unet alone, because its sisr is the row bicubic.
+
+    Args:
+        reconstructors: networks by the names to print.
+    """
+    rows = [Setting("bicubic", "Bicubic", "original", "bicubic")]
+    for name, maker in reconstructors.items():
+        kind = _kind(maker)
+        rows.append(Setting("hr_unet", "HR U-Net", kind, "original", name))
+        if kind != "bicubic":
+            rows.append(Setting("sisr", "SISR", "original", kind, name))
+    return [*rows, Setting("original", "Original", "original", "original")]
+
+
+def _kind(maker: Reconstructor) -> str:
+    return "bicubic" if maker.preset == "bicubic" else maker.name
 
 
 # --- the images -------------------------------------------------------------------------------------------------------
@@ -90,23 +115,33 @@ def _reconstruct(
 
 
 def _kinds(
-    lists: Mapping[str, Sequence[Mapping[str, Any]]], reconstructor: Reconstructor, folder: Path
+    lists: Mapping[str, Sequence[Mapping[str, Any]]],
+    reconstructors: Sequence[Reconstructor],
+    scale: float,
+    folder: Path,
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Build the items of every part for original, bicubic and reconstructed images, all of one size."""
-    bicubic = Reconstructor("bicubic", scale=reconstructor.scale)
-    tests = {part: lists[part] for part in _TEST_SETS}  # nothing is trained on bicubic images
-    kinds = {
-        "bicubic": {part: _reconstruct(items, bicubic, folder) for part, items in tests.items()},
-        "reconstructed": {part: _reconstruct(items, reconstructor, folder) for part, items in lists.items()},
-    }
-    kinds["original"] = {
-        part: [
-            {**item, "size": image_size(reconstructed["image"])}
-            for item, reconstructed in zip(lists[part], kinds["reconstructed"][part], strict=True)
-        ]
-        for part in lists
-    }
+    kinds = {}
+    for maker in (Reconstructor("bicubic", scale=scale), *reconstructors):
+        trained_on = maker in reconstructors  # else it is a row of the table that nothing is trained on
+        parts = lists if trained_on else {part: lists[part] for part in _TEST_SETS}
+        kinds[_kind(maker)] = {part: _reconstruct(items, maker, folder) for part, items in parts.items()}
+    sizes = {item["name"]: image_size(item["image"]) for items in kinds[_kind(maker)].values() for item in items}
+    kinds["original"] = {part: [{**item, "size": sizes[item["name"]]} for item in lists[part]] for part in lists}
     return kinds
+
+
+def _hold_out(items: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Split the training images into those to train on and those to validate on.
+
+    The second are those that the data set names. Where it names none, as GlaS, they are a sixth of the images, the same
+    on every machine; images of one patient may then be in both parts.
+    """
+    held = [item for item in items if item.get("validation")]
+    if not held:
+        ranked = sorted(items, key=lambda item: hashlib.sha256(item["name"].encode()).hexdigest())
+        held = ranked[: max(1, round(len(items) * _HELD_OUT))]
+    return [item for item in items if item not in held], held
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -117,17 +152,21 @@ def table3(
     output_dir: Annotated[
         Path, typer.Option("--output-dir", help="Folder for all results; an interrupted run resumes.")
     ] = Path("table3"),
-    preset: Annotated[str, typer.Option("--preset", help="Network of the reconstructions.")] = DEFAULT_PRESET,
     weights: Annotated[
-        Optional[Path], typer.Option("--weights", help="File of its weights; default: the released ones.")
+        Optional[list[str]],
+        typer.Option("--weights", metavar="PRESET[=FILE]", help="A network that reconstructs, or bicubic; repeatable."),
     ] = None,
     bicubic_residual: Annotated[
-        Optional[bool], typer.Option(help="Whether it adds bicubic interpolation; default: the preset's setting.")
+        Optional[bool], typer.Option(help="Whether they add bicubic interpolation; default: the preset's setting.")
     ] = None,
     scale: Annotated[float, typer.Option("--scale", help="Factor of the reduction and of the upscaling.")] = 4.0,
     steps: Annotated[
-        int, typer.Option("--steps", min=1, help="Training steps of each U-Net, rounded up to epochs of 50.")
-    ] = 2000,
+        int, typer.Option("--steps", min=1, help="Training steps of each U-Net at most, rounded up to epochs of 50.")
+    ] = 6000,
+    patience: Annotated[
+        int,
+        typer.Option("--patience", min=1, help="Validations, one in 200 steps, without a rise that end a training."),
+    ] = 8,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="Number of trainings of each U-Net; can be raised later.")
     ] = 1,
@@ -143,40 +182,58 @@ def table3(
     """Table III: segment glands in originals and reconstructions with a U-Net (GlaS).
 
     Writes table3.csv, table3.md, table3.tex, manifest.json and a label map of every test image and setting
-    (unet-<trained on>-seed<n>/<setting>/<image>.png). After an interruption, the same command resumes.
+    (unet-<trained on>-seed<n>/<run on>/<image>.png). After an interruption, the same command resumes.
     """
     device = device or default_device()
     task = GlandTask(width, crop, border, min_area, device)
     lists = glas_datalists(dataset_dir)
-    reconstructor = Reconstructor(preset, weights, scale, device, bicubic_residual)
+    reconstructors = _reconstructors(weights or [DEFAULT_PRESET], scale, device, bicubic_residual)
     dataset = {part: fingerprint(items) for part, items in lists.items()}
     training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
     settings = {
         "experiment": "table3",
-        "reconstruction": reconstructor.identity,
+        "scale": scale,
         "unet": {"width": width, "crop": crop, "border": border, "min_area": min_area},
-        "training": training,
+        "training": {**training, "patience": patience},
         "dataset": dataset,
     }
     claim_folder(output_dir, settings)
-    kinds = _kinds(lists, reconstructor, output_dir / "images")
-    scores, unets = {}, {}
+    kinds = _kinds(lists, list(reconstructors.values()), scale, output_dir / "images")
+    rows, scores, unets = list_settings(reconstructors), {}, {}
     for seed in range(seeds):
-        for kind in dict.fromkeys(setting.trained_on for setting in SETTINGS.values()):
+        for kind in dict.fromkeys(row.trained_on for row in rows):
             network, folder = task.network(seed), output_dir / f"unet-{kind}-seed{seed}"
-            fit = partial(train, network, partial(task.dataset, kinds[kind]["train"]), task.loss(), folder, **training)
-            unets[folder.name] = checksum(fit(seed=seed, device=device, num_workers=num_workers))
-            for name, setting in SETTINGS.items():
-                if setting.trained_on == kind:
-                    scores[name, seed] = _score(task, network, kinds[setting.run_on], folder / name)
+            learned, held = _hold_out(kinds[kind]["train"])
+            watched = Validation(partial(task.validate, items=held), patience=patience)
+            fit = partial(train, network, partial(task.dataset, learned), task.loss(), folder, **training)
+            file = fit(seed=seed, device=device, num_workers=num_workers, validation=watched)
+            unets[folder.name] = {"sha256": checksum(file), "validation": read_json(folder / "validation.json")}
+            for row in rows:
+                if row.trained_on == kind:
+                    scores[row, seed] = _score(task, network, kinds[row.run_on], folder / row.run_on)
     report = manifest(PROTOCOL, dataset=dataset, device=device)
-    report |= {**settings, "seeds": list(range(seeds)), "unet_sha256": unets, "reported": SOURCE}
-    report["scores"] = [{"setting": name, "seed": seed, **found} for (name, seed), found in scores.items()]
+    report |= {**settings, "seeds": list(range(seeds)), "unets": unets, "reported": SOURCE}
+    report["reconstructions"] = {name: maker.identity for name, maker in reconstructors.items()}
+    report["scores"] = [{**row._asdict(), "seed": seed, **found} for (row, seed), found in scores.items()]
     write_json(output_dir / "manifest.json", report)
-    caption = f"Table III, glands segmented by a U-Net, x{scale:g}, reconstructions of {preset}, {steps} steps."
-    panels = _panels(scores, {part: len(lists[part]) for part in _TEST_SETS}, seeds, scale)
+    caption = f"Table III, glands segmented by a U-Net, x{scale:g}, trained until its validation stops rising."
+    panels = _panels(rows, scores, {part: len(lists[part]) for part in _TEST_SETS}, seeds, scale)
     counts = {part: len(items) for part, items in lists.items()}
-    _write(output_dir, panels, caption, _limits(counts, weights is None and preset == _SAW_GLAS))
+    _write(output_dir, panels, caption, _limits(counts, _SAW_GLAS in (weights or [])))
+
+
+def _reconstructors(
+    texts: Sequence[str], scale: float, device: str, bicubic_residual: bool | None
+) -> dict[str, Reconstructor]:
+    """Load the networks by the names to print, before anything is trained."""
+    found: dict[str, Reconstructor] = {}
+    for text in texts:
+        preset, _, file = text.partition("=")
+        name = next((name for name in (preset, text) if name not in found), "")
+        if not name:
+            raise ConfigError("every network once in --weights", repr(text), "Remove one.")
+        found[name] = Reconstructor(preset, file or None, scale, device, bicubic_residual)
+    return found
 
 
 def _score(
@@ -193,7 +250,8 @@ def _score(
 
 
 def _panels(
-    scores: Mapping[tuple[str, int], Mapping[str, Mapping[str, float]]],
+    settings: Sequence[Setting],
+    scores: Mapping[tuple[Setting, int], Mapping[str, Mapping[str, float]]],
     images: Mapping[str, int],
     seeds: int,
     scale: float,
@@ -204,12 +262,20 @@ def _panels(
         if not images[part]:
             continue
         rows = []
-        for name, setting in SETTINGS.items():
-            row = {"setting": name, **setting._asdict(), "test_set": part, "images": images[part]}
-            found = [scores[name, seed][part] for seed in range(seeds)]
-            rows.append(row | scores_of(found, _METRICS, reported(3, paper, name, scale)))
+        for setting in settings:
+            row: dict[str, Any] = {"setting": setting.name, "label": setting.label, "network": setting.network}
+            row |= {"trained_on": _plain(setting.trained_on), "run_on": _plain(setting.run_on)}
+            row |= {"test_set": part, "images": images[part]}
+            found = [scores[setting, seed][part] for seed in range(seeds)]
+            known = not setting.network or method_of(setting.network) == "iste"  # the paper's network
+            printed = reported(3, paper, setting.name, scale) if known else None
+            rows.append(row | scores_of(found, _METRICS, printed))
         panels.append((f"{part}, {images[part]} images", rows))
     return panels
+
+
+def _plain(kind: str) -> str:
+    return kind if kind in ("original", "bicubic") else "reconstructed"
 
 
 def _limits(counts: Mapping[str, int], has_seen: bool) -> list[str]:
@@ -218,14 +284,14 @@ def _limits(counts: Mapping[str, int], has_seen: bool) -> list[str]:
         sizes = ", ".join(f"{part} {count}" for part, count in counts.items())
         return [f"These are not the challenge's sets ({sizes} images): do not compare with reported numbers."]
     if has_seen:
-        return ["The released weights have seen tiles of these test sets: for a result, name others with --weights."]
+        return ["The released weights of iste_light have seen tiles of these test sets."]
     return []
 
 
 def _write(
     folder: Path, panels: Sequence[tuple[str, list[dict[str, Any]]]], caption: str, limits: Sequence[str]
 ) -> None:
-    names = {"label": "Setting", "trained_on": "trained on", "run_on": "run on"}
+    names = {"label": "Setting", "network": "network", "trained_on": "trained on", "run_on": "run on"}
     notes = ["Scores of the GlaS challenge, objects pooled over a test set.", *limits]
     paths = write_setting_tables(panels, names, _METRICS, folder, "table3", caption, notes)
     typer.echo(next(path for path in paths if path.suffix == ".md").read_text())

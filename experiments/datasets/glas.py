@@ -28,7 +28,8 @@ def glas_datalists(root: str | os.PathLike[str], complete: bool = True) -> dict[
 
     * ``Grade.csv``: the official layout, ``train_1.bmp`` beside ``train_1_anno.bmp``, and likewise testA and testB;
     * ``index.csv`` (columns image, mask, split): a substitute, the same tiles in another split. Its train and val are
-      merged, its test is used as testA, and testB is empty. Results on it are not comparable with the challenge's.
+      merged, with ``"validation": True`` in the items of val, its test is used as testA, and testB is empty. Results
+      on it are not comparable with the challenge's.
 
     Patient identifiers are not read.
 
@@ -134,7 +135,9 @@ def _read_substitute(index: Path) -> dict[str, list[dict[str, Any]]]:
     parts = {"train": "train", "val": "train", "test": "testA"}
     for row in read_records(index, ("image", "mask", "split")):
         item = {key: find_beside(index, row[key]) for key in ("image", "mask")}
-        lists[look_up(row["split"], parts, index)].append(item | {"name": Path(row["image"]).stem})
+        named: dict[str, Any] = {**item, "name": Path(row["image"]).stem}
+        of_val = {"validation": True} if row["split"] == "val" else {}
+        lists[look_up(row["split"], parts, index)].append(named | of_val)
     return lists
 
 

@@ -14,7 +14,7 @@ from experiments import segmentation
 from experiments.datasets import read_instances
 from experiments.downstream import Reconstructor, train
 from experiments.gland_task import GlandTask, class_map, label_instances, write_instances
-from experiments.segmentation import SETTINGS, table3
+from experiments.segmentation import table3
 from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import ConfigError, DataError
 from monai_iste.io.image_reader import read_rgb
@@ -121,7 +121,8 @@ def test_table3(glands, tmp_path, monkeypatch):
     def no_training(network, make_dataset, loss, folder, **options):
         network.trained_on = folder.name
         seen[folder.name] = {Path(item["image"]).parent.name for item in make_dataset.args[0]}
-        assert {item["name"] for item in make_dataset.args[0]} == {"tile_0", "tile_1", "tile_2"}
+        assert {item["name"] for item in make_dataset.args[0]} == {"tile_0", "tile_1"}
+        assert {item["name"] for item in options["validation"].score.keywords["items"]} == {"tile_2"}
         folder.mkdir(exist_ok=True)
         (folder / "weights.safetensors").write_bytes(folder.name.encode())
         return folder / "weights.safetensors"
@@ -131,16 +132,16 @@ def test_table3(glands, tmp_path, monkeypatch):
     options = {"output_dir": tmp_path / "out", "crop": 32, "min_area": 20, "steps": 3, "device": "cpu"}
     table3(glands, **options)
     iste, bicubic = Reconstructor(DEFAULT_PRESET, scale=4).name, Reconstructor("bicubic", scale=4).name
-    assert seen == {"unet-original-seed0": {"glas"}, "unet-reconstructed-seed0": {iste}}
+    assert seen == {"unet-original-seed0": {"glas"}, f"unet-{iste}-seed0": {iste}}
     assert set(scored) == {
         ("unet-original-seed0", bicubic),
         ("unet-original-seed0", iste),
         ("unet-original-seed0", "glas"),
-        ("unet-reconstructed-seed0", "glas"),
+        (f"unet-{iste}-seed0", "glas"),
     }
 
     rows = {row["setting"]: row for row in table(tmp_path / "out" / "table3.csv")}
-    assert list(rows) == list(SETTINGS)
+    assert list(rows) == ["bicubic", "hr_unet", "sisr", "original"]
     assert {row["test_set"] for row in rows.values()} == {"testA"}  # the stand-in has no test B
     original = rows["original"]
     assert (original["trained_on"], original["run_on"], original["images"]) == ("original", "original", "2")
@@ -152,16 +153,19 @@ def test_table3(glands, tmp_path, monkeypatch):
     text = (tmp_path / "out" / "table3.md").read_text()
     assert "testA, 2 images:" in text
     assert "not the challenge's sets" in text
-    assert "| Original | original | original | 1.000 | 1.000 | 0.00 | 0.950 | 0.960 | 66.70 |" in text
+    assert "| Original |  | original | original | 1.000 | 1.000 | 0.00 | 0.950 | 0.960 | 66.70 |" in text
     assert r"\label{tab:table3}" in (tmp_path / "out" / "table3.tex").read_text()
-    for setting, trained_on in (("original", "original"), ("sisr", "original"), ("hr_unet", "reconstructed")):
-        maps = tmp_path / "out" / f"unet-{trained_on}-seed0" / setting
+    for run_on, trained_on in (("original", "original"), (iste, "original"), ("original", iste)):
+        maps = tmp_path / "out" / f"unet-{trained_on}-seed0" / run_on
         assert sorted(path.name for path in maps.iterdir()) == ["tile_3.png", "tile_4.png"]
         truth = read_instances(glands / "tile_3_mask.png")[:48, :64]
         same = np.array_equal(read_instances(maps / "tile_3.png"), truth)
-        assert same == (setting != "sisr")  # a reconstruction of this coarseness has other edges
+        assert same == (run_on != iste)  # a reconstruction of this coarseness has other edges
     report = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert report["reconstruction"]["weights"]["sha256"] == Reconstructor(DEFAULT_PRESET).weights["sha256"]
+    assert (
+        report["reconstructions"][DEFAULT_PRESET]["weights"]["sha256"]
+        == Reconstructor(DEFAULT_PRESET).weights["sha256"]
+    )
     assert report["dataset"]["testA"]["count"] == 2
     assert report["seeds"] == [0]
 
@@ -169,12 +173,29 @@ def test_table3(glands, tmp_path, monkeypatch):
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "images").rglob("*.png")}
     assert len(made) == 2 + 5  # bicubic for the tests alone
     table3(glands, **options, seeds=2)  # the first seed's scores and all images are there already
-    assert {name for name, _ in scored} == {"unet-original-seed1", "unet-reconstructed-seed1"}
+    assert {name for name, _ in scored} == {"unet-original-seed1", f"unet-{iste}-seed1"}
     assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "images").rglob("*.png")}
     assert {row["f1_std"] for row in table(tmp_path / "out" / "table3.csv")} == {"0.0"}
     assert "1.000 ± 0.000" in (tmp_path / "out" / "table3.md").read_text()
     with pytest.raises(ConfigError, match=r"training .*'steps': 4"):
         table3(glands, **{**options, "steps": 4})
+
+    seen.clear()
+    table3(glands, **options, weights=[DEFAULT_PRESET, "iste_light", "bicubic"])  # in the same folder
+    light = Reconstructor("iste_light", scale=4).name
+    assert set(seen) == {"unet-original-seed0", *(f"unet-{kind}-seed0" for kind in (iste, light, "bicubic"))}
+    found = [(row["setting"], row["network"]) for row in table(tmp_path / "out" / "table3.csv")]
+    assert found == [
+        ("bicubic", ""),
+        *((setting, name) for name in (DEFAULT_PRESET, "iste_light") for setting in ("hr_unet", "sisr")),
+        ("hr_unet", "bicubic"),
+        ("original", ""),
+    ]
+    rows = {(row["setting"], row["network"]): row for row in table(tmp_path / "out" / "table3.csv")}
+    assert rows["hr_unet", "bicubic"]["reported_f1"] == ""  # the paper's is of ISTE
+    assert rows["hr_unet", "iste_light"]["reported_f1"] == "0.84"
+    with pytest.raises(ConfigError, match="every network once"):
+        table3(glands, **options, weights=["bicubic", "bicubic", "bicubic"])
 
 
 def test_the_table_states_the_limits_of_its_numbers():
