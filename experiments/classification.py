@@ -11,7 +11,7 @@ and then run on five versions of the same test patches:
 | liif, iste | the reduction, upscaled by a network |
 
 Not specified in the paper; our choice: reductions are classified at their own size (the network pools globally, so it
-accepts any size); the training; and a first stride of 2, as in the original ResNet.
+accepts any size); the training, until the validation stops rising; and a first stride of 2, as in the original ResNet.
 """
 
 from __future__ import annotations
@@ -28,19 +28,24 @@ from torch import nn
 from tqdm import tqdm
 
 from experiments.datasets import PCAM_COUNTS, pcam_datalists
+from experiments.datasets.pcam import PCAM_SIDE
 from experiments.downstream import PROTOCOL, Reconstructor, claim_folder, progress_interval, train
+from experiments.early_stopping import Validation
+from experiments.learning_curve import write_curve
 from experiments.methods import method_of, title_of
 from experiments.reported import SOURCE, reported
 from experiments.setting_tables import scores_of, write_setting_tables
 from experiments.tables import Metric
-from experiments.tumor_task import BLOCK, Items, PatchViews, classify, create_classifier, training_set
-from monai_iste.errors import ConfigError
+from experiments.tumor_task import BLOCK, Items, PatchViews, classify, create_classifier, training_set, validate
+from monai_iste.errors import ConfigError, require_extra
 from monai_iste.io.files import checksum, read_json, write_json
 from monai_iste.metrics.manifest import manifest
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.runtime import default_device
 
 _METRICS = {"accuracy": Metric("accuracy", "%", 2, True), "f1": Metric("F1", "", 4, True)}
+
+_VALIDATION_PATCHES = 1024  # at most
 
 _LABELS = {"original": "Original", "low_resolution": "Low resolution"}
 
@@ -61,10 +66,17 @@ def table4(
         typer.Option(help="Whether these networks add bicubic interpolation; default: the preset's setting."),
     ] = None,
     scale: Annotated[float, typer.Option("--scale", help="Factor of the reduction and of the upscaling.")] = 2.0,
-    network: Annotated[str, typer.Option("--network", help="The classifier, resnet50 or resnet18.")] = "resnet50",
+    network: Annotated[
+        str, typer.Option("--network", help="The classifier: resnet50, resnet18 or resnet10.")
+    ] = "resnet50",
     steps: Annotated[
-        int, typer.Option("--steps", min=1, help="Training steps of the classifier, rounded up to epochs of 50.")
+        int,
+        typer.Option("--steps", min=1, help="Training steps of the classifier at most, rounded up to epochs of 50."),
     ] = 4000,
+    patience: Annotated[
+        int,
+        typer.Option("--patience", min=1, help="Validations, one in 200 steps, without a rise that end a training."),
+    ] = 8,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="Number of trainings of the classifier; can be raised later.")
     ] = 1,
@@ -73,6 +85,17 @@ def table4(
     crops: Annotated[
         int, typer.Option("--crops", min=1, help="With labels.csv: maximum number of patches per tile.")
     ] = 16,
+    side: Annotated[
+        int, typer.Option("--side", min=32, help="With labels.csv: side of the patches in pixels.")
+    ] = PCAM_SIDE,
+    curve: Annotated[
+        Optional[str],
+        typer.Option(
+            "--curve",
+            metavar="N,N,...",
+            help="Also train on that many patches, and draw the accuracy on originals against their number.",
+        ),
+    ] = None,
     max_test: Annotated[
         Optional[int], typer.Option("--max-test", min=1, help="Number of test patches, evenly spread; default: all.")
     ] = None,
@@ -81,35 +104,63 @@ def table4(
 ) -> None:
     """Table IV: classify tumor patches in originals, reductions and reconstructions with a ResNet (PCam).
 
-    Writes table4.csv, table4.md, table4.tex and manifest.json. After an interruption, the same command resumes.
+    Writes table4.csv, table4.md, table4.tex and manifest.json; with a curve also learning-curve.csv and .png. After an
+    interruption, the same command resumes.
     """
     device = device or default_device()
     classifier = partial(create_classifier, network)
     classifier(0)  # raises for unknown names before any data is read
     settings = _settings(sr or [DEFAULT_PRESET], scale, device, bicubic_residual)
-    parts = pcam_datalists(dataset_dir, crops=crops)
+    counts = _counts(curve)
+    parts = pcam_datalists(dataset_dir, crops=crops, side=side)
     test = _evenly_spaced(parts["test"], max_test)
     dataset = {"train": _fingerprint(parts["train"]), "test": _fingerprint(test)}
     training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
-    about = {"experiment": "table4", "network": network, "scale": scale, "training": training, "dataset": dataset}
+    about = {"experiment": "table4", "network": network, "scale": scale, "dataset": dataset}
+    about |= {"training": {**training, "patience": patience}}
     claim_folder(output_dir, about)
+    watched = Validation(
+        partial(validate, items=_evenly_spaced(parts["valid"], _VALIDATION_PATCHES), device=device), patience=patience
+    )
+    fit = partial(train, loss=nn.CrossEntropyLoss(), device=device, num_workers=num_workers, validation=watched)
     scores: dict[tuple[str, int], dict[str, float]] = {}
     weights = {}
     for seed in range(seeds):
         model, folder = classifier(seed), output_dir / f"{network}-seed{seed}"
-        fit = partial(train, model, partial(training_set, parts["train"]), nn.CrossEntropyLoss(), folder, **training)
-        weights[folder.name] = checksum(fit(seed=seed, device=device, num_workers=num_workers))
+        data = partial(training_set, parts["train"])
+        weights[folder.name] = checksum(fit(model, data, folder=folder, seed=seed, **training))
         for name, reconstructor in settings.items():
             views = PatchViews(name, reconstructor, output_dir / "images")
             scores[name, seed] = _score(model, views, test, folder / f"{name}-{reconstructor.name}.json", device)
+    found: dict[int, list[float]] = {
+        len(parts["train"]): [scores["original", seed]["accuracy"] for seed in range(seeds)]
+    }
+    for count in (count for count in counts if count < len(parts["train"])):
+        found[count] = []
+        for seed in range(seeds):
+            model, folder = classifier(seed), output_dir / f"{network}-{count}-patches-seed{seed}"
+            fit(
+                model,
+                partial(training_set, _evenly_spaced(parts["train"], count)),
+                folder=folder,
+                seed=seed,
+                **training,
+            )
+            views = PatchViews("original", settings["original"], output_dir / "images")
+            found[count].append(_score(model, views, test, folder / "original.json", device)["accuracy"])
     report = manifest(PROTOCOL, dataset=dataset, device=device)
     report |= {**about, "seeds": list(range(seeds)), "classifier_sha256": weights, "reported": SOURCE}
     report["settings"] = {name: reconstructor.identity for name, reconstructor in settings.items()}
     report["scores"] = [{"setting": name, "seed": seed, **found} for (name, seed), found in scores.items()]
+    if counts:
+        report["learning_curve"] = {str(count): values for count, values in sorted(found.items())}
+        write_curve(found, output_dir, _frequent(test))
     write_json(output_dir / "manifest.json", report)
     rows = _rows(scores, list(settings), len(test), seeds, scale)
     caption = f"Table IV, patches classified by a {network}, x{scale:g}, {steps} steps of {batch_size} patches."
-    _write(output_dir, rows, caption, official={part: len(parts[part]) for part in parts} == PCAM_COUNTS)
+    _write(
+        output_dir, rows, caption, _frequent(test), official={part: len(parts[part]) for part in parts} == PCAM_COUNTS
+    )
 
 
 def _score(network: nn.Module, views: PatchViews, items: Items, file: Path, device: str) -> dict[str, float]:
@@ -165,8 +216,28 @@ def _rows(
     return rows
 
 
-def _write(folder: Path, rows: Sequence[dict[str, Any]], caption: str, official: bool) -> None:
-    notes = ["The classifier is trained on originals; F1 is of the tumor class."]
+def _counts(text: str | None) -> list[int]:
+    """Parse the numbers of training patches of the learning curve."""
+    if text is None:
+        return []
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and int(word) >= 2 for word in words):
+        raise ConfigError("--curve N,N,... with whole numbers of at least 2", repr(text), "Try --curve 100,200,400.")
+    require_extra("matplotlib", "experiments")  # before the work
+    return sorted({int(word) for word in words})
+
+
+def _frequent(items: Items) -> float:
+    """Return the accuracy of naming the more frequent class always, in percent."""
+    tumors = sum(item["label"] for item in items)
+    return 100 * max(tumors, len(items) - tumors) / len(items)
+
+
+def _write(folder: Path, rows: Sequence[dict[str, Any]], caption: str, frequent: float, official: bool) -> None:
+    notes = [
+        "The classifier is trained on originals until its validation stops rising; F1 is of the tumor class.",
+        f"Always naming the more frequent class has an accuracy of {frequent:.2f} %.",
+    ]
     if not official:
         notes += ["These are not PCam's patches: do not compare with reported numbers."]
     panels = [(f"{rows[0]['images']:,} test patches", rows)]

@@ -93,7 +93,7 @@ class PCamSplit(Sequence[dict[str, Any]]):
 
 
 def pcam_datalists(
-    root: str | os.PathLike[str], complete: bool = True, crops: int = 8, seed: int = 0
+    root: str | os.PathLike[str], complete: bool = True, crops: int = 8, seed: int = 0, side: int = PCAM_SIDE
 ) -> dict[str, Split]:
     """List PCam's patches with their labels, or those of a substitute made of GlaS tiles.
 
@@ -101,15 +101,16 @@ def pcam_datalists(
 
     * ``camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5``: the official layout (extra ``experiments``);
     * ``labels.csv`` (columns file, label, split): a substitute. From each tile, up to ``crops`` squares of 96 pixels
-      are drawn with the seed. They do not overlap and are at least half tissue. Label 0 is benign, 1 malignant. It is
-      another task at another pixel size (tumor classification of tiles at 0.62 um per pixel), so results on it are not
-      comparable with PCam's.
+      (or ``side``) are drawn with the seed. They do not overlap and are at least half tissue. Label 0 is benign, 1
+      malignant. It is another task at another pixel size (tumor classification of tiles at 0.62 um per pixel), so
+      results on it are not comparable with PCam's.
 
     Args:
         root: folder of these files; for the substitute, the parent folder works too.
         complete: whether the official files must hold :data:`PCAM_COUNTS`.
         crops: maximum number of patches per tile of the substitute.
         seed: seed of the substitute's patches.
+        side: their side in pixels.
     Returns:
         "train", "valid" and "test": sequences of ``{"image": (3, 96, 96) uint8 array, "label": 0 or 1, "name": str}``.
     Raises:
@@ -119,7 +120,7 @@ def pcam_datalists(
     folder = require_folder(root)
     table = next((file for file in (folder / "labels.csv", folder / "cls" / "labels.csv") if file.is_file()), None)
     if not list(folder.glob("camelyonpatch_*")) and table is not None:
-        return _read_substitute(table, crops, seed)
+        return _read_substitute(table, crops, seed, side)
     lists: dict[str, Split] = {}
     for part, expected in PCAM_COUNTS.items():
         x, y = (folder / f"camelyonpatch_level_2_split_{part}_{which}.h5" for which in "xy")
@@ -168,7 +169,7 @@ def _open_h5(path: Path, key: str) -> Any:
     return file[key]
 
 
-def _read_substitute(table: Path, crops: int, seed: int) -> dict[str, Split]:
+def _read_substitute(table: Path, crops: int, seed: int, side: int) -> dict[str, Split]:
     lists: dict[str, list[dict[str, Any]]] = {"train": [], "valid": [], "test": []}
     parts = {"train": "train", "val": "valid", "test": "test"}
     for row in read_records(table, ("file", "label", "split")):
@@ -176,20 +177,17 @@ def _read_substitute(table: Path, crops: int, seed: int) -> dict[str, Split]:
         name, image = Path(row["file"]).stem, read_rgb(find_beside(table, row["file"]))
         lists[look_up(row["split"], parts, table)] += [
             {"image": crop, "label": label, "name": f"{name}-{number}"}
-            for number, crop in enumerate(_cut_crops(image, crops, f"{seed}:{name}"))
+            for number, crop in enumerate(_cut_crops(image, crops, f"{seed}:{name}", side))
         ]
     return dict(lists)
 
 
-def _cut_crops(image: np.ndarray, count: int, seed: str) -> list[np.ndarray]:
+def _cut_crops(image: np.ndarray, count: int, seed: str, side: int = PCAM_SIDE) -> list[np.ndarray]:
     """Cut squares of a grid with enough tissue, in an order given by a hash, which no NumPy version changes."""
-    rows, columns = (n // PCAM_SIDE for n in image.shape[1:])
+    rows, columns = (n // side for n in image.shape[1:])
     cells = [(row, column) for row in range(rows) for column in range(columns)]
     cells.sort(key=lambda cell: hashlib.sha256(f"{seed}:{cell}".encode()).digest())
-    squares = (
-        image[:, row * PCAM_SIDE : (row + 1) * PCAM_SIDE, column * PCAM_SIDE : (column + 1) * PCAM_SIDE]
-        for row, column in cells
-    )
+    squares = (image[:, row * side : (row + 1) * side, column * side : (column + 1) * side] for row, column in cells)
     return [np.ascontiguousarray(square) for square in squares if tissue_fraction(square) >= 0.5][:count]
 
 

@@ -66,7 +66,8 @@ def figure(
         Optional[str], typer.Option("--crop", metavar="TOP,LEFT,SIZE", help="Square to show, in the tile's pixels.")
     ] = None,
     mpp: Annotated[
-        Optional[float], typer.Option("--mpp", help="6: micrometers per pixel of the tile, for the scale bar.")
+        Optional[float],
+        typer.Option("--mpp", help="6: micrometers per pixel of the tile, for the scale bar; default: pixels."),
     ] = None,
     reduce: Annotated[
         float, typer.Option("--reduce", help="6: factor to reduce the tile by first; 1 for no reduction.")

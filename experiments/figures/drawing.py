@@ -63,22 +63,25 @@ def outline_effects(color: str = "black", width: float = 1.4) -> list[Any]:
     return [withStroke(linewidth=width, foreground=color)]
 
 
-def add_scale_bar(axes: Axes, view: Region, mpp: float) -> float:
+def add_scale_bar(axes: Axes, view: Region, mpp: float | None, labeled: bool = True) -> float:
     """Draw a scale bar of a round length, about a quarter of the view, in its lower left corner.
 
     Args:
         axes: panel.
         view: part that the panel shows.
-        mpp: micrometers per unit of the view.
+        mpp: micrometers per unit of the view; None for a bar in pixels.
+        labeled: whether its length is printed.
     Returns:
-        the length in micrometers.
+        the length in micrometers, or in pixels.
     """
+    mpp, unit = (1.0, "px") if mpp is None else (mpp, "µm")
     wanted = 0.3 * view.width * mpp
     power = 10.0 ** math.floor(math.log10(wanted))
     length = next(step * power for step in (5, 2, 1) if step * power <= wanted)
     left, bottom = view.left + 0.06 * view.width, view.top + 0.93 * view.height
     axes.plot([left, left + length / mpp], [bottom] * 2, color="black", lw=1.8, solid_capstyle="butt",
               path_effects=outline_effects("white", 3.2))  # fmt: skip
-    axes.text(left, bottom - 0.03 * view.height, f"{length:g} µm", va="bottom",
-              path_effects=outline_effects("white", 1.8))  # fmt: skip
+    if labeled:
+        axes.text(left, bottom - 0.03 * view.height, f"{length:g} {unit}", va="bottom",
+                  path_effects=outline_effects("white", 1.8))  # fmt: skip
     return length

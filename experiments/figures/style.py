@@ -32,7 +32,8 @@ ACCENT = "#F0E442"  # yellow of Okabe and Ito: contrasts with hematoxylin and wi
 #: Gap between panels in inches.
 GAP = 0.05
 
-_LINE = 0.15  # height of a line of text
+#: Height of a line of text in inches.
+LINE = 0.15
 
 _SIZE = 7.0  # font size in points
 
@@ -107,9 +108,7 @@ class FigureGrid:
             the figure, and its panels by row.
         """
         side = (width - left - right - (columns - 1) * GAP) / columns
-        rooms = [
-            (a * _LINE, side * aspect, b * _LINE + GAP) for aspect, a, b in zip(aspects, above, below, strict=True)
-        ]
+        rooms = [(a * LINE, side * aspect, b * LINE + GAP) for aspect, a, b in zip(aspects, above, below, strict=True)]
         grid = cls(width, sum(sum(room) for room in rooms) - GAP + 0.02)
         rows, top = [], 0.01
         for over, height, under in rooms:

@@ -1,4 +1,4 @@
-"""Figure 6: one field of view at non-integer scales."""
+"""Figure 6: one field of view at non-integer scales, each as large as it would be printed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from experiments.figures.drawing import Extent, add_scale_bar, covering_region, draw_pixels
 from experiments.figures.inputs import BICUBIC, ImageSource, as_pixels, choose_view, format_scale, make_pair
-from experiments.figures.style import PAGE, FigureGrid, style
+from experiments.figures.style import GAP, LINE, PAGE, FigureGrid, style
 from monai_iste.errors import ConfigError, ScaleError
 from monai_iste.functional import upscale_bands
 from monai_iste.inferers import Region
@@ -25,6 +25,7 @@ from monai_iste.transforms import LoadRGB
 from monai_iste.transforms.io import plain_tensor
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Scales of the paper's Fig. 6.
@@ -45,14 +46,16 @@ def draw_zoom_strip(
 ) -> Figure:
     """Draw one field of view of a low-resolution tile at several scales: bicubic above, the network below.
 
-    All panels show the same field, each at its own pixel size, without interpolation.
+    All panels show the same field without interpolation. They grow with the scale, so that a pixel of every result is
+    printed equally large. A scale bar of one physical length is in each panel of the network, its length in the last.
 
     Args:
         image: low-resolution tile, a file or (3, h, w) uint8.
         network: network of any scale, in evaluation mode.
         scales: scale factors, one column each.
         crop: field of view, in pixels of ``image``; default: the square of 40 low-resolution pixels with most detail.
-        mpp: micrometers per pixel of ``image``; adds a scale bar and the pixel size of every scale.
+        mpp: micrometers per pixel of ``image``, for the scale bar and the pixel size of every scale; None for a bar in
+            pixels of ``image``.
         reduce: factor to reduce the image by first, under the protocol ``iste-rgb``, as in the paper's experiments; 1
             for no reduction.
         name: name of the network, printed beside its row.
@@ -74,9 +77,7 @@ def draw_zoom_strip(
         low, field = pair.low.mul(255).round().byte(), pair.size
     view = _field_of_view(low, field, crop)
     with style():
-        grid, rows = FigureGrid.with_rows(
-            [view.height / view.width] * 2, len(scales), width, (1, 0), (0, mpp is not None), left=0.17
-        )
+        grid, rows = _growing_rows(scales, view.height / view.width, width, mpp is not None)
         for upper, lower, scale in zip(*rows, scales, strict=True):
             part = _part(low, scale, field, view)
             draw_pixels(upper, _bicubic(low, part), part.extent, view)
@@ -86,9 +87,35 @@ def draw_zoom_strip(
                 lower.set_xlabel(f"{mpp * field[1] / part.output[1]:.3f} µm/px")
         for row, label in zip(rows, (BICUBIC, name), strict=True):
             row[0].set_ylabel(label)
-        if mpp is not None:
-            add_scale_bar(rows[1][0], view, mpp)
+        largest = max(range(len(scales)), key=lambda column: scales[column])
+        for column, axes in enumerate(rows[1]):
+            add_scale_bar(axes, view, mpp, labeled=column == largest)
     return grid.finish()
+
+
+def _growing_rows(
+    scales: Sequence[float], aspect: float, width: float, labeled: bool
+) -> tuple[FigureGrid, list[list[Axes]]]:
+    """Create two rows of panels whose widths are proportional to the scales, with common lower edges.
+
+    Args:
+        aspect: height / width of the field of view.
+        labeled: whether there is a line of text below the second row.
+    """
+    left = 0.17  # names of the rows
+    unit = (width - left - (len(scales) - 1) * GAP) / sum(scales)
+    height = unit * max(scales) * aspect
+    grid = FigureGrid(width, 2 * height + LINE + GAP + labeled * LINE + 0.03)
+    rows = []
+    for bottom in (LINE + height, LINE + 2 * height + GAP):
+        lefts = [left + unit * sum(scales[:column]) + column * GAP for column in range(len(scales))]
+        rows.append(
+            [
+                grid.panel(x, 0.01 + bottom - unit * scale * aspect, unit * scale, unit * scale * aspect)
+                for x, scale in zip(lefts, scales, strict=True)
+            ]
+        )
+    return grid, rows
 
 
 class _Part(NamedTuple):

@@ -71,12 +71,13 @@ def test_table4(tmp_path, monkeypatch):
     def no_training(network, make_dataset, loss, folder, **options):
         items = make_dataset().data
         assert len(items) == 6
+        assert options["validation"].score(network) == 50  # of a single patch, benign
         folder.mkdir(exist_ok=True)
         (folder / "weights.safetensors").write_bytes(b"")
         return folder / "weights.safetensors"
 
     lists = {"train": patches(6), "valid": patches(1), "test": patches(5)}
-    monkeypatch.setattr(classification, "pcam_datalists", lambda root, crops: lists)
+    monkeypatch.setattr(classification, "pcam_datalists", lambda root, crops, side: lists)
     monkeypatch.setattr(classification, "create_classifier", lambda name, seed: Brightness())
     monkeypatch.setattr(classification, "train", no_training)
     options = {"output_dir": tmp_path / "out", "network": "resnet18", "steps": 3, "device": "cpu"}
@@ -105,7 +106,7 @@ def test_table4(tmp_path, monkeypatch):
 
 
 def test_mistakes_are_reported_before_anything_is_read(tmp_path):
-    with pytest.raises(ConfigError, match="a network: resnet50, resnet18, got 'resnet34'"):
+    with pytest.raises(ConfigError, match="a network: resnet50, resnet18, resnet10, got 'resnet34'"):
         table4(tmp_path / "none", network="resnet34", device="cpu")
     with pytest.raises(ConfigError, match="every network once"):
         table4(tmp_path / "none", sr=["iste_light", "iste_light"], network="resnet18", device="cpu")
