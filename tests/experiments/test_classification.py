@@ -105,6 +105,73 @@ def test_table4(tmp_path, monkeypatch):
     }
 
 
+def test_the_learning_curve(tmp_path, monkeypatch):
+    """Trainings on fewer patches, spread evenly, scored on originals; nothing is done twice."""
+    trained = []
+
+    def no_training(network, make_dataset, loss, folder, **options):
+        trained.append((folder.name, [item["name"] for item in make_dataset().data]))
+        folder.mkdir(exist_ok=True)
+        (folder / "weights.safetensors").write_bytes(b"")
+        network.count = len(trained[-1][1])
+        return folder / "weights.safetensors"
+
+    def accuracy(network, blocks, device):
+        return {"accuracy": 50.0 + network.count + len(trained), "f1": 0.5}
+
+    lists = {"train": patches(6), "valid": patches(2), "test": patches(5)}
+    monkeypatch.setattr(classification, "pcam_datalists", lambda root, crops, side: lists)
+    monkeypatch.setattr(classification, "create_classifier", lambda name, seed: Brightness())
+    monkeypatch.setattr(classification, "train", no_training)
+    monkeypatch.setattr(classification, "classify", accuracy)
+    options = {"output_dir": tmp_path / "out", "network": "resnet10", "device": "cpu", "sr": ["iste_light"], "seeds": 2}
+    table4(tmp_path, **options, curve="4,2,100")  # 100 is more than there are
+    assert trained[2:] == [
+        *((f"resnet10-2-patches-seed{seed}", ["patch-0", "patch-3"]) for seed in range(2)),
+        *((f"resnet10-4-patches-seed{seed}", ["patch-0", "patch-1", "patch-3", "patch-4"]) for seed in range(2)),
+    ]
+    rows = table(tmp_path / "out" / "learning-curve.csv")
+    assert [(row["training_patches"], row["seeds"], row["accuracy"]) for row in rows] == [
+        ("2", "2", "55.5"),  # 50 + 2 + 3 and 50 + 2 + 4
+        ("4", "2", "59.5"),
+        ("6", "2", "57.5"),
+    ]
+    assert {row["more_frequent_class"] for row in rows} == {"60.0"}  # 3 of 5 are benign
+    assert (tmp_path / "out" / "learning-curve.png").read_bytes().startswith(b"\x89PNG")
+    report = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert report["learning_curve"] == {"2": [55.0, 56.0], "4": [59.0, 60.0], "6": [57.0, 58.0]}
+    assert "Always naming the more frequent class has an accuracy of 60.00 %" in (
+        (tmp_path / "out" / "table4.md").read_text()
+    )
+
+
+@pytest.mark.parametrize("curve", ["", "1", "10;20", "ten"])
+def test_numbers_of_patches_that_make_no_curve(curve, tmp_path):
+    with pytest.raises(ConfigError, match="--curve N,N"):
+        table4(tmp_path, network="resnet10", device="cpu", curve=curve)
+
+
+def test_mean_recall_is_half_for_a_network_that_names_one_class():
+    confusion = Confusion()
+    confusion.add(np.zeros(10, int), np.array([1] * 2 + [0] * 8))
+    assert confusion.mean_recall == 50
+    assert confusion.as_dict()["accuracy"] == 80
+    assert tumor_task.validate(Brightness(), patches(7), "cpu") == 100
+
+
+def test_patches_of_another_side(tmp_path):
+    from PIL import Image
+
+    from experiments.datasets import pcam_datalists
+
+    for split in ("train", "val", "test"):
+        Image.fromarray(tissue(0, (200, 330))).save(tmp_path / f"{split}.png")
+    lines = ["file,label,split", *(f"{split}.png,benign,{split}" for split in ("train", "val", "test"))]
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    lists = pcam_datalists(tmp_path, crops=16, side=160)
+    assert [item["image"].shape for item in lists["train"]] == [(3, 160, 160)] * 2
+
+
 def test_mistakes_are_reported_before_anything_is_read(tmp_path):
     with pytest.raises(ConfigError, match="a network: resnet50, resnet18, resnet10, got 'resnet34'"):
         table4(tmp_path / "none", network="resnet34", device="cpu")
