@@ -20,6 +20,8 @@ from monai_iste.io.files import read_json, write_json
 
 _DONE = "run.json"
 
+_RESULT = "metrics.json"  # what the bundle's workflows write last
+
 _NOTED_EVERY = 10.0  # seconds between two notes of the cost of a running command
 
 _PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent ends
@@ -74,6 +76,10 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
             "Choose another --output-dir, or remove that one.",
         )
     if is_finished(folder):
+        return record
+    if record and (folder / _RESULT).is_file():  # killed between the end of the workflow and the note of it
+        record["finished"] = True
+        write_json(folder / _DONE, record)
         return record
     folder.mkdir(parents=True, exist_ok=True)
     record = {**asked, "cpu_seconds": 0.0, "seconds": 0.0, **record, "finished": False}

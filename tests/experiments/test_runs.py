@@ -51,6 +51,24 @@ def test_a_run_is_done_once(script, tmp_path):
     assert record["cpu_seconds"] > 0
 
 
+def test_a_run_whose_end_was_not_noted_is_not_repeated(script, tmp_path):
+    """The bundle would start a finished training again."""
+    script["text"] = (
+        "import os, pathlib, signal, sys, time\n"
+        "pathlib.Path(sys.argv[2], 'metrics.json').write_text('{}')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    with pytest.raises(TrainingError):
+        run_bundle("training", ["train"], {"seed": 0}, tmp_path / "run")
+    assert not is_finished(tmp_path / "run")
+    script["text"] = "raise SystemExit('started again')"
+    record = run_bundle("training", ["train"], {"seed": 0}, tmp_path / "run")
+    assert record["finished"]
+    assert is_finished(tmp_path / "run")
+    with pytest.raises(ConfigError, match="seed 0 there, 1 now"):
+        run_bundle("training", ["train"], {"seed": 1}, tmp_path / "run")
+
+
 def test_other_settings_in_the_same_folder_are_refused(script, tmp_path):
     run_bundle("training", ["train"], {"seed": 0, "lr_size": 8}, tmp_path / "run")
     with pytest.raises(ConfigError, match="seed 0 there, 1 now"):
