@@ -124,10 +124,11 @@ contact_sheet([zoomed])
 # ## Check the consistency
 #
 # The result and bicubic interpolation are reduced again and compared with the slide, block by block, in 8-bit levels.
-# The map beside the result (`super_resolved.consistency.png`) shows by how much the result differs more: the excess over
-# bicubic. Bright blocks contradict the scan. Dark blocks are as consistent with it as interpolation, which does not
-# prove that their detail is right. In the report, `network` and `bicubic` are the mean differences of the two, `p95` and
-# `p99` the excess that 95 and 99 of 100 blocks stay below. A negative excess is closer to the scan than interpolation.
+# The map beside the result (`super_resolved.consistency.png`) shows by how much the result differs more: the excess
+# over bicubic. Bright blocks contradict the scan. Dark blocks are as consistent with it as interpolation, which does
+# not prove that their detail is right. In the report, `network` and `bicubic` are the mean differences of the two,
+# `p95` and `p99` the excess that 95 and 99 of 100 blocks stay below. A negative excess is closer to the scan than
+# interpolation.
 
 # %%
 print({key: round(report["consistency"][key], 2) for key in ("network", "bicubic", "p95", "p99")})
