@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -88,25 +88,32 @@ def parse_view(text: str) -> View:
     return view
 
 
-def parts_of(view: View, corner: tuple[int, int], steps: tuple[float, float], window: int) -> list[Row]:
+def parts_of(view: View, corner: tuple[int, int], steps: tuple[float, float], grid: Mapping[str, int]) -> list[Row]:
     """Divide a view as the page does (``partsOf`` in its ``geometry.js``), the most central part first.
 
     Args:
         view: the view.
         corner: (y, x) of the view in output pixels of the whole slide.
         steps: distance of two output pixels in slide pixels, (y, x).
-        window: side of the server's windows in slide pixels.
+        grid: of the server's status.
     Returns:
         requests of ``/api/view``.
     """
-    cuts = []
-    for start, length, step, number in zip(corner, (view.height, view.width), steps, (1, 2), strict=True):
-        distance = window * max(number, math.ceil(_MIN_PART / (window * view.scale)))
-        first, end = math.floor(start * step / distance) + 1, (start + length) * step
-        borders = [math.ceil(k * distance / step - 1e-6) - start for k in range(first, math.ceil(end / distance))]
-        inner = [cut for cut in borders if 0 < cut < length]
-        cuts.append(list(zip([0, *inner], [*inner, length], strict=True)))
-    boxes = [(top, bottom, left, right) for top, bottom in cuts[0] for left, right in cuts[1]]
+    is_small = grid["window"] * view.scale < 4 * grid["block"]
+    pieces = []
+    for start, length, step, in_middles in zip(corner, (view.height, view.width), steps, (is_small, True), strict=True):
+        window, overlap, block = grid["window"] / step, grid["overlap"] / step, grid["block"]
+        if in_middles:
+            distance = window * math.ceil(_MIN_PART / window)
+            numbers = range(math.floor(start / distance) - 1, math.ceil((start + length) / distance))
+            cuts = {math.floor((k * distance + window / 2) / block + 0.5) * block for k in numbers}
+        else:
+            numbers = range(max(1, math.floor(start / window)), math.ceil((start + length) / window) + 1)
+            above = {math.floor((k * window - overlap / 2) / block) * block for k in numbers}
+            cuts = above | {math.ceil((k * window + overlap / 2) / block) * block for k in numbers}
+        inner = sorted(cut - start for cut in cuts if 0 < cut - start < length)
+        pieces.append(list(zip([0, *inner], [*inner, length], strict=True)))
+    boxes = [(top, bottom, left, right) for top, bottom in pieces[0] for left, right in pieces[1]]
     boxes.sort(key=lambda box: math.hypot(box[0] + box[1] - view.height, box[2] + box[3] - view.width))
     return [
         _request(View(right - left, bottom - top, view.scale), (corner[0] + top, corner[1] + left), steps)
@@ -155,7 +162,7 @@ def _observe(slide: Path, view: View, preset: str, threads: int) -> dict[str, fl
             _get(f"{address}api/view/{image['id']}?{urlencode({**request, 'method': 'sr'})}")
 
         started = time.perf_counter()
-        for part in parts_of(view, corner, steps, status["window"]):
+        for part in parts_of(view, corner, steps, status["grid"]):
             ask(part)
             seconds.setdefault("part", time.perf_counter() - started)
         ask(_request(view, corner, steps))

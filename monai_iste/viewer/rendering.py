@@ -95,6 +95,11 @@ class Renderer:
                 self._network = network
             return self._network
 
+    @property
+    def grid(self) -> dict[str, int]:
+        """Sides of windows and of their overlap in slide pixels, and of cached blocks in output pixels."""
+        return {"window": self.tiler.window, "overlap": self.tiler.overlap, "block": _BLOCK}
+
     def render(
         self, image: CatalogImage, viewport: Viewport, method: str, check_cancelled: CheckCancelled = lambda: None
     ) -> np.ndarray:

@@ -122,7 +122,7 @@ class Viewer:
             {
                 "preset": self.network_info["preset"],
                 "device": self.network_info["device"],
-                "window": self.renderer.tiler.window,
+                "grid": self.renderer.grid,
                 "learned_mpp": self.learned.mpp if self.learned else None,
                 "running": sum(pool.running for pool in pools),
                 "queued": sum(pool.queued for pool in pools),

@@ -12,14 +12,16 @@ from slide_files import picture, write_slide_file
 from benchmarks import viewer
 from benchmarks.viewer import View, parse_view, parts_of
 from monai_iste.errors import ConfigError
+from monai_iste.networks import Bicubic
 from monai_iste.viewer import server
+from monai_iste.viewer.rendering import Renderer
 
 PROGRAM = """
 import { readFileSync } from "node:fs";
 const code = encodeURIComponent(readFileSync(process.argv[1], "utf8"));
 const { partsOf } = await import(`data:text/javascript,${code}`);
-const [request, image, window] = JSON.parse(process.argv[2]);
-console.log(JSON.stringify(partsOf(request, image, window)));
+const [request, image, grid] = JSON.parse(process.argv[2]);
+console.log(JSON.stringify(partsOf(request, image, grid)));
 """
 
 
@@ -32,12 +34,13 @@ def test_parts_are_those_of_the_page(view):
     corner = (size[0] - view.height) // 2, (size[1] - view.width) // 2
     whole = {**viewer._request(view, corner, steps), "scale": view.scale}
     code = server._STATIC / "geometry.js"
-    given = json.dumps([whole, {"height": sides[0], "width": sides[1]}, 192])
+    grid = Renderer(Bicubic).grid
+    given = json.dumps([whole, {"height": sides[0], "width": sides[1]}, grid])
     done = subprocess.run(
         [node, "--input-type=module", "-e", PROGRAM, str(code), given], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    page, ours = json.loads(done.stdout), parts_of(view, corner, steps, 192)
+    page, ours = json.loads(done.stdout), parts_of(view, corner, steps, grid)
     assert len(page) == len(ours)
     for its, own in zip(page, ours, strict=True):
         assert own == pytest.approx({name: its[name] for name in own})

@@ -69,33 +69,52 @@ function clipAxis(start, extent, limit, scale) {
 /**
  * Divide a request into parts that are shown as they are finished, the one nearest to the center of the view first.
  *
- * Parts are bounded by the server's windows, so that few windows are computed for each: two beside each other, which
- * two threads compute at once, or more where they are small.
+ * Few windows of the server are needed for each part, and none of its blocks belong to two parts. From left to right a
+ * part reaches from the middle of a window to that of another, so that two threads have a window each. From top to bottom
+ * it lies inside a window, or it is the strip where two of them are blended; where windows are small on the screen it
+ * reaches from middle to middle, too.
  *
  * @param request see requestFor
- * @param window side of the server's windows in native pixels
+ * @param grid {window, overlap} of the server's windows in native pixels, {block} of what it computes in device pixels
  * @returns requests at the same scale whose pixels make up those of the request
  */
-export function partsOf(request, image, window) {
-  const columns = cutAxis(request.x, request.width, request.scale, pitch(image.width, request.scale), window, 2);
-  const rows = cutAxis(request.y, request.height, request.scale, pitch(image.height, request.scale), window, 1);
-  const parts = rows.flatMap(([y, height]) => columns.map(([x, width]) => ({ x, y, width, height })));
-  const away = ({ x, y, width, height }) =>
-    Math.hypot(x - request.x + (width - request.width) / 2 / request.scale, y - request.y + (height - request.height) / 2 / request.scale);
-  return parts
-    .map((part) => ({ ...part, w: part.width / request.scale, h: part.height / request.scale, scale: request.scale }))
+export function partsOf(request, image, grid) {
+  const { scale } = request;
+  const columns = piecesOf(request.x, request.width, pitch(image.width, scale), grid, cutInMiddles);
+  const isSmall = grid.window * scale < 4 * grid.block;
+  const rows = piecesOf(request.y, request.height, pitch(image.height, scale), grid, isSmall ? cutInMiddles : cutBesideBlending);
+  const away = ({ x, y, w, h }) => Math.hypot(x - request.x + (w - request.w) / 2, y - request.y + (h - request.h) / 2);
+  return rows
+    .flatMap(([y, height]) => columns.map(([x, width]) => ({ x, y, w: width / scale, h: height / scale, width, height, scale })))
     .sort((a, b) => away(a) - away(b));
 }
 
-/** Cut one axis of a request at every `number`-th border of windows: native position and device pixels of each piece. */
-function cutAxis(start, length, scale, step, window, number) {
-  const distance = window * Math.max(number, Math.ceil(MIN_PART / (window * scale)));
-  const cuts = [0];
-  for (let border = (Math.floor(start / distance) + 1) * distance; border < start + length * step; border += distance) {
-    const cut = Math.ceil((border - start) / step - 1e-6);
-    if (cut > cuts.at(-1) && cut < length) cuts.push(cut);
+/** Cut one axis of a request: native position and device pixels of each piece. */
+function piecesOf(start, length, step, grid, cut) {
+  const first = Math.round(start / step); // device pixels are counted from the slide's border here
+  const found = cut(first, first + length, grid.window / step, grid.overlap / step, grid.block);
+  const inner = [...new Set(found)].map((pixel) => pixel - first).filter((pixel) => pixel > 0 && pixel < length);
+  const cuts = [0, ...inner.sort((a, b) => a - b)];
+  return cuts.map((pixel, i) => [start + pixel * step, (cuts[i + 1] ?? length) - pixel]);
+}
+
+/** Return the border of blocks that is nearest to the middle of every window, or of every n-th of small ones. */
+function cutInMiddles(first, end, window, overlap, block) {
+  const distance = window * Math.ceil(MIN_PART / window);
+  const cuts = [];
+  for (let k = Math.floor(first / distance) - 1; k * distance < end; k++) {
+    cuts.push(Math.floor((k * distance + window / 2) / block + 0.5) * block);
   }
-  return cuts.map((cut, i) => [start + cut * step, (cuts[i + 1] ?? length) - cut]);
+  return cuts;
+}
+
+/** Return the borders of blocks above and below every strip in which two windows are blended. */
+function cutBesideBlending(first, end, window, overlap, block) {
+  const cuts = [];
+  for (let k = Math.max(1, Math.floor(first / window)); k * window < end + window; k++) {
+    cuts.push(Math.floor((k * window - overlap / 2) / block) * block, Math.ceil((k * window + overlap / 2) / block) * block);
+  }
+  return cuts;
 }
 
 /** Return true if two views or requests agree to a hundredth of a device pixel. */

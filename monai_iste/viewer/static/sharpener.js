@@ -17,7 +17,7 @@ export class Sharpener {
   /**
    * @param getLeader () -> the pane that the user moves
    * @param getTargets () -> {all, bicubic, sr, map}: all open panes, and the panes that should show each kind
-   * @param limits {side, area} of an image that the server renders, {window} of its windows
+   * @param limits {side, area} of an image that the server renders, {grid} see partsOf
    * @param onPhase called with {phase, scale, message}; phases: "native", "moving", "bicubic", "ready", "failed"
    */
   constructor({ getLeader, getTargets, limits, onPhase }) {
@@ -149,7 +149,7 @@ export class Sharpener {
 
   /** Place the parts of a super-resolved view that are not seen yet; the whole, placed afterwards, replaces them. */
   async placeParts(id, { request, token, abort }, panes, screenScale) {
-    const parts = partsOf(request, panes[0].image, this.limits.window);
+    const parts = partsOf(request, panes[0].image, this.limits.grid);
     if (parts.length < 2) return;
     for (const part of parts) {
       const missing = panes.filter((pane) => !pane.covers("sr", part, screenScale));

@@ -15,7 +15,7 @@ import { listSlides } from "./slides.js";
 import { $, showStatus, updateBadge, updateReadout } from "./words.js";
 
 const MAX_SCALE = 8; // if the server states no limit
-const LIMITS = { side: 4096, area: 9_000_000, window: 192 }; // of images that the server renders; it states its window
+const LIMITS = { side: 4096, area: 9_000_000 }; // of images that the server renders
 const READING = "Reading the slide…";
 const ZOOM_HINT = "Zoom in past 1:1 to see inferred pixels.";
 const ZOOM_STEP = 1.3; // factor of the zoom keys
@@ -291,7 +291,7 @@ async function start() {
     showError(error);
     return;
   }
-  LIMITS.window = state.server.window ?? LIMITS.window;
+  LIMITS.grid = state.server.grid;
   updateLayout(isSide()); // before the viewports are created, which take the size of their containers
   const maxScale = state.server.max_scale ?? MAX_SCALE;
   panes = Object.fromEntries(
