@@ -51,7 +51,7 @@ CORE = [
     "defusedxml>=0.7.1",
     "openslide-python>=1.4",
     "openslide-bin>=4.0.1.1",
-    "imagecodecs>=2024.6.1",  # tifffile's codecs: one reader of TIFF for every consumer, whatever extras there are
+    "imagecodecs>=2026.3.6",  # tifffile's codecs: one reader of TIFF for every consumer; its oldest needs these
 ]
 SLIDES = ["zarr>=3.0.8"]
 VIEWER = ["fastapi>=0.140", "starlette>=1.7", "uvicorn>=0.30"]
@@ -76,7 +76,10 @@ EXTRAS = {
         "nbconvert",
         "ipykernel",
     ],
-    "test": [*DISTRIBUTED, *EXPERIMENTS, *VIEWER, "httpx>=0.27", "pytest>=8", "pytest-xdist>=3.5", "jsonschema>=4.20"],
+    "test": [
+        *(*DISTRIBUTED, *EXPERIMENTS, *VIEWER, "httpx>=0.27", "jsonschema>=4.20"),
+        *("pytest>=8", "pytest-xdist>=3.5", "setuptools>=77.0.3"),
+    ],
     "dev": ["ruff==0.17.6", "mypy==2.4.1", "types-PyYAML", "types-tqdm", "pre-commit"],
 }
 EXTRAS["all"] = sorted({package for name, packages in EXTRAS.items() if name != "napari" for package in packages})

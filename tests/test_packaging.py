@@ -17,7 +17,7 @@ LICENSES = {"LICENSE", "NOTICE", "iste_light2.md", "LICENSE.txt"}
 EXPRESSION = "Apache-2.0 AND BSD-3-Clause"
 
 
-def setup(*words: str) -> None:
+def run_setup(*words: str) -> None:
     pytest.importorskip("setuptools")
     subprocess.run([sys.executable, "setup.py", "-q", *words], cwd=ROOT, check=True, capture_output=True)
 
@@ -72,7 +72,7 @@ def test_no_page_or_message_names_the_package_on_an_index():
 
 
 def test_metadata_name_the_licenses(tmp_path):
-    setup("egg_info", "--egg-base", str(tmp_path))
+    run_setup("egg_info", "--egg-base", str(tmp_path))
     (folder,) = tmp_path.glob("*.egg-info")
     stated = metadata.PathDistribution(folder).metadata
     assert stated["License-Expression"] == EXPRESSION
@@ -102,7 +102,7 @@ def test_an_editable_installation_is_a_path():
 
 @pytest.mark.slow
 def test_a_source_distribution_builds(tmp_path):
-    setup("sdist", "--dist-dir", str(tmp_path))
+    run_setup("sdist", "--dist-dir", str(tmp_path))
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as file:
         names = {name.partition("/")[2] for name in file.getnames()}

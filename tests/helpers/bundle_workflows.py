@@ -1,5 +1,6 @@
 """Workflows of the bundle's configurations, and runs of them that take seconds."""
 
+import tempfile
 from pathlib import Path
 
 from monai.bundle import ConfigWorkflow
@@ -9,7 +10,12 @@ CONFIGS = ROOT / "configs"
 TOY = {"max_epochs": 1, "steps_per_epoch": 2, "batch_size": 2, "lr_size": 16, "num_points": 32, "num_workers": 0}
 
 
+_OUTPUTS = tempfile.TemporaryDirectory()
+
+
 def workflow(*names: str, kind: str = "train", **changes) -> ConfigWorkflow:
+    """A workflow; its output folder, if none is given, is its own: tests that run at once claim no common one."""
+    changes = {"output_dir": tempfile.mkdtemp(dir=_OUTPUTS.name), **changes}
     return ConfigWorkflow([str(CONFIGS / name) for name in names], workflow_type=kind, logging_file=False, **changes)
 
 

@@ -1,8 +1,10 @@
 """Weights whose values no network can have are refused, in every format, and leave the network as it was."""
 
 import json
+from contextlib import suppress
 
 import pytest
+import safetensors.torch
 import torch
 from reference import assert_teaches
 from safetensors.torch import save_file
@@ -24,9 +26,17 @@ BAD = {
 }
 
 
+def _knows_complex():
+    with suppress(KeyError):
+        return bool(safetensors.torch.save({"a": torch.zeros(1, dtype=torch.complex64)}))
+    return False
+
+
 def write(path, state):
     if path.suffix == ".pt":
         torch.save({"network": state} if "state" in path.name else state, path)
+    elif any(value.is_complex() for value in state.values()) and not _knows_complex():
+        pytest.skip("this safetensors writes no complex numbers")
     elif path.suffix == ".safetensors":
         save_file(state, path)
     else:
