@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from mmap import mmap
 from typing import NamedTuple
 
 import numpy as np
@@ -63,7 +64,7 @@ def check_segment(data: bytes, compression: int, side: Size, inside: Size, bits:
         raise ValueError("a JPEG that is cut short")
 
 
-def check_jpeg_tables(data: bytes, alone: bool = False) -> None:
+def check_jpeg_tables(data: bytes | mmap, alone: bool = False) -> None:
     """Check the tables before the first scan of a JPEG. Decoders use damaged ones without a word.
 
     Args:

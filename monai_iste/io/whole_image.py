@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, cast
@@ -129,7 +130,8 @@ def decode_pillow(path: Path, formats: tuple[str, ...] = PILLOW_FORMATS) -> np.n
     with Image.open(path, formats=formats) as image:
         _check_mode(image, path)
         if image.format in ("JPEG", "MPO"):
-            check_jpeg_tables(path.read_bytes())
+            with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+                check_jpeg_tables(data)
         orientation = image_orientation(image)
         return upright(_pillow_rgb(image, path), orientation)
 

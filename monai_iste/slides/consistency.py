@@ -157,8 +157,7 @@ def _interpolation(read_input: Read, size: Size, output_size: Size) -> Read:
 
     def read(region: Region) -> np.ndarray:
         output = tiler.region(read_input, size, bicubic, output_size, region)
-        pixels = to_array(output)
-        return pixels
+        return to_array(output)
 
     return read
 
