@@ -198,9 +198,9 @@ class RandSoftness(RandomizableTransform):
 
     def __init__(
         self,
-        prob: float = 0.4,
-        sigma: tuple[float, float] = (0.0, 1.0),
-        empty_prob: float = 0.1,
+        prob: float = 0.55,
+        sigma: tuple[float, float] = (0.0, 1.3),
+        empty_prob: float = 0.07,
         empty_sigma: tuple[float, float] = (0.225, 0.45),
     ) -> None:
         super().__init__()
@@ -247,9 +247,9 @@ class RandSoftnessd(RandDictTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        prob: float = 0.4,
-        sigma: tuple[float, float] = (0.0, 1.0),
-        empty_prob: float = 0.1,
+        prob: float = 0.55,
+        sigma: tuple[float, float] = (0.0, 1.3),
+        empty_prob: float = 0.07,
         empty_sigma: tuple[float, float] = (0.225, 0.45),
         scale_key: str = "scale",
         allow_missing_keys: bool = False,
