@@ -11,6 +11,7 @@ from experiments.nuclei import nuclei
 from experiments.prepare import prepare
 from experiments.quality import choices, table1, table2
 from experiments.segmentation import table3
+from experiments.stains import stains
 from monai_iste.cli.options import ThreadsOption
 from monai_iste.errors import show_errors_as_sentences
 from monai_iste.processors import sleep_while_waiting, use_threads
@@ -23,13 +24,14 @@ app.command()(choices)
 app.command()(table3)
 app.command()(table4)
 app.command()(nuclei)
+app.command()(stains)
 app.command()(figure)
 app.command()(check)
 
 
 @app.callback()
 def main(threads: ThreadsOption = None) -> None:
-    """Run the paper's experiments, and one on nuclei."""
+    """Run the paper's experiments, and those on nuclei and stains."""
     show_errors_as_sentences()
     sleep_while_waiting()  # the trainings, which are programs of their own
     use_threads(threads)

@@ -34,6 +34,7 @@ from monai_iste.networks import load_weights
 from monai_iste.networks.baselines import Bicubic
 from monai_iste.networks.baselines.fixed_scale import FixedScaleNetwork
 from monai_iste.networks.presets import create_network, create_network_like, require_weights
+from monai_iste.networks.runtime import known_device
 from monai_iste.networks.weights import fill_network, read_weights
 
 #: Protocol of the reductions, the paper's. See :mod:`monai_iste.metrics.protocols`.
@@ -53,7 +54,7 @@ class Reconstructor:
         bicubic_residual: whether the network was trained to add bicubic interpolation, which its weights do not
             record; None for the preset's setting.
     Raises:
-        ConfigError: no such preset, or no weights for it.
+        ConfigError: no such preset, no weights for it, or no such device.
         CheckpointError: the file does not fit the network.
 
     Example:
@@ -82,7 +83,7 @@ class Reconstructor:
             state = read_weights(file)
             self.network = fill_network(create_network_like(preset, state, **changes), state, file)
             self.weights = {"file": file.name, "sha256": checksum(file)}
-        self.network.to(device).eval()
+        self.network.to(known_device(device)).eval()
         self.device = device
         self._preprocessing = get_protocol(PROTOCOL).preprocessing()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from experiments.page_sources import Row, Source, interval, number, one, select, signed, table
 
@@ -157,7 +157,7 @@ def _rounded(value: float) -> str:
     return f"{value:.0f}" if value >= 1 else f"{value:.1g}"
 
 
-# --- scans, nuclei, cost ----------------------------------------------------------------------------------------------
+# --- scans, nuclei, stains, cost --------------------------------------------------------------------------------------
 
 
 @table
@@ -221,13 +221,45 @@ def slide(scores: Source) -> Lines:
 @table
 def nuclei(*arguments: Source) -> Lines:
     """Make errors of counts and F1: files of ``experiments nuclei``, then the words of their tiles ("" for none)."""
+
+    def cells(rows: Source, method: str, scale: int) -> list[str]:
+        row = one(rows, source="all", scale=scale, method=method)
+        return [f"{number(row, 'count_error'):.2f} %", f"{number(row, 'f1'):.3f}"]
+
+    return [["", "x2 count error", "F1", "x4 count error", "F1"], *_lines_by_method(arguments, cells)]
+
+
+@table
+def stains(*arguments: Source) -> Lines:
+    """Make errors, biases and correlations of stain densities, and Delta E; arguments as for ``nuclei``."""
+
+    def cells(rows: Source, method: str, scale: int) -> list[str]:
+        of = {"source": "all", "scale": scale, "method": method}
+        found = [one(rows, stain=stain, **of) for stain in ("hematoxylin", "eosin")]
+        pairs = [
+            (f"{number(row, 'error'):.2f} % ({signed(number(row, 'bias'))})", f"{number(row, 'correlation'):.3f}")
+            for row in found
+        ]
+        return [*(text for pair in pairs for text in pair), f"{number(found[0], 'delta_e'):.3f}"]
+
+    heads = ("H error (bias)", "H correlation", "E error (bias)", "E correlation", "Delta E")
+    header = [text for scale in _scales((2, 4)) for text in (f"{scale} {heads[0]}", *heads[1:])]
+    return [["", *header], *_lines_by_method(arguments, cells)]
+
+
+def _lines_by_method(arguments: Sequence[Source], cells: Callable[[Source, str, int], list[str]]) -> Lines:
+    """Make a line for every method of every file, with cells at x2 and x4.
+
+    Args:
+        arguments: files, then as many words that name their tiles.
+        cells: makes the cells of a file, a method and a scale.
+    """
     half = len(arguments) // 2
-    lines = [["", "x2 count error", "F1", "x4 count error", "F1"]]
+    lines = []
     for rows, name in zip(arguments[:half], arguments[half:], strict=True):
         for method in dict.fromkeys(row["method"] for row in rows):
-            found = [one(rows, source="all", scale=scale, method=method) for scale in (2, 4)]
-            cells = [(f"{number(row, 'count_error'):.2f} %", f"{number(row, 'f1'):.3f}") for row in found]
-            lines.append([f"{name}, {method}" if name else method, *(text for pair in cells for text in pair)])
+            label = f"{name}, {method}" if name else method
+            lines.append([label, *(text for scale in (2, 4) for text in cells(rows, method, scale))])
     return lines
 
 

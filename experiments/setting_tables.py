@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.downstream import PROTOCOL
 from experiments.reported import SOURCE
-from experiments.table_text import Line, TableSpec, csv_text, format_number, latex_text, markdown_text, write_files
+from experiments.table_text import Line, TableSpec, csv_text, format_number, write_table
 from experiments.tables import Metric
 
 Row = Mapping[str, Any]
@@ -74,8 +74,7 @@ def write_setting_tables(
     filled = [(title, [_line(row, names, metrics, printed) for row in part]) for title, part in panels]
     text = " ".join([*_notes(rows, metrics, printed), *notes])
     table = TableSpec(caption, text, list(names.values()), groups, filled)
-    files = {".csv": csv_text(list(rows[0]), rows), ".md": markdown_text(table), ".tex": latex_text(table, name)}
-    return write_files(folder, name, files)
+    return write_table(folder, name, table, csv_text(list(rows[0]), rows))
 
 
 def _line(row: Row, names: Mapping[str, str], metrics: Mapping[str, Metric], printed: bool) -> Line:

@@ -175,3 +175,19 @@ def write_files(folder: Path, name: str, texts: Mapping[str, str]) -> list[Path]
         with open_output(folder / f"{name}{suffix}", overwrite=True) as file:
             file.write(text.encode())
     return [folder / f"{name}{suffix}" for suffix in texts]
+
+
+def write_table(folder: Path, name: str, table: TableSpec, rows: str) -> list[Path]:
+    """Write ``<name>.csv``, ``<name>.md`` and ``<name>.tex``, replacing existing files.
+
+    Args:
+        folder: output folder; created if missing.
+        name: name of the files, and the table's label in LaTeX (``tab:<name>``).
+        table: the table of the Markdown and the LaTeX file.
+        rows: text of the CSV file.
+    Returns:
+        the paths of the three files.
+    Raises:
+        OutputError: the folder or a file cannot be written.
+    """
+    return write_files(folder, name, {".csv": rows, ".md": markdown_text(table), ".tex": latex_text(table, name)})

@@ -20,9 +20,7 @@ from experiments.table_text import (
     TableSpec,
     csv_text,
     format_number,
-    latex_text,
-    markdown_text,
-    write_files,
+    write_table,
 )
 from monai_iste.errors import DataError
 
@@ -119,8 +117,7 @@ def write_tables(
     _check(rows)
     lookup = _reported(reported_table, reported_dataset)
     table = _table_spec(rows, caption, lookup)
-    files = {".csv": _csv(rows, lookup), ".md": markdown_text(table), ".tex": latex_text(table, name)}
-    return write_files(Path(folder), name, files)
+    return write_table(Path(folder), name, table, _csv(rows, lookup))
 
 
 def write_comparisons(comparisons: Sequence[Comparison], folder: str | Path, name: str, caption: str) -> list[Path]:
@@ -164,8 +161,7 @@ def write_comparisons(comparisons: Sequence[Comparison], folder: str | Path, nam
     flat = [{**c._asdict(), **c.difference._asdict()} for c in comparisons]
     header = ["metric", "method", "other", "scale", "mean", "low", "high", "images", "seeds"]
     header += ["cases"] if over == "cases" else []
-    files = {".csv": csv_text(header, flat), ".md": markdown_text(table), ".tex": latex_text(table, name)}
-    return write_files(Path(folder), name, files)
+    return write_table(Path(folder), name, table, csv_text(header, flat))
 
 
 # --- contents of the table --------------------------------------------------------------------------------------------

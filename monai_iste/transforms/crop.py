@@ -12,9 +12,9 @@ from monai.transforms import MapTransform, RandomizableTransform, Transform
 from torch import Tensor
 
 from monai_iste.coordinates import output_size
-from monai_iste.errors import ConfigError, ScaleError, ShapeError
+from monai_iste.errors import ConfigError, ShapeError
 from monai_iste.transforms.base import RandDictTransform
-from monai_iste.transforms.io import BACKENDS, check_rgb
+from monai_iste.transforms.io import BACKENDS, check_rgb, check_scale
 
 # Background is bright and colorless. Scanners record it at 230 to 250 of 255, its channels within 10 of each other.
 # The palest stroma is as bright in red, but eosin absorbs green. 210 and 20 leave room for dim or tinted lamps.
@@ -204,8 +204,7 @@ class ArbitraryScaleCrop(Transform):
 
     def __call__(self, image: np.ndarray | Tensor, scale: float) -> np.ndarray | Tensor:  # type: ignore[override]
         check_rgb(image)
-        if not (math.isfinite(scale) and scale >= 1):
-            raise ScaleError("a finite scale of at least 1", repr(scale), "Give a scale such as 2 or 3.7.")
+        check_scale(scale)
         if self.max_size is not None:
             top, left = (max(0, n - self.max_size) // 2 for n in image.shape[1:])
             image = image[:, top : top + self.max_size, left : left + self.max_size]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from monai_iste.errors import ScaleError, check_choice
 from monai_iste.transforms.base import DegradationDictTransform
-from monai_iste.transforms.io import BACKENDS, check_rgb, plain_tensor
+from monai_iste.transforms.io import BACKENDS, check_rgb, check_scale, plain_tensor
 
 Recipe = Callable[[Image.Image, tuple[int, int], float], Image.Image]
 
@@ -98,8 +97,7 @@ def lr_size_at(image: np.ndarray | Tensor, scale: float) -> tuple[int, int]:
     Raises:
         ScaleError: the scale is not a finite number of at least 1.
     """
-    if not (math.isfinite(scale) and scale >= 1):
-        raise ScaleError("a finite scale of at least 1", repr(scale), "Give a scale such as 2 or 3.7.")
+    check_scale(scale)
     h, w = (max(1, round(n / scale)) for n in image.shape[-2:])
     return h, w
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 from torch import Tensor
 
-from monai_iste.errors import ShapeError
+from monai_iste.errors import ScaleError, ShapeError
 from monai_iste.io.image_reader import read_rgb
 from monai_iste.networks.metadata import plain_image
 
@@ -35,6 +36,21 @@ def check_rgb(image: np.ndarray | Tensor) -> None:
             "Put the channels first and keep 0 to 255."
             + (" Compose(lazy=True) makes 8-bit images float: leave lazy out." if lazy else ""),
         )
+
+
+def check_scale(scale: float) -> float:
+    """Return a scale that an image can be reduced by.
+
+    Raises:
+        ScaleError: the scale is not a finite number of at least 1.
+
+    Example:
+        >>> check_scale(3.7)
+        3.7
+    """
+    if not (math.isfinite(scale) and scale >= 1):
+        raise ScaleError("a finite scale of at least 1", repr(scale), "Give a scale such as 2 or 3.7.")
+    return scale
 
 
 def plain_tensor(image: np.ndarray | Tensor) -> Tensor:

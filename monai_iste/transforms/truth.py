@@ -18,11 +18,11 @@ from monai.transforms import RandomizableTransform
 from PIL import ImageFilter
 from torch import Tensor
 
-from monai_iste.errors import ConfigError, ScaleError
+from monai_iste.errors import ConfigError
 from monai_iste.transforms.base import RandDictTransform
 from monai_iste.transforms.crop import RandArbitraryScaleCrop
 from monai_iste.transforms.degradation import degrade, from_pillow, to_pillow
-from monai_iste.transforms.io import BACKENDS, check_rgb, plain_tensor
+from monai_iste.transforms.io import BACKENDS, check_rgb, check_scale, plain_tensor
 from monai_iste.transforms.random_degradation import DegradationSpec, check_range, degrade_with
 
 # A Gaussian of a smaller sigma, in pixels, changes hardly any 8-bit level and is skipped.
@@ -221,8 +221,7 @@ class RandSoftness(RandomizableTransform):
 
     def __call__(self, image: np.ndarray | Tensor, scale: float = 1.0, randomize: bool = True) -> Tensor:
         check_rgb(image)
-        if not (math.isfinite(scale) and scale >= 1):
-            raise ScaleError("a finite scale of at least 1", repr(scale), "Give a scale such as 2 or 3.7.")
+        check_scale(scale)
         if randomize:
             self.randomize(scale)
         pixels = plain_tensor(image)
