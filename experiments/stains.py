@@ -4,8 +4,8 @@ Not in the paper. Every tile is reduced by the protocol ``iste-rgb`` and upscale
 interpolation and by a network. Color deconvolution with a published stain matrix gives the densities
 (:mod:`experiments.stain_task`). Those of the original are the reference.
 
-Tiles that are less than a fifth tissue are left out, as training crops are (:func:`monai_iste.transforms.crop.
-tissue_fraction`): percents of almost no stain mean nothing.
+Tiles that are less than a fifth tissue are left out (:func:`monai_iste.transforms.crop.tissue_fraction`): percents of
+almost no stain mean nothing.
 """
 
 from __future__ import annotations

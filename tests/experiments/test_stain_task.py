@@ -106,11 +106,18 @@ def test_scores_are_those_written_out(drawn):
 @pytest.mark.parametrize("size", [(4, 4), (1, 1), (333, 17)])
 @pytest.mark.parametrize("color", [(231, 149, 187), (86, 62, 132), (1, 0, 255)])
 def test_an_even_color_has_no_correlation(color, size):
-    """Also where matrix products round the same pixels differently."""
     even = stain_densities(np.tile(np.array(color, np.uint8)[:, None, None], (1, *size)))
     noise = np.random.default_rng(0).uniform(0, 1, size)
     for pair in ((even[0], noise), (noise, even[0]), (even[1], even[1])):
         assert compare_densities(*pair).correlation is None
+
+
+def test_rounding_errors_are_no_contrast_and_no_stain(drawn):
+    """Matrix products may round the same color differently in different pixels."""
+    rounding = 1e-15 * np.random.default_rng(0).uniform(0, 1, (6, 7))
+    assert compare_densities(0.2 + rounding, drawn[0]).correlation is None
+    assert compare_densities(drawn[0], 0.2 + rounding).correlation is None
+    assert compare_densities(rounding, drawn[0]).bias is None
 
 
 def test_a_stain_that_is_not_there_has_no_bias_in_percent(drawn):
