@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks import common
-from monai_iste.coordinates import cell_size, four_corners, nearest_pixel, output_size, pixel_centers
+from monai_iste.coordinates import Neighbors, cell_size, four_corners, nearest_pixel, output_size, pixel_centers
 from monai_iste.errors import ConfigError
 from monai_iste.networks import ISTE
 
@@ -39,7 +39,8 @@ class NaiveISTE(nn.Module):
     * STF: one query and one key for every output pixel, the full matrix of similarities. At free coordinates, where
       there is no map of output pixels to look the corners up in, one query for each of a coordinate's four corners.
     * LPD: features, offset and cell concatenated at each of four corners, through the whole MLP; LTD: once per query,
-      or at each corner where the network blends the textures of four.
+      or at each corner where the network blends the textures of four. With ``blend="features"`` the first layer of LPD
+      at each corner, then the mean, and the rest of both once, as the network itself does.
 
     Args:
         network: network with every module.
@@ -92,13 +93,14 @@ class NaiveISTE(nn.Module):
             row, col = (2 * row + 1) * output[0] // (2 * size[0]), (2 * col + 1) * output[1] // (2 * size[1])
             at_corners = _rows(fused, (row * output[1] + col).flatten(1)).unflatten(1, (-1, 4))
 
-        rgb = torch.zeros_like(texture[..., :3])
         neighbors = self.network.texture_neighbors(coord, size)
-        for t in range(neighbors.pixel.shape[2]):
-            texture = self._texture(feat, neighbors.pixel[:, :, t], neighbors.offset[:, :, t], cell)
-            rgb = rgb + neighbors.weight[:, :, t] * self._perceptron("local_texture_decoder.mlp", texture)
-        for t in range(4):
-            rgb = rgb + corners.weight[:, :, t] * self._lpd(at_corners[:, :, t], corners.offset[:, :, t], cell)
+        textures = [
+            self._texture(feat, neighbors.pixel[:, :, t], neighbors.offset[:, :, t], cell)
+            for t in range(neighbors.pixel.shape[2])
+        ]
+        vectors = [self._lpd_first(at_corners[:, :, t], corners.offset[:, :, t], cell) for t in range(4)]
+        rgb = self._decode("local_texture_decoder.mlp", textures, neighbors)
+        rgb = rgb + self._decode("local_pixel_decoder.mlp", vectors, corners)
         if self.network.bicubic_residual:
             grid = coord.flip(-1).unsqueeze(1)
             sampled = F.grid_sample(image, grid, mode="bicubic", padding_mode="border", align_corners=False)
@@ -132,12 +134,22 @@ class NaiveISTE(nn.Module):
         aggregated = self._perceptron("self_texture_fusion.mlp", torch.cat([query, retrieved], dim=-1))
         return query + aggregated * confidence.unsqueeze(-1), index
 
-    def _lpd(self, feature: Tensor, offset: Tensor, cell: Tensor) -> Tensor:
+    def _decode(self, mlp: str, vectors: list[Tensor], neighbors: Neighbors) -> Tensor:
+        """Blend the colors of the neighbors, or decode their blended vectors."""
+
+        def blend(values: list[Tensor]) -> Tensor:
+            weighted = zip(neighbors.weight.unbind(2), values, strict=True)
+            return torch.stack([weight * value for weight, value in weighted]).sum(0)
+
+        if self.network.blend == "features":
+            return self._perceptron(mlp, blend(vectors))
+        return blend([self._perceptron(mlp, vector) for vector in vectors])
+
+    def _lpd_first(self, feature: Tensor, offset: Tensor, cell: Tensor) -> Tensor:
         weight, bias = self._layer("local_pixel_decoder.feature_part")
         coordinate_part = self.network.get_parameter("local_pixel_decoder.coordinate_part.weight")
         first = torch.cat([weight.flatten(1), coordinate_part], dim=1)
-        hidden = F.relu(F.linear(torch.cat([feature, offset, cell], dim=-1), first, bias))
-        return self._perceptron("local_pixel_decoder.mlp", hidden)
+        return F.relu(F.linear(torch.cat([feature, offset, cell], dim=-1), first, bias))
 
     def _perceptron(self, name: str, x: Tensor) -> Tensor:
         """Apply linear layers with ReLU between them."""

@@ -23,6 +23,7 @@ NETWORKS = {
     "as printed": {},
     "options": {"heads": 2, "query_kernel": 3, "bicubic_residual": True},
     "four corners": {"texture_corners": "four"},
+    "blended features": {"texture_corners": "four", "blend": "features", "bicubic_residual": True},
     "swinir": {"encoder": lambda: SwinIREncoder(4, dim=6, depths=(2,), heads=2, window=4, drop_path=0.0)},
 }
 
