@@ -200,7 +200,7 @@ def draw(rows: Sequence[Row], scale: float, protocol: str) -> Figure:
     with style():
         from matplotlib.figure import Figure
 
-        chart = Figure(figsize=(COLUMN, 2.6), layout="constrained")
+        chart = Figure(figsize=(COLUMN, 2.9), layout="constrained")
         axes = chart.add_subplot()
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
@@ -209,17 +209,11 @@ def draw(rows: Sequence[Row], scale: float, protocol: str) -> Figure:
             middle = statistics.median(cost)
             low, _, high = statistics.quantiles(cost, n=4) if len(cost) > 1 else [middle] * 3
             bar = [[max(0.0, middle - low)], [max(0.0, high - middle)]]
-            axes.errorbar(middle, quality, xerr=bar, fmt="o", ms=4.5, color=color, elinewidth=0.8, capsize=1.5)
-            size = f"\n{row['parameters'] / 1e6:.2f} M parameters" if row["parameters"] else ""
-            axes.annotate(
-                row["what"] + size,
-                (middle, quality),
-                xytext=(0, 6),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-            )
-        axes.margins(0.22)
+            size = f", {row['parameters'] / 1e6:.2f} M parameters" if row["parameters"] else ""
+            bars = {"elinewidth": 0.8, "capsize": 1.5}
+            axes.errorbar(middle, quality, xerr=bar, fmt="o", ms=4.5, color=color, label=row["what"] + size, **bars)
+        chart.legend(loc="outside upper center", ncols=2, frameon=False, handletextpad=0.2, columnspacing=1)
+        axes.margins(0.1)
         axes.set_xlabel("processor seconds per output megapixel")
         axes.set_ylabel(f"PSNR at x{scale:g}, dB ({protocol})")
         axes.grid(alpha=0.25, linewidth=0.5)

@@ -64,7 +64,7 @@ def test_presets_without_weights_are_timed_and_not_scored(tiles, toy, tmp_path, 
     assert json.loads(file.read_text())["rows"] == list(rows.values())
     printed = capsys.readouterr().out
     assert next(line for line in printed.splitlines() if line.startswith("| toy |")).endswith("| 2 | no weights |  |")
-    assert Image.open(figure).size == (1050, 780)
+    assert Image.open(figure).size == (1050, 870)
 
 
 def test_files_take_the_place_of_released_weights(tiles, toy, monkeypatch):
@@ -100,10 +100,12 @@ def test_the_figure_has_a_point_for_every_scored_network():
     ]
     figure = draw(rows, 4, "iste-rgb")
     (axes,) = figure.axes
-    labels = {text.get_text().split("\n")[0]: text.xy for text in axes.texts}
-    assert set(labels) == {f"n{i}" for i in range(1, 12)} - {"n3"}
-    assert labels["n1"] == (1.5, 31.0)
-    assert labels["n2"] == (3.0, 31.0)
+    points = {bars.get_label(): tuple(*bars.lines[0].get_xydata()) for bars in axes.containers}
+    assert set(points) == {f"n{i}, {i}.00 M parameters" for i in range(1, 12)} - {"n3, 3.00 M parameters"}
+    assert points["n1, 1.00 M parameters"] == (1.5, 31.0)
+    assert points["n2, 2.00 M parameters"] == (3.0, 31.0)
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == set(points)
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
     assert statistics.median([2.0, 1.0]) == 1.5
     assert "x4" in axes.get_ylabel()
