@@ -79,8 +79,8 @@ def test_scores_are_those_of_the_protocol(tiles, name, scale):
         assert found[key] == pytest.approx(-10 * float(torch.log10((scored[a] - scored[b]).square().mean())), rel=1e-5)
     levels = pred.clamp(0, 1).mul(255).round().mean((1, 2)) - item["image"].mul(255).mean((1, 2))
     assert found["color"] == pytest.approx(float(levels.abs().max()), abs=1e-3)
-    assert found["shift"] < 0.02
-    truth = (item["label"] * 255).round()
+    result, truth = pred.clamp(0, 1).mul(255).round(), (item["label"] * 255).round()
+    assert found["shift"] == pytest.approx(displacement(result, item["image"] * 255), abs=1e-9)
     assert found["truth_shift"] == displacement(truth, item["image"] * 255) > 0
     assert found["ssim"] > 0.6
     assert super_resolve(Bicubic(), pair).equal(Bicubic()(item["image"][None], scale)[0])
