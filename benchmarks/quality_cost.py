@@ -210,8 +210,10 @@ def draw(rows: Sequence[Row], scale: float, protocol: str) -> Figure:
             low, _, high = statistics.quantiles(cost, n=4) if len(cost) > 1 else [middle] * 3
             bar = [[max(0.0, middle - low)], [max(0.0, high - middle)]]
             size = f", {row['parameters'] / 1e6:.2f} M parameters" if row["parameters"] else ""
-            bars = {"elinewidth": 0.8, "capsize": 1.5}
-            axes.errorbar(middle, quality, xerr=bar, fmt="o", ms=4.5, color=color, label=row["what"] + size, **bars)
+            label = row["what"] + size
+            axes.errorbar(
+                middle, quality, xerr=bar, fmt="o", ms=4.5, color=color, elinewidth=0.8, capsize=1.5, label=label
+            )
         chart.legend(loc="outside upper center", ncols=2, frameon=False, handletextpad=0.2, columnspacing=1)
         axes.margins(0.1)
         axes.set_xlabel("processor seconds per output megapixel")
