@@ -40,7 +40,7 @@ class NaiveISTE(nn.Module):
       there is no map of output pixels to look the corners up in, one query for each of a coordinate's four corners.
     * LPD: features, offset and cell concatenated at each of four corners, through the whole MLP; LTD: once per query,
       or at each corner where the network blends the textures of four. With ``blend="features"`` the first layer of LPD
-      at each corner, then the mean, and the rest of both once, as the network itself does.
+      at each corner, and the rest of both once, on what is blended.
 
     Args:
         network: network with every module.
