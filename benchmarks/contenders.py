@@ -11,13 +11,18 @@ from torch import nn
 
 from benchmarks.common import Row
 from benchmarks.tile_scores import published_liif
-from monai_iste.errors import ConfigError
+from monai_iste.errors import ConfigError, check_choice
 from monai_iste.io.files import checksum
 from monai_iste.networks import PRESETS, Bicubic
+from monai_iste.networks.checks import check_input_blur
+from monai_iste.networks.grid_sampling import takes_input_blur
 from monai_iste.networks.presets import BASELINES, require_weights
 from monai_iste.networks.runtime import load_network
 
-__all__ = ["BICUBIC", "PEER", "RELEASED", "Contender", "LiifOption", "WeightsSpec", "contenders", "load", "load_liif"]
+__all__ = [
+    *("BICUBIC", "PEER", "RELEASED", "Contender", "LiifOption", "WeightsSpec", "add_told", "contenders", "load"),
+    "load_liif",
+]
 
 BICUBIC, PEER, RELEASED = "bicubic", "LIIF", "released"
 
@@ -28,12 +33,16 @@ LiifOption = Annotated[
 
 
 class Contender(NamedTuple):
-    """Network, the hash and the name of its file of weights; None for random weights and for bicubic interpolation."""
+    """Network, the hash and the name of its file of weights; None for random weights and for bicubic interpolation.
+
+    ``told`` is true if it is told the blur of every input.
+    """
 
     network: nn.Module
     weights: str | None = None
     file: str | None = None
     preset: str | None = None
+    told: bool = False
 
     @property
     def parameters(self) -> int:
@@ -46,7 +55,8 @@ class Contender(NamedTuple):
 
     def describe(self) -> Row:
         """Describe it for the manifest of a measurement."""
-        return {"preset": self.preset, "file": self.file, "sha256": self.weights, "parameters": self.parameters}
+        about = {"preset": self.preset, "file": self.file, "sha256": self.weights, "parameters": self.parameters}
+        return about | ({"blur_told": True} if self.told else {})
 
 
 class WeightsSpec(NamedTuple):
@@ -128,3 +138,17 @@ def contenders(weights: Sequence[str], preset: str, liif: Path | None, device: s
     if not weights:
         raise ConfigError("weights to measure", "none", "Give --weights released, or files.")
     return found
+
+
+def add_told(found: dict[str, Contender], names: Sequence[str]) -> dict[str, Contender]:
+    """Add contenders that are told the blur of every input, as ``NAME-told``.
+
+    Raises:
+        ConfigError: no contender of that name, or its network cannot be told.
+    """
+    told = {}
+    for name in names:
+        check_choice("a name of --weights for --told", name, found)
+        check_input_blur(0.0, takes_input_blur(found[name].network))
+        told[f"{name}-told"] = found[name]._replace(told=True)
+    return {**found, **told}

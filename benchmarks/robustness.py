@@ -4,6 +4,7 @@ python -m benchmarks.robustness DIR --scales 2,4
 python -m benchmarks.robustness atlas=DIR old=DIR --weights released,new=runs/new/model.pt --liif FILE --csv FILE
 python -m benchmarks.robustness DIR --scales 2,4,8 --figure failures.png
 python -m benchmarks.robustness DIR --lower 2
+python -m benchmarks.robustness DIR --scales 1    # cleaning alone: noise and JPEG
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ FAILURES = 3
 
 METHODS = ("pred", "bicubic", "label")
 
+_GRIDS = ("grid", "bicubic_grid", "truth_grid")
+
 
 @app.command()
 def robustness(
@@ -96,7 +99,7 @@ def robustness(
     }
     rows: list[Row] = []
     for scale in common.split_numbers(scales):
-        for case, scan in CASES.items():
+        for case, scan in _cases(scale).items():
             items = [_pair(path, scale, crop, lower, scan) for path in paths]
             for name, network in networks.items():
                 row = {"weights": name, "lower": lower, "scale": scale, "degradation": case}
@@ -115,6 +118,16 @@ def robustness(
         with open_output(figure, overwrite) as file:
             comparison(failures).save(file, figure.suffix[1:])
     return rows
+
+
+def _cases(scale: float) -> dict[str, DegradationSpec]:
+    """Return the degradations that differ at a scale: at 1 an image is neither blurred nor reduced."""
+    if scale != 1:
+        return CASES
+    names: dict[tuple[float, int | None], str] = {}
+    for name, spec in CASES.items():
+        names.setdefault((spec.noise, spec.quality), name)
+    return {name: CASES[name] for changes, name in names.items() if any(changes)}
 
 
 def _gain(row: Row) -> float:
@@ -152,7 +165,8 @@ def _scores(network: nn.Module, items: list[dict[Any, Any]], device: str) -> Row
         whole = _as_saved(network, item, device)
         for method in METHODS:
             blocks[method].append(block_steps(whole[method], item["image"].shape[1:]))
-            pixels[method].append(pixel_steps(whole[method], item["image"].shape[1:]))
+            if item["image"].shape != whole[method].shape:
+                pixels[method].append(pixel_steps(whole[method], item["image"].shape[1:]))
         scored = AsScoredd(METHODS, shave)(whole)
         for method, found in psnr.items():
             error = (scored[method] - scored["label"]).square().mean()
@@ -168,9 +182,10 @@ def _scores(network: nn.Module, items: list[dict[Any, Any]], device: str) -> Row
         "blockiness": blockiness(blocks["pred"]),
         "bicubic_blockiness": blockiness(blocks["bicubic"]),
         "truth_blockiness": blockiness(blocks["label"]),
-        "grid": blockiness(pixels["pred"]),
-        "bicubic_grid": blockiness(pixels["bicubic"]),
-        "truth_grid": blockiness(pixels["label"]),
+        **{  # at scale 1 every border of pixels is one of the input's
+            key: blockiness(pixels[method]) if pixels[method] else None
+            for key, method in zip(_GRIDS, METHODS, strict=True)
+        },
     }
 
 
@@ -311,7 +326,7 @@ def _format_row(row: Row) -> Row:
         "blockiness: network": f"{row['blockiness']:.3f}",
         "bicubic": f"{row['bicubic_blockiness']:.3f}",
         "truth": f"{row['truth_blockiness']:.3f}",
-        "grid: network, bicubic, truth": f"{row['grid']:.3f}, {row['bicubic_grid']:.3f}, {row['truth_grid']:.3f}",
+        "grid: network, bicubic, truth": ", ".join(f"{row[key]:.3f}" for key in _GRIDS if row[key] is not None),
         "images": len(row["psnr"]),
     }
 

@@ -40,16 +40,19 @@ def tile_pair(path: str, protocol: Protocol, scale: float, crop: int | None) -> 
 
 
 @torch.no_grad()
-def super_resolve(network: nn.Module, pair: Mapping[str, Any], device: str = "cpu") -> Tensor:
+def super_resolve(network: nn.Module, pair: Mapping[str, Any], device: str = "cpu", told: bool = False) -> Tensor:
     """Upscale the reduction: networks in canonical windows, bicubic at once.
 
+    Args:
+        told: whether the network is told the blur of the reduction.
     Shape:
         returns (3, H, W)
     """
     image = pair["image"].unsqueeze(0).to(device)
     if isinstance(network, Bicubic):
         return network(image, scale=pair["scale"])[0]
-    return ArbitraryScaleInferer()(image, network, scale=pair["scale"])[0]
+    blur = torch.tensor([pair["input_blur"]]) if told else None
+    return ArbitraryScaleInferer()(image, network, scale=pair["scale"], input_blur=blur)[0]
 
 
 def score(pred: Tensor, pair: Mapping[str, Any], protocol: Protocol) -> Row:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from benchmarks import common
 from benchmarks.common import Row
-from benchmarks.contenders import BICUBIC, PEER, Contender, LiifOption, contenders
+from benchmarks.contenders import BICUBIC, PEER, Contender, LiifOption, add_told, contenders
 from benchmarks.tile_scores import SCORES, score, super_resolve, tile_pair
 from benchmarks.tile_sets import LABELS, Group, describe_sets, gain_over_cases, groups, tile_sets
 from monai_iste import DEFAULT_PRESET
@@ -41,6 +41,10 @@ def weights(
     folders: common.TilesArgument,
     preset: Annotated[str, typer.Option("--preset", help="Preset of files that name none.")] = DEFAULT_PRESET,
     weights: common.WeightsOption = "released",
+    told: Annotated[
+        str,
+        typer.Option("--told", help="Names of --weights that are scored again, told the blur of the input."),
+    ] = "",
     liif: LiifOption = None,
     protocols: Annotated[
         str, typer.Option("--protocols", help="Protocols of the reduction, separated by commas.")
@@ -56,7 +60,7 @@ def weights(
     """Score every tile. Scores in the file of --json are reused, so that an interrupted run resumes."""
     common.check_results(json_file, csv_file)
     common.clock(device, threads)
-    methods = contenders(common.split_words(weights), preset, liif, device)
+    methods = add_told(contenders(common.split_words(weights), preset, liif, device), common.split_words(told))
     items = tile_sets(folders, images)
     names = common.split_words(protocols)
     about = {**describe_sets(items, names), "weights": {name: one.describe() for name, one in methods.items()}}
@@ -88,11 +92,15 @@ def _score_tiles(
         for item in tqdm(items, desc=f"{protocol.name} x{scale:g}", mininterval=2):
             about = {**case, "scale": scale, "image": item["name"], "image_sha256": checksum(item["image"])}
             labels = {label: item[label] for label in LABELS}
-            wanted = [{"method": name, "weights": one.weights, **about, **labels} for name, one in methods.items()]
+            wanted = [
+                {"method": name, "weights": one.weights, "blur_told": one.told, **about, **labels}
+                for name, one in methods.items()
+            ]
             missing = [row for row in wanted if _identity(row) not in known]
             pair = tile_pair(item["image"], protocol, scale, case["crop"]) if missing else {}
             for row in missing:
-                found = score(super_resolve(methods[row["method"]].network, pair, device), pair, protocol)
+                pred = super_resolve(methods[row["method"]].network, pair, device, row["blur_told"])
+                found = score(pred, pair, protocol)
                 if not math.isfinite(found["psnr"]):
                     reason = f"{item['name']}, which {row['method']} reproduces exactly"
                     raise DataError("tiles with a finite PSNR", reason, "Leave out tiles of one color.")
@@ -116,7 +124,8 @@ def _read_scores(file: Path | None) -> dict[tuple[Any, ...], Row]:
 
 def _identity(row: Row) -> tuple[Any, ...]:
     """Return everything that a score depends on; names of files of weights are not part of it."""
-    return tuple(row[key] for key in ("weights", "protocol", "scale", "crop", "image", "image_sha256"))
+    keys = ("weights", "protocol", "scale", "crop", "image", "image_sha256")
+    return (bool(row.get("blur_told")), *(row[key] for key in keys))
 
 
 # --- summaries --------------------------------------------------------------------------------------------------------

@@ -129,6 +129,10 @@ class CurriculumDegradation(RandomizableTransform):
         low = degrade(image, lr_size_at(image, self.factor), self.preset)
         return bicubic_upsampled(low[None].float(), image.shape[-2:])[0]
 
+    def input_blur(self, scale: float) -> float:
+        """Return NaN: the interpolation to the original size blurs too, and no network here is told."""
+        return math.nan
+
 
 class CurriculumDegradationd(RandDegradationDictTransform):
     """Dictionary version of :class:`CurriculumDegradation`: stores the original as label and degrades the image.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from experiments.page_sources import Row, Source, number, one, select, table
+from experiments.page_sources import Row, Source, interval, number, one, select, table
 from experiments.page_tables import Lines
 
 _SCALES = (2, 3, 4, 6, 8)
@@ -80,6 +80,33 @@ def glands(rows: Source) -> Lines:
         setting = f"trained on {words[row['trained_on']]}, run on {words[row['run_on']]}"
         scores = [f"{number(row, key):.3f}" for key in ("f1", "object_dice")]
         lines.append([setting, *scores, f"{number(row, 'object_hausdorff'):.0f}"])
+    return lines
+
+
+@table
+def parts(rows: Source) -> Lines:
+    """Make what a network loses without each of its parts, from the CSV file of :mod:`benchmarks.parts`."""
+    columns = [(protocol, scale) for protocol in ("iste-rgb", "bicubic-rgb") for scale in (2, 4)]
+    heads = [f"{protocol} x{scale}" for protocol, scale in columns]
+    lines = [["change of PSNR, dB", *heads, "difference at x4, levels"]]
+    for name in dict.fromkeys(row["part"] for row in rows):
+        found = [one(rows, part=name, protocol=protocol, scale=scale) for protocol, scale in columns]
+        changes = [interval(row, "change") for row in found]
+        lines.append([name, *changes, f"{number(found[1], 'difference'):.2f}"])
+    return lines[:1] + lines[2:]  # the whole network is what the others are compared with
+
+
+@table
+def validation_tiles(rows: Source) -> Lines:
+    """Make PSNR of networks on validation tiles, with and without blur, for every kind of ground truth."""
+    protocols = [("iste-rgb", "blur"), ("bicubic-rgb", "no blur")]
+    heads = [f"{word} x{scale}" for _, word in protocols for scale in (2, 3, 4)]
+    lines = [["validation tiles", "network", *heads, "mean"]]
+    for truth, network in dict.fromkeys((row["truth"], row["network"]) for row in rows):
+        of = {"truth": truth, "network": network}
+        found = [one(rows, protocol=name, scale=scale, **of) for name, _ in protocols for scale in (2, 3, 4)]
+        scores = [number(row, "psnr") for row in found]
+        lines.append([truth, network, *(f"{score:.2f}" for score in scores), f"{statistics.fmean(scores):.2f}"])
     return lines
 
 

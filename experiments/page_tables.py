@@ -18,6 +18,7 @@ _QUALITY = {
     "LIIF": "LIIF, its authors' weights",
     "iste_light": "iste_light (research only)",
     "iste_light2": "iste_light2",
+    "iste_light2-told": "iste_light2, told the blur",
 }
 
 _EVALUATED = (2, 3, 4, 6, 8)
@@ -103,6 +104,22 @@ def liif(main: Source, group: str, method: str) -> Lines:
 
 
 @table
+def told(main: Source, method: str, *groups: str) -> Lines:
+    """Make what a network gains when it is told the blur of its input, and the tile that gains least."""
+    lines = [["told minus not told, dB", "protocol", *(t for s in _scales((2, 3, 4)) for t in (s, "least"))]]
+    for group in groups:
+        for protocol in _PROTOCOLS:
+            cells = []
+            for scale in (2, 3, 4):
+                of = {"by": "tile", "set": group, "protocol": protocol, "scale": scale}
+                both = (select(main, method=name, **of) for name in (f"{method}-told", method))
+                differences = [number(a, "psnr") - number(b, "psnr") for a, b in zip(*both, strict=True)]
+                cells += [signed(statistics.fmean(differences)), signed(min(differences))]
+            lines.append([group, protocol, *cells])
+    return lines
+
+
+@table
 def cases(main: Source, group: str, method: str) -> Lines:
     """Make the gains over bicubic interpolation and over LIIF of every case of a set."""
     columns = [(protocol, scale) for protocol in _PROTOCOLS for scale in (2, 4)]
@@ -180,6 +197,18 @@ def robustness(scores: Source, *methods: str) -> Lines:
             cells += [f"{statistics.fmean(own['bicubic_psnr']):.2f}", *(signed(row["gain"]) for row in (own, *rest))]
             cells += [f"{own[key]:.2f} / {own['bicubic_' + key]:.2f}" for key in ("blockiness", "grid")]
         lines.append([_SCANS.get(name, name), *cells])
+    return lines
+
+
+@table
+def cleaning(scores: Source, method: str) -> Lines:
+    """Make the gains at scale 1 on noisy and compressed tiles, with the steps across the borders of JPEG blocks."""
+    lines = [["scan", "input dB", "result dB", "gain", "blocks, result / input"]]
+    for row in select(scores["rows"], weights=method, scale=1):
+        means = [f"{statistics.fmean(row[key]):.2f}" for key in ("bicubic_psnr", "psnr")]
+        blocks = f"{row['blockiness']:.2f} / {row['bicubic_blockiness']:.2f}"
+        name = str(row["degradation"])
+        lines.append([_SCANS.get(name, name), *means, signed(row["gain"]), blocks])
     return lines
 
 

@@ -28,6 +28,7 @@ def upscale(
     model: nn.Module | str | None = None,
     device: torch.device | str | None = None,
     precision: str = "fp32",
+    input_blur: float | None = None,
 ) -> Picture:
     """Upscale an RGB image by any factor of at least 1; the result has the same kind, layout and type.
 
@@ -43,6 +44,7 @@ def upscale(
             (default: ``iste_light2``).
         device: default: the device of the network, or for a preset the GPU if there is one.
         precision: ``"fp32"``, or ``"bf16"``: faster on GPUs and some processors.
+        input_blur: blur of the image, see :func:`monai_iste.load`; default: unknown.
     Shape:
         NumPy array (H, W, 3); Pillow image of mode RGB; tensor (3, H, W) or (B, 3, H, W).
     Units: uint8 from 0 to 255, or floating point in [0, 1], to which the result is clamped.
@@ -50,7 +52,7 @@ def upscale(
         ScaleError: the scale is below 1 or not a finite number, or the result has more than :data:`MAX_OUTPUT_PIXELS`,
             or one window of it too many (above x27); nothing has been allocated then.
         ShapeError: not an RGB image of these kinds.
-        ConfigError: no such preset, weights, device or precision.
+        ConfigError: no such preset, weights, device or precision, or a blur that the network cannot be told.
 
     Example:
         >>> from monai_iste.networks import ISTE, EDSREncoder
@@ -61,7 +63,7 @@ def upscale(
     pixels = _channels_first(image)
     require_one({"scale": scale, "size": size})
     height, width = OutputSize(scale, size).resolve_upscaled((pixels.shape[2], pixels.shape[3]))
-    network = resolve_network(model, device, precision)
+    network = resolve_network(model, device, precision, input_blur=input_blur)
     # Channels are innermost in memory, as in arrays and Pillow images, which are views of the result.
     result = torch.empty((len(pixels), 3, height, width), dtype=pixels.dtype, memory_format=torch.channels_last)
     for source, target in zip(pixels, result, strict=True):

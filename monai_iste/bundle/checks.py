@@ -52,9 +52,10 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         ("learning_rate", "scale", "mpp", "input_mpp"),
         ("a finite number above 0", lambda value: _is_finite(value) and value > 0),
     ),
+    "input_blur": ("a finite number of at least 0", lambda value: _is_finite(value) and value >= 0),
     "max_scale": ("a finite number of at least 1", lambda value: _is_finite(value) and value >= 1),
     **dict.fromkeys(
-        ("resume", "overwrite", "tissue_only", "consistency", "fid"),
+        ("resume", "overwrite", "tissue_only", "consistency", "fid", "tell_blur"),
         ("True or False", lambda value: isinstance(value, bool)),
     ),
     **dict.fromkeys(

@@ -10,6 +10,7 @@ import typer
 from monai_iste import DEFAULT_PRESET
 from monai_iste.cli.options import (
     DeviceOption,
+    InputBlurOption,
     OverwriteOption,
     PrecisionOption,
     PresetOption,
@@ -86,6 +87,7 @@ def compare(
     degrade: Annotated[
         bool, typer.Option("--degrade", help="Reduce the image first (protocol iste-rgb), to show truth and errors.")
     ] = False,
+    input_blur: InputBlurOption = None,
     preset: PresetOption = DEFAULT_PRESET,
     weights: WeightsOption = None,
     device: DeviceOption = None,
@@ -106,7 +108,7 @@ def compare(
         OutputSize(scale).resolve_upscaled(image_size(source), limit=MAX_FILE_PIXELS)  # raises before any work
         check_apart(source, target)
         check_output(target, (1, 1), overwrite)
-        network, _ = network_of(preset, weights, device, precision, threads, allow_untrained)
+        network, _ = network_of(preset, weights, device, precision, threads, allow_untrained, input_blur)
         picture = with_truth(source, scale, network) if degrade else without_truth(source, scale, network)
         save_image(target, [np.asarray(picture)], (picture.height, picture.width), overwrite=overwrite)
         typer.echo(f"wrote {target}")

@@ -83,7 +83,7 @@ class ImageJob:
         if seal is None:
             self._refuse("another file, or one that is not complete")
         elif seal != self.seal:
-            self._refuse("that of another image or network")
+            self._refuse("that of another image, network or blur")
         return True
 
     def _refuse(self, found: str) -> None:

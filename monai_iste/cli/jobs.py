@@ -202,7 +202,7 @@ class Upscaler:
             target,
             plan,
             self.network,
-            network_provenance(*(self.network_info[key] for key in ("preset", "weights", "precision"))),
+            network_provenance(*(self.network_info[key] for key in ("preset", "weights", "precision", "input_blur"))),
             options.work_dir,
             compression=options.compression,
             consistency=options.consistency,

@@ -35,6 +35,10 @@ WeightsOption = Annotated[
 
 DeviceOption = Annotated[Optional[str], typer.Option("--device", help="cpu, cuda, cuda:1; default: the GPU if any.")]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="fp32 or bf16.")]
+InputBlurOption = Annotated[
+    Optional[float],
+    typer.Option("--input-blur", help="Blur of the input, sigma in its pixels; 0: sharp. Default: unknown."),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
 UntrainedOption = Annotated[bool, typer.Option("--allow-untrained", help="Random weights where none are released.")]
 
@@ -98,25 +102,28 @@ def network_of(
     precision: str,
     threads: int | None,
     allow_untrained: bool,
+    input_blur: float | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Load the network of a command.
 
     Returns:
         the network, and its description for a report.
     """
+    from monai_iste.networks.checks import check_input_blur
     from monai_iste.networks.presets import released_weights
     from monai_iste.networks.runtime import default_device, emulates_bf16, resolve_network
 
     use_threads(threads)
     device = device or default_device()
-    network = resolve_network(preset, device, precision, weights, allow_untrained)
+    input_blur = check_input_blur(input_blur, takes_input_blur=True)
+    network = resolve_network(preset, device, precision, weights, allow_untrained, input_blur)
     if precision == "bf16" and emulates_bf16(device):
         typer.echo("warning: this processor only emulates bfloat16, at a fraction of fp32's speed", err=True)
     path = weights or released_weights(preset)
     if path is None:
         typer.echo("warning: the weights are random; the result shows nothing about the method", err=True)
     about = {"preset": preset, "weights": path and str(path), "device": device, "precision": precision}
-    return network, {"version": monai_iste.__version__, **about}
+    return network, {"version": monai_iste.__version__, **about, "input_blur": input_blur}
 
 
 #: Option of several commands. The limit is above what any machine has: systems end a process that asks for too many.

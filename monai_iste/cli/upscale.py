@@ -12,6 +12,7 @@ import typer
 from monai_iste import DEFAULT_PRESET
 from monai_iste.cli.options import (
     DeviceOption,
+    InputBlurOption,
     OverwriteOption,
     PrecisionOption,
     PresetOption,
@@ -58,6 +59,7 @@ def upscale(
     scheduler: Annotated[
         Optional[str], typer.Option("--scheduler", help="A Dask scheduler for a slide: tcp://host:8786.")
     ] = None,
+    input_blur: InputBlurOption = None,
     preset: PresetOption = DEFAULT_PRESET,
     weights: WeightsOption = None,
     device: DeviceOption = None,
@@ -90,7 +92,7 @@ def upscale(
         is_folder = source.is_dir()
         pairs = pair_folder(source, target, lambda text: log(f"note: {text}")) if is_folder else [(source, target)]
         input_mpp = check_mpp("--input-mpp", input_mpp)
-        network, network_info = network_of(preset, weights, device, precision, threads, allow_untrained)
+        network, network_info = network_of(preset, weights, device, precision, threads, allow_untrained, input_blur)
         upscaler = Upscaler(output_size, input_mpp, options, network, network_info, threads, overwrite, is_folder)
         report = upscaler.run(pairs, dry_run, None if as_json else tqdm.write)
         if as_json:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from monai_iste import DEFAULT_PRESET
-from monai_iste.cli.options import ThreadsOption, log
+from monai_iste.cli.options import InputBlurOption, ThreadsOption, log
 from monai_iste.errors import EXIT_TERMINATED, ConfigError, check_choice, require_extra
 from monai_iste.viewer.access import ANY, HostNames, check_origin
 from monai_iste.viewer.sockets import is_loopback, listen, url_host
@@ -51,6 +51,7 @@ def view(
     input_mpp: Annotated[
         Optional[float], typer.Option("--input-mpp", help="Micrometers per pixel, if the files do not state them.")
     ] = None,
+    input_blur: InputBlurOption = None,
     preset: Annotated[str, typer.Option("--preset", help="Network, see: monai-iste presets.")] = DEFAULT_PRESET,
     weights: Annotated[
         Optional[Path],
@@ -88,7 +89,7 @@ def view(
     origins, hosts = [check_origin(text) for text in allow_origin or ()], HostNames(host, allow_host or ())
     device = device or default_device()
     known_device(device)
-    _check_network(preset, weights, precision, allow_untrained)
+    _check_network(preset, weights, precision, allow_untrained, input_blur)
     if precision == "bf16" and emulates_bf16(device):
         log("warning: this processor only emulates bfloat16, at a fraction of fp32's speed")
     if not is_loopback(host):
@@ -102,8 +103,8 @@ def view(
     from monai_iste.viewer.server import Viewer, create_app
 
     catalog = Catalog(sources, input_mpp, log)
-    network_info = {**network_provenance(preset, weights, precision), "device": device}
-    renderer = Renderer(network_loader(preset, weights, device, precision, allow_untrained))
+    network_info = {**network_provenance(preset, weights, precision, input_blur), "device": device}
+    renderer = Renderer(network_loader(preset, weights, device, precision, allow_untrained, input_blur))
     viewer = Viewer(catalog, renderer, network_info, threads=threads, learned=learned_range(preset, weights))
     app = create_app(viewer, hosts, origins)
     with listen(host, port) as listener:
@@ -117,12 +118,20 @@ def view(
             server.run(sockets=[listener])
 
 
-def _check_network(preset: str, weights: Path | None, precision: str, allow_untrained: bool) -> None:
+def _check_network(
+    preset: str, weights: Path | None, precision: str, allow_untrained: bool, input_blur: float | None
+) -> None:
     """Raise now what loading the network would raise at the first upscaled view."""
-    from monai_iste.networks.presets import PRESETS, released_weights, require_weights
+    from monai_iste.networks.checks import check_input_blur
+    from monai_iste.networks.grid_sampling import takes_input_blur
+    from monai_iste.networks.presets import PRESETS, create_network, released_weights, require_weights
+    from monai_iste.networks.runtime import check_learned_blur
 
     check_choice("a preset", preset, PRESETS)
     check_choice("a precision", precision, ("fp32", "bf16"))
+    if input_blur is not None:
+        check_input_blur(input_blur, takes_input_blur(create_network(preset)))
+        check_learned_blur(preset, weights, input_blur)
     if weights is not None:
         if not weights.is_file():
             raise ConfigError("a file of weights", f"{weights}, which does not exist", "Train first, or name another.")

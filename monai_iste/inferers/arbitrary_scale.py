@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,8 +10,10 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from monai_iste.inferers.tiling import Region, Tiler
-from monai_iste.networks.checks import check_image
+from monai_iste.networks.checks import check_blurs, check_image
+from monai_iste.networks.grid_sampling import takes_input_blur
 from monai_iste.networks.metadata import plain_image, with_metadata
+from monai_iste.networks.runtime import replace_input_blur
 
 
 class ArbitraryScaleInferer(Tiler, Inferer):
@@ -46,6 +49,7 @@ class ArbitraryScaleInferer(Tiler, Inferer):
         *args: Any,
         scale: float | tuple[int, int] = 2.0,
         region: Region | None = None,
+        input_blur: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Upscale a batch, or one region of its output.
@@ -57,13 +61,24 @@ class ArbitraryScaleInferer(Tiler, Inferer):
                 ``network(image, coord=coord, cell=cell)``.
             scale: magnification, or the size (H, W) of the output.
             region: in pixels of the output.
+            input_blur: blur of each input in its pixels, (B,), NaN where unknown; other networks ignore it.
         """
         check_image(inputs)
         size = (int(inputs.shape[2]), int(inputs.shape[3]))
 
-        def upscale(image: Tensor) -> Tensor:
+        def upscale(image: Tensor, told: nn.Module) -> Tensor:
             pixels = image.permute(1, 2, 0)
-            return torch.cat(list(self.bands(lambda part: pixels[part.slices], size, network, scale, region)), dim=1)
+            return torch.cat(list(self.bands(lambda part: pixels[part.slices], size, told, scale, region)), dim=1)
 
-        result = torch.stack([upscale(image) for image in plain_image(inputs)])
+        images = plain_image(inputs)
+        networks = _told_networks(network, input_blur, images)
+        result = torch.stack([upscale(image, told) for image, told in zip(images, networks, strict=True)])
         return result if region is not None else with_metadata(result, inputs)
+
+
+def _told_networks(network: nn.Module, input_blur: Tensor | None, images: Tensor) -> list[nn.Module]:
+    """Return the network of each image: told its blur where that is known and the network takes it."""
+    if input_blur is None or not takes_input_blur(network):
+        return [network] * len(images)
+    blurs = [None if math.isnan(blur) else blur for blur in check_blurs(images, input_blur).tolist()]
+    return [replace_input_blur(network, blur) for blur in blurs]

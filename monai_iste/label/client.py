@@ -108,6 +108,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--input-mpp", type=float, help="micrometers per pixel of the image, if its file does not state them"
     )
+    parser.add_argument("--input-blur", type=float, help="blur of the image, sigma in its pixels; default: unknown")
     parser.add_argument("--location", type=int, nargs=2, metavar=("X", "Y"), help="corner of a region, in image pixels")
     parser.add_argument("--size", type=int, nargs=2, metavar=("WIDTH", "HEIGHT"), help="size of the region")
     parser.add_argument("--out", type=Path, required=True, help="a .png, .tif, .jpg or .ome.tif file")

@@ -28,6 +28,7 @@ from monai_iste.inferers import Region
 from monai_iste.inferers.output_size import OutputSize, Size, require_one
 from monai_iste.io.image_writer import WRITABLE_SUFFIXES
 from monai_iste.io.pixel_size import check_mpp
+from monai_iste.networks.checks import check_input_blur
 from monai_iste.networks.runtime import default_device
 from monai_iste.viewer.catalog import UnknownImage
 
@@ -37,7 +38,10 @@ DEFAULT_SCALE = 2.0
 #: File suffixes of results. OME-Zarr is missing, because a response is a single file.
 SUFFIXES = (*WRITABLE_SUFFIXES, ".ome.tif", ".ome.tiff")
 
-_KEYS = ("scale", "mpp", "full_size", "input_mpp", "location", "size", "level", "result_extension", "device")
+_KEYS = (
+    *("scale", "mpp", "full_size", "input_mpp", "input_blur", "location", "size", "level", "result_extension"),
+    "device",
+)
 _SERVER_KEYS = ("tile_size", "session", "session_id", "image", "label", "labels")
 _MAX_COORDINATE = 10**9
 
@@ -51,6 +55,7 @@ class InferRequest(NamedTuple):
         region: region in image pixels; None means all of it.
         suffix: file suffix of the result.
         device: device of the network.
+        input_blur: blur of the image in its pixels; None: unknown.
     """
 
     output_size: OutputSize
@@ -58,6 +63,7 @@ class InferRequest(NamedTuple):
     region: Region | None
     suffix: str
     device: str
+    input_blur: float | None = None
 
 
 def parse_request(params: Mapping[str, Any]) -> InferRequest:
@@ -88,6 +94,7 @@ def parse_request(params: Mapping[str, Any]) -> InferRequest:
         _region(params),
         _suffix(params),
         str(device),
+        _blur(params),
     )
 
 
@@ -267,6 +274,10 @@ def _number(params: Mapping[str, Any], key: str) -> float | None:
 
 def _mpp(params: Mapping[str, Any], key: str) -> float | None:
     return check_mpp(key, _number(params, key))
+
+
+def _blur(params: Mapping[str, Any]) -> float | None:
+    return check_input_blur(_number(params, "input_blur"), takes_input_blur=True)
 
 
 def _pair(params: Mapping[str, Any], key: str) -> Size | None:

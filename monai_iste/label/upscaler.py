@@ -22,7 +22,7 @@ from monai_iste.errors import ScaleError
 from monai_iste.functional import to_array
 from monai_iste.io.image_writer import check_output, save_image, slide_suffix
 from monai_iste.label.request import InferRequest, check_region
-from monai_iste.networks.runtime import resolve_network
+from monai_iste.networks.runtime import resolve_network, with_input_blur
 from monai_iste.slides.job import SlideJob
 from monai_iste.slides.plan import SlidePlan, plan_slide
 from monai_iste.slides.provenance import network_provenance
@@ -34,11 +34,12 @@ MAX_OUTPUT_PIXELS = 100_000_000
 
 
 class _LoadedNetwork(NamedTuple):
-    """Network with its provenance; ``key`` is (device, modification time of the trained weights)."""
+    """Network and what it was made of; ``key`` is (device, modification time of the trained weights)."""
 
     key: tuple[str, int | None]
     network: nn.Module
-    provenance: dict[str, str]
+    preset: str
+    weights: str | None
 
 
 class LabelUpscaler:
@@ -64,17 +65,17 @@ class LabelUpscaler:
         self._lock = Lock()
         self._loaded: _LoadedNetwork | None = None
 
-    def network(self, device: str) -> tuple[nn.Module, dict[str, str]]:
-        """Return the network on a device, and its provenance. A finished training causes a reload."""
+    def network(self, device: str, input_blur: float | None = None) -> tuple[nn.Module, dict[str, str]]:
+        """Return the network on a device, told the blur, and its provenance. A finished training causes a reload."""
         trained = self.folder / "model.pt"
         key = (device, trained.stat().st_mtime_ns if trained.is_file() else None)
         if self._loaded is None or self._loaded.key != key:
             preset = default_preset(str(self.folder))
             weights = find_weights(str(self.folder), preset)
-            self._loaded = _LoadedNetwork(
-                key, resolve_network(preset, device, weights=weights), network_provenance(preset, weights)
-            )
-        return self._loaded.network, self._loaded.provenance
+            network = resolve_network(preset, device, weights=weights)
+            self._loaded = _LoadedNetwork(key, network, preset, weights)
+        _, network, preset, weights = self._loaded
+        return with_input_blur(network, input_blur), network_provenance(preset, weights, input_blur=input_blur)
 
     def upscale(self, path: Path, request: InferRequest, name: str, crop: bool = False) -> tuple[Path, dict[str, Any]]:
         """Upscale an image, a slide or a region of it to a new temporary file.
@@ -92,7 +93,7 @@ class LabelUpscaler:
         with self._lock, Slide(path, request.input_mpp) as slide:
             started = time.perf_counter()
             torch.set_num_threads(self.threads)
-            network, provenance = self.network(request.device)
+            network, provenance = self.network(request.device, request.input_blur)
             region = check_region(request.region, slide.size, crop)
             plan = plan_slide(slide, network, **vars(request.output_size), region=region)
             _check_extent(plan)

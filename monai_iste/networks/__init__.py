@@ -11,7 +11,7 @@ from monai_iste.networks.baselines import (
     load_published,
 )
 from monai_iste.networks.baselines import ConditionalDiscriminator as ConditionalDiscriminator
-from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
+from monai_iste.networks.encoders import BlurConditionedEncoder, EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
 from monai_iste.networks.local_decoders import LocalPixelDecoder, LocalTextureDecoder
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor
@@ -31,6 +31,7 @@ __all__ = [
     "LTE",
     "PRESETS",
     "Bicubic",
+    "BlurConditionedEncoder",
     "EDSREncoder",
     "LiUNetGAN",
     "LocalFeatureInteractor",

@@ -39,14 +39,22 @@ class CachingEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.out_channels = encoder.out_channels
+        self.takes_input_blur = bool(getattr(encoder, "takes_input_blur", False))
         self.cache = ByteCache(limit)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, *input_blur: Tensor) -> Tensor:
         pixels = image.detach().cpu().contiguous().numpy()
+        blur = tuple(tuple(values.tolist()) for values in input_blur)
         precision = torch.is_autocast_enabled(image.device.type)
-        key = "features", tuple(image.shape), precision, hashlib.blake2b(pixels.tobytes(), digest_size=20).digest()
+        key = (
+            "features",
+            tuple(image.shape),
+            str(blur),
+            precision,
+            hashlib.blake2b(pixels.tobytes(), digest_size=20).digest(),
+        )
         features: Tensor | None = self.cache.get(key)
         if features is None:
-            features = self.encoder(image)
+            features = self.encoder(image, *input_blur)
             self.cache.put(key, features)
         return features

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from numbers import Real
+from typing import Optional
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from monai_iste.errors import ConfigError, ShapeError
+
+#: Largest blur that is a finite number in the networks' precision.
+_LARGEST = torch.finfo(torch.float32).max
 
 
 def check_image(image: Tensor) -> None:
@@ -62,3 +69,58 @@ def check_grid(image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor, per_i
             raise ShapeError(f"{name} of shape {shapes}", shape_of(axis), "Pass one coordinate per row and column.")
     if cell.shape != (b, 2):
         raise ShapeError(f"cell of shape ({b}, 2)", shape_of(cell), "A grid has one scale per image.")
+
+
+def check_input_blur(
+    input_blur: Optional[float], takes_input_blur: bool, learned: Optional[tuple[float, float]] = None
+) -> Optional[float]:
+    """Return the blur as a float, -0 as 0.
+
+    Args:
+        input_blur: blur of an image in its pixels; None: unknown.
+        takes_input_blur: whether the network can be told a blur.
+        learned: smallest and largest blur that its weights learned; None: unknown.
+    Raises:
+        ConfigError: it is neither None nor a finite number of at least 0, the network takes none, or its weights did
+            not learn it.
+    """
+    if input_blur is None:
+        return None
+    if not takes_input_blur:
+        remedy = "Leave it out, or choose iste_light2."
+        raise ConfigError("a network that can be told the blur of its input", f"an input_blur of {input_blur}", remedy)
+    if not isinstance(input_blur, Real) or isinstance(input_blur, bool):
+        remedy = "Pass one number; 0 is sharp, 0.5 is soft."
+        raise ConfigError("an input_blur of at least 0 pixels", repr(input_blur)[:100], remedy)
+    if not 0 <= input_blur <= _LARGEST:
+        raise ConfigError("an input_blur of at least 0 pixels", str(input_blur)[:100], "0 is sharp, 0.5 is soft.")
+    if learned is not None:
+        low, high = learned
+        if not low <= input_blur <= max(high, float(np.float32(high))):  # numbers in float32 may be rounded up
+            remedy = f"Pass {high:g} at most, or reduce a softer image first."
+            raise ConfigError(f"an input_blur from {low:g} to {high:g} pixels, as learned", str(input_blur), remedy)
+    return float(input_blur) + 0.0
+
+
+def check_blurs(image: Tensor, input_blur: Tensor) -> Tensor:
+    """Return the blurs of a batch with the device and type of the images.
+
+    Raises:
+        ShapeError: it is no tensor with one number per image.
+        ConfigError: one of them is negative or infinite.
+    """
+    readable = True
+    remedy = "Pass one per image, NaN where unknown."
+    if not torch.jit.is_scripting():
+        if not isinstance(input_blur, Tensor):
+            raise ShapeError(f"input_blur as a tensor of shape ({len(image)},)", repr(input_blur)[:100], remedy)
+        readable = not (torch.compiler.is_compiling() or input_blur.is_meta)
+    if input_blur.ndim != 1 or input_blur.shape[0] != image.shape[0]:
+        raise ShapeError(f"input_blur of shape ({image.shape[0]},)", shape_of(input_blur), remedy)
+    if input_blur.is_complex() or input_blur.dtype == torch.bool:
+        raise ShapeError("an input_blur of real numbers", str(input_blur.dtype), remedy)
+    blurs = input_blur.to(image.device, image.dtype)
+    wrong = (blurs < 0) | blurs.isinf()
+    if readable and bool(wrong.any()):
+        raise ConfigError("an input_blur of at least 0 pixels", str(float(blurs[wrong][0])), "0 is sharp, 0.5 is soft.")
+    return blurs

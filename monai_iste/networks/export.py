@@ -90,10 +90,12 @@ def main(
     preset: Annotated[str, typer.Option(help="Name of the network.")] = DEFAULT_PRESET,
     weights: Annotated[Optional[Path], typer.Option(help="A file of weights instead of the released ones.")] = None,
     allow_untrained: Annotated[bool, typer.Option(help="Export random weights where there are no others.")] = False,
+    input_blur: Annotated[Optional[float], typer.Option(help="Blur of the images in their pixels.")] = None,
 ) -> None:
     """Write a preset as an ONNX program."""
     show_errors_as_sentences()
-    export_onnx(load_network(preset, weights, allow_untrained=allow_untrained), output)
+    network = load_network(preset, weights, allow_untrained=allow_untrained, input_blur=input_blur)
+    export_onnx(network, output)
     print(f"wrote {output}")
 
 

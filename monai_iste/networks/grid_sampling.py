@@ -18,23 +18,43 @@ from torch import Tensor, nn
 from monai_iste.coordinates import AxisNeighbors, Neighbors, bicubic_axis, grid_points
 
 
-def query_grid(network: nn.Module, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+def query_grid(
+    network: nn.Module,
+    image: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    cell: Tensor,
+    input_blur: Tensor | None = None,
+) -> Tensor:
     """Colors of a network on a regular grid: its ``forward_grid`` where it has one, else a list of coordinates.
+
+    A network that takes no ``input_blur`` is not told.
 
     Shape:
         image: (B, 3, h, w); rows: (H,) or (B, H) and columns: (W,) or (B, W), coordinates in [-1, 1]; cell: (B, 2);
-        returns (B, 3, H, W).
+        input_blur: (B,); returns (B, 3, H, W).
 
     Example:
         >>> from monai_iste.networks import Bicubic
         >>> query_grid(Bicubic(), torch.ones(1, 3, 4, 4), torch.zeros(2), torch.zeros(5), torch.ones(1, 2)).shape
         torch.Size([1, 3, 2, 5])
     """
-    forward_grid: Callable[..., Tensor] | None = getattr(network, "forward_grid", None)
+    is_script = isinstance(network, torch.jit.ScriptModule)  # has forward(), and nothing of the fast paths
+    forward_grid: Callable[..., Tensor] | None = None if is_script else getattr(network, "forward_grid", None)
+    told = {"input_blur": input_blur} if input_blur is not None and takes_input_blur(network) else {}
     if forward_grid is not None:
-        return forward_grid(image, rows, columns, cell)
-    rgb: Tensor = network(image, coord=batch_points(rows, columns, len(image)), cell=cell)
+        return forward_grid(image, rows, columns, cell, **told)
+    rgb: Tensor = network(image, coord=batch_points(rows, columns, len(image)), cell=cell, **told)
     return rgb.mT.reshape(image.shape[0], 3, rows.shape[-1], columns.shape[-1])
+
+
+def takes_input_blur(network: nn.Module) -> bool:
+    """Return True if a network, or the one that DistributedDataParallel wraps, can be told the blur of its image.
+
+    A TorchScript program cannot: it keeps the blur that its network was told.
+    """
+    inside = getattr(network, "module", network)
+    return bool(getattr(inside, "takes_input_blur", False)) and not isinstance(inside, torch.jit.ScriptModule)
 
 
 def batch_points(rows: Tensor, columns: Tensor, images: int) -> Tensor:

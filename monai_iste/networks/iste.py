@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from typing import Optional, cast
 
 import torch
@@ -24,7 +26,14 @@ from monai_iste.coordinates import (
 from monai_iste.errors import ShapeError, check_choice
 from monai_iste.networks import tuning
 from monai_iste.networks.base import UpscalingNetwork
-from monai_iste.networks.checks import check_grid, check_image, check_precision, check_queries
+from monai_iste.networks.checks import (
+    check_blurs,
+    check_grid,
+    check_image,
+    check_input_blur,
+    check_precision,
+    check_queries,
+)
 from monai_iste.networks.encoders import SwinIREncoder
 from monai_iste.networks.grid_sampling import batch_points, bicubic_at, ensemble, gather
 from monai_iste.networks.iste_grid import Encoding, decode_grid, grid_colors
@@ -70,16 +79,22 @@ class ISTE(UpscalingNetwork):
             difference is gated to 0 where the image is flat
             (:func:`monai_iste.networks.residual_gate.residual_gate`).
         scale: magnification of a whole image when the call names none.
+        input_blur: blur of the images when the call names none; None: unknown. It needs an encoder that is told, such
+            as :class:`~monai_iste.networks.BlurConditionedEncoder`.
         use_lfi, use_tl, use_stf, use_ltd: False removes a module for the paper's ablation (Table II).
+    Attributes:
+        learned_blur: smallest and largest ``input_blur`` of the network, as its released weights learned; None: any.
     Shape:
-        image: (B, 3, h, w); coord: (B, Q, 2), order (y, x); cell: (B, 2) or (B, Q, 2);
+        image: (B, 3, h, w); coord: (B, Q, 2), order (y, x); cell: (B, 2) or (B, Q, 2); input_blur: (B,);
         returns (B, Q, 3) with coordinates, (B, 3, round(h * scale), round(w * scale)) without.
     Units: image and result in [0, 1], the result not clamped; coord in [-1, 1] (pixel centers); cell in half
-        low-resolution pixels (2 / scale).
+        low-resolution pixels (2 / scale); input_blur is the sigma of a Gaussian in pixels of the image, NaN where
+        unknown.
     Raises:
         ShapeError: a tensor's shape does not fit.
         ScaleError: the scale is not a positive number.
-        ConfigError: an argument names an unknown variant, or weights or image are in half precision.
+        ConfigError: an argument names an unknown variant, weights or image are in half precision, or ``input_blur`` is
+            not a finite number of at least 0 or the encoder takes none.
 
     Example:
         >>> from monai_iste.networks import EDSREncoder
@@ -92,9 +107,16 @@ class ISTE(UpscalingNetwork):
 
     option_names = (
         *("heads", "texture_corners", "training_keys", "inference_keys", "key_side", "blend", "bicubic_residual"),
-        "scale",
+        *("scale", "input_blur"),
     )
-    free_options = frozenset({"training_keys", "scale"})
+    free_options = frozenset({"training_keys", "scale", "input_blur"})
+    color_options = frozenset({"input_blur"})
+
+    learned_blur: Optional[tuple[float, float]]
+
+    __constants__ = ("takes_input_blur",)  # TorchScript leaves out the other branch
+    __jit_unused_properties__ = ("input_blur",)
+    __jit_ignored_attributes__ = ("learned_blur",)
 
     def __init__(
         self,
@@ -111,6 +133,7 @@ class ISTE(UpscalingNetwork):
         blend: str = "colors",
         bicubic_residual: bool = False,
         scale: float = 2.0,
+        input_blur: Optional[float] = None,
         use_lfi: bool = True,
         use_tl: bool = True,
         use_stf: bool = True,
@@ -133,6 +156,9 @@ class ISTE(UpscalingNetwork):
         self.scale = float(scale)
 
         self.encoder = SwinIREncoder() if encoder is None else encoder
+        self.takes_input_blur = bool(getattr(self.encoder, "takes_input_blur", False))
+        self.learned_blur = None
+        self._tell(input_blur)
         c, t = cast(int, self.encoder.out_channels), texture_channels
         self.local_feature_interactor = (
             LocalFeatureInteractor(c, t, heads, query_kernel) if use_lfi else QueryProjection(c, t, query_kernel)
@@ -148,21 +174,22 @@ class ISTE(UpscalingNetwork):
         coord: Optional[Tensor] = None,
         cell: Optional[Tensor] = None,
         scale: Optional[float] = None,
+        input_blur: Optional[Tensor] = None,
     ) -> Tensor:
         """Compute the colors at ``coord``, or the whole image upscaled by ``scale``."""
         if coord is None:
-            return self.upsample(image, self.scale if scale is None else scale)
+            return self.upsample(image, self.scale if scale is None else scale, input_blur)
         if cell is None:
             cell = self.cell_at(image, scale)
         check_queries(image, coord, cell)
         check_precision(image, self.local_pixel_decoder.feature_part.weight)
-        encoding = self.encode(image, coord, cell)  # stage 1, feature domain: F_STF
+        encoding = self.encode(image, coord, cell, input_blur)  # stage 1, feature domain: F_STF
         return self.decode(encoding, coord, cell)  # stage 2, spatial domain: I_Pred = I_LPD + I_LTD
 
-    def encode(self, image: Tensor, coord: Tensor, cell: Tensor) -> Encoding:
+    def encode(self, image: Tensor, coord: Tensor, cell: Tensor, input_blur: Optional[Tensor] = None) -> Encoding:
         """Stage 1, once per image: features that are enhanced in the feature domain by retrieved texture."""
         image = normalized(image)
-        feat = self.encoder(image)  # F_LR
+        feat = self.encode_image(image, input_blur)  # F_LR
         feat_lfi = self.local_feature_interactor.attend(feat)  # F_LFI
         fused = self.local_feature_interactor.projection(feat_lfi)  # F_LFIC
         amp_freq = self.texture_learner.amp_freq(feat)  # A and f of Eq. (3)
@@ -172,6 +199,35 @@ class ISTE(UpscalingNetwork):
             fused = self.self_texture_fusion(fused, keys, feat_lfi, matrix)  # F_STF
         gate = residual_gate(image) if self.bicubic_residual else None
         return Encoding(image, amp_freq, self.local_pixel_decoder.features(fused), gate)
+
+    def encode_image(self, image: Tensor, input_blur: Optional[Tensor] = None) -> Tensor:
+        """Compute the encoder's feature map F_LR of an image in [-1, 1]; :attr:`input_blur` counts where none is given.
+
+        An encoder that takes no blur is not told.
+        """
+        if self.takes_input_blur:
+            if input_blur is None:
+                return self.encoder(image, image.new_full((image.shape[0],), self._input_blur))
+            return self.encoder(image, check_blurs(image, input_blur))
+        return self.encoder(image)
+
+    @torch.jit.unused
+    def with_input_blur(self, input_blur: Optional[float]) -> ISTE:
+        """Return a network of the same layers that takes this blur for that of its images; None: unknown."""
+        network = copy.copy(self)
+        network._modules = dict(self._modules)
+        network._tell(input_blur)
+        return network
+
+    @torch.jit.unused
+    def _tell(self, input_blur: Optional[float]) -> None:
+        blur = check_input_blur(input_blur, self.takes_input_blur, self.learned_blur)
+        self._input_blur = math.nan if blur is None else blur
+
+    @property
+    def input_blur(self) -> Optional[float]:
+        """Blur of the images when the call names none; None: unknown."""
+        return None if math.isnan(self._input_blur) else self._input_blur
 
     def colors(self, encoding: Encoding, coord: Tensor, cell: Tensor) -> Tensor:
         """Stage 2, once per query: colors of the pixel branch, enhanced in the spatial domain by those of the texture.
@@ -203,29 +259,31 @@ class ISTE(UpscalingNetwork):
         return torch.cat(rgb, dim=1)
 
     @torch.jit.unused
-    def forward_grid(self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+    def forward_grid(
+        self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor, input_blur: Optional[Tensor] = None
+    ) -> Tensor:
         """Compute the colors on a regular grid, or on one grid per image, on the fast paths of :mod:`.iste_grid`.
 
         The result and its gradients are those of :meth:`forward` at the same coordinates, within rounding.
 
         Shape:
             image: (B, 3, h, w); rows: (H,) or (B, H) and columns: (W,) or (B, W), coordinates in [-1, 1];
-            cell: (B, 2); returns (B, 3, H, W).
+            cell: (B, 2); input_blur: (B,); returns (B, 3, H, W).
         Units: as for the class.
         """
         check_grid(image, rows, columns, cell, per_image=True)
         check_precision(image, self.local_pixel_decoder.feature_part.weight)
         one_grid = rows.ndim == columns.ndim == 1
         if tuning.FAST_PATHS and one_grid and not self.training and not torch.is_grad_enabled():
-            return decode_grid(self, normalized(image), rows, columns, cell)
+            return decode_grid(self, normalized(image), rows, columns, cell, input_blur)
         coord = batch_points(rows, columns, image.shape[0])
-        encoding = self.encode(image, coord, cell)
+        encoding = self.encode(image, coord, cell, input_blur)
         if tuning.FAST_PATHS and torch.is_grad_enabled():
             return grid_colors(self, encoding, rows, columns, cell)
         rgb = self.decode(encoding, coord, cell)
         return rgb.mT.reshape(image.shape[0], 3, rows.shape[-1], columns.shape[-1])
 
-    def upsample(self, image: Tensor, scale: float) -> Tensor:
+    def upsample(self, image: Tensor, scale: float, input_blur: Optional[Tensor] = None) -> Tensor:
         """Upscale the whole image in one pass, with retrieval over the whole map."""
         size = (image.shape[2], image.shape[3]) if image.ndim == 4 else (1, 1)
         height, width = output_size(size, scale)
@@ -233,9 +291,9 @@ class ISTE(UpscalingNetwork):
         cell = cell_size(size, (height, width), image.device).expand(image.shape[0], -1)
         if not torch.jit.is_scripting():
             rows, columns = axis_centers(height, image.device), axis_centers(width, image.device)
-            return self.forward_grid(image, rows, columns, cell)
+            return self.forward_grid(image, rows, columns, cell, input_blur)
         coord = pixel_centers((height, width), image.device).expand(image.shape[0], -1, -1)
-        rgb = self.decode(self.encode(image, coord, cell), coord, cell)
+        rgb = self.decode(self.encode(image, coord, cell, input_blur), coord, cell)
         return rgb.mT.reshape(image.shape[0], 3, height, width)
 
     def cell_at(self, image: Tensor, scale: Optional[float]) -> Tensor:

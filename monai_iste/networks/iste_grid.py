@@ -16,7 +16,7 @@ from itertools import product
 from typing import Any, NamedTuple, Optional, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from monai_iste.coordinates import AxisNeighbors, axis_centers, bicubic_axis, corner_axis, nearest_axis
 from monai_iste.networks import tuning
@@ -45,7 +45,6 @@ class Encoding(NamedTuple):
 class Boxes(Protocol):
     """Parts of :class:`~monai_iste.networks.ISTE` that the fast path evaluates."""
 
-    encoder: nn.Module
     local_feature_interactor: Any
     texture_learner: Any
     self_texture_fusion: Any
@@ -56,18 +55,21 @@ class Boxes(Protocol):
     key_side: int
     bicubic_residual: bool
 
+    def encode_image(self, image: Tensor, input_blur: Optional[Tensor] = None) -> Tensor: ...
     def output_of(self, cell: Tensor, size: tuple[int, int]) -> tuple[int, int]: ...
 
 
-def decode_grid(net: Boxes, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+def decode_grid(
+    net: Boxes, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor, input_blur: Optional[Tensor] = None
+) -> Tensor:
     """Compute the colors of a regular grid, without gradients.
 
     Shape:
-        image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates; cell: (B, 2); returns (B, 3, H, W), channels
-        last in memory
+        image: (B, 3, h, w); rows: (H,) and columns: (W,), coordinates; cell: (B, 2); input_blur: (B,); returns
+        (B, 3, H, W), channels last in memory
     Units: image in [-1, 1], as the network works on it; the result around [0, 1], not clamped.
     """
-    feat = net.encoder(image)  # F_LR
+    feat = net.encode_image(image, input_blur)  # F_LR
     keys = _keys(net, feat, cell)
     gate = residual_gate(image) if net.bicubic_residual else None
     h, w = feat.shape[2:]

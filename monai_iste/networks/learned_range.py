@@ -31,11 +31,13 @@ class LearnedRange(NamedTuple):
         mpp: micrometers per pixel.
         sharpness: see :class:`InputTraits`.
         blockiness: largest one.
+        input_blur: blur that the weights were told, in pixels; None: they were told none.
     """
 
     mpp: tuple[float, float]
     sharpness: tuple[float, float]
     blockiness: float
+    input_blur: tuple[float, float] | None = None
 
     def describe_departure(self, traits: InputTraits) -> str:
         """Describe in which traits an input is far outside the range; empty if in none.

@@ -14,11 +14,12 @@ from monai_iste import DEFAULT_PRESET as DEFAULT_PRESET
 from monai_iste.errors import CheckpointError, ConfigError, check_choice
 from monai_iste.io.files import verify_checksum
 from monai_iste.networks.baselines import EDSR, LIIF, LTE, Bicubic, LiUNetGAN, SWDNet, SwinIR
-from monai_iste.networks.encoders import EDSREncoder, SwinIREncoder
+from monai_iste.networks.checks import check_input_blur
+from monai_iste.networks.encoders import BlurConditionedEncoder, EDSREncoder, SwinIREncoder
 from monai_iste.networks.iste import ISTE
 from monai_iste.networks.learned_range import LearnedRange
 from monai_iste.networks.options import differing_options, stated_options
-from monai_iste.networks.weights import INDEX, files_of
+from monai_iste.networks.weights import INDEX, files_of, hold_same_tensors
 
 
 class Preset(NamedTuple):
@@ -35,7 +36,7 @@ class Preset(NamedTuple):
     """
 
     summary: str
-    encoder: Callable[[], EDSREncoder | SwinIREncoder] | None
+    encoder: Callable[[], nn.Module] | None
     arguments: dict[str, Any]
     terms: str = "no weights released: train it first"
     network: Callable[..., nn.Module] = ISTE
@@ -51,8 +52,8 @@ def _light() -> EDSREncoder:
     return EDSREncoder(48, 8)
 
 
-def _light2() -> EDSREncoder:
-    return EDSREncoder(64, 10)
+def _light2() -> BlurConditionedEncoder:
+    return BlurConditionedEncoder(64, 10)
 
 
 #: Presets of ISTE by name: the paper's network and three smaller ones.
@@ -80,8 +81,8 @@ PRESETS = {
         is_packaged=False,
     ),
     "iste_light2": Preset(
-        "for CPUs, second generation: 10 residual blocks of 64 channels, corners blended before decoding (another "
-        "departure), the rest as iste_light, 0.8 M parameters",
+        "for CPUs, second generation: 10 residual blocks of 64 channels, which may be told the blur of the "
+        "image, corners blended before decoding (two more departures), the rest as iste_light, 0.9 M parameters",
         _light2,
         {
             "texture_channels": 16,
@@ -95,7 +96,7 @@ PRESETS = {
         },
         "Apache-2.0, learned from the Histopathology Atlas (MIT, (c) 2022 Pathology Atlas; CC BY 4.0, Balci S.); "
         "not for diagnosis",
-        learned=LearnedRange(mpp=(0.25, 5.0), sharpness=(0.0027, 0.53), blockiness=1.43),
+        learned=LearnedRange(mpp=(0.25, 5.0), sharpness=(0.0027, 0.53), blockiness=1.43, input_blur=(0.0, 0.55)),
     ),
 }
 
@@ -155,20 +156,23 @@ def create_iste(preset: str, **changes: Any) -> ISTE:
     return cast(ISTE, _create(PRESETS, preset, changes))
 
 
-def create_network(preset: str, **changes: Any) -> nn.Module:
+def create_network(preset: str, input_blur: float | None = None, **changes: Any) -> nn.Module:
     """Create a network by the name of its preset, with random weights: ISTE, or one it is compared with.
 
     Args:
         preset: a key of :data:`PRESETS` or :data:`BASELINES`.
+        input_blur: blur of the images, see :class:`ISTE`; None: unknown, for any network.
         changes: arguments of the network that differ from the preset, such as ``scale=3``.
     Raises:
-        ConfigError: no preset of that name.
+        ConfigError: no preset of that name, or a blur that it cannot be told.
 
     Example:
         >>> create_network("edsr_small", scale=3).scale
         3
     """
-    return _create({**PRESETS, **BASELINES}, preset, changes)
+    network = _create({**PRESETS, **BASELINES}, preset, changes)
+    check_input_blur(input_blur, bool(getattr(network, "takes_input_blur", False)))
+    return network if input_blur is None else cast(ISTE, network).with_input_blur(input_blur)
 
 
 def create_network_like(preset: str, state: Mapping[str, Any], **changes: Any) -> nn.Module:
@@ -234,15 +238,18 @@ def learned_range(preset: str, weights: str | os.PathLike[str] | None = None) ->
     """Return the range of inputs that weights were trained on: known for released ones, None for a user's own.
 
     Args:
-        weights: file of the weights; default: the released ones.
+        weights: file of the weights; default: the released ones. A copy of these in another format, such as the
+            bundle's ``model.pt``, counts as released.
 
     Example:
         >>> learned_range("iste_light", "own.safetensors") is None
         True
     """
     released = released_weights(preset)
-    own = weights is not None and (released is None or Path(weights).resolve() != released.resolve())
-    return None if own or released is None or preset not in PRESETS else PRESETS[preset].learned
+    if released is None or preset not in PRESETS:
+        return None
+    own = weights is not None and not hold_same_tensors(Path(weights), released)
+    return None if own else PRESETS[preset].learned
 
 
 def require_weights(preset: str) -> Path:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from monai_iste.errors import ConfigError, check_choice
-from monai_iste.networks.grid_sampling import query_grid
+from monai_iste.networks.checks import check_input_blur
+from monai_iste.networks.grid_sampling import query_grid, takes_input_blur
+from monai_iste.networks.iste import ISTE
 from monai_iste.networks.presets import (
     BASELINES,
     DEFAULT_PRESET,
     PRESETS,
     create_network,
     create_network_like,
+    learned_range,
     released_weights,
     require_weights,
 )
@@ -30,6 +33,7 @@ def resolve_network(
     precision: str = "fp32",
     weights: str | os.PathLike[str] | None = None,
     allow_untrained: bool = False,
+    input_blur: float | None = None,
 ) -> nn.Module:
     """Return a network in evaluation mode, on its device, at its precision.
 
@@ -41,8 +45,9 @@ def resolve_network(
         precision: ``"fp32"``, or ``"bf16"``: products are computed in bfloat16.
         weights: file that is read instead of a preset's released weights.
         allow_untrained: return a preset with random weights where there are no others.
+        input_blur: blur of the images, see :func:`load_network`; default: unknown, or that of a given network.
     Raises:
-        ConfigError: unknown preset, device or precision, or no weights for the preset.
+        ConfigError: unknown preset, device or precision, no weights for the preset, or a blur that it cannot be told.
         CheckpointError: the file is missing, damaged, or belongs to another network.
 
     Example:
@@ -51,13 +56,14 @@ def resolve_network(
         (True, False)
     """
     if isinstance(model, nn.Module):
-        network = (model if device is None else model.to(known_device(device))).eval()
+        model = (model if device is None else model.to(known_device(device))).eval()
+        network = with_input_blur(model, input_blur)
     else:
         preset, device = model or DEFAULT_PRESET, device or default_device()
         if weights is None and not allow_untrained:
-            network = _load_released(preset, str(device))
+            network = with_input_blur(_load_released(preset, str(device)), input_blur)
         else:
-            network = load_network(preset, weights, device, allow_untrained)
+            network = load_network(preset, weights, device, allow_untrained, input_blur)
     return at_precision(network, precision)
 
 
@@ -71,6 +77,7 @@ def load_network(
     weights: str | os.PathLike[str] | None = None,
     device: torch.device | str = "cpu",
     allow_untrained: bool = False,
+    input_blur: float | None = None,
 ) -> nn.Module:
     """Load a preset with its weights, in evaluation mode (``monai_iste.load``).
 
@@ -81,8 +88,10 @@ def load_network(
         weights: file that is read instead of the released weights, ``.safetensors`` or ``.pt``.
         device: device of the network.
         allow_untrained: return random weights where there are no others; for trying things out.
+        input_blur: blur of the images, as the sigma of a Gaussian in their pixels; default: unknown. With 0 the network
+            takes soft images for views of soft tissue, and does not sharpen them.
     Raises:
-        ConfigError: no such preset, no weights for it, or no such device.
+        ConfigError: no such preset, no weights for it, no such device, or a blur it cannot be told.
         CheckpointError: the file is missing, damaged, or belongs to another network.
 
     Example:
@@ -90,6 +99,7 @@ def load_network(
         False
     """
     check_choice("a preset", preset, {**PRESETS, **BASELINES})
+    check_input_blur(input_blur, takes_input_blur=True)
     path = weights
     if path is None and (released_weights(preset) or not allow_untrained):
         path = require_weights(preset)
@@ -98,7 +108,37 @@ def load_network(
     else:
         state = read_weights(os.fspath(path))
         network = fill_network(create_network_like(preset, state), state, os.fspath(path))
-    return network.to(known_device(device)).eval()
+    learned = learned_range(preset, weights) if isinstance(network, ISTE) and network.takes_input_blur else None
+    if learned is not None:
+        cast(ISTE, network).learned_blur = learned.input_blur
+    return with_input_blur(network.to(known_device(device)).eval(), input_blur)
+
+
+def with_input_blur(network: nn.Module, input_blur: float | None) -> nn.Module:
+    """Return a network that takes this blur for that of its images; None returns the network itself.
+
+    Raises:
+        ConfigError: the network cannot be told, or the blur is not a finite number of at least 0.
+    """
+    return network if input_blur is None else replace_input_blur(network, input_blur)
+
+
+def replace_input_blur(network: nn.Module, input_blur: float | None) -> nn.Module:
+    """Return a network that takes this blur for that of its images; with None one that knows none.
+
+    Of a network that DistributedDataParallel wraps, the network inside is returned.
+
+    Raises:
+        ConfigError: the network cannot be told, or the blur is not a finite number of at least 0.
+    """
+    check_input_blur(input_blur, takes_input_blur(network))
+    return cast(ISTE, getattr(network, "module", network)).with_input_blur(input_blur)
+
+
+def check_learned_blur(preset: str, weights: str | os.PathLike[str] | None, input_blur: float | None) -> None:
+    """Raise ConfigError if it is not a blur, or if released weights did not learn inputs of it."""
+    learned = None if input_blur is None else learned_range(preset, weights)
+    check_input_blur(input_blur, takes_input_blur=True, learned=None if learned is None else learned.input_blur)
 
 
 def default_device() -> str:
@@ -152,12 +192,24 @@ class _HalfPrecision(nn.Module):
         super().__init__()
         self.network = network
 
+    @property
+    def takes_input_blur(self) -> bool:
+        """Whether the network can be told the blur of its images."""
+        return takes_input_blur(self.network)
+
+    def with_input_blur(self, input_blur: float | None) -> _HalfPrecision:
+        """Return a wrapper of the network that is told, see :meth:`monai_iste.networks.ISTE.with_input_blur`."""
+        return _HalfPrecision(replace_input_blur(self.network, input_blur)).train(self.training)
+
     def forward(self, image: Tensor, **queries: Any) -> Tensor:
         return self._in_half(partial(self.network, **queries), image)
 
-    def forward_grid(self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor) -> Tensor:
+    def forward_grid(
+        self, image: Tensor, rows: Tensor, columns: Tensor, cell: Tensor, input_blur: Tensor | None = None
+    ) -> Tensor:
         """Compute the colors on a regular grid, see :func:`~monai_iste.networks.grid_sampling.query_grid`."""
-        return self._in_half(partial(query_grid, self.network), image, rows, columns, cell)
+        compute = partial(query_grid, self.network, input_blur=input_blur)
+        return self._in_half(compute, image, rows, columns, cell)
 
     @staticmethod
     def _in_half(compute: Callable[..., Tensor], image: Tensor, *queries: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import safetensors.torch
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from monai_iste.errors import CheckpointError
 from monai_iste.io.files import open_output, read_json
+from monai_iste.networks.encoders import BlurConditionedEncoder, EDSREncoder
 from monai_iste.networks.options import OPTIONS_KEY, check_options, state_options, stated_options
 
 #: File name ending of the index that maps tensors to shards, as on model hubs.
@@ -26,6 +27,8 @@ INDEX = ".safetensors.index.json"
 
 #: The one entry of the metadata of a safetensors file: JSON. Several entries would be written in random order.
 _ABOUT = "monai_iste"
+
+_ENCODER = "encoder."
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -54,6 +57,7 @@ def fill_network(
     """Fill a network with the result of :func:`read_weights` for ``path``; see :func:`load_weights`."""
     wrong = misfits(network, state)
     if wrong:
+        _check_encoder(network, state, wrong, path)
         raise CheckpointError(
             f"weights of {type(network).__name__} as configured in {path}",
             f"{len(wrong)} tensors that differ ({wrong[0]}, ...)",
@@ -65,6 +69,27 @@ def fill_network(
         raise CheckpointError(f"finite weights in {path}", unusable, "Train it again, or name another file.")
     network.load_state_dict(dict(state))  # without the options, which are checked
     return network
+
+
+def _check_encoder(network: nn.Module, state: dict[str, Tensor], wrong: list[str], path: str | Path) -> None:
+    """Raise CheckpointError if nothing is wrong but that the encoder in the file cannot be told a blur.
+
+    ``iste_light2`` could not at first.
+    """
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, BlurConditionedEncoder) or not all(name.startswith(_ENCODER) for name in wrong):
+        return
+    theirs = {name.removeprefix(_ENCODER): tensor for name, tensor in state.items() if name.startswith(_ENCODER)}
+    if not misfits(EDSREncoder(encoder.out_channels, encoder.num_blocks), theirs):
+        remedy = (
+            "Use the weights that are released now, or train yours again from these. To compare, load yours in Python "
+            f"into create_iste(preset, encoder=EDSREncoder({encoder.out_channels}, {encoder.num_blocks}))."
+        )
+        raise CheckpointError(
+            f"weights of a network that can be told the blur of its input in {path}",
+            "those of one that cannot, as iste_light2 was before",
+            remedy,
+        )
 
 
 def _unusable(name: str, value: Tensor, network: nn.Module) -> str:
@@ -118,6 +143,19 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         ) from error
 
 
+def hold_same_tensors(path: Path, other: Path) -> bool:
+    """Return True if two files hold the same weights; False if one of them cannot be read."""
+    if path.resolve() == other.resolve():
+        return True
+    try:
+        found, expected = read_weights(path), read_weights(other)
+    except CheckpointError:
+        return False
+    return found.keys() == expected.keys() and all(
+        isinstance(tensor, Tensor) and torch.equal(tensor, expected[name]) for name, tensor in found.items()
+    )
+
+
 def safetensors_bytes(state: Mapping[str, Tensor], options: Mapping[str, Any], **about: str) -> bytes:
     """Serialize tensors as safetensors; the same input gives the same bytes.
 
@@ -163,10 +201,19 @@ def misfits(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
 
 
 def network_digest(network: nn.Module) -> str:
-    """Compute the digest of a network from its class, its tensors, and the options that change pixels."""
+    """Compute the digest of a network from its class, its tensors, and the options that change pixels.
+
+    A wrapper, such as that of bfloat16, has the options of the network inside.
+    """
     state = network.state_dict()
-    free = getattr(network, "free_options", ())
-    options = {name: value for name, value in sorted((stated_options(state) or {}).items()) if name not in free}
+    stated = next((module for module in network.modules() if hasattr(type(module), "option_names")), None)
+    free: Collection[str] = getattr(stated, "free_options", ())
+    color: Collection[str] = getattr(stated, "color_options", ())
+    options = {
+        name: value
+        for name, value in sorted(cast(Any, stated).options().items() if stated is not None else ())
+        if name not in free or (name in color and value is not None)
+    }
     found = hashlib.sha256(f"{type(network).__name__} {options}".encode())
     for name, tensor in sorted(state.items()):
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

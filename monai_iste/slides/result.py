@@ -81,7 +81,7 @@ class SlideResult:
         if found is None:
             return "another file, or one that is not complete"
         if found["job"] != asked["job"]:
-            return "that of another slide, network, size or region"
+            return "that of another slide, network, blur, size or region"
         if found["compression"] not in (asked["compression"], "lossless"):
             return f"its result with --compression {found['compression']}"
         return None

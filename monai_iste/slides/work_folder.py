@@ -176,7 +176,7 @@ class WorkFolder:
             )
         raise OutputError(
             f"unfinished work of this job in {self.path}",
-            "that of another slide, network, size or region, or of another version",
+            "that of another slide, network, blur, size or region, or of another version",
             "Give the same options again, another --work-dir, or --overwrite to start again.",
         )
 

@@ -6,8 +6,8 @@ The training chain is ``LoadRGBd``, ``RandArbitraryScaleCropd``, MONAI's ``RandF
 ``RandSampleCoordinatesd``, then MONAI's ``ScaleIntensityRanged``. Evaluation uses ``ArbitraryScaleCropd`` in place of
 the random transforms. ``RandLowerMagnificationd``, ``RandStainJitterd``, ``RandJPEGd`` and ``RandMixedDegradationd``
 prepare a network for slides of other laboratories and scanners. ``RandTruthCropd`` and ``RandSoftnessd`` vary the
-ground truth itself. ``RandSampleGridd`` draws rows and columns. ``SuperResolved`` and ``SuperResolveToMppd`` apply a
-trained network inside a pipeline.
+ground truth itself. ``RandHideBlurd`` hides the blur of some images from the network. ``RandSampleGridd`` draws rows
+and columns. ``SuperResolved`` and ``SuperResolveToMppd`` apply a trained network inside a pipeline.
 
 Images stay uint8 until ``ScaleIntensityRanged``. No transform writes into its input image, so a cached data set need
 not copy (``CacheDataset(copy_cache=False)``).
@@ -47,6 +47,7 @@ from monai_iste.transforms.degradation import (
     BlurDegradationDict,
     degrade,
 )
+from monai_iste.transforms.input_blur import RandHideBlurD, RandHideBlurd, RandHideBlurDict
 from monai_iste.transforms.io import LoadRGB, LoadRGBD, LoadRGBd, LoadRGBDict
 from monai_iste.transforms.random_degradation import (
     REDUCTIONS,
@@ -95,6 +96,7 @@ __all__ = [
     "LoadRGBd",
     "RandArbitraryScaleCrop",
     "RandArbitraryScaleCropd",
+    "RandHideBlurd",
     "RandJPEG",
     "RandJPEGd",
     "RandLowerMagnification",

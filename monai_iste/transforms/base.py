@@ -42,6 +42,8 @@ class RandDictTransform(Randomizable, MapTransform):
 class DegradationDictTransform(MapTransform):
     """Copy each image to its label key as a plain uint8 tensor, and replace the image by its degradation.
 
+    The blur of the degraded images is stored in ``data["input_blur"]``, in their pixels, a float.
+
     Args:
         keys: images to degrade.
         label_key: keys that receive the original images, one per image.
@@ -51,6 +53,7 @@ class DegradationDictTransform(MapTransform):
     """
 
     backend = BACKENDS
+    degradation: Any  # a transform of one image with the method input_blur(scale)
 
     def __init__(self, keys: KeysCollection, label_key: KeysCollection, allow_missing_keys: bool) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -66,14 +69,15 @@ class DegradationDictTransform(MapTransform):
         for key, label_key in self.key_iterator(d, self.label_keys):
             d[label_key] = plain_tensor(d[key])
             d[key] = degradation(d[label_key], first)
+            if first:
+                sides = zip(d[label_key].shape[1:], d[key].shape[1:], strict=True)
+                d["input_blur"] = float(self.degradation.input_blur(sum(big / small for big, small in sides) / 2))
             first = False
         return d
 
 
 class RandDegradationDictTransform(Randomizable, DegradationDictTransform):
     """Base class of random degradations; ``self.degradation`` draws once for all keys."""
-
-    degradation: Any  # a random transform of one image
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
         super().set_random_state(seed, state)

@@ -45,6 +45,25 @@ DEGRADATIONS: Mapping[str, Recipe] = MappingProxyType(
     {"blur_bicubic": _blur_bicubic, "bicubic": _bicubic, "bicubic_blur": _bicubic_blur}
 )
 
+#: Blur of the result of each recipe at scale m, as the sigma of a Gaussian in low-resolution pixels.
+INPUT_BLURS: Mapping[str, Callable[[float], float]] = MappingProxyType(
+    {
+        "blur_bicubic": lambda scale: blur_in_lr_pixels(1, scale),
+        "bicubic": lambda scale: 0.0,
+        "bicubic_blur": lambda scale: scale / 2,
+    }
+)
+
+
+def blur_in_lr_pixels(blur: float, scale: float) -> float:
+    """Convert a blur in units of (m - 1) / 2 high-resolution pixels to low-resolution pixels: blur (m - 1) / (2 m).
+
+    Example:
+        >>> blur_in_lr_pixels(1, 2.0)
+        0.25
+    """
+    return blur * (scale - 1) / (2 * scale)
+
 
 def degrade(image: np.ndarray | Tensor, lr_size: tuple[int, int], preset: str = "blur_bicubic") -> Tensor:
     """Reduce an image to ``lr_size`` by one of the recipes in :data:`DEGRADATIONS`.
@@ -139,11 +158,15 @@ class BlurDegradation(Transform):
     def __call__(self, image: np.ndarray | Tensor, scale: float) -> Tensor:  # type: ignore[override]
         return degrade(image, lr_size_at(image, scale), self.preset)
 
+    def input_blur(self, scale: float) -> float:
+        """Compute the blur of an image that is reduced by ``scale``, in low-resolution pixels."""
+        return INPUT_BLURS[self.preset](scale)
+
 
 class BlurDegradationd(DegradationDictTransform):
     """Dictionary version of :class:`BlurDegradation`: the image becomes the label, its reduction becomes the image.
 
-    Both are plain uint8 tensors afterwards.
+    Both are plain uint8 tensors afterwards. ``data["input_blur"]`` is the blur of the reduction in its pixels.
 
     Args:
         keys: images; each is replaced by its reduction.

@@ -19,7 +19,14 @@ from torch import Tensor
 
 from monai_iste.errors import ConfigError, check_choice
 from monai_iste.transforms.base import RandDegradationDictTransform
-from monai_iste.transforms.degradation import check_reduction, degrade, from_pillow, lr_size_at, to_pillow
+from monai_iste.transforms.degradation import (
+    blur_in_lr_pixels,
+    check_reduction,
+    degrade,
+    from_pillow,
+    lr_size_at,
+    to_pillow,
+)
 from monai_iste.transforms.io import BACKENDS
 
 # A JPEG block covers 8 pixels per axis, 16 where the color channels have half the resolution.
@@ -248,11 +255,15 @@ class RandMixedDegradation(RandomizableTransform):
             self.randomize()
         return degrade_with(image, size, self.spec)
 
+    def input_blur(self, scale: float) -> float:
+        """Compute the blur of an image that :attr:`spec` reduces by ``scale``, in low-resolution pixels."""
+        return blur_in_lr_pixels(self.spec.blur, scale)
+
 
 class RandMixedDegradationd(RandDegradationDictTransform):
     """Dictionary version of :class:`RandMixedDegradation`: the image becomes the label, its reduction the image.
 
-    Both are plain uint8 tensors afterwards.
+    Both are plain uint8 tensors afterwards. ``data["input_blur"]`` is the blur of the reduction in its pixels.
 
     Args:
         keys: images; each is replaced by its reduction, all with the same parameters.

@@ -223,7 +223,12 @@ class Renderer:
 
 
 def network_loader(
-    preset: str, weights: Any, device: str, precision: str, allow_untrained: bool = False
+    preset: str,
+    weights: Any,
+    device: str,
+    precision: str,
+    allow_untrained: bool = False,
+    input_blur: float | None = None,
 ) -> Callable[[], nn.Module]:
     """Return a function that loads a preset whose encoder caches the features of recent windows.
 
@@ -236,7 +241,7 @@ def network_loader(
         encoder = getattr(network, "encoder", None)
         if isinstance(encoder, nn.Module) and hasattr(encoder, "out_channels"):
             network.encoder = CachingEncoder(encoder, _CACHE_BYTES).eval()
-        return resolve_network(network, precision=precision)
+        return resolve_network(network, precision=precision, input_blur=input_blur)
 
     return load
 

@@ -84,7 +84,7 @@ class ResponseBuilder:
 
     Args:
         renderer: renders the pixels.
-        network_info: preset, weights (their checksum), precision and device of the network.
+        network_info: preset, weights (their checksum), precision and device of the network, and ``input_blur`` if told.
         max_queued: largest number of requests that wait for the network; four times as many may wait for a slide.
         threads: processor threads of the network; default: as many as PyTorch has.
     Raises:
@@ -231,7 +231,9 @@ class ResponseBuilder:
 
     def _cache_key(self, render: RenderRequest) -> tuple[Any, ...]:
         info = self.network_info
-        network = (info["preset"], info["weights"], info["precision"]) if render.inferred else ()
+        network = (
+            (info["preset"], info["weights"], info["precision"], info.get("input_blur")) if render.inferred else ()
+        )
         return render.image.id, render.image.version, render.kind, render.effective_method, render.viewport, network
 
     def _image_headers(self, render: RenderRequest, etag: str) -> dict[str, str]:

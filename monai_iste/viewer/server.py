@@ -68,7 +68,7 @@ class Viewer:
     Args:
         catalog: the images that are served.
         renderer: renders the pixels.
-        network_info: preset, weights (their checksum), precision and device of the network.
+        network_info: preset, weights (their checksum), precision and device of the network, and ``input_blur`` if told.
         max_queued: largest number of requests that wait for the network; four times as many may wait for a slide.
         threads: processor threads of the network; default: as many as PyTorch has.
         learned: range of inputs that the network's weights were trained on, if known.
@@ -122,6 +122,7 @@ class Viewer:
             {
                 "preset": self.network_info["preset"],
                 "device": self.network_info["device"],
+                "input_blur": self.network_info.get("input_blur"),
                 "grid": self.renderer.grid,
                 "learned_mpp": self.learned.mpp if self.learned else None,
                 "running": sum(pool.running for pool in pools),
@@ -212,7 +213,7 @@ class Viewer:
     def _provenance(self, render: RenderRequest) -> dict[str, object]:
         """Return the provenance of an image. The slide appears as a fingerprint: its name may identify a patient."""
         image, viewport = render.image, render.viewport
-        network = {key: self.network_info[key] for key in ("preset", "weights", "precision")} if render.inferred else {}
+        network = {key: value for key, value in self.network_info.items() if key != "device"} if render.inferred else {}
         return {
             "version": monai_iste.__version__,
             "method": render.effective_method,

@@ -9,7 +9,7 @@ from reference import assert_teaches
 from safetensors.torch import save_file
 
 from benchmarks import contenders as module
-from benchmarks.contenders import WeightsSpec, contenders
+from benchmarks.contenders import WeightsSpec, add_told, contenders
 from benchmarks.weights import checks, weights
 from monai_iste.data import sample_datalists
 from monai_iste.errors import CheckpointError, ConfigError, DataError, OutputError
@@ -93,6 +93,21 @@ def test_names_that_clash_and_no_weights_are_refused(entries, monkeypatch):
     with pytest.raises(ConfigError) as caught:
         contenders(entries, "iste_light", None, "cpu")
     assert_teaches(caught.value, *(["twice"] if entries else ["--weights"]))
+
+
+def test_told_contenders_are_added(toys):
+    found = contenders([f"small=toy4:{toys[0]}", "new=iste_light2:released"], "toy4", None, "cpu")
+    told = add_told(found, ["new"])
+    assert list(told) == [*found, "new-told"]
+    assert told["new-told"].network is found["new"].network
+    assert (told["new-told"].told, told["new"].told) == (True, False)
+    assert told["new-told"].describe() == {**found["new"].describe(), "blur_told": True}
+    with pytest.raises(ConfigError) as caught:
+        add_told(found, ["old"])
+    assert_teaches(caught.value, "--told", "'old'", "new")
+    with pytest.raises(ConfigError) as caught:
+        add_told(found, ["small"])
+    assert_teaches(caught.value, "told the blur")
 
 
 # --- in the table of weights ------------------------------------------------------------------------------------------

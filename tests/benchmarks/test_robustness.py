@@ -165,6 +165,24 @@ def test_tiles_of_a_weaker_objective_are_tiles_reduced_before(tiles, lower, tmp_
     assert found[0]["psnr"] != robustness([tiles], **options)[0]["psnr"]
 
 
+def test_scale_one_scores_cleaning_alone(tiles, interpolation, tmp_path, capsys):
+    rows = robustness([tiles], scales="1", crop=64, json_file=tmp_path / "a.json", csv_file=tmp_path / "a.csv")
+    assert [row["degradation"] for row in rows] == [
+        "noise 2",
+        *(f"JPEG {q}" for q in (90, 75, 50, 30)),
+        "noise 2, JPEG 75",
+    ]
+    for row in rows:  # in the network's place stands interpolation, which at scale 1 is the input itself
+        assert (row["gain"], row["grid"], row["bicubic_grid"]) == (0, None, None)
+        assert 20 < statistics.mean(row["bicubic_psnr"]) < 50
+    tile = TISSUE[:, :64, 18:82]
+    noisy = degrade_with(torch.from_numpy(tile[:, :, :90].copy()), (64, 64), CASES["noise 2"])
+    error = (noisy.double() - torch.from_numpy(tile.copy()).double())[:, 8:-8, 8:-8].square().mean() / 255**2
+    assert -10 * float(torch.log10(error)) == pytest.approx(42.1, abs=0.3)  # of noise with a deviation of 2 levels
+    assert rows[0]["bicubic_psnr"][0] == pytest.approx(42.1, abs=0.3)
+    assert "| x1 | noise 2 |" in capsys.readouterr().out
+
+
 def test_gains_are_differences(tiles):
     """With the released weights; how much they have to gain is asked in test_released.py."""
     rows = robustness([tiles], scales="2", crop=64, images=1)

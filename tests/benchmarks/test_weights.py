@@ -17,6 +17,7 @@ from benchmarks.weights import app, summary, weights
 from monai_iste import DEFAULT_PRESET
 from monai_iste.data import sample_datalists
 from monai_iste.errors import CheckpointError, DataError
+from monai_iste.functional import upscale_bands
 from monai_iste.inferers import ArbitraryScaleInferer
 from monai_iste.metrics import get_protocol
 from monai_iste.networks import Bicubic, load_network, released_weights
@@ -147,6 +148,25 @@ def test_nothing_is_scored_twice(tiles, interpolation, files, tmp_path, monkeypa
     Image.fromarray(TISSUE[:, 300:390, :100].transpose(1, 2, 0)).save(tiles / "glas_1.png")
     weights([tiles], protocols="iste-rgb", **options)
     assert len(scored) == 15 + 2  # another tile under the same name
+
+
+def test_told_networks_have_scores_of_their_own(tiles, tmp_path, capsys):
+    options = {"scales": "2,3", "crop": 64, "images": 2, "json_file": tmp_path / "scores.json"}
+    blind = weights([tiles], **options)
+    rows = weights([tiles], told="released", **options)
+    assert [row for row in rows if row["method"] != "released-told"] == blind
+    network, told = load_network(), [row for row in rows if row["method"] == "released-told"]
+    assert len(told) == len(blind) / 2 == 8
+    for row in told:
+        protocol, scale = get_protocol(row["protocol"]), row["scale"]
+        pair = tile_pair(str(tiles / f"{row['image']}.png"), protocol, scale, 64)
+        blur = (scale - 1) / (2 * scale) if row["protocol"] == "iste-rgb" else 0.0
+        size = (pair["image"].shape[1] * scale, pair["image"].shape[2] * scale)
+        pred = list(upscale_bands(pair["image"], network.with_input_blur(blur), tuple(int(n) for n in size)))
+        assert row["psnr"] == pytest.approx(score(torch.cat(pred, 1), pair, protocol)["psnr"], abs=1e-4)
+    other = {(row["protocol"], row["scale"], row["image"]): row["psnr"] for row in blind if row["method"] == "released"}
+    assert all(row["psnr"] != other[row["protocol"], row["scale"], row["image"]] for row in told)
+    assert "| released-told |" in capsys.readouterr().out
 
 
 def test_an_interrupted_run_keeps_its_tiles(tiles, interpolation, tmp_path, monkeypatch):

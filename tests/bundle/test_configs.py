@@ -4,7 +4,6 @@ import json
 import shutil
 from multiprocessing.reduction import ForkingPickler
 
-import ignite.distributed as idist
 import numpy as np
 import pytest
 import torch
@@ -19,17 +18,6 @@ from monai_iste.errors import (
 )
 from monai_iste.handlers import Checkpoints, TrainingProgress
 from monai_iste.networks import ISTE
-
-
-@pytest.fixture
-def alone(monkeypatch):
-    """One process with the environment of torch.distributed.run."""
-    for key, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29617"}.items():
-        monkeypatch.setenv(key, value)
-    yield
-    idist.finalize()  # Ignite remembers the group
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize(
@@ -107,13 +95,15 @@ def test_overlays_change_what_they_name(form, tmp_path):
     assert not hasattr(network.local_feature_interactor, "qkv")
 
 
-@pytest.mark.parametrize("stage", ["load", "crop", "augment", "degrade", "sample", "normalize", "to_tensor"])
+@pytest.mark.parametrize(
+    "stage", ["load", "crop", "augment", "degrade", "hide_blur", "sample", "normalize", "to_tensor"]
+)
 def test_an_overlay_replaces_a_stage_by_its_name(stage):
     flow = workflow("train.json", **{stage: {"_target_": "Identityd", "keys": "image"}})
     flow.initialize()
     steps = flow.parser.get_parsed_content("train#preprocessing").transforms
     assert [isinstance(step, Identityd) for step in steps].count(True) == 1
-    assert len(steps) == (7 if stage == "augment" else 9)
+    assert len(steps) == (8 if stage == "augment" else 10)
 
 
 def test_the_training_stages_in_their_order():
@@ -122,7 +112,7 @@ def test_the_training_stages_in_their_order():
     steps = flow.parser.get_parsed_content("train#preprocessing").transforms  # one flat list: it decides the seeds
     assert [type(step).__name__ for step in steps] == [
         *("LoadRGBd", "RandArbitraryScaleCropd", "RandFlipd", "RandFlipd", "RandRotate90d", "BlurDegradationd"),
-        *("RandSampleCoordinatesd", "ScaleIntensityRanged", "EnsureTyped"),
+        *("RandHideBlurd", "RandSampleCoordinatesd", "ScaleIntensityRanged", "EnsureTyped"),
     ]
 
 

@@ -52,7 +52,7 @@ def test_a_flipped_bit_of_a_result(folder, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_replaced_input_of_the_same_size(folder, name):
     Image.fromarray(TISSUE[100:120, :30]).save(f"in/{name}")
-    assert_told(run("upscale", "in", "out", "--scale", 2), name, "another image or network")
+    assert_told(run("upscale", "in", "out", "--scale", 2), name, "another image, network or blur")
 
 
 def test_other_weights_and_pixel_sizes(folder, tmp_path):
@@ -60,7 +60,7 @@ def test_other_weights_and_pixel_sizes(folder, tmp_path):
     for arguments, options in ((["--scale", 2], {"weights": other}), (["--scale", 2, "--input-mpp", 0.5], {})):
         result = run("upscale", "in", "out", *arguments, **options)
         assert result.exit_code == OutputError.exit_code, result.output
-        assert result.stderr.count("another image or network") == 3
+        assert result.stderr.count("another image, network or blur") == 3
 
 
 def test_a_result_of_one_image_counts_in_its_folder(folder):

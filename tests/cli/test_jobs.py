@@ -37,7 +37,13 @@ def test_report_in_json(weights):
         "warning": "",
     }
     assert report.pop("weights").endswith("tiny.safetensors")
-    about = {"version": monai_iste.__version__, "preset": "tiny", "device": "cpu", "precision": "bf16"}
+    about = {
+        "version": monai_iste.__version__,
+        "preset": "tiny",
+        "device": "cpu",
+        "precision": "bf16",
+        "input_blur": None,
+    }
     assert report == {**about, "dry_run": False, "skipped": 0, "failed": 0}
 
 

@@ -1,5 +1,7 @@
 """The table of stains on pages, from files as the command ``stains`` writes them."""
 
+import json
+
 import pytest
 
 from experiments.check import check_pages
@@ -79,3 +81,79 @@ def test_scores_that_are_undefined_are_named(clone, tmp_path):
     (tmp_path / "docs/results/a.csv").write_text(scores(1).replace(",0.9,", ",,"))
     [line] = clone(TABLE)
     assert "Expected a number in the column correlation" in line
+
+
+# --- blur that is told, cleaning --------------------------------------------------------------------------------------
+
+
+def test_the_table_of_what_a_told_network_gains(clone, tmp_path):
+    lines = ["by,set,protocol,scale,method,group,psnr"]
+    for protocol, more in (("iste-rgb", 0.5), ("bicubic-rgb", -0.25)):
+        for scale in (2, 3, 4):
+            for tile, extra in (("a", 0.0), ("b", 0.125)):
+                lines.append(f"tile,new,{protocol},{scale},ours,{tile},{30 + scale}")
+                lines.append(f"tile,new,{protocol},{scale},ours-told,{tile},{30 + scale + more + extra}")
+                lines.append(f"tile,old,{protocol},{scale},ours-told,{tile},50")  # another set
+    (tmp_path / "docs" / "results" / "c.csv").write_text("\n".join(lines) + "\n")
+    table = """\
+<!-- from c.csv: told ours new -->
+| told minus not told, dB | protocol | x2 | least | x3 | least | x4 | least |
+|---|---|---|---|---|---|---|---|
+| new | iste-rgb | +0.56 | +0.50 | +0.56 | +0.50 | +0.56 | +0.50 |
+| new | bicubic-rgb | -0.19 | -0.25 | -0.19 | -0.25 | -0.19 | -0.25 |
+"""
+    assert clone(table) == []
+    assert len(clone(table.replace("-0.19", "+0.19"))) == 3
+
+
+def test_the_table_of_cleaning(clone, tmp_path):
+    row = {"weights": "ours", "scale": 1.0, "degradation": "noise 2", "psnr": [40, 41], "bicubic_psnr": [39, 40.5]}
+    row |= {"gain": 0.75, "blockiness": 1.04, "bicubic_blockiness": 1.2}
+    others = [row | {"scale": 2.0}, row | {"weights": "theirs"}]
+    content = {"rows": [others[0], row, others[1], row | {"degradation": "JPEG 75", "gain": -0.25}]}
+    (tmp_path / "docs" / "results" / "c.json").write_text(json.dumps(content))
+    table = """\
+<!-- from c.json: cleaning ours -->
+| scan | input dB | result dB | gain | blocks, result / input |
+|---|---|---|---|---|
+| noise of 2 levels | 39.75 | 40.50 | +0.75 | 1.04 / 1.20 |
+| JPEG 75 | 39.75 | 40.50 | -0.25 | 1.04 / 1.20 |
+"""
+    assert clone(table) == []
+    assert clone(table.replace("40.50 | +0.75", "40.51 | +0.75")) != []
+
+
+def test_the_table_of_parts(clone, tmp_path):
+    lines = ["protocol,scale,part,change,change_low,change_high,difference"]
+    for protocol in ("iste-rgb", "bicubic-rgb"):
+        for scale in (2.0, 4.0):
+            lines.append(f"{protocol},{scale},whole network,0,0,0,0")
+            lines.append(f"{protocol},{scale},without STF,{-scale / 8},-0.75,-0.001,{scale / 100}")
+    (tmp_path / "docs" / "results" / "c.csv").write_text("\n".join([*lines, ""]))
+    table = """\
+<!-- from c.csv: parts -->
+| change of PSNR, dB | iste-rgb x2 | iste-rgb x4 | bicubic-rgb x2 | bicubic-rgb x4 | difference at x4, levels |
+|---|---|---|---|---|---|
+| without STF | -0.25 (-0.75 to +0.00) | -0.50 (-0.75 to +0.00) | -0.25 (-0.75 to +0.00) | -0.50 (-0.75 to +0.00) \
+| 0.04 |
+"""
+    assert clone(table) == []
+    assert len(clone(table.replace("-0.50", "-0.51"))) == 2
+
+
+def test_the_table_of_validation_tiles(clone, tmp_path):
+    rows = [
+        f"sharp,{network},{protocol},{scale},{20 + scale + more}"
+        for network, more in (("without", 0.0), ("with", 0.25))
+        for protocol in ("bicubic-rgb", "iste-rgb")
+        for scale in (4, 3, 2)
+    ]
+    (tmp_path / "docs" / "results" / "c.csv").write_text("\n".join(["truth,network,protocol,scale,psnr", *rows, ""]))
+    table = """\
+<!-- from c.csv: validation_tiles -->
+| validation tiles | network | blur x2 | blur x3 | blur x4 | no blur x2 | no blur x3 | no blur x4 | mean |
+|---|---|---|---|---|---|---|---|---|
+| sharp | without | 22.00 | 23.00 | 24.00 | 22.00 | 23.00 | 24.00 | 23.00 |
+| sharp | with | 22.25 | 23.25 | 24.25 | 22.25 | 23.25 | 24.25 | 23.25 |
+"""
+    assert clone(table) == []

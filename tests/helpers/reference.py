@@ -247,6 +247,21 @@ def edsr(state: State, image: Array) -> Array:
     return shallow + convolution(part(state, f"body.{closing}"), x, "zero")
 
 
+def conditioned_edsr(state: State, image: Array, blur: float | None) -> Array:
+    """EDSR whose blocks are scaled and shifted by two numbers per channel, which an MLP makes of the blur."""
+    told = np.array([0.0, 0.0] if blur is None else [2 * blur, 1.0])
+    hidden = np.maximum(state["modulation.0.weight"] @ told + state["modulation.0.bias"], 0)
+    numbers = state["modulation.2.weight"] @ hidden + state["modulation.2.bias"]
+    shallow = convolution(part(state, "head"), image, "zero")
+    x, c = shallow, len(shallow)
+    for i in range(len(numbers) // (2 * c)):
+        y = np.maximum(convolution(part(state, f"blocks.{i}.first"), x, "zero"), 0)
+        for channel in range(c):
+            y[channel] = y[channel] * (1 + numbers[2 * i * c + channel]) + numbers[(2 * i + 1) * c + channel]
+        x = x + convolution(part(state, f"blocks.{i}.second"), y, "zero")
+    return shallow + convolution(part(state, "tail"), x, "zero")
+
+
 def window_attention(state: State, x: Array, window: int, heads: int, shift: int) -> Array:
     """Pixel by pixel: what shares its window and was as near before the map was rolled, is attended to."""
     c, h, w = x.shape

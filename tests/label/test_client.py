@@ -28,14 +28,17 @@ def server():
 
 def test_the_client_saves_the_bytes_that_came(server, tmp_path, capsys):
     address, out = f"http://127.0.0.1:{server.server_port}/", tmp_path / "a.ome.tif"
-    words = [address, "Slide 1", "--scale", "3.7", "--location", "5", "6", "--size", "7", "8", "--out", str(out)]
+    words = [address, "Slide 1", "--scale", "3.7", "--location", "5", "6", "--size", "7", "8", "--input-blur", "0.25"]
+    words += ["--out", str(out)]
     assert client.main(words) == 0
     assert out.read_bytes() == b"\x89PNG\r\n\r\n\r\n"
     assert json.loads(capsys.readouterr().out) == {"scale": [2, 2]}
     path, body = server.asked[-1]
     assert path == "/infer/iste?image=Slide+1"
     sent = body[body.index(b"{") : body.rindex(b"}") + 1]
-    assert json.loads(sent) == {"scale": 3.7, "location": [5, 6], "size": [7, 8], "result_extension": ".ome.tif"}
+    assert json.loads(sent) == {
+        **{"scale": 3.7, "location": [5, 6], "size": [7, 8], "input_blur": 0.25, "result_extension": ".ome.tif"}
+    }
     assert client.main(words) == 1  # the file is there
     assert "--overwrite" in capsys.readouterr().err
     assert client.main([*words, "--overwrite"]) == 0

@@ -71,6 +71,8 @@ def test_an_image_is_what_upscale_makes_of_it(server):
     assert expected.shape == (325, 375, 3)
     assert np.array_equal(pixels(infer(server, "tile", scale=2.5)), expected)
     assert np.array_equal(pixels(infer(server, "tile.png", scale=2.5)), expected)
+    told = monai_iste.upscale(TILES["tile"], 2.5, device="cpu", input_blur=0.25)
+    assert np.array_equal(pixels(infer(server, "tile", scale=2.5, input_blur=0.25)), told)
 
 
 def test_a_region_of_a_slide_is_cut_out_of_the_whole_result(server, whole):
@@ -164,6 +166,9 @@ def test_qupath_sends_a_part_of_a_slide_that_the_server_does_not_have(server):
         ("tile", {"full_size": [60000, 2000]}, 400, "a magnification that makes at most 33,554,432 pixels"),
         ("tile", {"mpp": 0.1}, 400, "the pixel size of tile"),
         ("tile", {"result_extension": ".exe"}, 400, "a result_extension"),
+        ("tile", {"input_blur": "soft"}, 400, "a number for input_blur"),
+        ("tile", {"input_blur": -1}, 400, "an input_blur of at least 0 pixels"),
+        ("tile", {"input_blur": 0.8}, 400, "an input_blur from 0 to 0.55 pixels"),
     ],
 )
 def test_refusals_are_one_sentence(server, image, params, status, words):

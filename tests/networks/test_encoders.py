@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from reference import SIZES, assert_all_learn, assert_close, assert_teaches, random, randomise, weights
 
 from monai_iste.errors import ConfigError
-from monai_iste.networks import EDSREncoder, SwinIREncoder
+from monai_iste.networks import BlurConditionedEncoder, EDSREncoder, SwinIREncoder
 from monai_iste.networks.encoders import swinir
 
 
@@ -38,6 +38,40 @@ def test_edsr_baseline_has_its_published_size():
     count = sum(p.numel() for p in EDSREncoder().parameters())
     assert count == convolution(3, 64) + 33 * convolution(64, 64) == 1_220_416
     assert EDSREncoder().out_channels == 64
+
+
+# --- EDSR that is told the blur ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_conditioned_encoder_equals_its_definition(size, blocks):
+    encoder = randomise(BlurConditionedEncoder(5, blocks, hidden_channels=7))
+    image, state = random(3, 3, *size), weights(encoder)
+    blurs = [0.3, None, 0.0]
+    told = encoder(image, torch.tensor([math.nan if blur is None else blur for blur in blurs]))
+    expected = [
+        reference.conditioned_edsr(state, x, blur) for x, blur in zip(image.double().numpy(), blurs, strict=True)
+    ]
+    assert told.shape == (3, 5, *size)
+    assert_close(told, expected)
+    assert_close(encoder(image)[1], expected[1])
+    assert (encoder(image)[2] - told[2]).abs().max() > 1e-3  # an unknown blur is not a blur of 0
+
+
+def test_a_new_conditioned_encoder_does_not_listen():
+    encoder, image = BlurConditionedEncoder(8, 2), random(1, 3, 6, 7)
+    assert torch.equal(encoder(image), encoder(image, torch.tensor([0.4])))
+    loss = encoder(image, torch.tensor([0.4])).square().mean()
+    loss.backward()
+    assert encoder.modulation[2].weight.grad.abs().max() > 0  # but it learns to
+    assert all(torch.isfinite(p.grad).all() for p in encoder.parameters() if p.grad is not None)
+
+
+def test_an_unknown_blur_leaves_finite_gradients():
+    encoder = randomise(BlurConditionedEncoder(8, 2))
+    encoder(random(2, 3, 6, 7), torch.tensor([math.nan, 0.2])).square().mean().backward()
+    assert_all_learn(encoder)
 
 
 # --- SwinIR -----------------------------------------------------------------------------------------------------------

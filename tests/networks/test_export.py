@@ -15,12 +15,14 @@ from reference import assert_teaches, randomise
 import monai_iste
 from monai_iste.coordinates import cell_size, output_size, pixel_centers
 from monai_iste.errors import ConfigError, OutputError
-from monai_iste.networks import ISTE, EDSREncoder, SwinIREncoder, create_iste, export, tuning
+from monai_iste.networks import ISTE, BlurConditionedEncoder, EDSREncoder, SwinIREncoder, create_iste, export, tuning
 
 BUNDLE = Path(__file__).parents[2] / "bundles" / "iste"
 NARROW = {"texture_channels": 8, "hidden_channels": 8}
 NETWORKS = {
     "light": lambda: create_iste("iste_light"),
+    "not told its blur": lambda: ISTE(BlurConditionedEncoder(8, 1), **NARROW),
+    "told its blur": lambda: ISTE(BlurConditionedEncoder(8, 1), input_blur=0.3, **NARROW),
     "swinir": lambda: ISTE(SwinIREncoder(8, dim=12, depths=(2,), heads=2), **NARROW),
     "four corners": lambda: ISTE(EDSREncoder(8, 1), texture_corners="four", heads=2, query_kernel=3, **NARROW),
     "without LFI, TL": lambda: ISTE(EDSREncoder(8, 1), use_lfi=False, use_tl=False, **NARROW),
@@ -71,6 +73,16 @@ def test_large_presets_compile(preset):
     network = create_iste(preset).eval()
     with torch.no_grad():
         assert_same(torch.jit.script(network)(image, scale=1.5), network(image, scale=1.5))
+
+
+@pytest.mark.parametrize("blur", [None, 0.3])
+def test_upscale_takes_a_program_for_a_network(blur, tmp_path):
+    network = randomise(ISTE(BlurConditionedEncoder(8, 1), **NARROW)).eval().with_input_blur(blur)
+    torch.jit.save(torch.jit.script(network), tmp_path / "network.ts")
+    script, tile = torch.jit.load(tmp_path / "network.ts"), torch.rand(3, 30, 41)
+    assert_same(monai_iste.upscale(tile, 2.7, model=script), monai_iste.upscale(tile, 2.7, model=network))
+    with pytest.raises(ConfigError, match="told the blur"):
+        monai_iste.upscale(tile, 2.7, model=script, input_blur=0.2)
 
 
 def test_torchscript_refuses_what_the_network_refuses():

@@ -20,6 +20,7 @@ from monai_iste.networks import (
     ISTE,
     LIIF,
     LTE,
+    BlurConditionedEncoder,
     EDSREncoder,
     LiUNetGAN,
     SWDNet,
@@ -36,7 +37,7 @@ from monai_iste.networks.presets import create_network_like
 from monai_iste.networks.weights import misfits, read_weights, safetensors_bytes, save_state
 
 SMALL = {
-    ISTE: {"encoder": lambda: EDSREncoder(8, 1), "texture_channels": 8, "hidden_channels": 8},
+    ISTE: {"encoder": lambda: BlurConditionedEncoder(8, 1), "texture_channels": 8, "hidden_channels": 8},
     LIIF: {"encoder": lambda: EDSREncoder(8, 1), "hidden_channels": 8},
     LTE: {"encoder": lambda: EDSREncoder(8, 1), "hidden_channels": 8},
     EDSR: {"out_channels": 8, "num_blocks": 1},
@@ -53,6 +54,7 @@ OTHER = {
     "blend": "features",
     "bicubic_residual": True,
     "scale": 4,
+    "input_blur": 0.25,
     "query_kernel": 3,
     "hidden_layers": 2,
     "depths": (2, 2),
@@ -79,7 +81,7 @@ def build(kind, **changes):
 
 def changed(kind, name):
     if name == "encoder":
-        return lambda: EDSREncoder(8, 2)
+        return lambda: BlurConditionedEncoder(8, 2) if kind is ISTE else EDSREncoder(8, 2)
     if name.startswith("use_"):
         return False
     other = OTHER.get(name, 10)

@@ -41,7 +41,7 @@ COUNTS = {
     "iste": (swinir(180, 6) + branches(64, 256, 256, 3), 12_670_506),
     "iste_small": (swinir(60, 4) + branches(64, 256, 256, 3), 2_005_746),
     "iste_light": (edsr(48, 8) + branches(48, 32, 32, 2), 412_646),
-    "iste_light2": (edsr(64, 10) + branches(64, 16, 32, 2), 822_870),
+    "iste_light2": (edsr(64, 10) + linear(2, 32) + linear(32, 2 * 64 * 10) + branches(64, 16, 32, 2), 865_206),
 }
 
 

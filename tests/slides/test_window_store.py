@@ -148,7 +148,7 @@ def test_other_work_is_refused(slide, network, tmp_path):
     with pytest.raises(OutputError, match="--resume") as caught:
         WindowStore(folder, plan_slide(slide, network, scale=2)).begin()
     assert_teaches(caught.value)
-    with pytest.raises(OutputError, match="another slide, network, size or region") as caught:
+    with pytest.raises(OutputError, match="another slide, network, blur, size or region") as caught:
         WindowStore(folder, plan_slide(slide, network, scale=3)).begin(resume=True)
     assert_teaches(caught.value)
     assert WindowStore(folder, plan_slide(slide, network, scale=2)).begin(resume=True, discard=True)

@@ -45,13 +45,14 @@ export function updateReadout(pane) {
  *
  * @param scale device pixels per native pixel
  * @param left, right panes on the left and right of a comparison; the same pane for a curtain
- * @param state {mode, map, sharpen, phase, preset, departure, learned_mpp}
+ * @param state {mode, map, sharpen, phase, preset, input_blur, departure, learned_mpp}
  */
-export function updateBadge(scale, left, right, { mode, map, sharpen, phase, preset, departure, learned_mpp }) {
+export function updateBadge(scale, left, right, { mode, map, sharpen, phase, preset, input_blur, departure, learned_mpp }) {
   const isUpscaled = scale > MAX_NATIVE_SCALE;
   const isInferred = isUpscaled && [left, right].some((pane) => pane.shown("sr")?.inferred || pane.shown("map"));
   const words = [
     isInferred && `Inferred: ${preset} ${formatScale(scale)}`,
+    isInferred && input_blur && `told a blur of ${input_blur} pixels`,
     isUpscaled && sharpen && phase === "bicubic" && "bicubic, sharpening…",
     isUpscaled && phase === "mapping" && "comparing with the slide…",
     isInferred && departure && "outside what the network learned",
