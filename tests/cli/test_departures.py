@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from commands import TISSUE, run
 from PIL import Image
+from tiny_preset import save_tiny_weights
 
 from monai_iste import DEFAULT_PRESET
 from monai_iste.functional import upscale
@@ -39,11 +40,12 @@ def test_an_input_outside_the_range_is_named_once_and_reported(learned, output):
 
 
 def test_own_weights_have_no_known_range(learned, weights, tmp_path):
-    own = tmp_path / "own.safetensors"
-    own.write_bytes(weights.read_bytes())
-    result = run("upscale", "a.png", "b.png", "--scale", 2, "--input-mpp", 0.05, weights=own)
-    assert result.exit_code == 0
-    assert "outside" not in result.stderr
+    own, copy = save_tiny_weights(tmp_path / "own.safetensors", seed=1), tmp_path / "copy.safetensors"
+    copy.write_bytes(weights.read_bytes())
+    for file, is_known in ((own, False), (copy, True)):
+        result = run("upscale", "a.png", f"{file.stem}.png", "--scale", 2, "--input-mpp", 0.05, weights=file)
+        assert result.exit_code == 0
+        assert ("outside" in result.stderr) == is_known
 
 
 @pytest.mark.parametrize("output", ["b.png", "b.ome.tiff"])
