@@ -23,7 +23,7 @@ class UpscalingNetwork(nn.Module):
         free_options: those among them that may differ from the training.
         color_options: those of the free ones that change the color of a point where they are set. They describe the
             images of a use, not the weights: state dictionaries state None.
-        takes_input_blur: whether the network can be told the blur of an image, see
+        takes_input_blur: True if the network can be told the blur of an image, see
             :class:`~monai_iste.networks.ISTE`. Others ignore ``input_blur`` in a call: training tells it to all.
     """
 

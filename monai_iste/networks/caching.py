@@ -43,16 +43,10 @@ class CachingEncoder(nn.Module):
         self.cache = ByteCache(limit)
 
     def forward(self, image: Tensor, *input_blur: Tensor) -> Tensor:
-        pixels = image.detach().cpu().contiguous().numpy()
-        blur = tuple(tuple(values.tolist()) for values in input_blur)
-        precision = torch.is_autocast_enabled(image.device.type)
-        key = (
-            "features",
-            tuple(image.shape),
-            str(blur),
-            precision,
-            hashlib.blake2b(pixels.tobytes(), digest_size=20).digest(),
-        )
+        digest = hashlib.blake2b(digest_size=20)
+        for tensor in (image, *input_blur):
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        key = "features", tuple(image.shape), torch.is_autocast_enabled(image.device.type), digest.digest()
         features: Tensor | None = self.cache.get(key)
         if features is None:
             features = self.encoder(image, *input_blur)

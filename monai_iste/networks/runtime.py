@@ -194,7 +194,7 @@ class _HalfPrecision(nn.Module):
 
     @property
     def takes_input_blur(self) -> bool:
-        """Whether the network can be told the blur of its images."""
+        """True if the network can be told the blur of its images."""
         return takes_input_blur(self.network)
 
     def with_input_blur(self, input_blur: float | None) -> _HalfPrecision:
