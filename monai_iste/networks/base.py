@@ -36,6 +36,14 @@ class UpscalingNetwork(nn.Module):
         """Return the options by name; an attribute of the same name holds each."""
         return {name: getattr(self, name) for name in self.option_names}
 
+    def pixel_options(self) -> dict[str, Any]:
+        """Return the options that change the color of a point, by name; those of a use only where they are set."""
+        return {
+            name: value
+            for name, value in sorted(self.options().items())
+            if name not in self.free_options or (name in self.color_options and value is not None)
+        }
+
     def __call__(self, image: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not self.takes_input_blur:
             kwargs.pop("input_blur", None)

@@ -11,7 +11,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from monai_iste.errors import CheckpointError
 from monai_iste.io.files import open_output, read_json
+from monai_iste.networks.base import UpscalingNetwork
 from monai_iste.networks.encoders import BlurConditionedEncoder, EDSREncoder
 from monai_iste.networks.options import OPTIONS_KEY, check_options, state_options, stated_options
 
@@ -206,14 +207,8 @@ def network_digest(network: nn.Module) -> str:
     A wrapper, such as that of bfloat16, has the options of the network inside.
     """
     state = network.state_dict()
-    stated = next((module for module in network.modules() if hasattr(type(module), "option_names")), None)
-    free: Collection[str] = getattr(stated, "free_options", ())
-    color: Collection[str] = getattr(stated, "color_options", ())
-    options = {
-        name: value
-        for name, value in sorted(cast(Any, stated).options().items() if stated is not None else ())
-        if name not in free or (name in color and value is not None)
-    }
+    inside = next((module for module in network.modules() if isinstance(module, UpscalingNetwork)), None)
+    options = {} if inside is None else inside.pixel_options()
     found = hashlib.sha256(f"{type(network).__name__} {options}".encode())
     for name, tensor in sorted(state.items()):
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
