@@ -9,7 +9,7 @@ from experiments.classification import table4
 from experiments.figures import figure
 from experiments.nuclei import nuclei
 from experiments.prepare import prepare
-from experiments.quality import choices, table1, table2
+from experiments.quality import choices, ideas, table1, table2
 from experiments.segmentation import table3
 from experiments.stains import stains
 from monai_iste.cli.options import ThreadsOption
@@ -21,6 +21,7 @@ app.command()(prepare)
 app.command()(table1)
 app.command()(table2)
 app.command()(choices)
+app.command()(ideas)
 app.command()(table3)
 app.command()(table4)
 app.command()(nuclei)

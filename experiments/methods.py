@@ -1,4 +1,4 @@
-"""Methods, ablations and open choices of Tables I and II, and the training budgets."""
+"""Methods, ablations, open choices and ideas of Tables I and II, and the training budgets."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Method(NamedTuple):
         any_scale: True if one network covers all scales; otherwise there is one network per scale, up to x4.
         network_overlays: names of overlays that change the network, for training and evaluation.
         only_preset: its preset at every size, for a method that has one size; None for a method of several.
+        options: settings of ``train.json`` that it has in place of the budget's.
     """
 
     label: str
@@ -28,6 +29,7 @@ class Method(NamedTuple):
     any_scale: bool = True
     network_overlays: tuple[str, ...] = ()
     only_preset: str | None = None
+    options: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def trained(self) -> bool:
@@ -86,6 +88,34 @@ CHOICES: Mapping[str, Method] = MappingProxyType(
         "four_corners": _changed_iste("texture at four corners", "four_corners"),
         "query_3x3": _changed_iste("3 x 3 projection", "query_3x3"),
         "lattice_keys": _changed_iste("training on lattice keys", "lattice_keys"),
+    }
+)
+
+#: As many low-resolution pixels and points a step as in the budget ``light``, in crops of four times the area.
+_LARGE_CROPS = MappingProxyType({"batch_size": 2, "lr_size": 64, "num_points": 4096})
+
+_IN_LARGE_CROPS = METHODS["iste"]._replace(label="crops of 64 x 64, every pixel a key", options=_LARGE_CROPS)
+
+#: What might pay where STF and LFI do not: see ``experiments/ideas.py``. LIIF gets what it can use, too.
+IDEAS: Mapping[str, Method] = MappingProxyType(
+    {
+        "iste": METHODS["iste"],
+        "soft_retrieval": _changed_iste("mean of 8 keys, of three scales", "soft_retrieval"),
+        "high_band": _changed_iste("STF for the high band", "high_band"),
+        "lfi_in_encoder": _changed_iste("LFI in the encoder", "lfi_in_encoder")._replace(
+            network_overlays=(*ABLATIONS["without_lfi"].network_overlays, "lfi_in_encoder")
+        ),
+        "large_crops": _IN_LARGE_CROPS._replace(
+            network_overlays=(*METHODS["iste"].network_overlays, "every_pixel_a_key")
+        ),
+        "large_crops_without_stf": _IN_LARGE_CROPS._replace(
+            label="crops of 64 x 64, w/o STF", network_overlays=ABLATIONS["without_stf"].network_overlays
+        ),
+        "liif": METHODS["liif"],
+        "liif_lfi_in_encoder": METHODS["liif"]._replace(
+            label="LIIF, LFI in the encoder", network_overlays=("lfi_in_encoder",)
+        ),
+        "liif_large_crops": METHODS["liif"]._replace(label="LIIF, crops of 64 x 64", options=_LARGE_CROPS),
     }
 )
 

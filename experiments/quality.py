@@ -1,4 +1,4 @@
-"""Commands for Tables I and II and the open choices: one budget, one protocol and the same images for all methods."""
+"""Commands for Tables I and II, open choices and ideas: one budget, one protocol, the same images for all methods."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from experiments.methods import ABLATIONS, CHOICES, METHODS, VARIANTS, Method, get_budget
+from experiments.methods import ABLATIONS, CHOICES, IDEAS, METHODS, VARIANTS, Method, get_budget
 from experiments.statistics import compare, mean_over_cases, mean_over_images, mean_over_seeds
 from experiments.study import Run, Study
 from experiments.table_text import csv_text, write_files
@@ -130,6 +130,25 @@ def choices(
     study = _study(_chosen(CHOICES, choices), root, "folder", budget, steps, grid, also, crop, output_dir)
     images = _score(study, _numbers(scales), seeds, equal)
     _write_all(study, images, output_dir, "choices", f"Open choices, {_caption(study, 'folder')}", equal)
+
+
+def ideas(
+    root: RootOption,
+    ideas: Annotated[str, typer.Option("--ideas", help="Rows to compute, separated by commas.")] = ",".join(IDEAS),
+    budget: BudgetOption = "light",
+    steps: StepsOption = None,
+    seeds: SeedsOption = "1",
+    scales: ScalesOption = "2,3,4,6,8",
+    equal: EqualOption = "steps",
+    crop: CropOption = 288,
+    grid: GridOption = 0,
+    also: AlsoOption = None,
+    output_dir: OutputOption = Path("runs/table1"),
+) -> None:
+    """What might pay where STF and LFI do not. In the folder of Table I, ISTE and LIIF are not trained again."""
+    study = _study(_chosen(IDEAS, ideas), root, "folder", budget, steps, grid, also, crop, output_dir)
+    images = _score(study, _numbers(scales), seeds, equal)
+    _write_all(study, images, output_dir, "ideas", f"Ideas, {_caption(study, 'folder')}", equal)
 
 
 def _study(
@@ -273,7 +292,7 @@ def _chosen(known: Mapping[str, Method], names: str) -> dict[str, Method]:
 def _per_method(option: str, text: str | int | None) -> tuple[int | None, dict[str, int]]:
     """Parse a number for all methods, with other numbers of single ones: ``5000,edsr=2000``."""
     common, own = None, {}
-    known = {**METHODS, **ABLATIONS, **CHOICES, **VARIANTS}
+    known = {**METHODS, **ABLATIONS, **CHOICES, **IDEAS, **VARIANTS}
     for word in [] if text is None else str(text).split(","):
         found = re.fullmatch(r"\s*(?:(\w+)=)?([1-9]\d{0,8})\s*", word)
         if found is None or (found[1] and found[1] not in known) or (not found[1] and common is not None):

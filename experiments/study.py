@@ -163,6 +163,7 @@ class Study:
         options = {
             **self._network(run),
             **self.budget.options(),
+            **method.options,
             "dataset_dir": self.root,
             "seed": run.seed,
             "steps_per_epoch": round(run.steps / epochs),

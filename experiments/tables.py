@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
-from experiments.methods import ABLATIONS, CHOICES, METHODS, VARIANTS
+from experiments.methods import ABLATIONS, CHOICES, IDEAS, METHODS, VARIANTS
 from experiments.reported import SOURCE, reported
 from experiments.statistics import Comparison
 from experiments.table_text import (
@@ -79,7 +79,7 @@ _OF_THE_PAPER = ("psnr", "fid", "ssim")
 
 _REQUIRED = ("method", "scale", "psnr", "ssim", "images")
 
-_KNOWN = {**METHODS, **ABLATIONS, **CHOICES, **VARIANTS}  # in the paper's order
+_KNOWN = {**METHODS, **ABLATIONS, **CHOICES, **IDEAS, **VARIANTS}  # in the paper's order
 
 
 def write_tables(
