@@ -66,10 +66,12 @@ class PrepareWholeImage(PrepareBatch):
     The label is the whole image at high resolution, or None without ground truth.
 
     Args:
-        tell_blur: pass ``input_blur`` too where the batch has it: the blur that the protocol applied. By default the
-            network is scored without it, as it is used on images of unknown blur.
+        tell_blur: pass ``input_blur`` too: the blur that the protocol applied. By default the network is scored without
+            it, as it is used on images of unknown blur.
     Shape:
         image: (B, 3, h, w); label: (B, 3, H, W)
+    Raises:
+        ConfigError: the blur is to be told, and a batch has none.
     """
 
     def __init__(self, tell_blur: bool = False) -> None:
@@ -84,6 +86,9 @@ class PrepareWholeImage(PrepareBatch):
     ) -> tuple[torch.Tensor, torch.Tensor | None, tuple[()], dict[str, Any]]:
         image, label = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
         told = _input_blur(batchdata, device) if self.tell_blur else {}
+        if self.tell_blur and not told:
+            remedy = "Let the preprocessing store it, as BlurDegradationd does, or add --tell_blur False."
+            raise ConfigError("images of known blur, with the key input_blur", "images without it", remedy)
         return image, label, (), {"scale": float(batchdata["scale"][0]), **told}
 
 

@@ -66,7 +66,9 @@ def test_evaluation_tells_the_blur_only_where_it_is_asked_to():
     assert told["scale"] == 2.0
     assert torch.equal(told["input_blur"], torch.tensor([0.25]))
     del batch["input_blur"]
-    assert set(PrepareWholeImage(tell_blur=True)(batch, "cpu")[3]) == {"scale"}
+    assert set(PrepareWholeImage()(batch, "cpu")[3]) == {"scale"}
+    with pytest.raises(ConfigError, match="input_blur, got images without it"):  # else the scores would be mislabeled
+        PrepareWholeImage(tell_blur=True)(batch, "cpu")
 
 
 # --- inferers ---------------------------------------------------------------------------------------------------------

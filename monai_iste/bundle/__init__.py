@@ -6,7 +6,7 @@ and weights, :mod:`~monai_iste.bundle.output_folder` keeps a folder for one trai
 :mod:`~monai_iste.bundle.resume` finds the point from which to resume.
 """
 
-from monai_iste.bundle.checks import check_config, required
+from monai_iste.bundle.checks import check_config, learned_blur, required
 from monai_iste.bundle.output_folder import claim_output_dir, release_output_dir
 from monai_iste.bundle.resume import resume_point
 from monai_iste.bundle.runs import (

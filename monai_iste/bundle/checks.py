@@ -17,9 +17,9 @@ from monai.bundle.properties import InferProperties, TrainProperties
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY
 from monai.utils import BundlePropertyConfig
 
-from monai_iste.bundle.runs import loaded_file, running_workflow
+from monai_iste.bundle.runs import exported_file, loaded_file, running_workflow
 from monai_iste.errors import ConfigError, show_errors_as_sentences
-from monai_iste.networks.runtime import known_device
+from monai_iste.networks.runtime import check_learned_blur, known_device
 from monai_iste.networks.weights import fill_network, read_weights
 
 # Top-level keys that MONAI or a command reads; other keys must be referred to by some part of the configuration.
@@ -74,8 +74,7 @@ def check_config() -> None:
         ConfigError: a top-level key is not read by anything, most likely a misspelled override, or a value is invalid.
         CheckpointError: the file that is loaded belongs to another network.
     """
-    if getattr(sys.modules["__main__"].__spec__, "name", "") == "monai.bundle.__main__":
-        show_errors_as_sentences()
+    _shorten_errors()
     workflow = running_workflow()
     if workflow is not None:
         _check_keys(workflow.parser.get())
@@ -87,6 +86,29 @@ def check_config() -> None:
             _check_loaded(workflow, file)
 
 
+def _shorten_errors() -> None:
+    """Shorten errors to one sentence where MONAI's command runs."""
+    if getattr(sys.modules["__main__"].__spec__, "name", "") == "monai.bundle.__main__":
+        show_errors_as_sentences()
+
+
+def learned_blur(input_blur: float | None, preset: str, weights: str | None) -> float | None:
+    """Return a blur that a network is to be told, after a comparison with what its weights learned.
+
+    Args:
+        input_blur: blur of the images in their pixels; None: unknown.
+        preset: preset of the network.
+        weights: file of the weights. In MONAI's exports, which check nothing else, it is the file that they read.
+    Raises:
+        ConfigError: it is no blur, or the released weights did not learn it.
+    """
+    file = exported_file()
+    if file is not None:
+        _shorten_errors()
+    check_learned_blur(preset, file or weights, input_blur)
+    return input_blur
+
+
 def _check_loaded(workflow: ConfigWorkflow, file: str) -> None:
     """Check that the network fits the file that ``monai.bundle.load`` reads: it skips tensors that do not.
 
@@ -94,10 +116,14 @@ def _check_loaded(workflow: ConfigWorkflow, file: str) -> None:
 
     Raises:
         CheckpointError: the file belongs to another network or to one with other options.
+        ConfigError: the network is told a blur that the released weights did not learn.
     """
     with torch.random.fork_rng(devices=[]):
         network = workflow.parser.get_parsed_content("network_def")
     fill_network(network, read_weights(file), file)
+    if "preset" in workflow.parser:
+        preset = workflow.parser.get_parsed_content("preset")
+        check_learned_blur(preset, file, getattr(network, "input_blur", None))
 
 
 def _check_keys(config: dict[str, Any]) -> None:

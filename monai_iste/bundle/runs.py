@@ -54,6 +54,22 @@ def loaded_file() -> str | None:
     return None
 
 
+def exported_file() -> str | None:
+    """Return the file of weights that MONAI's ``ckpt_export``, ``onnx_export`` or ``trt_export`` reads; None elsewhere.
+
+    An export evaluates the network of a configuration, and nothing else of it.
+    """
+    exports = {
+        command.__code__ for command in (monai.bundle.ckpt_export, monai.bundle.onnx_export, monai.bundle.trt_export)
+    }
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code in exports:
+            return str(frame.f_locals.get("ckpt_file_") or "") or None
+        frame = frame.f_back
+    return None
+
+
 def resolved_settings() -> dict[str, Any] | None:
     """Return the plain top-level settings of the running workflow as resolved; None if no workflow is running.
 
@@ -148,9 +164,9 @@ def leave_cores_to_workers(num_workers: int) -> None:
 def default_preset(output_dir: str, checkpoint: str | None = None, bundle_root: str | None = None) -> str:
     """Return the preset of ``checkpoint``, else of a trained ``<output_dir>/model.pt``, else of the bundle's model.
 
-    In ``monai.bundle.load`` it is the preset of the file that is being loaded.
+    In ``monai.bundle.load`` and in exports it is the preset of the file that is being loaded.
     """
-    named = loaded_file() or checkpoint
+    named = loaded_file() or exported_file() or checkpoint
     paths = [Path(named)] if named else _trained_weights(output_dir, bundle_root)
     path = next((path for path in paths if path.is_file()), None)
     return next(iter(_matching_presets(path)), DEFAULT_PRESET) if path else DEFAULT_PRESET

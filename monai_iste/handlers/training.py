@@ -17,6 +17,7 @@ from monai_iste.bundle import is_main
 from monai_iste.errors import TrainingError
 from monai_iste.networks import load_weights
 from monai_iste.networks.presets import require_weights
+from monai_iste.networks.runtime import check_learned_blur
 from monai_iste.progress import ProgressBar
 
 
@@ -116,7 +117,8 @@ class LoadWeights:
         preset: preset of the network.
     Raises:
         CheckpointError: the file is missing, damaged, or belongs to another network.
-        ConfigError: ``path`` is None and no weights are released for the preset.
+        ConfigError: ``path`` is None and no weights are released for the preset, or the network is told a blur that
+            the released weights did not learn.
     """
 
     def __init__(self, network: nn.Module, path: str | None, preset: str) -> None:
@@ -129,6 +131,7 @@ class LoadWeights:
         if not self.network.state_dict():  # bicubic interpolation has no weights
             return
         path = self.path or require_weights(self.preset)
+        check_learned_blur(self.preset, path, getattr(self.network, "input_blur", None))
         load_weights(self.network, path)
         if is_main():
             print(f"Network {self.preset} with the weights in {os.path.relpath(path)}", flush=True)

@@ -260,7 +260,7 @@ def _first(params: Mapping[str, Any], key: str) -> Any:
     return value[0] if isinstance(value, (list, tuple)) and value else value
 
 
-def _number(params: Mapping[str, Any], key: str) -> float | None:
+def _number(params: Mapping[str, Any], key: str, example: float = 2.5) -> float | None:
     value = params.get(key)
     if value is None:
         return None
@@ -268,8 +268,8 @@ def _number(params: Mapping[str, Any], key: str) -> float | None:
         if isinstance(value, bool):
             raise ValueError
         return float(value)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"a number for {key}", repr(value)[:100], "Such as 2.5.") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"a number for {key}", repr(value)[:100], f"Such as {example:g}.") from error
 
 
 def _mpp(params: Mapping[str, Any], key: str) -> float | None:
@@ -277,7 +277,7 @@ def _mpp(params: Mapping[str, Any], key: str) -> float | None:
 
 
 def _blur(params: Mapping[str, Any]) -> float | None:
-    return check_input_blur(_number(params, "input_blur"), takes_input_blur=True)
+    return check_input_blur(_number(params, "input_blur", example=0.3), takes_input_blur=True)
 
 
 def _pair(params: Mapping[str, Any], key: str) -> Size | None:

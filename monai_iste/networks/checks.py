@@ -14,6 +14,9 @@ from monai_iste.errors import ConfigError, ShapeError
 #: Largest blur that is a finite number in the networks' precision.
 _LARGEST = torch.finfo(torch.float32).max
 
+#: Bits of whole numbers that Python prints without raising.
+_LONG = 10_000
+
 
 def check_image(image: Tensor) -> None:
     """Raise ShapeError unless ``image`` is a float tensor of shape (B, 3, h, w)."""
@@ -93,17 +96,35 @@ def check_input_blur(
         remedy = "Pass one number; 0 is sharp, 0.5 is soft."
         raise ConfigError("an input_blur of at least 0 pixels", repr(input_blur)[:100], remedy)
     if not 0 <= input_blur <= _LARGEST:
-        raise ConfigError("an input_blur of at least 0 pixels", str(input_blur)[:100], "0 is sharp, 0.5 is soft.")
+        is_long = isinstance(input_blur, int) and input_blur.bit_length() > _LONG  # Python refuses to print it
+        received = "a number of more digits than can be printed" if is_long else str(input_blur)[:100]
+        raise ConfigError("an input_blur of at least 0 pixels", received, "0 is sharp, 0.5 is soft.")
+    _check_learned(float(input_blur), learned)
+    return float(input_blur) + 0.0
+
+
+def _check_learned(input_blur: float, learned: Optional[tuple[float, float]]) -> None:
     if learned is not None:
         low, high = learned
         if not low <= input_blur <= max(high, float(np.float32(high))):  # numbers in float32 may be rounded up
             remedy = f"Pass {high:g} at most, or reduce a softer image first."
             raise ConfigError(f"an input_blur from {low:g} to {high:g} pixels, as learned", str(input_blur), remedy)
-    return float(input_blur) + 0.0
+
+
+def check_learned_blurs(blurs: Tensor, learned: Optional[tuple[float, float]]) -> None:
+    """Raise ConfigError if the weights did not learn one of the blurs of a batch; NaN is unknown.
+
+    Args:
+        blurs: result of :func:`check_blurs`.
+        learned: smallest and largest blur that the weights learned; None: unknown.
+    """
+    if learned is not None and not (torch.compiler.is_compiling() or blurs.is_meta):
+        for blur in blurs[~blurs.isnan()].tolist():
+            _check_learned(blur, learned)
 
 
 def check_blurs(image: Tensor, input_blur: Tensor) -> Tensor:
-    """Return the blurs of a batch with the device and type of the images.
+    """Return the blurs of a batch on the device of the images, in their type or in float32 if that is finer.
 
     Raises:
         ShapeError: it is no tensor with one number per image.
@@ -119,7 +140,7 @@ def check_blurs(image: Tensor, input_blur: Tensor) -> Tensor:
         raise ShapeError(f"input_blur of shape ({image.shape[0]},)", shape_of(input_blur), remedy)
     if input_blur.is_complex() or input_blur.dtype == torch.bool:
         raise ShapeError("an input_blur of real numbers", str(input_blur.dtype), remedy)
-    blurs = input_blur.to(image.device, image.dtype)
+    blurs = input_blur.to(image.device, torch.promote_types(image.dtype, torch.float32))
     wrong = (blurs < 0) | blurs.isinf()
     if readable and bool(wrong.any()):
         raise ConfigError("an input_blur of at least 0 pixels", str(float(blurs[wrong][0])), "0 is sharp, 0.5 is soft.")

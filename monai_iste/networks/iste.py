@@ -31,6 +31,7 @@ from monai_iste.networks.checks import (
     check_grid,
     check_image,
     check_input_blur,
+    check_learned_blurs,
     check_precision,
     check_queries,
 )
@@ -208,14 +209,18 @@ class ISTE(UpscalingNetwork):
         if self.takes_input_blur:
             if input_blur is None:
                 return self.encoder(image, image.new_full((image.shape[0],), self._input_blur))
-            return self.encoder(image, check_blurs(image, input_blur))
+            blurs = check_blurs(image, input_blur)
+            if not torch.jit.is_scripting() and not self.training:  # training may widen the range
+                check_learned_blurs(blurs, self.learned_blur)
+            return self.encoder(image, blurs)
         return self.encoder(image)
 
     @torch.jit.unused
     def with_input_blur(self, input_blur: Optional[float]) -> ISTE:
         """Return a network of the same layers that takes this blur for that of its images; None: unknown."""
         network = copy.copy(self)
-        network._modules = dict(self._modules)
+        # Each has dictionaries of its own: a hook or another encoder of one is none of the other.
+        network.__dict__.update({name: copy.copy(own) for name, own in vars(self).items() if isinstance(own, dict)})
         network._tell(input_blur)
         return network
 

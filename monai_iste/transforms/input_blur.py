@@ -6,8 +6,10 @@ import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
+from torch import Tensor
 
 from monai_iste.errors import ConfigError
 from monai_iste.transforms.io import BACKENDS
@@ -15,6 +17,8 @@ from monai_iste.transforms.io import BACKENDS
 
 class RandHideBlurd(RandomizableTransform, MapTransform):
     """Replace the blur of an image by NaN with a probability, so that the network learns to work without it.
+
+    Numbers, arrays and tensors stay of their kind.
 
     Args:
         keys: entries that hold a blur; all are hidden together.
@@ -42,8 +46,13 @@ class RandHideBlurd(RandomizableTransform, MapTransform):
         self.randomize(None)
         d = dict(data)
         if self._do_transform:
-            d.update((key, math.nan) for key in self.key_iterator(d))
+            d.update((key, _unknown(d[key])) for key in self.key_iterator(d))
         return d
+
+
+def _unknown(blur: Any) -> Any:
+    """Return NaN of the kind of a blur: a batch is collated from numbers, or from arrays, or from tensors."""
+    return blur * math.nan if isinstance(blur, (Tensor, np.ndarray)) else math.nan
 
 
 RandHideBlurD = RandHideBlurDict = RandHideBlurd

@@ -110,3 +110,10 @@ def test_more_than_the_released_weights_learned_is_a_sentence(tmp_path, upscaler
     (tmp_path / "model" / "model.pt").unlink()
     sentence = refusal(upscaler, tmp_path / "tile.png", input_blur=0.8)
     assert "an input_blur from 0 to 0.55 pixels, as learned, got 0.8" in sentence
+
+
+@pytest.mark.parametrize("key", ["input_blur", "scale", "mpp", "input_mpp", "level"])
+def test_a_number_beyond_all_that_floating_point_has(key):
+    with pytest.raises(ConfigError) as caught:
+        parse_request({key: 10**400})
+    assert_teaches(caught.value, f"a number for {key}", "1000", "Such as 0.3" if key == "input_blur" else "Such as 2.5")

@@ -155,3 +155,15 @@ def test_a_batch_has_the_blur_of_every_image():
     told = batch["input_blur"][~batch["input_blur"].isnan()]
     assert 0 < len(told) < 12
     assert torch.equal(told, torch.full_like(told, 0.25))
+
+
+@pytest.mark.parametrize(
+    "blur",
+    [0.3, 1, torch.tensor(0.3), np.float32(0.3), np.array(0.3), np.array([0.3, 0.1]), torch.tensor([0.3])],
+    ids=repr,
+)
+def test_a_batch_of_hidden_and_shown_blurs_of_any_kind(blur):
+    hidden, shown = (RandHideBlurd(prob=prob)({"input_blur": blur}) for prob in (1.0, 0.0))
+    batch = list_data_collate([shown, hidden])["input_blur"]
+    assert batch[1].isnan().all()
+    np.testing.assert_array_equal(batch[0], blur)
