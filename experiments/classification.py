@@ -29,7 +29,15 @@ from tqdm import tqdm
 
 from experiments.datasets import PCAM_COUNTS, pcam_datalists
 from experiments.datasets.pcam import PCAM_SIDE
-from experiments.downstream import PROTOCOL, Reconstructor, claim_folder, progress_interval, train
+from experiments.downstream import (
+    PRECISIONS,
+    PROTOCOL,
+    PrecisionOption,
+    Reconstructor,
+    claim_folder,
+    progress_interval,
+    train,
+)
 from experiments.early_stopping import Validation
 from experiments.learning_curve import write_curve
 from experiments.methods import method_of, title_of
@@ -37,7 +45,7 @@ from experiments.reported import SOURCE, reported
 from experiments.setting_tables import scores_of, write_setting_tables
 from experiments.tables import Metric
 from experiments.tumor_task import BLOCK, Items, PatchViews, classify, create_classifier, training_set, validate
-from monai_iste.errors import ConfigError, require_extra
+from monai_iste.errors import ConfigError, check_choice, require_extra
 from monai_iste.io.files import checksum, read_json, write_json
 from monai_iste.metrics.manifest import manifest
 from monai_iste.networks.presets import DEFAULT_PRESET
@@ -99,6 +107,7 @@ def table4(
     max_test: Annotated[
         Optional[int], typer.Option("--max-test", min=1, help="Number of test patches, evenly spread; default: all.")
     ] = None,
+    precision: PrecisionOption = "fp32",
     num_workers: Annotated[int, typer.Option("--num-workers", min=0, help="Data-loading processes.")] = 0,
     device: Annotated[Optional[str], typer.Option("--device", help="cpu or cuda; default: the GPU if any.")] = None,
 ) -> None:
@@ -107,6 +116,7 @@ def table4(
     Writes table4.csv, table4.md, table4.tex and manifest.json; with a curve also learning-curve.csv and .png. After an
     interruption, the same command resumes.
     """
+    check_choice("a precision", precision, PRECISIONS)
     device = device or default_device()
     classifier = partial(create_classifier, network)
     classifier(0)  # raises for unknown names before any data is read
@@ -116,6 +126,7 @@ def table4(
     test = _evenly_spaced(parts["test"], max_test)
     dataset = {"train": _fingerprint(parts["train"]), "test": _fingerprint(test)}
     training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    training["precision"] = precision
     about = {"experiment": "table4", "network": network, "scale": scale, "dataset": dataset}
     about |= {"training": {**training, "patience": patience}}
     claim_folder(output_dir, about)

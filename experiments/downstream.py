@@ -9,14 +9,16 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
+import typer
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
+from monai.inferers import Inferer, SimpleInferer
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -25,7 +27,7 @@ from tqdm import tqdm
 
 from experiments.early_stopping import KeepBest, Validation
 from monai_iste.bundle import resume_point
-from monai_iste.errors import ConfigError
+from monai_iste.errors import ConfigError, check_choice
 from monai_iste.functional import upscale
 from monai_iste.handlers import Checkpoints, StopOnNonFiniteLoss
 from monai_iste.io.files import checksum, make_folder, open_output, read_json, write_json
@@ -136,6 +138,7 @@ def train(
     seed: int,
     device: str = "cpu",
     num_workers: int = 0,
+    precision: str = "fp32",
     validation: Validation | None = None,
 ) -> Path:
     """Train a network with MONAI's SupervisedTrainer and write ``weights.safetensors``; return at once if it exists.
@@ -154,13 +157,17 @@ def train(
         loss: function of prediction and label.
         folder: folder for this training only.
         steps: optimizer steps, rounded up to whole epochs; with a validation the largest number.
+        precision: ``"fp32"``, or ``"bf16"``: forward passes of the training run in bfloat16, where that is allowed.
+            Weights, losses and validations stay float32.
         validation: score of the network on other images; None trains for all steps.
     Returns:
         path of the weights.
     Raises:
+        ConfigError: the precision is unknown.
         TrainingError: the loss is not finite.
         CheckpointError: a checkpoint belongs to another network.
     """
+    check_choice("a precision", precision, PRECISIONS)
     file = folder / "weights.safetensors"
     if file.is_file():
         load_weights(network.to(device), file)
@@ -205,6 +212,7 @@ def train(
         network=network,
         optimizer=optimizer,
         loss_function=loss,
+        inferer=PRECISIONS[precision](),
         train_handlers=[
             Checkpoints(
                 str(folder),
@@ -225,6 +233,25 @@ def train(
     for path in folder.glob("checkpoint_epoch=*.pt"):
         path.unlink()
     return file
+
+
+class _BFloat16Inferer(Inferer):
+    """Call a network under autocast to bfloat16 on the device of its input; the result is float32.
+
+    MONAI's own mixed precision is for CUDA alone.
+    """
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            return network(inputs, *args, **kwargs).float()
+
+
+#: Inferer of a training, by its precision.
+PRECISIONS: Mapping[str, Callable[[], Inferer]] = {"fp32": SimpleInferer, "bf16": _BFloat16Inferer}
+
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", help="Precision of the trainings: fp32, or bf16 on processors that have it.")
+]
 
 
 def progress_interval() -> float:

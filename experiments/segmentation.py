@@ -34,14 +34,22 @@ from torch import nn
 from tqdm import tqdm
 
 from experiments.datasets import GLAS_COUNTS, glas_datalists
-from experiments.downstream import PROTOCOL, Reconstructor, claim_folder, progress_interval, train
+from experiments.downstream import (
+    PRECISIONS,
+    PROTOCOL,
+    PrecisionOption,
+    Reconstructor,
+    claim_folder,
+    progress_interval,
+    train,
+)
 from experiments.early_stopping import Validation
 from experiments.gland_task import GlandTask
 from experiments.methods import method_of
 from experiments.reported import SOURCE, reported
 from experiments.setting_tables import scores_of, write_setting_tables
 from experiments.tables import Metric
-from monai_iste.errors import ConfigError
+from monai_iste.errors import ConfigError, check_choice
 from monai_iste.io.files import checksum, make_folder, read_json, write_json
 from monai_iste.io.image_reader import image_size
 from monai_iste.io.image_writer import save_image
@@ -174,8 +182,9 @@ def table3(
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Initial learning rate of Adam.")] = 1e-3,
     crop: Annotated[int, typer.Option("--crop", help="Side of the crops in pixels.")] = 256,
     width: Annotated[int, typer.Option("--width", help="Channels of the U-Net's first level.")] = 16,
-    border: Annotated[int, typer.Option("--border", min=0, help="Width of a third class along edges; 0: none.")] = 0,
+    border: Annotated[int, typer.Option("--border", min=0, help="Width of a third class along edges; 0: none.")] = 4,
     min_area: Annotated[int, typer.Option("--min-area", min=0, help="Smaller glands and holes are dropped.")] = 400,
+    precision: PrecisionOption = "fp32",
     num_workers: Annotated[int, typer.Option("--num-workers", min=0, help="Data-loading processes.")] = 0,
     device: Annotated[Optional[str], typer.Option("--device", help="cpu or cuda; default: the GPU if any.")] = None,
 ) -> None:
@@ -184,12 +193,14 @@ def table3(
     Writes table3.csv, table3.md, table3.tex, manifest.json and a label map of every test image and setting
     (unet-<trained on>-seed<n>/<run on>/<image>.png). After an interruption, the same command resumes.
     """
+    check_choice("a precision", precision, PRECISIONS)
     device = device or default_device()
     task = GlandTask(width, crop, border, min_area, device)
     lists = glas_datalists(dataset_dir)
     reconstructors = _reconstructors(weights or [DEFAULT_PRESET], scale, device, bicubic_residual)
     dataset = {part: fingerprint(items) for part, items in lists.items()}
     training: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    training["precision"] = precision
     settings = {
         "experiment": "table3",
         "scale": scale,

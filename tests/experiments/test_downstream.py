@@ -136,6 +136,39 @@ def test_a_training_killed_before_its_weights_were_written_ends_when_repeated(tm
     assert state["1.weight"].isfinite().all()
 
 
+class Recorder(nn.Linear):
+    """Linear layer that notes the type of what it computes while it is trained."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result = super().forward(x)
+        if self.training:
+            self.seen = result.dtype
+        return result
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_precision_of_forward_passes(tmp_path, precision, expected):
+    items = [{"image": np.full((1, 4, 4), i, np.float32), "label": i % 2} for i in range(4)]
+    network, losses = nn.Sequential(nn.Flatten(), Recorder(16, 2)), []
+
+    def loss(pred: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        losses.append(pred.dtype)
+        return nn.functional.cross_entropy(pred, label)
+
+    options = {"steps": 2, "batch_size": 2, "learning_rate": 1e-2, "seed": 0, "precision": precision}
+    train(network, lambda: Dataset(items, Compose([])), loss, tmp_path, **options)
+    assert network[1].seen == expected
+    assert set(losses) == {torch.float32}
+    assert {value.dtype for value in network.state_dict().values()} == {torch.float32}
+
+
+def test_other_precisions_are_refused(tmp_path):
+    options = {"steps": 2, "batch_size": 2, "learning_rate": 1e-2, "seed": 0, "precision": "fp16"}
+    with pytest.raises(ConfigError, match="a precision: fp32, bf16, got 'fp16'"):
+        train(nn.Linear(1, 1), lambda: Dataset([]), nn.L1Loss(), tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_belongs_to_one_experiment(tmp_path):
     claim_folder(tmp_path / "a", {"steps": 10, "sizes": (1, 2)})
     claim_folder(tmp_path / "a", {"steps": 10, "sizes": (1, 2)})
