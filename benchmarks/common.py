@@ -24,7 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from experiments.table_text import csv_text
 from monai_iste.data.sample import sample_datalists
 from monai_iste.errors import ConfigError, ISTEError, OutputError
-from monai_iste.io.files import check_name, open_output, write_json
+from monai_iste.io.files import check_name, open_output
+from monai_iste.io.json_files import write_json
 from monai_iste.metrics.manifest import manifest
 from monai_iste.networks import ISTE, create_iste, load_weights, released_weights
 from monai_iste.networks import tuning as limits

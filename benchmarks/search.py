@@ -20,6 +20,7 @@ from benchmarks import common
 from benchmarks.common import Row
 from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import ConfigError, DataError
+from monai_iste.io.json_files import read_json
 from monai_iste.networks import create_iste
 from monai_iste.networks.encoders import EDSREncoder
 
@@ -95,6 +96,10 @@ def search(
     return rows
 
 
+# What is used of the results of a training.
+_REPORT = {"rows": [{"scale": float, "method": str, "psnr": float}]}
+
+
 def _train_variant(folder: Path, output_dir: Path, preset: str, name: str, steps: int, options: str) -> list[Row]:
     """Train a variant in a subprocess unless it is done, and return its table of scores."""
     report = output_dir / "metrics.json"
@@ -116,7 +121,12 @@ def _train_variant(folder: Path, output_dir: Path, preset: str, name: str, steps
         done = subprocess.run([*command, *map(str, overrides), *options.split()], cwd=ROOT)
         if done.returncode:
             raise DataError("a training that ends well", f"exit code {done.returncode} of {name!r}", "See above why.")
-    rows: list[Row] = json.loads(report.read_text())["rows"]
+    remedy = "Restore it, or remove it: the variant is then trained again."
+    rows: list[Row] = (read_json(report, _REPORT, remedy) or {"rows": []})["rows"]
+    own, bicubic = ([row["scale"] for row in rows if row["method"] == name] for name in ("iste", "bicubic"))
+    if not own or own != bicubic:
+        received = f"x{own} and x{bicubic}"
+        raise DataError(f"scores of the network and of bicubic at the same scales in {report}", received, remedy)
     return rows
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Annotated
 
 import numpy as np
@@ -31,7 +32,8 @@ from monai_iste.errors import ConfigError, DataError
 from monai_iste.functional import to_array
 from monai_iste.inferers import Region
 from monai_iste.inferers.tiling import Tiler, inside
-from monai_iste.io.files import checksum, open_output, read_json
+from monai_iste.io.files import checksum, open_output
+from monai_iste.io.json_files import check_shape, read_json
 from monai_iste.networks import Bicubic
 from monai_iste.slides import Slide
 from monai_iste.slides.tissue import tissue_mask
@@ -191,7 +193,7 @@ def _score(
     """Score every block by every method, and the chosen ones by LIIF; scores in the file are kept."""
     peer = (about["liif"] or {}).get("sha256")
     keys = ("method", "weights", "top", "left")
-    known = {tuple(row[key] for key in keys): row for row in (read_json(file) or {}).get("rows", [])}
+    known = {tuple(row[key] for key in keys): row for row in _read_scores(file)}
     rows = []
     for block in tqdm(blocks, desc="comparing", mininterval=2):
         part = block.region
@@ -209,6 +211,21 @@ def _score(
                 known[key] = {**dict(zip(keys, key, strict=True)), **scores}
             rows.append(known[key])
         common.save("Slide quality", list(known.values()), device, file, about)
+    return rows
+
+
+def _read_scores(file: Path) -> list[Row]:
+    """Read the scores of the blocks that were compared before.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    block = {"method": str, "weights": (str, NoneType), "top": int, "left": int}
+    block |= {"pixels": int, "squared_error": float, "ssim": float}
+    rows: list[Row] = (read_json(file, {"rows": [block]}) or {"rows": []})["rows"]
+    counted = [row for row in rows if "there" in row]  # too little tissue has no nuclei
+    if counted:
+        check_shape(counted, [dict.fromkeys(("there", "found", "matched"), int)], file)
     return rows
 
 

@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +24,8 @@ from benchmarks.tile_scores import SCORES, score, super_resolve, tile_pair
 from benchmarks.tile_sets import LABELS, Group, describe_sets, gain_over_cases, groups, tile_sets
 from monai_iste import DEFAULT_PRESET
 from monai_iste.errors import DataError
-from monai_iste.io.files import checksum, read_json, write_json
+from monai_iste.io.files import checksum
+from monai_iste.io.json_files import check_shape, read_json, write_json
 from monai_iste.metrics import get_protocol
 
 __all__ = ["app", "checks", "summary", "weights"]
@@ -114,12 +116,24 @@ def _score_tiles(
 
 def _read_scores(file: Path | None) -> dict[tuple[Any, ...], Row]:
     """Read earlier scores from the file, by their identity."""
-    content = read_json(file) if file is not None else None
+    remedy = "Choose another name for --json, restore the file, or remove it."
+    content = read_json(file, {"title": str}, remedy) if file is not None else None
     if content is None:
         return {}
-    if content.get("title") != _TITLE:
+    if content["title"] != _TITLE:
         raise DataError("a file of this command", f"{file}, of another", "Choose another name for --json.")
-    return {_identity(row): row for row in content["rows"] if row.keys() >= set(SCORES)}
+    rows = check_shape(content, {"rows": [_IDENTITY]}, file, remedy)["rows"]
+    complete = [row for row in rows if row.keys() >= set(SCORES)]  # earlier versions had fewer
+    if complete:
+        check_shape(complete, [dict.fromkeys(SCORES, float)], file, remedy)
+    return {_identity(row): row for row in complete}
+
+
+# What identifies a score, in a file.
+_IDENTITY = {
+    **dict.fromkeys(("protocol", "image", "image_sha256"), str),
+    **{"weights": (str, NoneType), "scale": float, "crop": (int, NoneType)},
+}
 
 
 def _identity(row: Row) -> tuple[Any, ...]:

@@ -115,7 +115,7 @@ def check_pages(folder: Path = ROOT) -> Report:
         raise ConfigError("a clone of the repository", str(folder), "Name its root.")
     for page, needs_sources in pages:
         name = page.relative_to(folder).as_posix()
-        for block in blocks(page.read_text(encoding="utf-8")):
+        for block in blocks(_read_page(page)):
             where = f"{name}:{block.line}"
             if block.is_table:
                 tables += any(_FROM.fullmatch(comment) for comment in block.comments)
@@ -127,6 +127,13 @@ def check_pages(folder: Path = ROOT) -> Report:
             for comment in block.comments:
                 differences += [f"{where}: {text}" for text in _check_block(block, comment, read)]
     return Report(differences, tables, without)
+
+
+def _read_page(page: Path) -> str:
+    try:
+        return page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"text in UTF-8 in {page}", str(error), "Restore the page.") from error
 
 
 def _pages(folder: Path, patterns: Sequence[str]) -> list[Path]:
@@ -201,7 +208,12 @@ def _make(comment: str, makers: dict[str, Maker], read: Callable[[str], Source])
         DataError: a file is missing or damaged, or lacks what is needed.
         ConfigError: the comment names no maker, or has the wrong words.
     """
-    files, words = (shlex.split(part) for part in _FROM.fullmatch(comment).groups())  # type: ignore[union-attr]
+    try:
+        files, words = (shlex.split(part) for part in _FROM.fullmatch(comment).groups())  # type: ignore[union-attr]
+    except ValueError as error:  # quotation marks
+        raise ConfigError("files and words of a comment", f"{comment} ({error})", "Correct the comment.") from error
+    if not words:
+        raise ConfigError(f"one of {', '.join(makers)}", "none", "Correct the comment.")
     name, *rest = words
     if name not in makers:
         raise ConfigError(f"one of {', '.join(makers)}", repr(name), "Correct the comment.")
@@ -212,8 +224,10 @@ def _make(comment: str, makers: dict[str, Maker], read: Callable[[str], Source])
         raise ConfigError(f"files and words of {name}", f"{comment} ({error})", "Correct the comment.") from error
     try:
         return makers[name](*sources, *rest)
-    except (LookupError, TypeError, ValueError) as error:
-        raise DataError(f"scores for {name}", f"{', '.join(files)} ({error!r})", "Correct the comment.") from error
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = error if isinstance(error, ISTEError) else repr(error)
+        remedy = "Correct the comment, or measure again."
+        raise DataError(f"scores for {name}", f"{', '.join(files)} ({reason})", remedy) from error
 
 
 def _compare_tables(block: Block, made: Sequence[Sequence[str]]) -> Iterator[str]:

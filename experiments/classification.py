@@ -46,7 +46,8 @@ from experiments.setting_tables import scores_of, write_setting_tables
 from experiments.tables import Metric
 from experiments.tumor_task import BLOCK, Items, PatchViews, classify, create_classifier, training_set, validate
 from monai_iste.errors import ConfigError, check_choice, require_extra
-from monai_iste.io.files import checksum, read_json, write_json
+from monai_iste.io.files import checksum
+from monai_iste.io.json_files import read_json, write_json
 from monai_iste.metrics.manifest import manifest
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.runtime import default_device
@@ -176,7 +177,7 @@ def table4(
 
 def _score(network: nn.Module, views: PatchViews, items: Items, file: Path, device: str) -> dict[str, float]:
     """Score a setting, or read its scores from the file if it exists."""
-    found: dict[str, float] | None = read_json(file)
+    found: dict[str, float] | None = read_json(file, dict.fromkeys(_METRICS, float))
     if found is None:
         total, desc = -(-len(items) // BLOCK), f"{file.parent.name} on {views.setting}"
         found = classify(network, tqdm(views.blocks(items), desc, total, mininterval=progress_interval()), device)

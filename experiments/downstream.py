@@ -30,7 +30,8 @@ from monai_iste.bundle import resume_point
 from monai_iste.errors import ConfigError, check_choice
 from monai_iste.functional import upscale
 from monai_iste.handlers import Checkpoints, StopOnNonFiniteLoss
-from monai_iste.io.files import checksum, make_folder, open_output, read_json, write_json
+from monai_iste.io.files import checksum, make_folder, open_output
+from monai_iste.io.json_files import read_json, write_json
 from monai_iste.metrics import get_protocol
 from monai_iste.networks import load_weights
 from monai_iste.networks.baselines import Bicubic
@@ -276,11 +277,13 @@ def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
         settings: values that must be the same when the experiment is resumed.
     Raises:
         ConfigError: the folder holds an experiment with other settings; the first difference is named.
+        DataError: ``settings.json`` is damaged.
         OutputError: the folder cannot be created.
     """
     make_folder(folder)
     wanted = json.loads(json.dumps(settings))
-    before = read_json(folder / "settings.json")
+    remedy = "Restore it, or choose another --output-dir: without it nobody knows what the folder holds."
+    before = read_json(folder / "settings.json", {str: object}, remedy)
     if before is None:
         write_json(folder / "settings.json", wanted)
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_iste.errors import DataError
-from monai_iste.io.files import read_json
+from monai_iste.io.json_files import read_json
 
 #: Row of a file of scores: texts of a CSV file, values of a JSON file.
 Row = Mapping[str, Any]
@@ -44,9 +44,9 @@ def read_source(file: Path) -> Source:
     Raises:
         DataError: the file does not exist, or is neither.
     """
+    if file.suffix == ".json" and (content := read_json(file, remedy="Measure again.")) is not None:
+        return content
     try:
-        if file.suffix == ".json" and (content := read_json(file)) is not None:
-            return content
         if file.suffix == ".csv":
             with file.open(newline="", encoding="utf-8") as lines:
                 return list(csv.DictReader(lines, strict=True))

@@ -15,7 +15,7 @@ from experiments.study import Run, Study
 from experiments.table_text import csv_text, write_files
 from experiments.tables import write_comparisons, write_tables
 from monai_iste.errors import ConfigError, TrainingError
-from monai_iste.io.files import write_json
+from monai_iste.io.json_files import write_json
 
 #: Protocol of each data set; HistoSR's low-resolution images are bicubic without blur.
 DATASETS = {"tcga": "iste-rgb", "tma": "iste-rgb", "histosr": "bicubic-rgb", "folder": "iste-rgb"}

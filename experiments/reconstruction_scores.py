@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import fmean
+from types import NoneType
 from typing import Annotated, Any, NamedTuple, Optional
 
 import numpy as np
@@ -34,7 +35,8 @@ from experiments.table_text import (
 from experiments.tables import Metric
 from experiments.tiles import source_of
 from monai_iste.errors import ConfigError, DataError
-from monai_iste.io.files import make_folder, read_json, write_json
+from monai_iste.io.files import make_folder
+from monai_iste.io.json_files import MEASURE_AGAIN, read_json, write_json
 from monai_iste.metrics.manifest import fingerprint, manifest
 from monai_iste.transforms.io import check_scale
 
@@ -129,7 +131,7 @@ def score_tiles(
         the rows: ``image``, ``source``, ``scale``, ``method``, and what ``score`` returned.
     Raises:
         ConfigError: the folder holds an experiment with other settings.
-        DataError: a tile cannot be read, or none can be scored.
+        DataError: a tile cannot be read, or none can be scored; or a file of rows is damaged.
     """
     dataset = fingerprint(items)
     identities = [maker.identity for maker in makers]
@@ -139,15 +141,45 @@ def score_tiles(
     rows: Rows = []
     for maker in makers:
         file = folder / "results" / f"{maker.name}.json"
-        found = read_json(file)
-        if not found:
+        found = _read_rows(spec, maker, file)
+        if found is None:
             found = _score_all(maker, items, score)
             if not found:
                 raise DataError(*spec.unscored)
             write_json(file, found)
         rows += found
+    _check_tiles(spec, rows, folder / "results")
     write_json(folder / "manifest.json", manifest(PROTOCOL, dataset=dataset, device=device) | settings)
     return rows
+
+
+def _read_rows(spec: ScoreSpec, maker: Reconstructor, file: Path) -> Rows | None:
+    """Read the rows of a reconstruction; None if there are none yet.
+
+    Raises:
+        DataError: the file is damaged, or has rows of another reconstruction.
+    """
+    scores = dict.fromkeys((*spec.originals.values(), *spec.metrics), (float, NoneType))
+    names = dict.fromkeys(("image", "source", "method", *spec.parts), str)
+    rows: Rows | None = read_json(file, [{**names, "scale": float, **scores}])
+    for row in rows or ():
+        if (row["method"], row["scale"]) != (maker.preset, maker.scale):
+            found = f"those of {row['method']} at x{row['scale']:g}"
+            raise DataError(f"scores of {maker.preset} at x{maker.scale:g} in {file}", found, MEASURE_AGAIN)
+    return rows
+
+
+def _check_tiles(spec: ScoreSpec, rows: Rows, folder: Path) -> None:
+    """Raise DataError unless all reconstructions at a scale have the scores of the same tiles, in the same order."""
+    tiles: dict[float, dict[str, list[Any]]] = {}
+    for row in rows:
+        of_method = tiles.setdefault(row["scale"], {}).setdefault(row["method"], [])
+        of_method.append([row[key] for key in ("image", "source", *spec.parts)])
+    for scale, of_methods in tiles.items():
+        first, *others = of_methods.values()
+        if any(other != first for other in others):
+            counts = ", ".join(f"{len(found)} of {name}" for name, found in of_methods.items())
+            raise DataError(f"rows of the same tiles at x{scale:g} in the files of {folder}", counts, MEASURE_AGAIN)
 
 
 def _score_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import resource
 import signal
@@ -12,15 +13,20 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from monai_iste.bundle import bundle_command, config_file
-from monai_iste.errors import ConfigError, TrainingError
-from monai_iste.io.files import read_json, write_json
+from monai_iste.errors import ConfigError, DataError, TrainingError
+from monai_iste.io.json_files import read_json, write_json
 
 _DONE = "run.json"
 
 _RESULT = "metrics.json"  # what the bundle's workflows write last
+
+_COST = {"cpu_seconds": float, "seconds": float, "finished": bool}
+
+_SETTINGS = {"workflow": str, "configs": [str], "options": {str: str}}
 
 _NOTED_EVERY = 10.0  # seconds between two notes of the cost of a running command
 
@@ -65,10 +71,11 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
         the contents of ``run.json``.
     Raises:
         ConfigError: the folder holds a run with other settings.
+        DataError: ``run.json`` is damaged.
         TrainingError: the command failed; its last output line is quoted.
     """
     asked = {"workflow": workflow, "configs": list(configs), "options": {k: str(v) for k, v in options.items()}}
-    record = read_json(folder / _DONE) or {}
+    record = _read_record(folder, {**_SETTINGS, **_COST})
     if record and {key: record[key] for key in asked} != asked:
         raise ConfigError(
             "the settings of the earlier run in its folder",
@@ -97,13 +104,38 @@ def run_bundle(workflow: str, configs: Sequence[str], options: Mapping[str, Any]
 
 def is_finished(folder: Path) -> bool:
     """Return True if the folder holds a finished run."""
-    return bool((read_json(folder / _DONE) or {}).get("finished"))
+    return bool(_read_record(folder).get("finished"))
 
 
 def seconds_of(folder: Path) -> float | None:
     """Return the wall time of the finished run in a folder; None if there is none."""
-    record = read_json(folder / _DONE) or {}
+    record = _read_record(folder)
     return float(record["seconds"]) if record.get("finished") else None
+
+
+def read_result(folder: Path, shape: Any) -> Any:
+    """Read ``metrics.json`` of a finished run.
+
+    Args:
+        shape: what it must hold, see :mod:`monai_iste.io.json_files`.
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    remedy = f"Restore it, or remove {os.path.relpath(folder)}: the run is then repeated."
+    found = read_json(folder / _RESULT, shape, remedy)
+    if found is None:
+        raise DataError(f"the results of a finished run in {os.path.relpath(folder)}", f"no {_RESULT}", remedy)
+    return found
+
+
+def _read_record(folder: Path, shape: Mapping[str, Any] = MappingProxyType(_COST)) -> dict[str, Any]:
+    """Read ``run.json``; empty if there is none."""
+    remedy = f"Restore it, or remove {os.path.relpath(folder)}: the run is then repeated."
+    record: dict[str, Any] = read_json(folder / _DONE, shape, remedy) or {}
+    cost = [record.get(key, 0) for key in ("cpu_seconds", "seconds")]
+    if not all(0 <= seconds < math.inf for seconds in cost):
+        raise DataError(f"seconds of at least 0 in {folder / _DONE}", f"{cost[0]} and {cost[1]}", remedy)
+    return record
 
 
 def _run_noting_cost(command: Sequence[str], log: IO[str], file: Path, record: dict[str, Any]) -> int:

@@ -50,9 +50,10 @@ from experiments.reported import SOURCE, reported
 from experiments.setting_tables import scores_of, write_setting_tables
 from experiments.tables import Metric
 from monai_iste.errors import ConfigError, check_choice
-from monai_iste.io.files import checksum, make_folder, read_json, write_json
+from monai_iste.io.files import checksum, make_folder
 from monai_iste.io.image_reader import image_size
 from monai_iste.io.image_writer import save_image
+from monai_iste.io.json_files import read_json, write_json
 from monai_iste.metrics.manifest import fingerprint, manifest
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.runtime import default_device
@@ -252,7 +253,8 @@ def _score(
 ) -> dict[str, dict[str, float]]:
     """Score each test set that has images, or read the scores from ``<folder>.json``; label maps go to the folder."""
     file = folder.with_suffix(".json")
-    found: dict[str, dict[str, float]] | None = read_json(file)
+    of_part = dict.fromkeys(_METRICS, float)
+    found: dict[str, dict[str, float]] | None = read_json(file, {part: of_part for part in _TEST_SETS if images[part]})
     if found is None:
         typer.echo(f"{folder.parent.name}: segmenting for {folder.name}", err=True)
         found = {part: task.score(network, images[part], folder) for part in _TEST_SETS if images[part]}

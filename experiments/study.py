@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import typer
 
 from experiments.methods import Budget, Method
 from experiments.progress import Training, describe_progress
-from experiments.runs import is_finished, run_bundle, seconds_of
+from experiments.runs import is_finished, read_result, run_bundle, seconds_of
 from experiments.tiles import label_tiles
 from monai_iste.data import image_datalist
 from monai_iste.errors import DataError, ISTEError
 from monai_iste.io.files import checksum
+from monai_iste.io.json_files import check_shape
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.fid import can_measure_fid
 from monai_iste.metrics.manifest import fingerprint, manifest
 from monai_iste.networks.weights import read_weights
 
 _STEPS_PER_EPOCH = 50  # steps between checkpoints
+
+# What is used of the results of an evaluation.
+_REPORT = {"images": [{"image": str, "scale": float, "method": str, "psnr": float, "ssim": float}]}
 
 _INTERPOLATION = {"inferer": "{'_target_': 'SimpleInferer'}"}  # bicubic is evaluated on whole images
 
@@ -196,7 +200,8 @@ class Study:
             **({"fid": True} if can_measure_fid() else {}),
         }
         run_bundle("evaluating", ["evaluate", *method.network_overlays], options, folder)
-        report: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+        report: dict[str, Any] = read_result(folder, _REPORT)
+        _check_report(report, folder / "metrics.json", self.cases[test])
         return report
 
     def steps_of_equal_time(self, run: Run) -> int:
@@ -249,6 +254,28 @@ class Study:
             "runs": self.records,
             "failures": self.failures,
         }
+
+
+def _check_report(report: Mapping[str, Any], file: Path, cases: Mapping[str, str]) -> None:
+    """Raise DataError unless a report has the same images of bicubic interpolation and of one network, all known.
+
+    Args:
+        cases: images whose case is known; empty where none is.
+    """
+    remedy = f"Restore it, or remove {file.parent}: the images are then scored again."
+    images = report["images"]
+    halves = images[: len(images) // 2], images[len(images) // 2 :]
+    first, second = ([(row["image"], row["scale"]) for row in half] for half in halves)
+    if first != second or len({row["method"] for row in halves[1]}) != 1 or halves[0][0]["method"] != "bicubic":
+        received = f"{len(images)} rows of which some are missing or changed"
+        raise DataError(
+            f"rows of bicubic interpolation and of a network on the same images in {file}", received, remedy
+        )
+    unknown = next((row["image"] for row in images if cases and row["image"] not in cases), None)
+    if unknown is not None:
+        raise DataError(f"images of the test folder in {file}", repr(unknown), remedy)
+    if "fid" in report:
+        check_shape(report["fid"], {"rows": [{"scale": float, "method": str, "fid": (float, NoneType)}]}, file, remedy)
 
 
 def _cases(folder: Path) -> dict[str, str]:

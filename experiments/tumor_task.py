@@ -128,7 +128,7 @@ class PatchViews:
     def _images(self, block: Items, file: Path) -> np.ndarray:
         kept = self.setting not in ("original", "low_resolution")
         if kept and file.is_file():
-            return np.load(file)
+            return _read_images(file, len(block))
         which = {"original": 0, "low_resolution": 1}.get(self.setting, 2)
         images = np.stack([self.reconstructor(np.asarray(item["image"]))[which] for item in block])
         if kept:
@@ -136,6 +136,23 @@ class PatchViews:
             with open_output(file) as out:
                 np.save(out, images)
         return images
+
+
+def _read_images(file: Path, count: int) -> np.ndarray:
+    """Read a block of reconstructions that was kept.
+
+    Raises:
+        DataError: the file is damaged, or holds something else.
+    """
+    remedy = "Remove it: it is then computed again."
+    try:
+        images = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"an array in {file}", f"a file that is damaged ({error})", remedy) from error
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[:2] != (count, 3):
+        received = f"{getattr(images, 'dtype', 'several')} {getattr(images, 'shape', 'arrays')}"
+        raise DataError(f"{count} images (3, H, W) of uint8 in {file}", received, remedy)
+    return images
 
 
 def classify(network: nn.Module, blocks: Iterable[tuple[np.ndarray, np.ndarray]], device: str) -> dict[str, float]:

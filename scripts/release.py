@@ -16,7 +16,8 @@ from torch import Tensor
 
 import monai_iste
 from monai_iste.errors import ConfigError, OutputError, show_errors_as_sentences
-from monai_iste.io.files import CHECKSUMS, checksum, open_output, read_checksums, write_json
+from monai_iste.io.files import CHECKSUMS, checksum, open_output, read_checksums
+from monai_iste.io.json_files import write_json
 from monai_iste.networks import PRESETS, create_iste, load_weights
 from monai_iste.networks.presets import DEFAULT_PRESET
 from monai_iste.networks.weights import INDEX, safetensors_bytes, save_state

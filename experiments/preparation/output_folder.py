@@ -7,7 +7,6 @@ interruption. Another one is refused, and so is a folder with other contents.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -20,9 +19,10 @@ from tqdm import tqdm
 
 from monai_iste.data.datasets import image_datalist
 from monai_iste.errors import ConfigError, DataError, OutputError
-from monai_iste.io.files import checksum, make_folder, report_write_errors, write_json
+from monai_iste.io.files import checksum, make_folder
 from monai_iste.io.image_reader import image_size
 from monai_iste.io.image_writer import save_image
+from monai_iste.io.json_files import read_json, write_json
 from monai_iste.io.pixel_size import Mpp
 from monai_iste.metrics.manifest import fingerprint, manifest
 
@@ -33,6 +33,9 @@ MANIFEST = "dataset.json"
 PARTS = ("train", "val", "test")
 
 _UNFINISHED = ".preparing.json"
+
+# What is used of a manifest.
+_REPORT = {"job": {str: object}, "counts": {str: int}, "files": {str: str}}
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -142,13 +145,13 @@ def _begin(root: Path, job: dict[str, Any]) -> dict[str, Any] | None:
     """Return the manifest if the job is finished, else None; raise if the folder belongs to something else."""
     if root.exists() and not root.is_dir():
         raise OutputError("a folder to prepare the data set in", f"the file {root}", "Name another.")
-    if (root / MANIFEST).exists():
-        done = _read_json(root / MANIFEST)
-        if done.get("job") != job:
+    if (root / MANIFEST).is_file():
+        done = _read_json(root / MANIFEST, _REPORT)
+        if done["job"] != job:
             raise OutputError(
                 f"the same data set in {root}", "a data set of other sources or options", "Name another folder."
             )
-        if all((root / file).is_file() for file in done.get("files", ())):
+        if all((root / file).is_file() for file in done["files"]):
             return done
         return None  # files that were removed are written again
     if not root.exists() or not any(root.iterdir()):
@@ -156,7 +159,7 @@ def _begin(root: Path, job: dict[str, Any]) -> dict[str, Any] | None:
     if not (root / _UNFINISHED).exists():
         raise OutputError("an empty folder", f"{root}, which holds something else", "Name another.")
     visible = any(file.is_file() and not file.name.startswith(".") for file in root.rglob("*"))
-    if visible and _read_json(root / _UNFINISHED) != job:
+    if visible and _read_json(root / _UNFINISHED, {str: object}) != job:
         raise OutputError(
             f"the preparation that was started in {root}",
             "other sources or options",
@@ -224,12 +227,10 @@ def _report(
     }
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, shape: Any) -> dict[str, Any]:
+    """Read what a preparation wrote; anything else is a folder that belongs to something else."""
     try:
-        with report_write_errors(path, "Ask its owner."):
-            found = json.loads(path.read_text())
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise OutputError(f"a manifest in {path}", "something else", "Name another folder.")
+        found: dict[str, Any] = read_json(path, shape)
+    except DataError as error:
+        raise OutputError(f"a manifest in {path}", "something else", "Name another folder, or restore it.") from error
     return found

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from monai_iste.bundle.output_folder import checkpoints, epoch_of, put_aside
 from monai_iste.bundle.runs import is_main, running_workflow, saved_config
 from monai_iste.errors import CheckpointError, ConfigError
-from monai_iste.io.files import write_json
+from monai_iste.io.json_files import write_json
 
 # Settings that may change between the parts of one run.
 _FREE_TO_CHANGE = {"max_epochs", "num_workers", "cache_bytes", "resume", "output_dir", "device", "bundle_root"}

@@ -17,7 +17,7 @@ from monai.utils import set_determinism
 
 import monai_iste
 from monai_iste.errors import ConfigError
-from monai_iste.io.files import read_json
+from monai_iste.io.json_files import read_json
 from monai_iste.networks import PRESETS, create_iste, released_weights
 from monai_iste.networks.options import differing_options, stated_options
 from monai_iste.networks.presets import DEFAULT_PRESET

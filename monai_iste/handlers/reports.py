@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from monai_iste.bundle import resolved_settings
 from monai_iste.errors import CheckpointError
-from monai_iste.io.files import open_output, write_json
+from monai_iste.io.files import open_output
+from monai_iste.io.json_files import write_json
 from monai_iste.metrics import get_protocol
 from monai_iste.metrics.fid import format_fid
 from monai_iste.metrics.manifest import content_hash, fingerprint, manifest

@@ -1,4 +1,4 @@
-"""Output files and folders that appear only when they are complete and on the disk, locks, JSON and checksums.
+"""Output files and folders that appear only when they are complete and on the disk, locks and checksums.
 
 Locks end with the process that holds them, however it ends.
 """
@@ -8,14 +8,13 @@ from __future__ import annotations
 import ctypes
 import glob
 import hashlib
-import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from monai_iste.errors import CheckpointError, ISTEError, OutputError
 from monai_iste.io.disk import sync, sync_folders, sync_tree
@@ -103,21 +102,6 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; None if it does not exist."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON, replacing an existing file; it appears only when complete.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    with open_output(path, overwrite=True) as file:
-        file.write(json.dumps(value, indent=1).encode() + b"\n")
-
-
 #: Name of the list of checksums beside released weights, in the format of ``sha256sum``.
 CHECKSUMS = "SHA256SUMS"
 
@@ -129,10 +113,11 @@ def checksum(path: str | os.PathLike[str]) -> str:
 
 
 def read_checksums(folder: Path) -> dict[str, str]:
-    """Read the checksums listed in a folder, by file name; empty where there is no list."""
+    """Read the checksums listed in a folder, by file name; empty where there is no list. Damaged lines name no file."""
     path = folder / CHECKSUMS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    entries = (line.split(maxsplit=1) for line in lines)
+    return {entry[1]: entry[0] for entry in entries if len(entry) == 2}
 
 
 def verify_checksum(path: Path) -> Path:

@@ -12,8 +12,9 @@ from typing import Any
 from monai_iste.bundle import bundle_command
 from monai_iste.data.datasets import training_datalists
 from monai_iste.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, ConfigError, DataError, ISTEError, TrainingError
-from monai_iste.io.files import make_folder, read_json, report_write_errors
+from monai_iste.io.files import make_folder, report_write_errors
 from monai_iste.io.image_reader import image_size, read_rgb
+from monai_iste.io.json_files import read_json
 from monai_iste.networks.presets import DEFAULT_PRESET, require_weights
 
 #: Settings that a request may change. The learning rate is a tenth of the bundle's, because training continues from
@@ -127,8 +128,15 @@ class Training:
             )
 
     def scores(self) -> dict[str, Any]:
-        """Return the scores of the last finished training from its ``metrics.json``; empty if there is none."""
-        metrics = read_json(self.folder / "metrics.json")
+        """Return the scores of the last finished training from its ``metrics.json``; empty if there is none.
+
+        A damaged file has none; it is logged.
+        """
+        try:
+            metrics = read_json(self.folder / "metrics.json", {"protocol": str, "rows": list}, "Train again.")
+        except DataError as error:
+            self.log(f"note: {error}")
+            return {}
         return {} if metrics is None else {"protocol": metrics["protocol"], "rows": metrics["rows"]}
 
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from monai_iste.errors import CheckpointError
-from monai_iste.io.files import open_output, read_json
+from monai_iste.io.files import open_output
+from monai_iste.io.json_files import read_json
 from monai_iste.networks.base import UpscalingNetwork
 from monai_iste.networks.encoders import BlurConditionedEncoder, EDSREncoder
 from monai_iste.networks.options import OPTIONS_KEY, check_options, state_options, stated_options

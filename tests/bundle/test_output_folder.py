@@ -16,7 +16,7 @@ from trainings import prepare, read, run_differences, train
 from monai_iste.bundle import claim_output_dir, release_output_dir, resume_point
 from monai_iste.bundle.output_folder import put_aside
 from monai_iste.errors import CheckpointError, ConfigError, OutputError, find_error
-from monai_iste.io.files import read_json
+from monai_iste.io.json_files import read_json
 
 # A training with a loading process, as far as the folder is concerned.
 HOLDER = """

@@ -10,7 +10,7 @@ from PIL import Image
 from experiments import study
 from experiments.runs import is_finished
 from monai_iste.errors import TrainingError
-from monai_iste.io.files import read_json, write_json
+from monai_iste.io.json_files import read_json, write_json
 
 
 @pytest.fixture
