@@ -223,7 +223,11 @@ def _make(comment: str, makers: dict[str, Maker], read: Callable[[str], Source])
     except TypeError as error:
         raise ConfigError(f"files and words of {name}", f"{comment} ({error})", "Correct the comment.") from error
     try:
-        return makers[name](*sources, *rest)
+        made = makers[name](*sources, *rest)
+        texts = made if makers is PHRASES else [cell for line in made for cell in line]
+        if not all(isinstance(text, str) for text in texts):  # a truncated row lacks its last columns
+            raise TypeError("a cell that is no text")
+        return made
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         reason = error if isinstance(error, ISTEError) else repr(error)
         remedy = "Correct the comment, or measure again."

@@ -14,6 +14,7 @@ from experiments.check import check_pages
 from experiments.classification import _score as score_patches
 from experiments.downstream import claim_folder
 from experiments.methods import METHODS, Budget
+from experiments.page_sources import PHRASES, TABLES
 from experiments.preparation.output_folder import MANIFEST, Plan, fill_folder
 from experiments.reconstruction_scores import ScoreSpec, score_tiles
 from experiments.segmentation import _score as score_glands
@@ -329,6 +330,19 @@ def test_damaged_files_of_scores_are_differences(maker, content, name, clone):
     found = check_pages(clone).differences
     assert found
     assert all(line.startswith("README.md:2: ") for line in found)
+
+
+@pytest.mark.parametrize("cell", [None, 3, ["a"]])
+@pytest.mark.parametrize("makers", [TABLES, PHRASES], ids=["table", "phrases"])
+def test_a_cell_that_is_no_text_is_a_difference(makers, cell, clone, monkeypatch):
+    """A truncated CSV file has rows without their last columns, an edited JSON file has anything."""
+    monkeypatch.setitem(makers, "labels", lambda rows: [["at x4", cell]] if makers is TABLES else [cell, "PSNR"])
+    page = PAGE if makers is TABLES else "<!-- from {} -->\nPSNR is higher.\n"
+    (clone / "README.md").write_text(page.format("a.json: labels"))
+    write_json(clone / "docs" / "results" / "a.json", [])
+    (line,) = check_pages(clone).differences
+    assert line.startswith("README.md:2: Expected scores for labels, got a.json")
+    assert line.endswith("Correct the comment, or measure again.")
 
 
 @pytest.mark.parametrize("comment", ['a.csv: quality "atlas', "'a.csv: quality atlas", 'a.csv: ""', "a.csv:  "])
