@@ -97,11 +97,16 @@ def _read_table(folder: Path) -> dict[str, dict[str, str]] | None:
         if not file.is_file():
             continue
         header, *rows = [row for row in read_rows(file) if row] or [[]]
+        if not header:
+            remedy = "Restore it, or remove it: every tile is then a case of its own."
+            raise DataError(f"a table of tiles in {file}", "an empty file", remedy)
         case = next((column for column in _CASES if column in header), None)
         if "file" not in header or case is None:
             continue  # a file of that name, but no table of tiles
         table: dict[str, dict[str, str]] = {}
         for row in (dict(zip(header, cells, strict=False)) for cells in rows):
+            if "file" not in row:
+                raise DataError(f"rows with the column file in {file}", f"a row of {len(row)} cells", "Restore it.")
             key = str((place / row["file"]).resolve())
             if key in table:
                 raise DataError(f"each tile once in {file}", f"{row['file']} twice", "Remove one of its lines.")

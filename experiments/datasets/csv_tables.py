@@ -22,10 +22,17 @@ def require_folder(root: str | os.PathLike[str]) -> Path:
 
 
 def read_rows(file: Path) -> list[list[str]]:
-    """Read all rows of a UTF-8 CSV file, header first."""
+    """Read all rows of a UTF-8 CSV file, header first.
+
+    Raises:
+        DataError: it cannot be read, or is damaged.
+    """
     try:
         with open(file, newline="", encoding="utf-8-sig") as text:
-            return list(csv.reader(text))
+            rows = list(csv.reader(text, strict=True))
+        if any("\0" in cell for row in rows for cell in row):  # a crash leaves them
+            raise csv.Error("zeros instead of text")
+        return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"a table in {file}", f"an unreadable file ({error})", "Copy it again.") from error
 

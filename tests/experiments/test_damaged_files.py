@@ -20,6 +20,7 @@ from experiments.reconstruction_scores import ScoreSpec, score_tiles
 from experiments.segmentation import _score as score_glands
 from experiments.study import Study
 from experiments.tables import Metric
+from experiments.tiles import TABLE, label_tiles
 from experiments.tumor_task import PatchViews
 from monai_iste.errors import DataError, ISTEError, OutputError
 from monai_iste.io.json_files import write_json
@@ -304,6 +305,38 @@ def test_a_manifest_without_an_entry(missing, tmp_path):
     assert fill_folder(tmp_path, {"name": "x"}, lambda: Plan([], {}), quiet=True) == whole
     write_json(tmp_path / MANIFEST, {key: whole[key] for key in whole if key != missing})
     refused(lambda: fill_folder(tmp_path, {"name": "x"}, lambda: Plan([], {}), quiet=True), MANIFEST, error=OutputError)
+
+
+# --- tables of tiles --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n\n",
+        b"\0" * 64,
+        b"case,file\n1,a.png\n2",
+        b"file,case\na.png,1\n\0\0\0\0",
+        b'file,case\na.png,"1',
+        b"file,case\na.png,\xff",
+        b"file,case\na.png,",
+        b"file,case\na.pn",
+    ],
+    ids=repr,
+)
+def test_a_damaged_table_of_tiles(content, tmp_path):
+    """It must not count as no table: every tile would silently be a case of its own."""
+    (tmp_path / TABLE).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        label_tiles([{"image": str(tmp_path / "a.png"), "name": "a"}], tmp_path)
+    assert_teaches(caught.value, TABLE)
+
+
+def test_a_foreign_file_of_that_name_is_no_table(tmp_path):
+    (tmp_path / TABLE).write_text("key,value\nx,1\n")
+    (found,) = label_tiles([{"image": str(tmp_path / "a.png"), "name": "a"}], tmp_path)
+    assert found["case"] == "a"
 
 
 # --- the check of the pages -------------------------------------------------------------------------------------------
