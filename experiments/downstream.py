@@ -255,6 +255,16 @@ PrecisionOption = Annotated[
 ]
 
 
+def describe_end(steps: int, patience: int) -> str:
+    """Describe the end of a training: with patience it ends with its validation, without it after all steps.
+
+    Example:
+        >>> describe_end(6000, 8), describe_end(1000, 0)
+        ('until its validation stops rising, at most 6,000 steps', 'for 1,000 steps')
+    """
+    return f"until its validation stops rising, at most {steps:,} steps" if patience else f"for {steps:,} steps"
+
+
 def progress_interval() -> float:
     """Seconds between updates of a progress bar: few in a log file, which keeps all of them."""
     return 1.0 if sys.stderr.isatty() else 30.0

@@ -13,8 +13,8 @@ protocol ``iste-rgb`` and upscaled by the same factor, by bicubic interpolation 
 Every network that reconstructs has its own rows hr_unet and sisr. All other settings use the U-Net that is trained on
 originals. Not specified in the paper; our choice: the U-Net of the bicubic row is trained on originals, so that it
 differs from the last two rows in its input only; every U-Net is trained until its validation stops rising, on images
-held out of the training part. The U-Net, its training and the conversion of its output to glands are not specified
-either: see :mod:`experiments.gland_task`.
+held out of the training part, or for all steps. The U-Net, its training and the conversion of its output to glands are
+not specified either: see :mod:`experiments.gland_task`.
 
 The released weights of iste_light were trained on GlaS tiles by this project's split, which contain tiles of the
 challenge's test sets. For results on the challenge's sets, use weights that were trained elsewhere; otherwise the table
@@ -40,6 +40,7 @@ from experiments.downstream import (
     PrecisionOption,
     Reconstructor,
     claim_folder,
+    describe_end,
     progress_interval,
     train,
 )
@@ -174,7 +175,11 @@ def table3(
     ] = 6000,
     patience: Annotated[
         int,
-        typer.Option("--patience", min=1, help="Validations, one in 200 steps, without a rise that end a training."),
+        typer.Option(
+            "--patience",
+            min=0,
+            help="Validations, one in 200 steps, without a rise that end a training; 0: all steps, the last weights.",
+        ),
     ] = 8,
     seeds: Annotated[
         int, typer.Option("--seeds", min=1, help="Number of trainings of each U-Net; can be raised later.")
@@ -216,7 +221,7 @@ def table3(
         for kind in dict.fromkeys(row.trained_on for row in rows):
             network, folder = task.network(seed), output_dir / f"unet-{kind}-seed{seed}"
             learned, held = _hold_out(kinds[kind]["train"])
-            watched = Validation(partial(task.validate, items=held), patience=patience)
+            watched = Validation(partial(task.validate, items=held), patience=patience) if patience else None
             fit = partial(train, network, partial(task.dataset, learned), task.loss(), folder, **training)
             file = fit(seed=seed, device=device, num_workers=num_workers, validation=watched)
             unets[folder.name] = {"sha256": checksum(file), "validation": read_json(folder / "validation.json")}
@@ -228,7 +233,7 @@ def table3(
     report["reconstructions"] = {name: maker.identity for name, maker in reconstructors.items()}
     report["scores"] = [{**row._asdict(), "seed": seed, **found} for (row, seed), found in scores.items()]
     write_json(output_dir / "manifest.json", report)
-    caption = f"Table III, glands segmented by a U-Net, x{scale:g}, trained until its validation stops rising."
+    caption = f"Table III, glands segmented by a U-Net, x{scale:g}, trained {describe_end(steps, patience)}."
     panels = _panels(rows, scores, {part: len(lists[part]) for part in _TEST_SETS}, seeds, scale)
     counts = {part: len(items) for part, items in lists.items()}
     _write(output_dir, panels, caption, _limits(counts, _SAW_GLAS in (weights or [])))

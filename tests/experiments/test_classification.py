@@ -196,3 +196,33 @@ def test_the_classifier_learns_in_training_mode_and_takes_any_size(tmp_path):
 def test_the_test_set_is_thinned_evenly():
     assert classification._evenly_spaced([{"i": i} for i in range(10)], 4) == [{"i": i} for i in (0, 2, 5, 7)]
     assert classification._evenly_spaced([{"i": 0}], 4) == [{"i": 0}]
+
+
+def test_without_patience_the_training_takes_all_steps(tmp_path, monkeypatch):
+    ends = []
+
+    def no_training(network, make_dataset, loss, folder, **options):
+        ends.append((options["validation"], options["steps"], options["precision"]))
+        folder.mkdir(exist_ok=True)
+        (folder / "weights.safetensors").write_bytes(b"")
+        return folder / "weights.safetensors"
+
+    lists = {"train": patches(6), "valid": patches(1), "test": patches(5)}
+    monkeypatch.setattr(classification, "pcam_datalists", lambda root, crops, side: lists)
+    monkeypatch.setattr(classification, "create_classifier", lambda name, seed: Brightness())
+    monkeypatch.setattr(classification, "train", no_training)
+    options = {"network": "resnet18", "steps": 1500, "device": "cpu", "sr": ["iste_light"]}
+    table4(tmp_path, output_dir=tmp_path / "all", patience=0, precision="bf16", **options)
+    table4(tmp_path, output_dir=tmp_path / "best", patience=5, **options)
+    assert ends[0] == (None, 1500, "bf16")
+    assert ends[1][0].patience == 5
+    assert ends[1][2] == "fp32"
+    texts = [(tmp_path / name / "table4.md").read_text() for name in ("all", "best")]
+    assert "trained for 1,500 steps of 64 patches" in texts[0]
+    assert "until its validation stops rising, at most 1,500 steps of 64 patches" in texts[1]
+
+
+def test_other_precisions_are_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ConfigError, match="a precision: fp32, bf16, got 'fp16'"):
+        table4(tmp_path / "none", output_dir=tmp_path / "out", precision="fp16", device="cpu")
+    assert not (tmp_path / "out").exists()

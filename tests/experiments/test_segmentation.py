@@ -198,6 +198,23 @@ def test_table3(glands, tmp_path, monkeypatch):
         table3(glands, **options, weights=["bicubic", "bicubic", "bicubic"])
 
 
+def test_without_patience_the_unet_is_trained_for_all_steps(glands, tmp_path, monkeypatch):
+    def no_training(network, make_dataset, loss, folder, **options):
+        assert options["validation"] is None
+        network.trained_on = folder.name
+        folder.mkdir(exist_ok=True)
+        (folder / "weights.safetensors").write_bytes(folder.name.encode())
+        return folder / "weights.safetensors"
+
+    monkeypatch.setattr(GlandTask, "network", lambda self, seed: Oracle())
+    monkeypatch.setattr(segmentation, "train", no_training)
+    options = {"output_dir": tmp_path / "out", "crop": 32, "min_area": 20, "device": "cpu", "weights": ["bicubic"]}
+    table3(glands, steps=1200, patience=0, **options)
+    assert "trained for 1,200 steps." in (tmp_path / "out" / "table3.md").read_text()
+    report = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert {unet["validation"] for unet in report["unets"].values()} == {None}
+
+
 def test_the_table_states_the_limits_of_its_numbers():
     for count, released in ((60, False), (60, True), (59, True)):
         text = " ".join(segmentation._limits({"train": 85, "testA": count, "testB": 20}, released))
