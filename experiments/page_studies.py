@@ -8,29 +8,35 @@ from collections.abc import Sequence
 from experiments.page_sources import Row, Source, interval, number, one, select, table
 from experiments.page_tables import Lines
 
-_SCALES = (2, 3, 4, 6, 8)
-_HEAD = ["x2", "x3", "x4", "x6", "x8"]
+
+def _scales(rows: Sequence[Row]) -> list[float]:
+    """List the scales of a file of scores."""
+    return sorted({number(row, "scale") for row in rows})
+
+
+def _heads(rows: Sequence[Row]) -> list[str]:
+    return [f"x{scale:g}" for scale in _scales(rows)]
 
 
 def _psnr(rows: Sequence[Row], method: str) -> list[str]:
     """Format PSNR at every scale, with the deviation over seeds where there is one."""
     cells = []
-    for scale in _SCALES:
+    for scale in _scales(rows):
         found = select(rows, method=method, scale=scale)
-        deviation = "".join(f" ± {number(row, 'psnr_std'):.2f}" for row in found if row["psnr_std"])
-        cells.append("".join(f"{number(row, 'psnr'):.2f}" for row in found) + deviation or "-")
+        cells.append(_with_deviation(found[0], "psnr", 2) if found else "-")
     return cells
 
 
 @table
 def methods(rows: Source, manifest: Source) -> Lines:
-    """Make Table I: PSNR of every method, with the processor seconds of its trainings.
+    """Make Table I or II: PSNR of every method, with the processor seconds of its trainings.
 
     Args:
-        rows: ``table1.csv``.
-        manifest: ``table1-manifest.json``. Seconds are means over seeds; methods of one scale have one for each scale.
+        rows: ``table1.csv``, ``table2.csv``.
+        manifest: ``table1-manifest.json``, ``table2-manifest.json``. Seconds are means over seeds; methods of one scale
+            have one for each scale.
     """
-    lines = [["PSNR dB", *_HEAD, "processor s"]]
+    lines = [["PSNR dB", *_heads(rows), "processor s"]]
     for method in dict.fromkeys(row["method"] for row in rows):
         label = select(rows, method=method)[0]["label"]
         seconds: dict[str, list[float]] = {}
@@ -43,15 +49,18 @@ def methods(rows: Source, manifest: Source) -> Lines:
 
 
 @table
-def alternatives(rows: Source, differences: Source) -> Lines:
-    """Make the differences of alternatives to ISTE: ``choices.csv``, ``choices-differences.csv``.
+def alternatives(rows: Source, differences: Source, over: str = "images") -> Lines:
+    """Make the differences of other methods to ISTE, such as of ``choices.csv`` and ``choices-differences.csv``.
 
     The file has ISTE minus each of them.
+
+    Args:
+        over: unit of the intervals: images, or cases.
     """
-    lines = [["minus ISTE, dB (95 % over images)", *_HEAD]]
+    lines = [[f"minus ISTE, dB (95 % over {over})", *_heads(differences)]]
     for method in dict.fromkeys(row["other"] for row in differences):
         cells = []
-        for scale in _SCALES:
+        for scale in _scales(differences):
             row = one(differences, metric="psnr", other=method, scale=scale)
             mean, low, high = (-number(row, key) for key in ("mean", "high", "low"))
             cells.append(f"{_plain(mean, '+')} ({_plain(low)} to {_plain(high)})")
@@ -68,7 +77,10 @@ def _plain(value: float, sign: str = "") -> str:
 def corners(choices: Source, rows: Source) -> Lines:
     """Make PSNR of ISTE with textures at four corners, beside LTE: ``choices.csv``, ``table1.csv``."""
     found = (("ISTE, four corners", _psnr(choices, "four_corners")), ("LTE", _psnr(rows, "lte")))
-    return [["PSNR dB", *_HEAD], *([name, *(cell.split(" ± ")[0] for cell in cells)] for name, cells in found)]
+    return [
+        ["PSNR dB", *_heads(choices)],
+        *([name, *(cell.split(" ± ")[0] for cell in cells)] for name, cells in found),
+    ]
 
 
 @table
@@ -78,9 +90,26 @@ def glands(rows: Source) -> Lines:
     lines = [["setting", "F1", "object Dice", "object Hausdorff, pixels"]]
     for row in rows:
         setting = f"trained on {words[row['trained_on']]}, run on {words[row['run_on']]}"
-        scores = [f"{number(row, key):.3f}" for key in ("f1", "object_dice")]
-        lines.append([setting, *scores, f"{number(row, 'object_hausdorff'):.0f}"])
+        scores = [_with_deviation(row, key, digits) for key, digits in (("f1", 3), ("object_dice", 3))]
+        lines.append([setting, *scores, _with_deviation(row, "object_hausdorff", 0)])
     return lines
+
+
+@table
+def tumors(rows: Source) -> Lines:
+    """Make Table IV from ``table4.csv``."""
+    names = {"original": "originals", "low_resolution": "reductions, at their own size", "bicubic": "bicubic"}
+    lines = [["the classifier's input", "accuracy, %", "F1"]]
+    for row in rows:
+        scores = [_with_deviation(row, key, digits) for key, digits in (("accuracy", 1), ("f1", 3))]
+        lines.append([names.get(row["setting"], row["label"]), *scores])
+    return lines
+
+
+def _with_deviation(row: Row, key: str, digits: int) -> str:
+    """Format a mean over seeds, with the deviation where there are several."""
+    deviation = f" ± {number(row, f'{key}_std'):.{digits}f}" if row.get(f"{key}_std") else ""
+    return f"{number(row, key):.{digits}f}{deviation}"
 
 
 @table
@@ -122,3 +151,28 @@ def second_generation(rows: Source) -> Lines:
         scores = [f"{number(row, key):.2f}" for key in keys]
         lines.append([row["encoder"], row["textures"], row["blended"], size, steps, *scores])
     return lines
+
+
+@table
+def keys(scores: Source) -> Lines:
+    """Make what the number of keys costs and gains, from the JSON file of :mod:`benchmarks.choices`."""
+    lines = [["preset", "scale", "keys", "PSNR dB", "s/megapixel", "mean difference, levels"]]
+    for row in _choices(scores, "psnr"):
+        cells = [f"{row['psnr']:.3f}", f"{row['seconds_per_megapixel']:.3g}", f"{row['mean_difference']:.3f}"]
+        lines.append([row["preset"], f"x{row['scale']:g}", row["choice"], *cells])
+    return lines
+
+
+@table
+def windows(scores: Source) -> Lines:
+    """Make what windows change and cost, from the JSON file of :mod:`benchmarks.choices`."""
+    lines = [["preset", "scale", "windows", "largest difference, levels", "mean", "step across borders", "x whole"]]
+    for row in _choices(scores, "times_whole"):
+        step = "" if row["border_steps"] is None else f"{row['border_steps']:.3f}"
+        cells = [f"{row['max_difference']:.2f}", f"{row['mean_difference']:.4f}", step, f"{row['times_whole']:.2f}"]
+        lines.append([row["preset"], f"x{row['scale']:g}", row["choice"], *cells])
+    return lines
+
+
+def _choices(scores: Source, measured: str) -> list[Row]:
+    return [row for row in scores["rows"] if measured in row]
