@@ -43,7 +43,7 @@ def methods(rows: Source, manifest: Source) -> Lines:
         for name, run in manifest["runs"].items():
             if "cpu_seconds" in run and name.startswith(f"{method}-"):
                 seconds.setdefault(name.rpartition("-seed")[0], []).append(run["cpu_seconds"])
-        times = [f"{statistics.fmean(values):.0f}" for values in seconds.values()]
+        times = [f"{statistics.fmean(values):,.0f}" for values in seconds.values()]
         lines.append([label, *_psnr(rows, method), ", ".join(times) or "0"])
     return lines
 
@@ -102,7 +102,8 @@ def tumors(rows: Source) -> Lines:
     lines = [["the classifier's input", "accuracy, %", "F1"]]
     for row in rows:
         scores = [_with_deviation(row, key, digits) for key, digits in (("accuracy", 1), ("f1", 3))]
-        lines.append([names.get(row["setting"], row["label"]), *scores])
+        name = names.get(row["setting"], f"{row['label']} (`{row['note']}`)")
+        lines.append([name, *scores])
     return lines
 
 

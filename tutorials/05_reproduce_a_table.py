@@ -95,7 +95,7 @@ for row in differences:
 # %% [markdown]
 # The example shows the limits: after ten steps LIIF is better, with an interval far from 0, and these two networks
 # would differ likewise on other crops. With 500 steps and three seeds on H&E tiles, ISTE is better:
-# [results](../results/tables.md#tables-i-and-ii). An interval describes trained networks, not methods.
+# [results](../results/tables.md#after-500-steps). An interval describes trained networks, not methods.
 #
 # ## Read the manifest
 #
