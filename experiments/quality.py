@@ -145,7 +145,7 @@ def ideas(
     also: AlsoOption = None,
     output_dir: OutputOption = Path("runs/table1"),
 ) -> None:
-    """What might pay where STF and LFI do not. In the folder of Table I, ISTE and LIIF are not trained again."""
+    """Ideas that might pay where STF and LFI do not. In the folder of Table I, ISTE and LIIF are not trained again."""
     study = _study(_chosen(IDEAS, ideas), root, "folder", budget, steps, grid, also, crop, output_dir)
     images = _score(study, _numbers(scales), seeds, equal)
     _write_all(study, images, output_dir, "ideas", f"Ideas, {_caption(study, 'folder')}", equal)
