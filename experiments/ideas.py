@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_iste.networks import BASELINES, ISTE, PRESETS, create_network
+from monai_iste.networks import ISTE, PRESETS, create_network
 from monai_iste.networks.grid_sampling import batch_points
 from monai_iste.networks.local_feature_interactor import LocalFeatureInteractor
 from monai_iste.networks.self_texture_fusion import SelfTextureFusion
@@ -121,28 +121,23 @@ class _SeveralScalesISTE(_WholeMapISTE):
 
 def soft_retrieval(preset: str, **changes: Any) -> ISTE:
     """Create ISTE whose STF retrieves the mean of several keys, of several scales of the image."""
-    network = _SeveralScalesISTE(**_arguments(preset, changes))
+    network = cast(ISTE, PRESETS[preset]._replace(network=_SeveralScalesISTE).create(**changes))
     network.self_texture_fusion = SoftTextureFusion(_texture_channels(network))
     return network
 
 
 def high_band(preset: str, **changes: Any) -> ISTE:
     """Create ISTE whose STF contributes to the high band of the features alone."""
-    network = _WholeMapISTE(**_arguments(preset, changes))
+    network = cast(ISTE, PRESETS[preset]._replace(network=_WholeMapISTE).create(**changes))
     network.self_texture_fusion = HighBandFusion(_texture_channels(network))
     return network
 
 
 def lfi_in_encoder(preset: str, **changes: Any) -> nn.Module:
     """Create the network of a preset, ISTE or another, with an LFI as the last block of its encoder."""
-    encoder = _arguments(preset, {})["encoder"]
-    return create_network(preset, encoder=InteractingEncoder(encoder), **changes)
-
-
-def _arguments(preset: str, changes: dict[str, Any]) -> dict[str, Any]:
-    chosen = {**PRESETS, **BASELINES}[preset]
-    encoder = {} if chosen.encoder is None else {"encoder": chosen.encoder()}
-    return {**encoder, **chosen.arguments, **changes}
+    network = create_network(preset, **changes)
+    network.encoder = InteractingEncoder(cast(nn.Module, network.encoder))
+    return network
 
 
 def _texture_channels(network: ISTE) -> int:

@@ -43,6 +43,12 @@ class Preset(NamedTuple):
     learned: LearnedRange | None = None
     is_packaged: bool = True
 
+    def create(self, **changes: Any) -> nn.Module:
+        """Create the network with random weights; ``changes`` are arguments that differ from the preset."""
+        if self.encoder is not None and "encoder" not in changes:
+            changes = {**changes, "encoder": self.encoder()}
+        return self.network(**{**self.arguments, **changes})
+
 
 def _small() -> SwinIREncoder:
     return SwinIREncoder(dim=60, depths=(6, 6, 6, 6))
@@ -153,7 +159,8 @@ def create_iste(preset: str, **changes: Any) -> ISTE:
         >>> sum(p.numel() for p in create_iste("iste_light").parameters()) < 1_000_000
         True
     """
-    return cast(ISTE, _create(PRESETS, preset, changes))
+    check_choice("a preset", preset, PRESETS)
+    return cast(ISTE, PRESETS[preset].create(**changes))
 
 
 def create_network(preset: str, input_blur: float | None = None, **changes: Any) -> nn.Module:
@@ -170,7 +177,9 @@ def create_network(preset: str, input_blur: float | None = None, **changes: Any)
         >>> create_network("edsr_small", scale=3).scale
         3
     """
-    network = _create({**PRESETS, **BASELINES}, preset, changes)
+    known = {**PRESETS, **BASELINES}
+    check_choice("a preset", preset, known)
+    network = known[preset].create(**changes)
     check_input_blur(input_blur, bool(getattr(network, "takes_input_blur", False)))
     return network if input_blur is None else cast(ISTE, network).with_input_blur(input_blur)
 
@@ -202,14 +211,6 @@ def create_network_like(preset: str, state: Mapping[str, Any], **changes: Any) -
         raise CheckpointError(
             f"weights whose options {preset} can have", theirs[:200], "Copy or train them again."
         ) from error
-
-
-def _create(presets: dict[str, Preset], name: str, changes: dict[str, Any]) -> nn.Module:
-    check_choice("a preset", name, presets)
-    chosen = presets[name]
-    if chosen.encoder is not None and "encoder" not in changes:
-        changes = {**changes, "encoder": chosen.encoder()}
-    return chosen.network(**{**chosen.arguments, **changes})
 
 
 def released_weights(preset: str) -> Path | None:
