@@ -67,19 +67,29 @@ class Brightness(nn.Module):
         return torch.stack([-dark, dark], 1)
 
 
+def use_stand_ins(monkeypatch, no_training, valid=1):
+    """Few patches, a classifier that needs no training, and a function in the place of the training."""
+    lists = {"train": patches(6), "valid": patches(valid), "test": patches(5)}
+    monkeypatch.setattr(classification, "pcam_datalists", lambda root, crops, side: lists)
+    monkeypatch.setattr(classification, "create_classifier", lambda name, seed: Brightness())
+    monkeypatch.setattr(classification, "train", no_training)
+
+
+def finish(folder):
+    """Write empty weights, as the end of a training does, and return their path."""
+    folder.mkdir(exist_ok=True)
+    (folder / "weights.safetensors").write_bytes(b"")
+    return folder / "weights.safetensors"
+
+
 def test_table4(tmp_path, monkeypatch):
     def no_training(network, make_dataset, loss, folder, **options):
         items = make_dataset().data
         assert len(items) == 6
         assert options["validation"].score(network) == 50  # of a single patch, benign
-        folder.mkdir(exist_ok=True)
-        (folder / "weights.safetensors").write_bytes(b"")
-        return folder / "weights.safetensors"
+        return finish(folder)
 
-    lists = {"train": patches(6), "valid": patches(1), "test": patches(5)}
-    monkeypatch.setattr(classification, "pcam_datalists", lambda root, crops, side: lists)
-    monkeypatch.setattr(classification, "create_classifier", lambda name, seed: Brightness())
-    monkeypatch.setattr(classification, "train", no_training)
+    use_stand_ins(monkeypatch, no_training)
     options = {"output_dir": tmp_path / "out", "network": "resnet18", "steps": 3, "device": "cpu"}
     table4(tmp_path, sr=["iste_light"], **options)
     rows = {row["setting"]: row for row in table(tmp_path / "out" / "table4.csv")}
@@ -111,18 +121,13 @@ def test_the_learning_curve(tmp_path, monkeypatch):
 
     def no_training(network, make_dataset, loss, folder, **options):
         trained.append((folder.name, [item["name"] for item in make_dataset().data]))
-        folder.mkdir(exist_ok=True)
-        (folder / "weights.safetensors").write_bytes(b"")
         network.count = len(trained[-1][1])
-        return folder / "weights.safetensors"
+        return finish(folder)
 
     def accuracy(network, blocks, device):
         return {"accuracy": 50.0 + network.count + len(trained), "f1": 0.5}
 
-    lists = {"train": patches(6), "valid": patches(2), "test": patches(5)}
-    monkeypatch.setattr(classification, "pcam_datalists", lambda root, crops, side: lists)
-    monkeypatch.setattr(classification, "create_classifier", lambda name, seed: Brightness())
-    monkeypatch.setattr(classification, "train", no_training)
+    use_stand_ins(monkeypatch, no_training, valid=2)
     monkeypatch.setattr(classification, "classify", accuracy)
     options = {"output_dir": tmp_path / "out", "network": "resnet10", "device": "cpu", "sr": ["iste_light"], "seeds": 2}
     table4(tmp_path, **options, curve="4,2,100")  # 100 is more than there are
@@ -203,14 +208,9 @@ def test_without_patience_the_training_takes_all_steps(tmp_path, monkeypatch):
 
     def no_training(network, make_dataset, loss, folder, **options):
         ends.append((options["validation"], options["steps"], options["precision"]))
-        folder.mkdir(exist_ok=True)
-        (folder / "weights.safetensors").write_bytes(b"")
-        return folder / "weights.safetensors"
+        return finish(folder)
 
-    lists = {"train": patches(6), "valid": patches(1), "test": patches(5)}
-    monkeypatch.setattr(classification, "pcam_datalists", lambda root, crops, side: lists)
-    monkeypatch.setattr(classification, "create_classifier", lambda name, seed: Brightness())
-    monkeypatch.setattr(classification, "train", no_training)
+    use_stand_ins(monkeypatch, no_training)
     options = {"network": "resnet18", "steps": 1500, "device": "cpu", "sr": ["iste_light"]}
     table4(tmp_path, output_dir=tmp_path / "all", patience=0, precision="bf16", **options)
     table4(tmp_path, output_dir=tmp_path / "best", patience=5, **options)
