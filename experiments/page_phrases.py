@@ -132,21 +132,19 @@ def ahead(differences: Source, other: str, *scales: str) -> list[str]:
 @phrases
 def points(manifest: Source, setting: str, other: str) -> list[str]:
     """Make the smallest and largest lead of a setting of Table IV over another, by seed: ``0.7 to 1.8 points``."""
-    own, others = ({row["seed"]: row["accuracy"] for row in manifest["scores"] if row["setting"] == name}
-                   for name in (setting, other))  # fmt: skip
-    return [_leads(own, others, 1) + " points"]
+    scores = {(row["setting"], row["seed"]): row["accuracy"] for row in manifest["scores"]}
+    return [f"{_leads(scores, setting, other, 1)} points"]
 
 
 @phrases
 def gland_leads(manifest: Source, setting: str, other: str) -> list[str]:
     """Make the smallest and largest lead in F1 of a setting of Table III over another, by seed: ``0.062 to 0.090``."""
-    own, others = ({row["seed"]: row["testA"]["f1"] for row in manifest["scores"] if row["name"] == name}
-                   for name in (setting, other))  # fmt: skip
-    return [_leads(own, others, 3)]
+    scores = {(row["name"], row["seed"]): row["testA"]["f1"] for row in manifest["scores"]}
+    return [_leads(scores, setting, other, 3)]
 
 
-def _leads(own: Mapping[int, float], others: Mapping[int, float], digits: int) -> str:
-    leads = [value - others[seed] for seed, value in own.items()]
+def _leads(scores: Mapping[tuple[str, int], float], setting: str, other: str, digits: int) -> str:
+    leads = [score - scores[other, seed] for (name, seed), score in scores.items() if name == setting]
     return f"{min(leads):.{digits}f} to {max(leads):.{digits}f}"
 
 
